@@ -1,0 +1,60 @@
+"""The contract between a game and everything else: pure functions on a batch of states."""
+
+from typing import Any, Protocol, runtime_checkable
+
+import torch
+from torch import Tensor
+
+
+@runtime_checkable
+class Game(Protocol):
+    """Rules of a simultaneous-move game, batched and pure.
+
+    A state is a NamedTuple of tensors with leading B. Every function returns new tensors and leaves its inputs
+    as they were, runs on the device of its inputs, and treats the rows of a batch independently of each other.
+    A state has a field `time`, int64 `[B]`: the number of steps played.
+
+    Attributes:
+        num_players: P, the number of seats.
+        num_actions: A, the same for every seat.
+        max_steps: every episode is over after this many steps at the latest.
+        observation_shape: `(C, h, w)` of one seat's view. The first P planes are players: self, then seats
+            i+1, i+2, ... (mod P); a player that has left has an empty plane.
+        plane_names: C names, one for each plane, such as `("self", "other_1", "blocks", "stags", "hares")`.
+        goal_names: the declared goals of a player, such as `("stag", "hare")`; empty where the game declares none.
+        action_names: A names.
+        noop: the action that stands in for an illegal one, always legal.
+        agent_name: what a player is called, such as `"hunter"`.
+    """
+
+    num_players: int
+    num_actions: int
+    max_steps: int
+    observation_shape: tuple[int, int, int]
+    plane_names: tuple[str, ...]
+    goal_names: tuple[str, ...]
+    action_names: tuple[str, ...]
+    noop: int
+    agent_name: str
+
+    def reset(self, batch_size: int, generator: torch.Generator | None = None) -> Any:
+        """Draws `batch_size` initial states on the generator's device."""
+
+    def legal(self, state: Any) -> Tensor:
+        """Says which actions are legal: bool `[B, P, A]`. A seat that has left may only do nothing (`noop`)."""
+
+    def observe(self, state: Any) -> Tensor:
+        """Returns every seat's own view: float32 `[B, P, C, h, w]`, ego first."""
+
+    def step(self, state: Any, actions: Tensor) -> tuple[Any, Tensor]:
+        """Plays joint actions, int64 `[B, P]` in seat order: the next state and rewards, float32 `[B, P]`.
+
+        Illegal actions count as `noop`. Rows whose episode is over, and seats that have left, change nothing
+        and earn nothing.
+        """
+
+    def active(self, state: Any) -> Tensor:
+        """Says who is still playing: bool `[B, P]`; all False once the episode is over."""
+
+    def realised(self, state: Any, actions: Tensor) -> Tensor:
+        """Returns the declared goal each seat realises by these actions: int64 `[B, P]`, NO_GOAL (-1) for none."""
