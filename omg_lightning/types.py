@@ -5,10 +5,15 @@ G discrete goals, D size of a goal vector, C observation planes, h and w grid he
 flat batch. One order: views are ego first (`ego_order`); actions and rewards are in seat order.
 """
 
-from typing import NamedTuple
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Literal, NamedTuple, Protocol
 
 import torch
 from torch import Tensor
+
+
+NO_GOAL = -1  # nothing realised, or nothing declared
 
 
 class ConfigError(ValueError):
@@ -46,6 +51,100 @@ class Episodes(NamedTuple):
     value: Tensor  # float [T, B, P] discounted return from this step on
     goal: Tensor  # float [T, B, P, D] what the learners took seat p's goal to be when they acted
     realised: Tensor  # int64 [T, B, P] declared goal that seat p realised by this step's action, or NO_GOAL
+    truth: Tensor  # int64 [T, B, P] declared goal that seat p's script pursues, or NO_GOAL: never seen by a learner
 
 
-NO_GOAL = -1  # nothing realised at this step
+class View(NamedTuple):
+    """What is to be seen of L environments at one step, from every seat."""
+
+    observation: Tensor  # float [L, P, C, h, w] ego first
+    legal: Tensor  # bool [L, P, A]
+    time: Tensor  # float [L] share of the episode that is gone
+    active: Tensor  # bool [L, P]
+
+
+class Batch(NamedTuple):
+    """What a training step gets: episodes, and when they were drawn."""
+
+    episodes: Episodes
+    env_steps: int  # environment steps played so far
+    offline: bool  # drawn in the offline phase, on scripted line-ups
+
+
+class PlaneLogits(NamedTuple):
+    """What a decoder says of a view: where each player is, and what lies on each cell."""
+
+    players: Tensor  # float [M, P, h * w + 1] one class per cell, the last is 'absent'
+    objects: Tensor  # float [M, C - P, h, w] log odds of a 1
+
+
+def take(record: Any, index: Tensor) -> Any:
+    """Indexes the leading dimension of every tensor in a (nested) NamedTuple; `None` stays `None`."""
+    if record is None:
+        return None
+    if isinstance(record, Tensor):
+        return record[index]
+    return type(record)(*(take(field, index) for field in record))
+
+
+class Estimate(NamedTuple):
+    """What a goal source says of every seat's goal at one step."""
+
+    point: Tensor  # float [L, P, D] belief or mean, the policy's input and what is stored
+    draw: Callable[[int, torch.Generator], Tensor]  # K, generator -> float [L, K, P, D], one goal for each tree
+
+
+class GoalSource(Protocol):
+    """Where goals come from: one object for each value of the switch `goals`.
+
+    Goals are about a seat and shared by all who watch it. `prior` lives across the episodes that the same players
+    play in a row; `memory` lives within an episode, is a value that is passed on and never changed in place, and
+    has the environments as its leading dimension.
+    """
+
+    size: int
+
+    def prior(self, batch: int, seats: int, device: torch.device) -> Tensor:
+        """What is believed before the first episode: float `[B, P, G]`."""
+
+    def start(self, prior: Tensor, truth: Tensor) -> Any:
+        """Memory at the start of an episode, from the prior and the scripts' goals, int64 `[B, P]`."""
+
+    def infer(self, memory: Any, view: View) -> Estimate:
+        """Goals of all seats at the current step."""
+
+    def update(self, memory: Any, view: View, actions: Tensor) -> Any:
+        """Memory after all have seen `actions`, int64 `[L, P]` in seat order, played at `view`."""
+
+    def carry(self, prior: Tensor, realised: Tensor) -> Tensor:
+        """Prior of the next episode, after one that realised the goals `realised`, int64 `[B, P]`."""
+
+
+@dataclass(frozen=True)
+class PlannerConfig:
+    """How a learner plans.
+
+    Args:
+        rule: selection rule of the search, `puct` or `gumbel`.
+        c_puct: weight of the prior in PUCT; published 1 for Stag-Hunt and 15 for Snowdrift.
+        discount: per step.
+        beta: the policy is softmax(beta * Q) of the root values averaged over trees.
+    """
+
+    rule: Literal["puct", "gumbel"] = "puct"
+    c_puct: float = 1.0
+    discount: float = 0.95
+    beta: float = 2.0
+
+
+class Learner(NamedTuple):
+    """A learner's callables and numbers: all that a rollout needs to know of it."""
+
+    source: GoalSource
+    policy: Callable[[Tensor, Tensor, Tensor], tuple[Tensor, Tensor]]  # view, time, condition -> logits, value
+    policy_condition: Callable[[Tensor], Tensor]  # goals of the co-players in ego order [M, P-1, D] -> condition
+    coplayer: Callable[[Tensor, Tensor, Tensor], Tensor]  # view, time, condition -> logits
+    coplayer_condition: Callable[[Tensor], Tensor]  # goals [M, D] -> condition
+    trees: int
+    simulations: int
+    planner: PlannerConfig

@@ -1,0 +1,84 @@
+"""Who can sit in a seat: scripted players by name, anyone else's by the dotted path of a class."""
+
+import importlib
+from typing import Any
+
+from omg_lightning.players.base import Player
+from omg_lightning.players.scripted import NearestHare, NearestStag, PreySeeker, RandomPlayer, ScriptedPlayer
+from omg_lightning.types import ConfigError
+
+__all__ = [
+    "SCRIPTED",
+    "NearestHare",
+    "NearestStag",
+    "Player",
+    "PreySeeker",
+    "RandomPlayer",
+    "ScriptedPlayer",
+    "make_player",
+]
+
+SCRIPTED: dict[str, type[ScriptedPlayer]] = {
+    "random": RandomPlayer,
+    "nearest_stag": NearestStag,
+    "nearest_hare": NearestHare,
+}
+
+
+def make_player(name: str) -> Player:
+    """Makes a player from what a user wrote for a seat.
+
+    Args:
+        name: a key of SCRIPTED, or the dotted path of a class that follows `Player` and needs no arguments, such as
+            `my_package.players.Idler`.
+
+    Raises:
+        ConfigError: there is no such player, or it cannot be imported, built or used; the message says which.
+    """
+    if isinstance(name, str) and name in SCRIPTED:
+        return SCRIPTED[name]()
+    if isinstance(name, str) and (name == "learner" or name.startswith("checkpoint:")):
+        raise ConfigError(f"'{name}' needs trained networks: put it into `data.seats`; make_player makes {_known()}")
+    if not isinstance(name, str) or "." not in name.strip("."):
+        raise ConfigError(f"unknown player {name!r}: use {_known()}, 'learner' or 'checkpoint:PATH'")
+    return _build(name, _import(name))
+
+
+def _known() -> str:
+    return f"{', '.join(SCRIPTED)}, or a dotted path such as 'my_package.players.MyPlayer'"
+
+
+def _import(path: str) -> Any:
+    """Imports whatever a dotted path names."""
+    module, _, attribute = path.rpartition(".")
+    try:
+        found = importlib.import_module(module)
+    except Exception as error:  # a user's module may fail in any way: say how, in one line
+        raise ConfigError(
+            f"player '{path}': importing '{module}' failed with {_one_line(error)}; run from the folder that holds it, "
+            f"install it, or use {_known()}"
+        ) from error
+    if not hasattr(found, attribute):
+        raise ConfigError(f"player '{path}': module '{module}' has no '{attribute}'; correct the class name")
+    return getattr(found, attribute)
+
+
+def _build(path: str, found: Any) -> Player:
+    """Makes a player of a class that came from outside, after a look at whether it is one."""
+    if not isinstance(found, type):
+        raise ConfigError(f"player '{path}' is a {type(found).__name__}, not a class; name the class itself")
+    missing = [method for method in ("reset", "act") if not callable(getattr(found, method, None))]
+    if missing:
+        raise ConfigError(
+            f"player '{path}' has no method {' and no '.join(missing)}; a player has reset(batch_size, seat, game, "
+            "generator) and act(observation, legal), see omg_lightning.players.Player"
+        )
+    try:
+        player: Player = found()
+    except Exception as error:
+        raise ConfigError(f"player '{path}': {path.rpartition('.')[2]}() failed with {_one_line(error)}") from error
+    return player
+
+
+def _one_line(error: Exception) -> str:
+    return f"{type(error).__name__}: {' '.join(str(error).split())}"

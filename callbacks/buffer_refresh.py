@@ -1,0 +1,50 @@
+"""Keeps the episode buffer fresh."""
+
+import time
+
+from lightning import Callback, LightningModule, Trainer
+
+from omg_lightning.metrics import ReturnMetrics
+from omg_lightning.types import ConfigError
+
+
+class BufferRefresh(Callback):
+    """Plays new episodes into the buffer and drops old ones, at the start of every `interval`-th epoch.
+
+    Logs `buffer/*` (episodes held, dropped, age of the oldest), `return/*` of the new episodes, `search/*` and
+    `time/*`, against environment steps.
+
+    Args:
+        max_age: rounds after which an episode is dropped; none keeps episodes until the buffer is full.
+        interval: epochs between refreshes.
+    """
+
+    def __init__(self, max_age: int | None = 8, interval: int = 1) -> None:
+        if interval < 1 or (max_age is not None and max_age < 1):
+            raise ConfigError(f"BufferRefresh(max_age={max_age}, interval={interval}): both must be at least 1")
+        self.max_age, self.interval = max_age, interval
+
+    def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Refreshes, and logs what came and what went."""
+        data = trainer.datamodule  # type: ignore[attr-defined]
+        if trainer.current_epoch % self.interval and len(data.buffer):
+            return
+        offline, start = data.offline, time.perf_counter()
+        played, dropped = data.refresh(self.max_age)
+        seconds = time.perf_counter() - start
+        metrics = ReturnMetrics()
+        metrics.update(played.episodes)
+        phase = "offline" if offline else "train"
+        returns = {name.replace("return/", f"return/{phase}_"): float(value) for name, value in metrics.compute().items()}
+        numbers = {
+            **returns,
+            **played.search,
+            "buffer/episodes": float(len(data.buffer)),
+            "buffer/dropped": float(dropped),
+            "buffer/oldest_age": float(data.rounds - 1 - data.buffer.oldest()),
+            "buffer/env_steps": float(data.env_steps),
+            "buffer/offline": float(offline),
+            "time/rollout_s": seconds,
+            "time/env_steps_per_s": played.env_steps / seconds,
+        }
+        pl_module.log_dict(numbers, on_step=False, on_epoch=True, batch_size=1)

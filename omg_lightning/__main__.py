@@ -1,0 +1,3 @@
+from omg_lightning.cli import main
+
+main()

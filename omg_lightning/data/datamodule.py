@@ -1,0 +1,218 @@
+"""The data module: plays episodes with whatever networks it was handed, keeps them, and serves them as batches."""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from lightning import LightningDataModule
+from torch import Tensor
+from torch.utils.data import DataLoader
+
+from omg_lightning.data.buffer import EpisodeBuffer
+from omg_lightning.data.dataset import Draws
+from omg_lightning.data.game import GameConfig
+from omg_lightning.rollout import CHECKPOINT, LEARNER, Played, Seats, arrange, play, scripted_lineups
+from omg_lightning.types import Batch, ConfigError, Episodes, Learner
+
+_EVALUATION_SEED = 7919  # evaluation plays the same starts at every epoch, apart from all training randomness
+
+
+class EpisodeDataModule(LightningDataModule):
+    """Online rollouts behind Lightning's data interface.
+
+    A run has rounds. In each, `refresh` plays one episode in every environment and adds them to the one buffer that
+    feeds all losses; then `steps_per_epoch` batches are drawn from it. The first `offline_rounds` rounds are played
+    by scripted line-ups without search, the rest by `seats`.
+
+    Args:
+        game: which game.
+        seats: who sits in each seat: `learner`, `random`, `nearest_stag`, `nearest_hare`, `checkpoint:PATH`, or the
+            dotted path of a class that follows `omg_lightning.players.Player`.
+        num_envs: B, environments played at once.
+        batch_size: episodes in a batch.
+        steps_per_epoch: batches drawn in each round.
+        capacity: episodes that the buffer holds.
+        offline_rounds: rounds played by `offline_lineups` before the online phase.
+        offline_lineups: line-ups of the offline phase; by default k nearest-stag beside P-k nearest-hare hunters for
+            k = 0..P, and all random.
+        val_episodes: episodes of an evaluation during `fit`.
+        eval_episodes: episodes of `validate`, of `test` beside each partner, and of the evaluation that ends `fit`.
+        partners: who sits beside the learner in `test`, in turn, in all seats but the first learner's.
+        predict_episodes: episodes that `predict` plays.
+        seed: of games, search and sampling; `--seed_everything` on the command line.
+
+    Raises:
+        ConfigError: a number is out of range, or nobody can be found for a seat.
+    """
+
+    def __init__(
+        self,
+        game: GameConfig = GameConfig(preset="2h1s_4x4"),
+        seats: Sequence[str] = ("learner", "nearest_stag"),
+        num_envs: int = 64,
+        batch_size: int = 64,
+        steps_per_epoch: int = 16,
+        capacity: int = 512,
+        offline_rounds: int = 10,
+        offline_lineups: list[list[str]] | None = None,
+        val_episodes: int = 64,
+        eval_episodes: int = 500,
+        partners: Sequence[str] = ("random", "nearest_stag", "nearest_hare"),
+        predict_episodes: int = 4,
+        seed: int = 0,
+    ) -> None:
+        super().__init__()
+        positive = ("num_envs", "batch_size", "steps_per_epoch", "val_episodes", "eval_episodes", "predict_episodes")
+        for name in positive:
+            _check(name, locals()[name], 1)
+        _check("offline_rounds", offline_rounds, 0)
+        _check("capacity", capacity, num_envs)
+        self.game = game.build()
+        self.game_name = type(self.game).__name__
+        self.observation_shape, self.max_steps = self.game.observation_shape, self.game.max_steps
+        self.num_players, self.num_actions = self.game.num_players, self.game.num_actions
+        self.num_goals = len(self.game.goal_names)
+        self.seats, self.partners = list(seats), list(partners)
+        self.num_envs, self.batch_size, self.steps_per_epoch = num_envs, batch_size, steps_per_epoch
+        self.offline_rounds, self.offline_lineups = offline_rounds, offline_lineups
+        self.val_episodes, self.eval_episodes, self.predict_episodes = val_episodes, eval_episodes, predict_episodes
+        self.seed = seed
+        self.buffer = EpisodeBuffer(capacity, self.max_steps)
+        self.rounds, self.env_steps = 0, 0
+        arrange([self.seats], 1, self.game, torch.device("cpu"))  # fails now, not after the offline phase
+        for partner in self.partners:
+            arrange([[LEARNER, *[partner] * (self.num_players - 1)]], 1, self.game, torch.device("cpu"))
+        self._learner: Callable[[], Learner] | None = None
+        self._load: Callable[[str], Learner] | None = None
+        self._loaded: dict[str, Learner] = {}
+        self._tables: dict[bool, Seats] = {}
+        self._prior: dict[str, Tensor] | None = None
+        self._random: dict[str, torch.Generator] = {}
+
+    def attach(self, learner: Callable[[], Learner], load: Callable[[str], Learner]) -> None:
+        """Takes the learner's callables (always its current weights) and what loads a checkpoint's."""
+        self._learner, self._load = learner, load
+
+    # Playing --------------------------------------------------------------------------------------------------------
+
+    @property
+    def offline(self) -> bool:
+        """Whether the next round belongs to the offline phase."""
+        return self.rounds < self.offline_rounds
+
+    @property
+    def device(self) -> torch.device:
+        """Where everything runs: the trainer's device."""
+        return self.trainer.strategy.root_device if self.trainer else torch.device("cpu")
+
+    def refresh(self, max_age: int | None = None) -> tuple[Played, int]:
+        """Plays one round into the buffer and drops episodes older than `max_age` rounds.
+
+        Returns:
+            What was played, and how many episodes were dropped.
+        """
+        offline = self.offline
+        if offline not in self._tables:
+            self._tables[offline], self._prior = self._arrange(offline), None
+        learners = self._learners([] if offline else self.seats)
+        played = play(self.game, self._tables[offline], learners, self.random("rollout"), self._prior)
+        self._prior = played.prior
+        self.buffer.add(played.episodes, self.rounds)
+        dropped = 0 if max_age is None else self.buffer.drop(self.rounds - max_age + 1)
+        self.rounds += 1
+        self.env_steps += played.env_steps
+        return played, dropped
+
+    def evaluate(self, seats: Sequence[str], episodes: int) -> Draws[Episodes]:
+        """Greedy episodes beside `seats`, in chunks of `num_envs`: the same starts each time it is iterated."""
+        state: dict[str, Any] = {}
+
+        def draw(index: int) -> Episodes:
+            if index == 0:
+                state["random"] = torch.Generator(self.device).manual_seed(_EVALUATION_SEED + self.seed)
+                state["prior"] = None
+            count = min(self.num_envs, episodes - index * self.num_envs)
+            table = arrange([list(seats)], count, self.game, self.device)
+            prior = state["prior"]
+            prior = None if prior is None else {name: rows[:count] for name, rows in prior.items()}
+            played = play(self.game, table, self._learners(seats), state["random"], prior, greedy=True)
+            state["prior"] = played.prior
+            return played.episodes
+
+        return Draws(draw, -(-episodes // self.num_envs))
+
+    def random(self, name: str) -> torch.Generator:
+        """The generator called `name`, seeded from `seed`; its state is in the checkpoint."""
+        if name not in self._random:
+            device = torch.device("cpu") if name == "buffer" else self.device
+            offset = {"rollout": 0, "buffer": 1}[name]
+            self._random[name] = torch.Generator(device).manual_seed(2 * self.seed + offset)
+        return self._random[name]
+
+    def _arrange(self, offline: bool) -> Seats:
+        lineups = self.offline_lineups or scripted_lineups(self.num_players)
+        return arrange(lineups if offline else [self.seats], self.num_envs, self.game, self.device)
+
+    def _learners(self, seats: Sequence[str]) -> dict[str, Learner]:
+        """The planners: the one in training always, for it watches even where it does not play."""
+        if self._learner is None or self._load is None:
+            raise ConfigError("the data module has no learner yet: hand it over with `attach`, as Agent.setup does")
+        for name in seats:
+            if name.startswith(CHECKPOINT) and name not in self._loaded:
+                self._loaded[name] = self._load(name.removeprefix(CHECKPOINT))
+        return {LEARNER: self._learner()} | {name: self._loaded[name] for name in seats if name in self._loaded}
+
+    # Lightning ------------------------------------------------------------------------------------------------------
+
+    def train_dataloader(self) -> DataLoader:
+        """Batches from the buffer. No workers: they would hold stale copies of it."""
+
+        def draw(index: int) -> Batch:
+            episodes = self.buffer.sample(self.batch_size, self.random("buffer"))
+            return Batch(episodes, self.env_steps, self.rounds <= self.offline_rounds)
+
+        return _loader(Draws(draw, self.steps_per_epoch))
+
+    def val_dataloader(self) -> DataLoader:
+        """Evaluation beside the training partners; fewer episodes while fitting."""
+        fitting = self.trainer is not None and self.trainer.state.fn == "fit"
+        return _loader(self.evaluate(self.seats, self.val_episodes if fitting else self.eval_episodes))
+
+    def test_dataloader(self) -> list[DataLoader]:
+        """Evaluation beside each of `partners`."""
+        others = self.num_players - 1
+        return [_loader(self.evaluate([LEARNER, *[name] * others], self.eval_episodes)) for name in self.partners]
+
+    def predict_dataloader(self) -> DataLoader:
+        """Episodes for replays."""
+        return _loader(self.evaluate(self.seats, self.predict_episodes))
+
+    def state_dict(self) -> dict[str, Any]:
+        """Buffer, counters, beliefs carried over and generators: with them a resumed run goes on bit by bit."""
+        return {
+            "buffer": self.buffer.state_dict(),
+            "rounds": self.rounds,
+            "env_steps": self.env_steps,
+            "prior": self._prior,
+            "generators": {name: generator.get_state() for name, generator in self._random.items()},
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Restores what `state_dict` gave."""
+        self.buffer.load_state_dict(state["buffer"])
+        self.rounds, self.env_steps = state["rounds"], state["env_steps"]
+        for name, saved in state["generators"].items():
+            self.random(name).set_state(saved.cpu())
+        if self.rounds:  # the line-up in play keeps the beliefs it has carried over
+            offline = self.rounds <= self.offline_rounds
+            self._tables[offline] = self._arrange(offline)
+        self._prior = state["prior"]
+
+
+def _loader(dataset: Draws) -> DataLoader:
+    return DataLoader(dataset, batch_size=None, num_workers=0)
+
+
+def _check(name: str, value: int, least: int) -> None:
+    if value < least:
+        raise ConfigError(f"data.{name} is {value}: it must be at least {least}")

@@ -1,0 +1,121 @@
+"""What the pictures are made of: a pen in the coordinates of one cell, and a painter for each kind of thing."""
+
+import math
+from collections.abc import Callable, Iterable, Sequence
+from functools import lru_cache
+from pathlib import Path
+
+import matplotlib
+from PIL import ImageDraw, ImageFont
+
+Point = tuple[float, float]
+
+# Okabe and Ito's colours, told apart by colour-blind people as well; their yellow marks captures.
+SEAT_COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#000000")
+PAPER, TILE, INK, GOLD, GLOW = "#FFFFFF", "#EEF0F2", "#2B303A", "#E69F00", "#FBF0B2"
+
+
+class Pen:
+    """Draws on one square of the canvas in its own coordinates: (0, 0) is upper left, (1, 1) lower right."""
+
+    def __init__(self, draw: ImageDraw.ImageDraw, x: float, y: float, size: float) -> None:
+        self.draw, self.x, self.y, self.size = draw, x, y, size
+
+    def part(self, cx: float, cy: float, size: float) -> "Pen":
+        """Returns a pen for the square of side `size` around (cx, cy)."""
+        (x, y), length = self._at((cx - size / 2, cy - size / 2)), size * self.size
+        return Pen(self.draw, x, y, length)
+
+    def ellipse(self, cx: float, cy: float, rx: float, ry: float, fill: str, tilt: float = 0.0) -> None:
+        """Fills an ellipse, turned clockwise by `tilt` degrees."""
+        angles = [2 * math.pi * k / 48 for k in range(48)]
+        cos, sin = math.cos(math.radians(tilt)), math.sin(math.radians(tilt))
+        unturned = [(rx * math.cos(a), ry * math.sin(a)) for a in angles]
+        self.polygon([(cx + x * cos - y * sin, cy + x * sin + y * cos) for x, y in unturned], fill)
+
+    def polygon(self, points: Iterable[Point], fill: str) -> None:
+        """Fills a polygon."""
+        self.draw.polygon([self._at(point) for point in points], fill=fill)
+
+    def line(self, points: Sequence[Point], width: float, fill: str) -> None:
+        """Draws a line with round corners and ends."""
+        self.draw.line([self._at(point) for point in points], fill=fill, width=round(width * self.size), joint="curve")
+        for x, y in (points[0], points[-1]):
+            self.ellipse(x, y, width / 2, width / 2, fill)
+
+    def tile(self, fill: str, gap: float = 0.03, outline: str | None = None, width: float = 0.0) -> None:
+        """Fills the square with rounded corners."""
+        box = (*self._at((gap, gap)), *self._at((1 - gap, 1 - gap)))
+        self.draw.rounded_rectangle(box, 0.12 * self.size, fill, outline, round(width * self.size))
+
+    def text(self, x: float, y: float, words: str, height: float, fill: str, anchor: str = "mm") -> None:
+        """Writes words; `anchor` as in Pillow: "mm" middle, "lm" left middle."""
+        self.draw.text(self._at((x, y)), words, fill, _font(round(height * self.size)), anchor)
+
+    def _at(self, point: Point) -> Point:
+        return self.x + point[0] * self.size, self.y + point[1] * self.size
+
+
+def draw_thing(pen: Pen, name: str) -> None:
+    """Draws what the plane `name` shows, or a diamond with its first letter while it has no painter."""
+    if name in PAINTERS:
+        return PAINTERS[name](pen)
+    pen.polygon([(0.5, 0.15), (0.85, 0.5), (0.5, 0.85), (0.15, 0.5)], "#8A919C")
+    pen.text(0.5, 0.5, name[0].upper(), 0.3, PAPER)
+    return None
+
+
+def draw_disc(pen: Pen, seat: int, present: bool = True) -> None:
+    """Draws a seat: its number on a disc of its colour, hollow if it has left."""
+    colour = SEAT_COLOURS[seat % len(SEAT_COLOURS)]
+    pen.ellipse(0.5, 0.5, 0.49, 0.49, PAPER)
+    pen.ellipse(0.5, 0.5, 0.44, 0.44, colour)
+    if not present:
+        pen.ellipse(0.5, 0.5, 0.36, 0.36, PAPER)
+    pen.text(0.5, 0.51, str(seat), 0.5, PAPER if present else colour)
+
+
+def _block(pen: Pen) -> None:
+    pen.tile("#4A5160")
+    pen.line([(0.14, 0.1), (0.86, 0.1)], 0.05, "#646C7D")
+
+
+def _stag(pen: Pen) -> None:
+    fur, dark, horn = "#9A5B2E", "#6B3D1C", "#5A4632"
+    for side in (-1, 1):
+
+        def flip(*points: Point, side: int = side) -> list[Point]:
+            return [(0.5 + side * x, y) for x, y in points]
+
+        pen.line(flip((0.07, 0.42), (0.13, 0.31), (0.25, 0.27), (0.31, 0.18), (0.31, 0.07)), 0.05, horn)  # the beam
+        pen.line(flip((0.13, 0.31), (0.11, 0.17), (0.14, 0.09)), 0.045, horn)  # and its tines
+        pen.line(flip((0.22, 0.28), (0.21, 0.17)), 0.045, horn)
+        pen.line(flip((0.29, 0.22), (0.4, 0.18)), 0.045, horn)
+        pen.ellipse(0.5 + side * 0.2, 0.45, 0.12, 0.055, dark, tilt=-side * 20)  # ear
+    pen.polygon([(0.34, 0.42), (0.42, 0.37), (0.58, 0.37), (0.66, 0.42), (0.6, 0.74), (0.4, 0.74)], fur)
+    pen.ellipse(0.5, 0.47, 0.165, 0.11, fur)
+    pen.ellipse(0.5, 0.76, 0.115, 0.12, "#D9B48C")  # muzzle
+    pen.ellipse(0.5, 0.81, 0.06, 0.042, "#2B1B10")  # nose
+    for x in (0.41, 0.59):
+        pen.ellipse(x, 0.52, 0.03, 0.037, "#2B1B10")
+
+
+def _hare(pen: Pen) -> None:
+    fur, pink, dark = "#A3A7AE", "#F3C6CC", "#2B303A"
+    for side in (-1, 1):
+        pen.ellipse(0.5 + side * 0.125, 0.28, 0.078, 0.23, fur, tilt=side * 10)
+        pen.ellipse(0.5 + side * 0.127, 0.28, 0.036, 0.16, pink, tilt=side * 10)
+    pen.ellipse(0.5, 0.65, 0.25, 0.23, fur)
+    for side in (-1, 1):
+        pen.ellipse(0.5 + side * 0.07, 0.745, 0.095, 0.075, "#E9EBED")  # cheeks
+        pen.ellipse(0.5 + side * 0.11, 0.605, 0.033, 0.042, dark)
+    pen.polygon([(0.455, 0.68), (0.545, 0.68), (0.5, 0.735)], "#D9828E")  # nose
+
+
+# A game with other things adds a painter under its plane's name.
+PAINTERS: dict[str, Callable[[Pen], None]] = {"blocks": _block, "stags": _stag, "hares": _hare}
+
+
+@lru_cache
+def _font(size: int) -> ImageFont.FreeTypeFont:
+    return ImageFont.truetype(str(Path(matplotlib.get_data_path(), "fonts/ttf/DejaVuSans-Bold.ttf")), size)

@@ -1,0 +1,349 @@
+"""Markov Stag-Hunt: hunters on a grid take a hare alone or a stag together (HOP, arXiv 2406.08002)."""
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from omg_lightning.games import layout
+from omg_lightning.types import NO_GOAL, ConfigError, ego_order
+
+UP, DOWN, LEFT, RIGHT, STAY, HUNT_STAG, HUNT_HARE = range(7)
+PRESETS: dict[str, dict[str, int]] = {
+    "4h1s": {"num_players": 4, "num_stags": 1, "num_hares": 4, "height": 8, "width": 8, "num_blocks": 5},
+    "4h2s": {"num_players": 4, "num_stags": 2, "num_hares": 4, "height": 8, "width": 8, "num_blocks": 5},
+    "4h1s_6x6": {"num_players": 4, "num_stags": 1, "num_hares": 4, "height": 6, "width": 6, "num_blocks": 4},
+    "4h1s_4x4": {"num_players": 4, "num_stags": 1, "num_hares": 4, "height": 4, "width": 4, "num_blocks": 0},
+    "2h1s_4x4": {"num_players": 2, "num_stags": 1, "num_hares": 2, "height": 4, "width": 4, "num_blocks": 0},
+}
+_NO_PREY = (1 << HUNT_STAG) - 1  # the bits of moving and staying
+_TRIAL_LAYOUTS = 64  # drawn at construction, on a quarter of the redraws, to see that the pieces fit
+
+
+class StagHuntState(NamedTuple):
+    """Everything the rules need, 16 + 9 P + h w bytes a row: a search keeps one for every node."""
+
+    time: Tensor  # int64 [B] steps played
+    closes: Tensor  # int64 [B] the time at which the episode is over at the latest
+    hunters: Tensor  # int64 [B, P] cell index; of one that has left, where it was last
+    present: Tensor  # bool [B, P] has not left with a capture
+    cells: Tensor  # uint8 [B, h * w] bit a is set: action a is legal for a hunter on this cell; 0: a block
+
+
+class _Tables(NamedTuple):
+    """Constants, on one device."""
+
+    bits: Tensor  # uint8 [A] 1 << a
+    deltas: Tensor  # int64 [A] what an action adds to a cell index
+    strength: Tensor  # float [P]
+    seats: Tensor  # int64 [P, P] row i is the ego order of seat i
+
+
+class StagHunt:
+    """The rules of Markov Stag-Hunt, batched and pure; implements `omg_lightning.games.Game`.
+
+    Hunters move at the same time and never block each other; prey never moves. All who hunt the same stag in the same
+    step form a group: two or more catch it and share `stag_reward` by strength, one alone achieves nothing. One is
+    enough for a hare; several share `hare_reward` equally. A capture removes the prey and all its hunters. Illegal
+    actions, and integers that name no action, count as staying.
+
+    With `prosocial`, each of the P seats receives the mean over all P seats of the step's rewards, **including the
+    seats that have left** while the episode runs: so the team's sum is the same with and without, and leaving early
+    costs nobody a share. It is the one case in which a seat that has left earns something.
+
+    Best mean reward per seat: 3.0 in `4h1s` and its smaller grids (two take the stag and the other two a hare each,
+    or all four the stag: (10 + 1 + 1) / 4), 5.0 in `4h2s` and `2h1s_4x4`; if all take hares, 1.0.
+
+    Args:
+        num_players: P, hunters on the grid.
+        num_stags: stags on the grid.
+        num_hares: hares on the grid.
+        height: h, rows of the grid.
+        width: w, columns of the grid.
+        num_blocks: block pieces of 3 or 4 cells, laid so that the free cells stay connected.
+        stag_reward: what a group shares for a stag.
+        hare_reward: what those on a hare share.
+        max_steps: an episode is over after this many steps.
+        steps_after_first_hunt: an episode is over this many steps after the step of its first capture, too; 0 ends it
+            with that step, None (the default) never.
+        strength: P positive numbers by which a group shares a stag; None means all are equal.
+        prosocial: whether everyone is paid the mean reward.
+
+    Raises:
+        ConfigError: an argument is of the wrong kind or range, the grid cannot hold the prey beside the blocks, or
+            the blocks do not fit.
+    """
+
+    num_actions = 7
+    plane_names: tuple[str, ...]
+    goal_names: tuple[str, ...] = ("stag", "hare")
+    action_names: tuple[str, ...] = ("up", "down", "left", "right", "stay", "hunt_stag", "hunt_hare")
+    noop = STAY
+    agent_name = "hunter"
+
+    def __init__(
+        self,
+        *,
+        num_players: int,
+        num_stags: int,
+        num_hares: int,
+        height: int,
+        width: int,
+        num_blocks: int = 0,
+        stag_reward: float = 10.0,
+        hare_reward: float = 1.0,
+        max_steps: int = 35,
+        steps_after_first_hunt: int | None = None,
+        strength: Sequence[float] | None = None,
+        prosocial: bool = False,
+    ) -> None:
+        self.num_players = layout.whole("num_players", num_players, 1)
+        self.num_stags = layout.whole("num_stags", num_stags, 0)
+        self.num_hares = layout.whole("num_hares", num_hares, 0)
+        self.height = layout.whole("height", height, 1)
+        self.width = layout.whole("width", width, 1)
+        self.num_blocks = layout.whole("num_blocks", num_blocks, 0)
+        self.stag_reward = layout.number("stag_reward", stag_reward)
+        self.hare_reward = layout.number("hare_reward", hare_reward)
+        self.max_steps = layout.whole("max_steps", max_steps, 1)
+        self.steps_after_first_hunt = steps_after_first_hunt
+        if steps_after_first_hunt is not None:
+            self.steps_after_first_hunt = layout.whole("steps_after_first_hunt", steps_after_first_hunt, 0)
+        self.strength = _strength(strength, self.num_players)
+        if not isinstance(prosocial, bool):
+            raise ConfigError(f"prosocial={prosocial!r}: expected True or False; set prosocial to one of them.")
+        self.prosocial = prosocial
+        self.observation_shape = (self.num_players + 3, self.height, self.width)
+        others = tuple(f"other_{k}" for k in range(1, self.num_players))
+        self.plane_names = ("self", *others, "blocks", "stags", "hares")
+        self._tables: dict[torch.device, _Tables] = {}
+        self._check_room()
+
+    @classmethod
+    def preset(cls, name: str, **overrides: Any) -> "StagHunt":
+        """Builds one of the games of the publications.
+
+        Args:
+            name: `4h1s`, `4h2s`, `4h1s_6x6`, `4h1s_4x4` or `2h1s_4x4`: hunters, stags, and the grid unless 8x8.
+            **overrides: constructor arguments that replace the preset's.
+
+        Raises:
+            ConfigError: there is no such preset.
+        """
+        if name not in PRESETS:
+            raise ConfigError(f"preset={name!r}: expected one of {', '.join(PRESETS)}; choose one of these.")
+        return cls(**{**PRESETS[name], **overrides})
+
+    def __repr__(self) -> str:
+        names = (
+            "num_players num_stags num_hares height width num_blocks stag_reward hare_reward max_steps"
+            " steps_after_first_hunt strength prosocial"
+        )
+        return f"StagHunt({', '.join(f'{name}={getattr(self, name)!r}' for name in names.split())})"
+
+    def reset(self, batch_size: int, generator: torch.Generator | None = None) -> StagHuntState:
+        """Draws `batch_size` layouts: blocks, prey on distinct free cells, hunters on any free cells.
+
+        Args:
+            batch_size: B.
+            generator: where the randomness comes from; the state is on its device. None is torch's own CPU generator.
+        """
+        batch_size = layout.whole("batch_size", batch_size, 1)
+        blocks = layout.draw_blocks(batch_size, self.height, self.width, self.num_blocks, generator)
+        prey = layout.draw_distinct(~blocks, self.num_stags + self.num_hares, generator)
+        hunters = layout.draw_any(~blocks, self.num_players, generator)
+        return self._build(blocks, hunters, prey[:, : self.num_stags], prey[:, self.num_stags :])
+
+    def place(
+        self,
+        batch_size: int = 1,
+        *,
+        hunters: Sequence[Sequence[int]],
+        stags: Sequence[Sequence[int]],
+        hares: Sequence[Sequence[int]],
+        blocks: Sequence[Sequence[int]] = (),
+        device: torch.device | str = "cpu",
+    ) -> StagHuntState:
+        """Sets up a given layout in every row of a batch.
+
+        Args:
+            batch_size: B.
+            hunters: P pairs `(row, column)`, by seat; they may share cells with each other and with prey.
+            stags: `num_stags` pairs.
+            hares: `num_hares` pairs; no two preys on one cell.
+            blocks: any number of pairs: single cells, which need not form pieces.
+            device: where the state is to be.
+
+        Raises:
+            ConfigError: a position is off the grid or on a block, two preys share a cell, or a count differs from
+                the constructor's.
+        """
+        batch_size = layout.whole("batch_size", batch_size, 1)
+        given = {"hunters": hunters, "stags": stags, "hares": hares, "blocks": blocks}
+        cells = {name: layout.cell_indices(name, pairs, self.height, self.width) for name, pairs in given.items()}
+        counts = {"hunters": "num_players", "stags": "num_stags", "hares": "num_hares"}
+        for name, argument in counts.items():
+            if len(cells[name]) != getattr(self, argument):
+                raise ConfigError(
+                    f"{name}: got {len(cells[name])} positions; expected {getattr(self, argument)}, this game's"
+                    f" {argument}: give that many, or build the game with another {argument}."
+                )
+            if blocked := set(cells[name]) & set(cells["blocks"]):
+                pair = divmod(min(blocked), self.width)
+                raise ConfigError(f"{name}: {pair} is on a block; expected a free cell: move it, or remove the block.")
+        prey = cells["stags"] + cells["hares"]
+        if len(set(prey)) != len(prey):
+            raise ConfigError(f"stags={stags}, hares={hares}: two preys share a cell; give each a cell of its own.")
+        at = {
+            name: torch.tensor(c, dtype=torch.int64, device=device).expand(batch_size, -1) for name, c in cells.items()
+        }
+        free = torch.zeros(batch_size, self.height * self.width, dtype=torch.bool, device=device)
+        return self._build(free.scatter(1, at["blocks"], True), at["hunters"].clone(), at["stags"], at["hares"])
+
+    def active(self, state: StagHuntState) -> Tensor:
+        """Says who is still playing: bool `[B, P]`; all False once the episode is over."""
+        return state.present & (state.time < state.closes)[:, None]
+
+    def legal(self, state: StagHuntState) -> Tensor:
+        """Says which actions are legal: bool `[B, P, A]`. A seat that has left may only stay."""
+        return (self._codes(state)[..., None] & self._constants(state).bits) != 0
+
+    def observe(self, state: StagHuntState) -> Tensor:
+        """Returns every seat's own view: float32 `[B, P, P + 3, h, w]` of 0 and 1, planes as in `plane_names`."""
+        batch, players = state.hunters.shape
+        seats = self._constants(state).seats  # [P, P]
+        planes = state.cells.new_zeros(batch, players, players + 3, self.height * self.width, dtype=torch.float32)
+        shown = state.present[:, seats, None].float()  # [B, P, P, 1]
+        planes[:, :, :players].scatter_(3, state.hunters[:, seats, None], shown)
+        objects = (state.cells == 0, state.cells >> HUNT_STAG & 1, state.cells >> HUNT_HARE & 1)
+        planes[:, :, players:] = torch.stack(objects, 1).float()[:, None]  # [B, 1, 3, h * w]
+        return planes.view(batch, players, players + 3, self.height, self.width)
+
+    def step(self, state: StagHuntState, actions: Tensor) -> tuple[StagHuntState, Tensor]:
+        """Plays joint actions.
+
+        Args:
+            state: where the hunters and preys are, and who is left.
+            actions: int64 `[B, P]` in seat order; what is not legal counts as staying.
+
+        Returns:
+            The next state, and rewards, float32 `[B, P]`.
+        """
+        acts = self._effective(state, actions)
+        hunting, caught, cleared = self._hunt(state, acts)
+        rewards = torch.where(acts == HUNT_STAG, self.stag_reward, self.hare_reward) * caught
+        if self.strength is None:
+            rewards = rewards / hunting.clamp(min=1)
+        else:
+            weight = torch.where(acts == HUNT_STAG, self._constants(state).strength, 1.0) * (acts >= HUNT_STAG)
+            rewards = rewards * (weight / self._on_cell(state, weight).clamp(min=torch.finfo(weight.dtype).tiny))
+        if self.prosocial:
+            rewards = rewards.mean(1, keepdim=True).expand_as(rewards).contiguous()
+        return self._advance(state, acts, caught, cleared), rewards
+
+    def realised(self, state: StagHuntState, actions: Tensor) -> Tensor:
+        """Returns what each seat captures by these actions: int64 `[B, P]`, 0 a stag, 1 a hare, NO_GOAL nothing."""
+        acts = self._effective(state, actions)
+        _, caught, _ = self._hunt(state, acts)
+        return torch.where(caught, acts - HUNT_STAG, NO_GOAL)  # goals are numbered as the hunts are
+
+    def _advance(self, state: StagHuntState, acts: Tensor, caught: Tensor, cleared: Tensor) -> StagHuntState:
+        """Moves, removes, counts: `acts` `[B, P]` are legal, `cleared` marks hunters on a cell that loses its prey."""
+        here = state.cells.gather(1, state.hunters)  # [B, P]
+        # Everyone on one cell writes the same there, so it does not matter who writes last.
+        cells = state.cells.scatter(1, state.hunters, torch.where(cleared, here & _NO_PREY, here))
+        closes = state.closes
+        if self.steps_after_first_hunt is not None:
+            soon = torch.where(caught.any(1), state.time + 1 + self.steps_after_first_hunt, self.max_steps)
+            closes = torch.minimum(closes, soon)  # later captures only give later times
+        return StagHuntState(
+            time=state.time + self.active(state).any(1),
+            closes=closes,
+            hunters=state.hunters + self._constants(state).deltas[acts],
+            present=state.present & ~caught,
+            cells=cells,
+        )
+
+    def _codes(self, state: StagHuntState) -> Tensor:
+        """Looks up what each seat may do, as bits: uint8 `[B, P]`."""
+        return torch.where(self.active(state), state.cells.gather(1, state.hunters), 1 << STAY)
+
+    def _effective(self, state: StagHuntState, actions: Tensor) -> Tensor:
+        """Replaces what is not legal, or no action at all, by staying: int64 `[B, P]`."""
+        known = actions.clamp(0, self.num_actions - 1)
+        allowed = (self._codes(state) >> known) & 1
+        return torch.where((known == actions) & (allowed != 0), known, STAY)
+
+    def _hunt(self, state: StagHuntState, acts: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Sees what hunts come to, `acts` `[B, P]` being legal: so all who hunt on one cell hunt the same prey.
+
+        Returns:
+            How many hunt on each seat's cell, int16; who catches something, bool; and whether the seat's cell loses
+            its prey to anyone, bool: `[B, P]` each.
+        """
+        after = acts >= HUNT_STAG
+        hunting = self._on_cell(state, after.to(torch.int16))
+        needed = 1 + (state.cells.gather(1, state.hunters) >> HUNT_STAG & 1)
+        cleared = hunting >= needed
+        return hunting, after & cleared, cleared
+
+    def _on_cell(self, state: StagHuntState, x: Tensor) -> Tensor:
+        """Sums `x` `[B, P]` over the seats on the same cell: `[B, P]`. A scatter is faster than P x P comparisons."""
+        return x.new_zeros(state.cells.shape).scatter_add_(1, state.hunters, x).gather(1, state.hunters)
+
+    def _build(self, blocks: Tensor, hunters: Tensor, stags: Tensor, hares: Tensor) -> StagHuntState:
+        """Makes a starting state of blocks, bool `[B, h * w]`, and cell indices, int64 `[B, ...]`."""
+        batch = len(blocks)
+        free = (~blocks).view(batch, self.height, self.width).to(torch.uint8)
+        code = torch.full_like(free, 1 << STAY)
+        code[:, 1:] |= free[:, :-1] << UP
+        code[:, :-1] |= free[:, 1:] << DOWN
+        code[:, :, 1:] |= free[:, :, :-1] << LEFT
+        code[:, :, :-1] |= free[:, :, 1:] << RIGHT
+        cells = (code * free).flatten(1)
+        for prey, action in ((stags, HUNT_STAG), (hares, HUNT_HARE)):
+            cells = cells.scatter(1, prey, cells.gather(1, prey) | 1 << action)
+        time = torch.zeros_like(hunters[:, 0])
+        return StagHuntState(time, time + self.max_steps, hunters, torch.ones_like(hunters, dtype=torch.bool), cells)
+
+    def _constants(self, state: StagHuntState) -> _Tables:
+        """Returns the tables on the state's device, made there at the first use."""
+        device = state.cells.device
+        if device not in self._tables:
+            seats = torch.arange(self.num_players, device=device)
+            self._tables[device] = _Tables(
+                bits=torch.tensor([1 << a for a in range(self.num_actions)], dtype=torch.uint8, device=device),
+                deltas=torch.tensor([-self.width, self.width, -1, 1, 0, 0, 0], device=device),
+                strength=torch.tensor(self.strength or [1.0] * self.num_players, dtype=torch.float32, device=device),
+                seats=ego_order(seats.expand(self.num_players, -1), seats),
+            )
+        return self._tables[device]
+
+    def _check_room(self) -> None:
+        """Raises ConfigError unless the grid holds the blocks and, however large they turn out, the prey."""
+        taken, area = layout.LARGEST_PIECE * self.num_blocks, self.height * self.width
+        prey = self.num_stags + self.num_hares
+        if max(prey, 1) > area - taken:
+            raise ConfigError(
+                f"num_stags={self.num_stags}, num_hares={self.num_hares}, num_blocks={self.num_blocks}: {prey} preys"
+                f" need as many free cells, but height={self.height}, width={self.width} has {area}, of which"
+                f" {taken} may be blocks; use fewer preys or blocks, or a larger grid."
+            )
+        if self.num_blocks:
+            trial = torch.Generator().manual_seed(0)
+            redraws = layout.MAX_REDRAWS // 4
+            layout.draw_blocks(_TRIAL_LAYOUTS, self.height, self.width, self.num_blocks, trial, redraws)
+
+
+def _strength(strength: Sequence[float] | None, num_players: int) -> tuple[float, ...] | None:
+    """Checks the strengths; None stays None: all are equal."""
+    if strength is None:
+        return None
+    wanted = f"expected {num_players} positive numbers, one for each player; set strength to these or to None."
+    if isinstance(strength, str) or not isinstance(strength, Sequence) or len(strength) != num_players:
+        raise ConfigError(f"strength={strength!r}: {wanted}")
+    values = tuple(layout.number("strength", x) for x in strength)
+    if min(values) <= 0:
+        raise ConfigError(f"strength={strength!r}: {wanted}")
+    return values

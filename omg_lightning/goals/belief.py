@@ -1,0 +1,38 @@
+"""An explicit belief over a co-player's goals (HOP, ICML 2024), as pure functions in log space."""
+
+import torch
+from torch import Tensor
+
+from omg_lightning.types import NO_GOAL
+
+
+def intra(log_belief: Tensor, log_likelihood: Tensor, floor: float) -> Tensor:
+    """One step of Bayes within an episode: `b(g) <- b(g) * pi_j(a_j | s, g) / Z` (HOP, intra-OM).
+
+    Args:
+        log_belief: float `[..., G]`.
+        log_likelihood: float `[..., G]`, the log probability of the action seen, under each goal.
+        floor: no goal's probability falls below it, so that no goal dies; at most 1 / G.
+
+    Returns:
+        float `[..., G]` normalised log belief.
+    """
+    posterior = torch.softmax(log_belief + log_likelihood, dim=-1)
+    return (floor + (1 - floor * posterior.shape[-1]) * posterior).log()
+
+
+def inter(prior: Tensor, realised: Tensor, alpha: float) -> Tensor:
+    """One step between episodes: `b^{K,0}(g) = alpha * b^{K-1,0}(g) + (1 - alpha) * 1(goal realised = g)`.
+
+    It smooths the prior, not the posterior (HOP, inter-OM). Where nothing was realised the prior stays.
+
+    Args:
+        prior: float `[..., G]` probabilities at the start of the episode that ended.
+        realised: int64 `[...]` goal realised in it, or NO_GOAL.
+        alpha: smoothing, 0.995 in Stag-Hunt and 0.98 in Snowdrift as published.
+
+    Returns:
+        float `[..., G]` prior of the next episode.
+    """
+    seen = torch.nn.functional.one_hot(realised.clamp(min=0), prior.shape[-1]).to(prior.dtype)
+    return torch.where((realised == NO_GOAL)[..., None], prior, alpha * prior + (1 - alpha) * seen)

@@ -1,0 +1,360 @@
+"""The agent: composes goal VAE, subgoal predictor and policy; one optimiser, one training step; it logs."""
+
+import pickle
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning import LightningModule
+from torch import Tensor
+
+from omg_lightning.goals import BeliefConfig, DeclaredGoals, GoalKind, NoGoals, OracleGoals, Subgoals, shift
+from omg_lightning.losses import masked_logits
+from omg_lightning.metrics import PredictionMetrics, ReturnMetrics
+from omg_lightning.modules.goal_vae import GoalVAE, draw_gaussian
+from omg_lightning.modules.hindsight import Hindsight, declared, explicit, latent
+from omg_lightning.modules.policy import PolicyModule
+from omg_lightning.modules.samples import Samples, flatten
+from omg_lightning.modules.settings import LossWeights, SelectorConfig
+from omg_lightning.modules.subgoal_predictor import Inference, SubgoalPredictor
+from omg_lightning.networks import TrunkKind
+from omg_lightning.types import (
+    Batch,
+    ConfigError,
+    Episodes,
+    GoalSource,
+    Learner,
+    PlannerConfig,
+    View,
+    ego_order,
+)
+
+
+GAME_KEYS = ("game", "observation_shape", "num_players", "num_actions", "max_steps")
+NETWORK_KEYS = ("goals", "goal_dim", "hidden", "trunk")
+
+
+class Agent(LightningModule):
+    """Infers co-players' goals, predicts their actions, plans a best response, and learns all of it.
+
+    Sizes (`game` to `num_goals`) are the data module's; the command line fills them in.
+
+    Args:
+        goals: where goals come from: `none`, `declared`, `subgoal` or `oracle`.
+        goal_dim: D, size of a subgoal code.
+        trees: K, search trees for each decision, each with its own sampled goals.
+        simulations: N, for each tree.
+        planner: settings of the search.
+        selector: settings of the hindsight selector.
+        belief: settings of the explicit belief.
+        losses: weight of each loss.
+        vae_online: go on training the VAE in the online phase; False freezes it after the offline phase.
+        hidden: width of all networks.
+        trunk: `mlp` or `conv`.
+        learning_rate: of Adam; 5e-4 as published.
+        seed: of the noise in the losses.
+        game: name of the game; a checkpoint of another game is refused.
+        observation_shape: `(C, h, w)`.
+        num_players: P.
+        num_actions: A.
+        max_steps: the longest episode.
+        num_goals: G, how many goals the game declares.
+
+    Raises:
+        ConfigError: a setting is out of range, or the game declares no goals and `goals` needs them.
+    """
+
+    def __init__(
+        self,
+        goals: GoalKind = "subgoal",
+        goal_dim: int = 16,
+        trees: int = 5,
+        simulations: int = 32,
+        planner: PlannerConfig = PlannerConfig(),
+        selector: SelectorConfig = SelectorConfig(),
+        belief: BeliefConfig = BeliefConfig(),
+        losses: LossWeights = LossWeights(),
+        vae_online: bool = True,
+        hidden: int = 128,
+        trunk: TrunkKind = "mlp",
+        learning_rate: float = 5e-4,
+        seed: int = 0,
+        game: str = "",
+        observation_shape: tuple[int, int, int] = (0, 0, 0),
+        num_players: int = 0,
+        num_actions: int = 0,
+        max_steps: int = 0,
+        num_goals: int = 0,
+    ) -> None:
+        super().__init__()
+        _check(locals(), ("goal_dim", "trees", "simulations", "hidden", "num_players", "num_actions", "max_steps"))
+        self.save_hyperparameters()
+        self.goals, self.trees, self.simulations = goals, trees, simulations
+        self.planner, self.selector, self.belief, self.weights = planner, selector, belief, losses
+        self.vae_online, self.learning_rate, self.max_steps = vae_online, learning_rate, max_steps
+        self.num_goals, self.seed = num_goals, seed
+        if goals in ("declared", "oracle") and not num_goals:
+            raise ConfigError(f"goals is {goals!r}, but {game} declares no goals: use none or subgoal")
+        size = {"none": 0, "declared": num_goals, "oracle": num_goals, "subgoal": goal_dim}[goals]
+        shape, latents = tuple(observation_shape), goals == "subgoal"
+        self.vae = GoalVAE(shape, num_players, goal_dim, hidden, trunk) if latents else None
+        self.predictor = SubgoalPredictor(shape, num_players, num_actions, size, latents, hidden, trunk)
+        self.policy = PolicyModule(shape, num_players, num_actions, size, hidden, trunk)
+        self.returns = ReturnMetrics()
+        self.predictions = PredictionMetrics(num_actions)
+        self._noise: torch.Generator | None = None
+
+    def setup(self, stage: str) -> None:
+        """Hands the data module the callables that it plays with: the only arrow back, and it is a value."""
+        datamodule = getattr(self.trainer, "datamodule", None)
+        if hasattr(datamodule, "attach"):
+            datamodule.attach(self.learner, self.load_learner)
+
+    # What a rollout needs -------------------------------------------------------------------------------------------
+
+    def learner(self) -> Learner:
+        """The callables and numbers that a rollout plays with: always the current weights."""
+        coplayer = self.predictor.coplayer
+        return Learner(
+            source=self.source(),
+            policy=self.policy,
+            policy_condition=self.policy.condition,
+            coplayer=coplayer,
+            coplayer_condition=coplayer.condition,
+            trees=self.trees,
+            simulations=self.simulations,
+            planner=self.planner,
+        )
+
+    def source(self) -> GoalSource:
+        """The goal source that `goals` names."""
+        if self.goals == "declared":
+            return DeclaredGoals(self.num_goals, self.likelihood, self.belief)
+        if self.goals == "oracle":
+            return OracleGoals(self.num_goals)
+        if self.goals == "subgoal":
+            predictor = self.predictor
+            size = int(self.hparams["goal_dim"])
+            return Subgoals(size, predictor.start, predictor.infer, predictor.advance)
+        return NoGoals()
+
+    def load_learner(self, path: str) -> Learner:
+        """The callables of a checkpoint's agent, which may have other settings but must know this game.
+
+        Raises:
+            ConfigError: there is no such checkpoint, or it is of another game or size.
+        """
+        agent = load_agent(path, self.device)
+        _check_match(agent.hparams, self.hparams, GAME_KEYS)
+        return agent.learner()
+
+    def likelihood(self, view: View, actions: Tensor) -> Tensor:
+        """Log probability `[L, P, G]` of `actions` `[L, P]` under each declared goal: `log pi_j(a_j | o_j, t, g)`."""
+        rows, seats = actions.shape
+        head, count = self.predictor.coplayer, rows * seats
+        features = head.trunk(view.observation.flatten(0, 1), view.time.repeat_interleave(seats))
+        each = head.condition(torch.eye(self.num_goals, device=actions.device))  # [G, 2 * hidden]
+        logits = head.modulate(
+            features.repeat_interleave(self.num_goals, 0), each.repeat(count, 1)
+        ).view(rows, seats, self.num_goals, -1)
+        log_policy = masked_logits(logits, view.legal[:, :, None]).log_softmax(-1)
+        return log_policy.gather(-1, actions[:, :, None, None].expand(-1, -1, self.num_goals, 1))[..., 0]
+
+    # Training -------------------------------------------------------------------------------------------------------
+
+    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
+        """All losses on one batch of whole episodes; logged by name, their weighted sum is returned."""
+        losses = self.losses(batch)
+        total = torch.stack([weight * losses[name] for name, weight in asdict(self.weights).items() if name in losses])
+        loss = total.sum()
+        if not torch.isfinite(loss):
+            values = ", ".join(f"{name} {float(value):.3g}" for name, value in losses.items())
+            raise ConfigError(f"a loss is not finite ({values}): lower model.learning_rate; nothing was saved since")
+        named = {f"loss/{name}": value for name, value in losses.items() if not name.endswith("top1")}
+        named |= {f"goal/{name}": value for name, value in losses.items() if name.endswith("top1")}
+        self.log_dict(named, on_step=False, on_epoch=True, batch_size=1)
+        self.log("step", float(batch.env_steps), on_step=False, on_epoch=True, batch_size=1)
+        return loss
+
+    def losses(self, batch: Batch) -> dict[str, Tensor]:
+        """Every loss that has a positive weight, and parts of them for the log, by name."""
+        episodes, samples = batch.episodes, flatten(batch.episodes, self.max_steps)
+        losses: dict[str, Tensor] = {}
+        if self.vae is not None and self.weights.vae and (batch.offline or self.vae_online):
+            losses |= self.vae.loss(samples, self.noise)
+        hindsight, parts = self._hindsight(batch, samples)
+        losses |= parts
+        share = self.mixture(batch.env_steps)
+        chosen = torch.rand(hindsight.known.shape, generator=self.noise, device=self.device) < share
+        mixed = torch.where((chosen & hindsight.known)[..., None], hindsight.label, hindsight.inferred)
+        if self.weights.coplayer:
+            # Explicit beliefs need the likelihood of an action under each pure goal; latent goals are met as inferred.
+            goal = mixed if self.goals == "subgoal" else hindsight.label
+            losses |= self._coplayer_loss(episodes, goal, hindsight.known)
+        if not batch.offline and (self.weights.policy or self.weights.value):
+            losses |= self._policy_loss(episodes, mixed)
+        return losses
+
+    def mixture(self, env_steps: int) -> float:
+        """Probability of training on the selected goal, falling linearly to 0 (OMG: 0.5 to 0 over 50,000 steps)."""
+        return self.selector.mixture * max(0.0, 1 - env_steps / self.selector.mixture_steps)
+
+    def _hindsight(self, batch: Batch, samples: Samples) -> tuple[Hindsight, dict[str, Tensor]]:
+        """The goals of all seats, and the losses of what infers them."""
+        episodes = batch.episodes
+        if self.goals == "declared":
+            return declared(episodes), {}
+        if self.goals == "oracle":
+            return explicit(episodes, episodes.truth), {}
+        if self.vae is None:
+            empty = episodes.goal[..., :0]
+            return Hindsight(empty, empty, episodes.active), {}
+        inference = self.predictor.infer_episodes(episodes, samples)
+        hindsight, label = self._subgoals(batch, samples, inference)
+        if not self.weights.subgoal:
+            return hindsight, {}
+        return hindsight, self.predictor.subgoal_loss(inference, samples, label, self.noise)
+
+    @torch.no_grad()  # the codes are targets, and nothing leaks from the value head through the selector
+    def _subgoals(
+        self, batch: Batch, samples: Samples, inference: Inference
+    ) -> tuple[Hindsight, tuple[Tensor, Tensor]]:
+        """Subgoals in hindsight: goals, and mean and log variance `[n, D]` of the selected codes."""
+        assert self.vae is not None
+        mean, log_var = (samples.spread(part) for part in self.vae.encode(samples.observation))
+        inferred = samples.spread(draw_gaussian(inference.mean, inference.log_var, self.noise))
+        rule = self.selector
+        hindsight, ahead = latent(
+            batch.episodes,
+            mean,
+            inferred,
+            None if batch.offline else self._values,
+            rule.rule,
+            rule.horizon,
+            self.max_steps,
+            self.noise,
+            rule.offset,
+            rule.temperature,
+        )
+        return hindsight, (hindsight.label[samples.mask], shift(log_var, ahead)[samples.mask])
+
+    def _values(self, observation: Tensor, time: Tensor, goals: Tensor) -> Tensor:
+        """Values `[H, m]` of views under goals `[H, m, P-1, D]`."""
+        conditions = self.policy.condition(goals.flatten(0, 1)).unflatten(0, goals.shape[:2])
+        return self.policy.values(observation, time, conditions)
+
+    def _coplayer_loss(self, episodes: Episodes, goal: Tensor, known: Tensor) -> dict[str, Tensor]:
+        """Trains the action head on those whom a learner has to predict."""
+        who = watched(episodes) & known
+        time = who.nonzero()[:, 0] / self.max_steps
+        view = episodes.observation[who].float()
+        return self.predictor.coplayer_loss(view, time, goal[who], episodes.legal[who], episodes.action[who])
+
+    def _policy_loss(self, episodes: Episodes, goal: Tensor) -> dict[str, Tensor]:
+        """Trains the policy on every planned step."""
+        t, b, ego = episodes.planned.nonzero(as_tuple=True)
+        others = ego_order(goal[t, b], ego)[:, 1:]
+        view, where = episodes.observation[t, b, ego].float(), (t, b, ego)
+        return self.policy.loss(
+            view, t / self.max_steps, others, episodes.legal[where], episodes.policy[where], episodes.value[where]
+        )
+
+    def configure_optimizers(self) -> torch.optim.Optimizer:
+        """One Adam with a parameter group for each module: `global_step` then counts batches."""
+        parts = {"vae": self.vae, "predictor": self.predictor, "policy": self.policy}
+        groups: list[dict[str, Any]] = [
+            {"params": list(part.parameters()), "name": name} for name, part in parts.items() if part is not None
+        ]
+        return torch.optim.Adam(groups, lr=self.learning_rate)
+
+    # Evaluation -----------------------------------------------------------------------------------------------------
+
+    def validation_step(self, episodes: Episodes, batch_idx: int) -> None:
+        """Adds episodes that were played for evaluation to the metrics."""
+        self.returns.update(episodes)
+        who = watched(episodes) & episodes.active
+        view, time = episodes.observation[who].float(), who.nonzero()[:, 0] / self.max_steps
+        head = self.predictor.coplayer
+        logits = masked_logits(head(view, time, head.condition(episodes.goal[who])), episodes.legal[who])
+        self.predictions.update(logits, episodes.action[who])
+
+    def on_validation_epoch_end(self) -> None:
+        """Logs the metrics of all evaluation episodes."""
+        self.log_dict({**self.returns.compute(), **self.predictions.compute()})
+        self.returns.reset()
+        self.predictions.reset()
+
+    def test_step(self, episodes: Episodes, batch_idx: int, dataloader_idx: int = 0) -> Episodes:
+        """Hands on the episodes, played beside one kind of partner, to the callbacks that report them."""
+        return episodes
+
+    def predict_step(self, episodes: Episodes, batch_idx: int) -> Episodes:
+        """Hands on the episodes to the callback that writes replays."""
+        return episodes
+
+    # State ----------------------------------------------------------------------------------------------------------
+
+    @property
+    def noise(self) -> torch.Generator:
+        """The generator of all noise in the losses, on the module's device; its state is in the checkpoint."""
+        if self._noise is None:
+            self._noise = torch.Generator(self.device).manual_seed(self.seed)
+        return self._noise
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Adds the generator's state."""
+        checkpoint["noise"] = self.noise.get_state()
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Refuses another game's checkpoint; restores the generator."""
+        _check_match(checkpoint["hyper_parameters"], self.hparams, (*GAME_KEYS, *NETWORK_KEYS))
+        if "noise" in checkpoint:
+            self.noise.set_state(checkpoint["noise"].cpu())
+
+
+def watched(episodes: Episodes) -> Tensor:
+    """Active seats whom a learner has to predict, bool `[T, B, P]`: everyone where nobody plans, else all co-players.
+
+    A seat that is the only learner is nobody's co-player, so its own steps are not samples.
+    """
+    planners = episodes.planned.any(0)  # [B, P]
+    others = planners.sum(-1, keepdim=True) - planners.long() > 0
+    return episodes.active & (others | ~planners.any())
+
+
+def _check(arguments: dict[str, Any], names: tuple[str, ...]) -> None:
+    for name in names:
+        if arguments[name] < 1:
+            raise ConfigError(f"model.{name} is {arguments[name]}: it must be at least 1")
+
+
+def load_agent(path: str, device: torch.device | str = "cpu") -> Agent:
+    """Loads an agent, ready to play, from a checkpoint file.
+
+    Raises:
+        ConfigError: there is no such file, or it is not a checkpoint of an agent.
+    """
+    if not Path(path).is_file():
+        raise ConfigError(f"no checkpoint at {path}: give the path of a .ckpt file that `fit` wrote")
+    try:
+        agent = Agent.load_from_checkpoint(path, map_location=device)
+    except (KeyError, RuntimeError, EOFError, pickle.UnpicklingError, TypeError) as error:
+        reason = " ".join(str(error).split())[:200]
+        raise ConfigError(f"{path} is not a checkpoint of this version's agent: {reason}") from error
+    return agent.eval().requires_grad_(False)
+
+
+def _check_match(saved: Mapping[str, Any], own: Mapping[str, Any], keys: tuple[str, ...]) -> None:
+    for key in keys:
+        there, here = _plain(saved.get(key)), _plain(own.get(key))
+        if there != here:
+            raise ConfigError(
+                f"the checkpoint was trained with {key} {there}, but this run has {here}: "
+                "use the configuration it was trained with, or train anew"
+            )
+
+
+def _plain(value: Any) -> Any:
+    return tuple(value) if isinstance(value, list) else value

@@ -1,0 +1,94 @@
+"""What the co-players' goals turned out to be, over whole episodes: the labels that everything is trained on."""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from omg_lightning.goals import SelectorRule, candidates, hindsight_goals, one_hot_goals, select, shift
+from omg_lightning.types import NO_GOAL, Episodes, ego_order
+
+Values = Callable[[Tensor, Tensor, Tensor], Tensor]  # views [m, ...], times [m], goals [H, m, P-1, D] -> [H, m]
+
+
+class Hindsight(NamedTuple):
+    """Goals of every seat at every step."""
+
+    inferred: Tensor  # float [T, B, P, D] as the learner takes it to be while acting
+    label: Tensor  # float [T, B, P, D] as it turned out to be
+    known: Tensor  # bool [T, B, P] there is a label
+
+
+def explicit(episodes: Episodes, goal: Tensor) -> Hindsight:
+    """Labels that are one-hot, for goals `[T, B, P]` (NO_GOAL where unknown); inferred is the belief when acting."""
+    return Hindsight(episodes.goal, one_hot_goals(goal, episodes.goal.shape[-1]), goal != NO_GOAL)
+
+
+def declared(episodes: Episodes) -> Hindsight:
+    """The declared goal that each seat realised next (HOP, ICML 2024)."""
+    return explicit(episodes, hindsight_goals(episodes.realised, episodes.active))
+
+
+def seat_scores(
+    episodes: Episodes, codes: Tensor, inferred: Tensor, valid: Tensor, max_steps: int, values: Values
+) -> Tensor:
+    """Values of candidate subgoals to the learners: V(s_t, g(s_k)) for each seat j and step k ahead.
+
+    A learner i scores a candidate of co-player j with its own view and value head, all other co-players' goals being
+    as inferred (OMG, NeurIPS 2024). Where several learners watch j, their values are averaged.
+
+    Args:
+        episodes: `[T, B, P, ...]`.
+        codes: float `[T, B, P, D]` code of each seat's view at each step.
+        inferred: float `[T, B, P, D]`.
+        valid: bool `[H, T, B, P]` of `candidates`.
+        max_steps: scales the time.
+        values: the learners' value head.
+
+    Returns:
+        float `[H, T, B, P]`; 0 for seats that no learner watches.
+    """
+    horizon, _, _, seats = valid.shape
+    t, b, ego = episodes.planned.nonzero(as_tuple=True)
+    score = codes.new_zeros(valid.shape)
+    count = codes.new_zeros(valid.shape[1:])
+    view, time = episodes.observation[t, b, ego].float(), t / max_steps
+    others = ego_order(inferred[t, b], ego)[:, 1:]  # [m, P-1, D]
+    ahead = (t + torch.arange(1, horizon + 1, device=t.device)[:, None]).clamp(max=len(codes) - 1)  # [H, m]
+    for k in range(1, seats):
+        seat = (ego + k) % seats
+        goals = others.expand(horizon, *others.shape).clone()
+        goals[:, :, k - 1] = codes[ahead, b, seat]
+        found = values(view, time, goals)  # [H, m]
+        score[:, t, b, seat] += found  # (t, b, seat) is unique for each k
+        count[t, b, seat] += 1
+    return score / count.clamp(min=1)
+
+
+def latent(
+    episodes: Episodes,
+    codes: Tensor,
+    inferred: Tensor,
+    values: Values | None,
+    rule: SelectorRule,
+    horizon: int,
+    max_steps: int,
+    generator: torch.Generator,
+    offset: int = 1,
+    temperature: float = 0.0,
+) -> tuple[Hindsight, Tensor]:
+    """The code of the selected future state (OMG). Without `values` (no learner has played) candidates are random.
+
+    Returns:
+        The goals, and the steps ahead that were selected, int64 `[T, B, P]`.
+    """
+    valid = candidates(episodes.active, horizon)
+    if values is None and rule in ("optimistic", "conservative"):
+        rule = "random"
+    if rule in ("optimistic", "conservative") and values is not None:
+        score = seat_scores(episodes, codes, inferred, valid, max_steps, values)
+    else:
+        score = codes.new_zeros(valid.shape)
+    ahead = select(score, valid, rule, generator, offset, temperature)
+    return Hindsight(inferred, shift(codes, ahead), episodes.active), ahead

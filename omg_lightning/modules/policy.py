@@ -1,0 +1,67 @@
+"""Policy and value of the ego, given what it takes the co-players' goals to be."""
+
+import torch
+from lightning import LightningModule
+from torch import Tensor
+
+from omg_lightning.losses import masked_logits, soft_cross_entropy
+from omg_lightning.networks import GoalNet, TrunkKind
+
+
+class PolicyModule(LightningModule):
+    """Prior policy and value for the search, conditioned on the goals of all co-players.
+
+    Args:
+        observation_shape: `(C, h, w)`.
+        num_players: P.
+        num_actions: A.
+        goal_size: D, length of one goal vector.
+        hidden: width.
+        trunk: `mlp` or `conv`.
+    """
+
+    def __init__(
+        self,
+        observation_shape: tuple[int, int, int],
+        num_players: int,
+        num_actions: int,
+        goal_size: int,
+        hidden: int = 128,
+        trunk: TrunkKind = "mlp",
+    ) -> None:
+        super().__init__()
+        self.net = GoalNet(observation_shape, (num_players - 1) * goal_size, num_actions + 1, hidden, trunk)
+
+    def condition(self, goals: Tensor) -> Tensor:
+        """What `forward` takes of the co-players' goals `[M, P-1, D]`, in ego order."""
+        return self.net.condition(goals.flatten(1))
+
+    def forward(self, observation: Tensor, time: Tensor, condition: Tensor) -> tuple[Tensor, Tensor]:
+        """Logits `[M, A]` and value `[M]` of views `[M, C, h, w]` at `time` `[M]` under `condition`."""
+        out = self.net(observation, time, condition)
+        return out[:, :-1], out[:, -1]
+
+    def values(self, observation: Tensor, time: Tensor, conditions: Tensor) -> Tensor:
+        """Values `[H, M]` of the same views under each of `conditions` `[H, M, ...]`: the view is read once."""
+        features = self.net.trunk(observation, time)
+        return torch.stack([self.net.modulate(features, condition)[:, -1] for condition in conditions])
+
+    def loss(
+        self, observation: Tensor, time: Tensor, goals: Tensor, legal: Tensor, policy: Tensor, value: Tensor
+    ) -> dict[str, Tensor]:
+        """Cross entropy to the search's policy, `policy`, and squared error to the return, `value`.
+
+        Args:
+            observation: float `[m, C, h, w]` the ego's view at planned steps.
+            time: float `[m]`.
+            goals: float `[m, P-1, D]` the co-players' goals in ego order.
+            legal: bool `[m, A]`.
+            policy: float `[m, A]` root policies.
+            value: float `[m]` discounted returns.
+        """
+        logits, predicted = self(observation, time, self.condition(goals))
+        count = max(len(value), 1)  # an empty mean is NaN; offline there are no planned steps
+        return {
+            "policy": soft_cross_entropy(masked_logits(logits, legal), policy).sum() / count,
+            "value": ((predicted - value) ** 2).sum() / count,
+        }

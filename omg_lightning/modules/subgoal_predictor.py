@@ -1,0 +1,153 @@
+"""Infers a co-player's subgoal online, and predicts its next action from it."""
+
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from lightning import LightningModule
+from torch import Tensor, nn
+
+from omg_lightning.losses import gaussian_kl, masked_logits, reconstruction
+from omg_lightning.modules.goal_vae import draw_gaussian
+from omg_lightning.modules.samples import Samples
+from omg_lightning.networks import GoalNet, PlaneDecoder, Trunk, TrunkKind
+from omg_lightning.types import Episodes, View, ego_order
+
+
+class Inference(NamedTuple):
+    """The posterior q(g | tau_t, s_t) of every sample, and the context it came from."""
+
+    mean: Tensor  # float [n, D]
+    log_var: Tensor  # float [n, D]
+    context: Tensor  # float [n, hidden]
+
+
+class SubgoalPredictor(LightningModule):
+    """State and history to subgoal, and subgoal and state to next action; for each co-player, in its own view.
+
+    A recurrent context over (previous view, all previous actions) and the current view give a Gaussian over the
+    subgoal; a decoder reconstructs the current view from subgoal and context (OMG, NeurIPS 2024, CVAE). The action
+    head `pi_j(a_j | o_j, t, g_j)` is conditioned on the goal by modulation.
+
+    Args:
+        observation_shape: `(C, h, w)`.
+        num_players: P.
+        num_actions: A.
+        goal_size: D, length of the goal vector.
+        infers: build the inference part; False where goals are not latent and only the action head is needed.
+        hidden: width of the networks and of the context.
+        trunk: `mlp` or `conv`.
+        alpha: weight of KL(q(g | tau, s) || q_vae(g_bar | s_g)), 0.001 as published.
+    """
+
+    def __init__(
+        self,
+        observation_shape: tuple[int, int, int],
+        num_players: int,
+        num_actions: int,
+        goal_size: int,
+        infers: bool = True,
+        hidden: int = 128,
+        trunk: TrunkKind = "mlp",
+        alpha: float = 0.001,
+    ) -> None:
+        super().__init__()
+        self.alpha, self.hidden, self.num_actions, self.num_players = alpha, hidden, num_actions, num_players
+        self.coplayer = GoalNet(observation_shape, goal_size, num_actions, hidden, trunk)
+        if infers:
+            self.trunk = Trunk(observation_shape, hidden, trunk)
+            self.history = nn.GRU(hidden + num_players * num_actions, hidden)
+            self.posterior = nn.Sequential(
+                nn.Linear(2 * hidden, hidden), nn.ReLU(), nn.Linear(hidden, 2 * goal_size)
+            )
+            self.decoder = PlaneDecoder(goal_size + hidden, observation_shape, num_players, hidden)
+
+    def start(self, batch: int, seats: int, device: torch.device) -> Tensor:
+        """The empty context, float `[B, P, hidden]`: no history yet."""
+        return torch.zeros(batch, seats, self.hidden, device=device)
+
+    def infer(self, context: Tensor, view: View) -> tuple[Tensor, Tensor]:
+        """Mean and log variance `[L, P, D]` of each seat's subgoal, given contexts `[L, P, hidden]`."""
+        rows, seats = context.shape[:2]
+        mean, log_var = self._posterior(context.flatten(0, 1), self._features(view))
+        return mean.view(rows, seats, -1), log_var.view(rows, seats, -1)
+
+    def advance(self, context: Tensor, view: View, actions: Tensor) -> Tensor:
+        """The next contexts `[L, P, hidden]`, after `actions` `[L, P]` in seat order were played at `view`."""
+        played = self._actions(actions).flatten(0, 1)  # [L*P, P*A]
+        moved, _ = self.history(torch.cat([self._features(view), played], -1)[None], context.flatten(0, 1)[None])
+        return moved[0].view_as(context)
+
+    def infer_episodes(self, episodes: Episodes, samples: Samples) -> Inference:
+        """The posterior at every sample of whole episodes; each starts with an empty context."""
+        features = self.trunk(samples.observation, samples.time)  # [n, hidden]
+        table = samples.spread(features)  # [T, B, P, hidden]
+        played = self._actions(episodes.action.flatten(0, 1)).view(*episodes.action.shape, -1)
+        steps, rows, seats = episodes.active.shape
+        inputs = torch.cat([table, played], -1)[:-1].flatten(1, 2)  # [T-1, B*P, hidden + P*A]
+        context = table.new_zeros(steps, rows, seats, self.hidden)
+        if steps > 1:
+            context[1:] = self.history(inputs)[0].view(steps - 1, rows, seats, -1)
+        context = context[samples.mask]
+        return Inference(*self._posterior(context, features), context)
+
+    def subgoal_loss(
+        self,
+        inference: Inference,
+        samples: Samples,
+        label: tuple[Tensor, Tensor],
+        generator: torch.Generator,
+    ) -> dict[str, Tensor]:
+        """Reconstruction of the current view from (g, tau), plus alpha times the KL to the selected code.
+
+        Args:
+            inference: of `infer_episodes`.
+            samples: the n samples.
+            label: mean and log variance `[n, D]` of the VAE's code of the selected subgoal, detached.
+            generator: draws g.
+
+        Returns:
+            The loss `subgoal`, and its parts `subgoal_reconstruction` and `subgoal_kl`, averaged over samples.
+        """
+        drawn = draw_gaussian(inference.mean, inference.log_var, generator)
+        error = reconstruction(self.decoder(torch.cat([drawn, inference.context], -1)), samples.observation).mean()
+        kl = gaussian_kl(inference.mean, inference.log_var, *label).sum(-1).mean()
+        return {
+            "subgoal": error + self.alpha * kl,
+            "subgoal_reconstruction": error.detach(),
+            "subgoal_kl": kl.detach(),
+        }
+
+    def coplayer_loss(
+        self, observation: Tensor, time: Tensor, goal: Tensor, legal: Tensor, action: Tensor
+    ) -> dict[str, Tensor]:
+        """Cross entropy of the co-players' actions, as `coplayer`, and the share predicted right, `coplayer_top1`.
+
+        Args:
+            observation: float `[m, C, h, w]` the co-player's own view.
+            time: float `[m]`.
+            goal: float `[m, D]`.
+            legal: bool `[m, A]`.
+            action: int64 `[m]`.
+        """
+        logits = masked_logits(self.coplayer(observation, time, self.coplayer.condition(goal)), legal)
+        count = max(len(action), 1)  # an empty mean is NaN
+        return {
+            "coplayer": F.cross_entropy(logits, action, reduction="sum") / count,
+            "coplayer_top1": (logits.argmax(-1) == action).sum() / count,
+        }
+
+    def _features(self, view: View) -> Tensor:
+        time = view.time.repeat_interleave(view.observation.shape[1])
+        return self.trunk(view.observation.flatten(0, 1), time)
+
+    def _posterior(self, context: Tensor, features: Tensor) -> tuple[Tensor, Tensor]:
+        mean, log_var = self.posterior(torch.cat([context, features], -1)).chunk(2, dim=-1)
+        return mean, log_var.clamp(-8, 4)
+
+    def _actions(self, actions: Tensor) -> Tensor:
+        """Every seat's one-hot of all actions, in its own ego order: `[M, P]` -> `[M, P, P * A]`."""
+        rows, seats = actions.shape
+        ego = torch.arange(seats, device=actions.device).repeat(rows)
+        mine = ego_order(actions.repeat_interleave(seats, 0), ego)  # [M*P, P]
+        return F.one_hot(mine, self.num_actions).float().view(rows, seats, -1)

@@ -1,0 +1,47 @@
+"""What sits in a seat: a `Player` is told when an episode starts and then acts on what its seat sees."""
+
+from typing import Protocol, runtime_checkable
+
+import torch
+from torch import Tensor
+
+from omg_lightning.games.base import Game
+
+
+@runtime_checkable
+class Player(Protocol):
+    """A player of one seat in B episodes at once. Any class with these two methods is one; nothing to inherit.
+
+    A whole new player is a few lines, named in a seat by its dotted path (`my_package.players.Idler`):
+
+        class Idler:
+            def reset(self, batch_size, seat, game, generator):
+                self.noop = game.noop
+
+            def act(self, observation, legal):
+                return torch.full((len(legal),), self.noop, device=legal.device)
+
+    It sees what a learner in that seat would see, and nothing else: the observation planes, ego first, named by
+    `game.plane_names`, and the mask of legal actions, named by `game.action_names`.
+    """
+
+    def reset(self, batch_size: int, seat: int, game: Game, generator: torch.Generator) -> None:
+        """Gets ready for new episodes.
+
+        Args:
+            batch_size: B, how many episodes start together.
+            seat: the seat to be played, 0 .. P-1.
+            game: the rules, for names and sizes; the state is not in it.
+            generator: the only source of randomness to be used, on the observations' device.
+        """
+
+    def act(self, observation: Tensor, legal: Tensor) -> Tensor:
+        """Chooses an action in every episode.
+
+        Args:
+            observation: `[B, C, h, w]` the seat's own view, 0/1, uint8 or float. Empty player plane 0: has left.
+            legal: bool `[B, A]`.
+
+        Returns:
+            int64 `[B]`. What a player does after it has left, or an illegal action, counts as `game.noop`.
+        """

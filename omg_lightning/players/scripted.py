@@ -1,0 +1,144 @@
+"""Players that follow a script, and the shortest paths they walk."""
+
+from typing import ClassVar
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from omg_lightning.games.base import Game
+from omg_lightning.types import ConfigError
+
+MOVES = {"up": (-1, 0), "down": (1, 0), "left": (0, -1), "right": (0, 1)}  # action name -> (row, column) step
+UNREACHABLE = 1 << 20  # a distance larger than any path on any grid, and small enough to add to
+
+
+def distance_to(targets: Tensor, free: Tensor) -> Tensor:
+    """Counts the steps from every cell to the nearest target: breadth-first search, all rows of the batch at once.
+
+    Args:
+        targets: bool `[B, h, w]` where to go.
+        free: bool `[B, h, w]` where one can walk.
+
+    Returns:
+        int64 `[B, h, w]`; UNREACHABLE on blocks and where no path leads to a target.
+    """
+    reached = targets & free
+    missing = torch.zeros_like(free, dtype=torch.int64)
+    while True:  # each turn reaches at least one new cell in some row, or is the last: at most h * w turns
+        grown = reached.clone()
+        grown[:, 1:] |= reached[:, :-1]
+        grown[:, :-1] |= reached[:, 1:]
+        grown[:, :, 1:] |= reached[:, :, :-1]
+        grown[:, :, :-1] |= reached[:, :, 1:]
+        grown &= free
+        if torch.equal(grown, reached):
+            return torch.where(reached, missing, UNREACHABLE)
+        missing += ~reached  # one more step for whoever was not yet there
+        reached = grown
+
+
+class ScriptedPlayer:
+    """A player whose action distribution is known exactly; `act` samples from it.
+
+    Attributes:
+        goal: the declared goal (`game.goal_names`) that the script pursues, or None.
+    """
+
+    goal: ClassVar[str | None] = None
+
+    def reset(self, batch_size: int, seat: int, game: Game, generator: torch.Generator) -> None:
+        """Starts new episodes; see `Player.reset`."""
+        self._game = game
+        self._generator = generator
+
+    def act(self, observation: Tensor, legal: Tensor) -> Tensor:
+        """Samples from `action_probabilities`: int64 `[B]`."""
+        probabilities = self.action_probabilities(observation, legal)
+        return torch.multinomial(probabilities, 1, generator=self._generator)[:, 0]
+
+    def action_probabilities(self, observation: Tensor, legal: Tensor) -> Tensor:
+        """Returns the script's exact action distribution: float32 `[B, A]`, 0 where illegal."""
+        raise NotImplementedError
+
+
+class RandomPlayer(ScriptedPlayer):
+    """Plays uniformly at random over the legal actions."""
+
+    def action_probabilities(self, observation: Tensor, legal: Tensor) -> Tensor:
+        """Returns `[B, A]`: one over the number of legal actions."""
+        return _uniform(legal)
+
+
+class PreySeeker(ScriptedPlayer):
+    """Goes to the nearest prey of one kind by a shortest path around blocks, and takes it when on it.
+
+    Ties are broken at random at each step: uniformly over the moves that bring it one step closer to a nearest prey
+    (so two equally near prey which lie the same way count as one choice). It stays where no prey is left or reachable.
+    A subclass names the plane, the action and the goal.
+
+    Attributes:
+        plane: the observation plane that shows the prey.
+        take: the action that takes it, legal only on its cell.
+    """
+
+    plane: ClassVar[str]
+    take: ClassVar[str]
+
+    def reset(self, batch_size: int, seat: int, game: Game, generator: torch.Generator) -> None:
+        """Starts new episodes, and looks up where this game keeps what the script needs.
+
+        Raises:
+            ConfigError: the game has no such prey.
+        """
+        super().reset(batch_size, seat, game, generator)
+        planes, actions = list(game.plane_names), list(game.action_names)
+        if self.plane not in planes or not {self.take, *MOVES} <= set(actions):
+            raise ConfigError(
+                f"{type(self).__name__} needs the plane '{self.plane}' and the actions {[self.take, *MOVES]}, which "
+                f"{type(game).__name__} does not have (planes {planes}, actions {actions}); choose another player"
+            )
+        self._prey = planes.index(self.plane)
+        self._blocks = planes.index("blocks") if "blocks" in planes else None
+        self._take = actions.index(self.take)
+        self._moves = {actions.index(name): step for name, step in MOVES.items()}
+
+    def action_probabilities(self, observation: Tensor, legal: Tensor) -> Tensor:
+        """Returns `[B, A]`: uniform over the moves that come closer, or all on taking the prey, or all on staying."""
+        here, there = self._distances(observation, list(self._moves.values()))
+        wanted = torch.zeros_like(legal)
+        wanted[:, list(self._moves)] = there < here[:, None]
+        wanted[:, self._take] = here == 0  # no neighbour is nearer than 0, so no move is wanted as well
+        wanted &= legal
+        wanted[:, self._game.noop] |= ~wanted.any(-1)
+        return _uniform(wanted)
+
+    def _distances(self, observation: Tensor, steps: list[tuple[int, int]]) -> tuple[Tensor, Tensor]:
+        """Returns the distances to the prey from the own cell `[B]` and from its four neighbours `[B, 4]`."""
+        view = observation > 0
+        free = torch.ones_like(view[:, 0]) if self._blocks is None else ~view[:, self._blocks]
+        distance = F.pad(distance_to(view[:, self._prey], free), (1, 1, 1, 1), value=UNREACHABLE)  # [B, h+2, w+2]
+        width = distance.shape[-1]
+        offsets = torch.tensor([0] + [row * width + column for row, column in steps], device=view.device)
+        own = F.pad(view[:, 0], (1, 1, 1, 1)).flatten(1)  # [B, (h+2)(w+2)], one cell or, after leaving, none
+        cell = own.float().argmax(-1, keepdim=True).clamp(min=width)  # clamp: keeps a departed player's cells inside
+        found = distance.flatten(1).gather(1, cell + offsets)  # [B, 1 + 4]
+        found = found.masked_fill(~own.any(-1, keepdim=True), UNREACHABLE)
+        return found[:, 0], found[:, 1:]
+
+
+class NearestStag(PreySeeker):
+    """Goes to the nearest stag and hunts it: the cooperator of the stag hunt."""
+
+    goal, plane, take = "stag", "stags", "hunt_stag"
+
+
+class NearestHare(PreySeeker):
+    """Goes to the nearest hare and hunts it: the defector of the stag hunt."""
+
+    goal, plane, take = "hare", "hares", "hunt_hare"
+
+
+def _uniform(wanted: Tensor) -> Tensor:
+    """Spreads probability evenly over the True entries of bool `[B, A]`."""
+    return wanted.float() / wanted.sum(-1, keepdim=True)

@@ -1,0 +1,19 @@
+"""Rollouts: whole episodes, in many environments at once, with search in the loop. The only user of `planning`."""
+
+from omg_lightning.rollout.play import Played, plan, play
+from omg_lightning.rollout.seats import CHECKPOINT, LEARNER, Seats, arrange, is_planner, scripted_lineups
+from omg_lightning.rollout.simulator import Node, Simulator
+
+__all__ = [
+    "CHECKPOINT",
+    "LEARNER",
+    "Node",
+    "Played",
+    "Seats",
+    "Simulator",
+    "arrange",
+    "is_planner",
+    "plan",
+    "play",
+    "scripted_lineups",
+]

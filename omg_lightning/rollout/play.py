@@ -1,0 +1,241 @@
+"""Plays whole episodes in many environments at once."""
+
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from omg_lightning.games.base import Game
+from omg_lightning.losses import discounted_returns, masked_logits
+from omg_lightning.planning import SearchConfig, search
+from omg_lightning.players import Player
+from omg_lightning.rollout.seats import LEARNER, Seats
+from omg_lightning.rollout.simulator import Simulator
+from omg_lightning.types import NO_GOAL, ConfigError, Episodes, Estimate, Learner, View, take
+
+
+class Played(NamedTuple):
+    """What a rollout gives back."""
+
+    episodes: Episodes
+    prior: dict[str, Tensor]  # for each learner, float [B, P, G]: carried to the next episode of these environments
+    env_steps: int  # steps of environments, summed over environments
+    search: dict[str, float]  # means over searches, such as the visit share of the best action
+
+
+def play(
+    game: Game,
+    seats: Seats,
+    learners: dict[str, Learner],
+    generator: torch.Generator,
+    prior: dict[str, Tensor] | None = None,
+    greedy: bool = False,
+) -> Played:
+    """Plays one episode in each of B environments, from start to end.
+
+    Environments that are over are dropped from the batch at once, so the cost follows those still running.
+
+    Args:
+        game: the rules.
+        seats: who sits where, for each environment.
+        learners: planners by name. The one called `learner` is in training: its goals, root policies and returns are
+            recorded as targets; the others (checkpoints) only act.
+        generator: all randomness; its device is where everything runs.
+        prior: what the learners believe before the episode, as an earlier call returned it.
+        greedy: take the best action instead of drawing from the root policy.
+
+    Returns:
+        The episodes, with T the length of the longest.
+    """
+    table = _Table(game, seats, learners, generator, prior, greedy)
+    for t in range(game.max_steps):
+        if not table.step(t):
+            break
+    return table.result()
+
+
+class _Table:
+    """The state of a rollout: one object for one call of `play`."""
+
+    def __init__(
+        self,
+        game: Game,
+        seats: Seats,
+        learners: dict[str, Learner],
+        generator: torch.Generator,
+        prior: dict[str, Tensor] | None,
+        greedy: bool,
+    ) -> None:
+        self.game, self.seats, self.learners, self.generator, self.greedy = game, seats, learners, generator, greedy
+        batch, device = seats.who.shape[0], generator.device
+        self.state = game.reset(batch, generator)
+        self.live = torch.arange(batch, device=device)
+        truth = seats.start(game, generator)
+        size = learners[LEARNER].source.size if LEARNER in learners else 0
+        self.record = _empty(game, batch, size, truth, device)
+        self.prior = {
+            name: prior[name] if prior else learner.source.prior(batch, game.num_players, device)
+            for name, learner in learners.items()
+        }
+        self.memory = {name: learner.source.start(self.prior[name], truth) for name, learner in learners.items()}
+        self.length, self.env_steps = 0, 0
+        self.search: dict[str, list[float]] = {}
+
+    def step(self, t: int) -> bool:
+        """Plays step t everywhere; False when no environment is left."""
+        active = self._drop_finished()
+        if len(self.live) == 0:
+            return False
+        observation, legal = self.game.observe(self.state), self.game.legal(self.state)
+        view = View(observation, legal, self.state.time / self.game.max_steps, active)
+        record, live = self.record, self.live
+        record.observation[t, live] = observation.to(torch.uint8)
+        record.legal[t, live], record.active[t, live] = legal, active
+        actions = torch.full_like(record.action[t, live], self.game.noop)
+        self._ask_players(t, actions)
+        for name, learner in self.learners.items():
+            self._ask_learner(t, name, learner, view, actions)
+        # What was really played: an illegal choice counts as doing nothing.
+        actions = torch.where(legal.gather(-1, actions[..., None])[..., 0], actions, self.game.noop)
+        record.action[t, live] = actions
+        record.realised[t, live] = self.game.realised(self.state, actions)
+        self.state, rewards = self.game.step(self.state, actions)
+        record.reward[t, live] = rewards
+        for name, learner in self.learners.items():
+            self.memory[name] = learner.source.update(self.memory[name], view, actions)
+        self.length, self.env_steps = t + 1, self.env_steps + len(live)
+        return True
+
+    def result(self) -> Played:
+        """Cuts the record to the longest episode and adds the value targets."""
+        discount = self.learners[LEARNER].planner.discount if LEARNER in self.learners else 1.0
+        cut = Episodes(*(field[: self.length] for field in self.record))
+        cut = cut._replace(value=discounted_returns(cut.reward, discount))
+        realised = _last_realised(cut.realised)
+        prior = {name: learner.source.carry(self.prior[name], realised) for name, learner in self.learners.items()}
+        means = {key: sum(values) / len(values) for key, values in self.search.items()}
+        return Played(cut, prior, self.env_steps, means)
+
+    def _drop_finished(self) -> Tensor:
+        """Drops environments that are over from the batch; says who is active in the rest, bool `[L, P]`."""
+        active = self.game.active(self.state)
+        going = active.any(-1)
+        if not going.all():
+            index = going.nonzero()[:, 0]
+            self.live, active = self.live[index], active[index]
+            self.state = take(self.state, index)
+            self.memory = {name: take(memory, index) for name, memory in self.memory.items()}
+        return active
+
+    def _ask_players(self, t: int, actions: Tensor) -> None:
+        """Writes the players' choices into `actions` `[L, P]`. A player always sees all of its environments."""
+        for player, seat, rows in self.seats.seated:
+            view = self.record.observation[t, rows, seat].float()
+            choice = player.act(view, self.record.legal[t, rows, seat])
+            _check_choice(choice, player, len(rows), self.game.num_actions)
+            chosen = torch.full((len(self.record.action[t]),), self.game.noop, device=actions.device)
+            chosen[rows] = choice.to(chosen)
+            mine = torch.zeros_like(chosen, dtype=torch.bool)
+            mine[rows] = True
+            actions[:, seat] = torch.where(mine[self.live], chosen[self.live], actions[:, seat])
+
+    def _ask_learner(self, t: int, name: str, learner: Learner, view: View, actions: Tensor) -> None:
+        """Searches for all seats that the learner `name` holds and that are still playing."""
+        estimate = learner.source.infer(self.memory[name], view)
+        mine = self.seats.held_by(name)[self.live] & view.active
+        rows, ego = mine.nonzero(as_tuple=True)
+        policy, action = torch.zeros_like(view.legal, dtype=torch.float32), actions
+        if len(rows):
+            found, chosen = plan(self.game, learner, self.state, estimate, rows, ego, self.generator, self.greedy)
+            policy[rows, ego], action[rows, ego] = found, chosen
+            self._note("search/policy_entropy", -(found * found.clamp(min=1e-9).log()).sum(-1).mean())
+            self._note("search/trees", float(learner.trees))
+        if name == LEARNER:
+            self.record.goal[t, self.live] = estimate.point
+            self.record.policy[t, self.live], self.record.planned[t, self.live] = policy, mine
+
+    def _note(self, key: str, value: Tensor | float) -> None:
+        self.search.setdefault(key, []).append(float(value))
+
+
+def plan(
+    game: Game,
+    learner: Learner,
+    state: Any,
+    estimate: Estimate,
+    rows: Tensor,
+    ego: Tensor,
+    generator: torch.Generator,
+    greedy: bool,
+) -> tuple[Tensor, Tensor]:
+    """Plans one decision of each ego: K trees, each with its own goals, whose root values are averaged.
+
+    Args:
+        game: the rules.
+        learner: networks and budget.
+        state: of the game, leading L.
+        estimate: goals of all seats, leading L.
+        rows: int64 `[M]` environment of each decision.
+        ego: int64 `[M]` seat of each decision.
+        generator: draws goals, co-players' actions and, unless greedy, the action itself.
+        greedy: take the best action.
+
+    Returns:
+        The root policy softmax(beta * Q), float `[M, A]`, 0 where illegal; and actions, int64 `[M]`.
+    """
+    trees, config = learner.trees, learner.planner
+    goals = estimate.draw(trees, generator)[rows].flatten(0, 1)  # [M*K, P, D]
+    simulator = Simulator(game, learner, ego.repeat_interleave(trees), goals, generator)
+    root = simulator.root(take(state, rows.repeat_interleave(trees)))
+    settings = SearchConfig(
+        num_simulations=learner.simulations, c_puct=config.c_puct, rule=config.rule, discount=config.discount
+    )
+    result = search(root, simulator.step, settings, generator)
+    q = result.q.view(len(rows), trees, -1).mean(1)
+    legal = root.legal.view(len(rows), trees, -1)[:, 0]
+    policy = masked_logits(config.beta * q, legal).softmax(-1) * legal
+    if greedy:
+        return policy, masked_logits(q, legal).argmax(-1)
+    return policy, torch.multinomial(policy, 1, generator=generator)[:, 0]
+
+
+def _check_choice(choice: Any, player: Player, rows: int, num_actions: int) -> None:
+    """Raises ConfigError for what a player of the user's own may get wrong."""
+    name = type(player).__name__
+    if not isinstance(choice, Tensor) or choice.shape != (rows,) or choice.is_floating_point():
+        got = f"{choice.dtype} {list(choice.shape)}" if isinstance(choice, Tensor) else type(choice).__name__
+        raise ConfigError(f"{name}.act returned {got}: it must return an int64 tensor of shape [{rows}]")
+    if len(choice) and (choice.min() < 0 or choice.max() >= num_actions):
+        raise ConfigError(f"{name}.act returned actions outside 0..{num_actions - 1}: see game.action_names")
+
+
+def _empty(game: Game, batch: int, goal_size: int, truth: Tensor, device: torch.device) -> Episodes:
+    """Storage for `batch` episodes of the greatest length."""
+    lead = (game.max_steps, batch, game.num_players)
+
+    def zeros(*shape: int, dtype: torch.dtype = torch.float32) -> Tensor:
+        return torch.zeros(*lead, *shape, dtype=dtype, device=device)
+
+    legal = zeros(game.num_actions, dtype=torch.bool)
+    legal[..., game.noop] = True  # players go on being asked where the episode is over
+    return Episodes(
+        observation=zeros(*game.observation_shape, dtype=torch.uint8),
+        legal=legal,
+        action=zeros(dtype=torch.int64),
+        reward=zeros(),
+        active=zeros(dtype=torch.bool),
+        planned=zeros(dtype=torch.bool),
+        policy=zeros(game.num_actions),
+        value=zeros(),
+        goal=zeros(goal_size),
+        realised=torch.full(lead, NO_GOAL, device=device),
+        truth=truth.expand(*lead).clone(),
+    )
+
+
+def _last_realised(realised: Tensor) -> Tensor:
+    """Goal realised last in each episode, int64 `[B, P]`, of `[T, B, P]`; NO_GOAL where nothing was."""
+    last = torch.full_like(realised[0], NO_GOAL)
+    for step in realised:
+        last = torch.where(step != NO_GOAL, step, last)
+    return last

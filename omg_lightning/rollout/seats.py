@@ -1,0 +1,87 @@
+"""Who sits where: line-ups of seat names, spread over the environments of a batch."""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from omg_lightning.games.base import Game
+from omg_lightning.players import Player, make_player
+from omg_lightning.types import NO_GOAL, ConfigError
+
+LEARNER = "learner"
+CHECKPOINT = "checkpoint:"
+
+
+class Seated(NamedTuple):
+    """One player object, which plays one seat in some of the environments."""
+
+    player: Player
+    seat: int
+    rows: Tensor  # int64 [R] its environments
+
+
+class Seats(NamedTuple):
+    """Who sits where in each of B environments."""
+
+    who: Tensor  # int64 [B, P] index into `names`
+    names: tuple[str, ...]
+    seated: tuple[Seated, ...]  # everyone who is not a learner or a checkpoint
+
+    def held_by(self, name: str) -> Tensor:
+        """Says which seats `name` holds, bool `[B, P]`; none where it does not play."""
+        return self.who == (self.names.index(name) if name in self.names else -1)
+
+    def start(self, game: Game, generator: torch.Generator) -> Tensor:
+        """Tells all players that an episode starts. Returns the goals they pursue, int64 `[B, P]`, or NO_GOAL."""
+        truth = torch.full_like(self.who, NO_GOAL)
+        for player, seat, rows in self.seated:
+            player.reset(len(rows), seat, game, generator)
+            goal = getattr(player, "goal", None)
+            if goal in game.goal_names:
+                truth[rows, seat] = game.goal_names.index(goal)
+        return truth
+
+
+def is_planner(name: str) -> bool:
+    """Says whether a seat's name stands for networks that plan by search, not for a player class."""
+    return name == LEARNER or name.startswith(CHECKPOINT)
+
+
+def arrange(lineups: Sequence[Sequence[str]], batch: int, game: Game, device: torch.device) -> Seats:
+    """Seats line-ups in `batch` environments, in turn: environment b gets line-up b mod len(lineups).
+
+    Args:
+        lineups: each a name for every seat: `learner`, `checkpoint:PATH`, a scripted player or a dotted path.
+        batch: B.
+        game: for the number of seats.
+        device: of the indices.
+
+    Raises:
+        ConfigError: a line-up has the wrong number of seats, or a name stands for nobody.
+    """
+    if not lineups:
+        raise ConfigError("no line-up given: name who sits in each seat, such as [learner, nearest_stag]")
+    for lineup in lineups:
+        if len(lineup) != game.num_players:
+            raise ConfigError(
+                f"seats {list(lineup)} name {len(lineup)} players, but the game has {game.num_players} seats: "
+                "give one name for each seat, such as learner, nearest_stag, nearest_hare or random"
+            )
+    names = tuple(dict.fromkeys(name for lineup in lineups for name in lineup))
+    table = torch.tensor([[names.index(name) for name in lineup] for lineup in lineups], device=device)
+    who = table[torch.arange(batch, device=device) % len(lineups)]
+    seated = []
+    for index, name in enumerate(names):
+        for seat in () if is_planner(name) else range(game.num_players):
+            rows = (who[:, seat] == index).nonzero()[:, 0]
+            if len(rows):
+                seated.append(Seated(make_player(name), seat, rows))
+    return Seats(who, names, tuple(seated))
+
+
+def scripted_lineups(num_players: int) -> list[list[str]]:
+    """The line-ups 0NS..PNS (k nearest-stag beside P-k nearest-hare hunters) and all random."""
+    mixed = [["nearest_stag"] * k + ["nearest_hare"] * (num_players - k) for k in range(num_players + 1)]
+    return [*mixed, ["random"] * num_players]

@@ -1,0 +1,252 @@
+import math
+import sys
+from types import SimpleNamespace
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from omg_lightning.players import SCRIPTED, NearestHare, NearestStag, Player, RandomPlayer, make_player
+from omg_lightning.players.scripted import UNREACHABLE, distance_to
+from omg_lightning.types import ConfigError
+
+UP, DOWN, LEFT, RIGHT, STAY, STAG, HARE = range(7)
+GAME = SimpleNamespace(
+    plane_names=("self", "other_1", "blocks", "stags", "hares"),
+    action_names=("up", "down", "left", "right", "stay", "hunt_stag", "hunt_hare"),
+    noop=STAY,
+)
+SIGNS = {"@": "self", "2": "other_1", "#": "blocks", "S": "stags", "h": "hares", "$": "self stags", "&": "self hares"}
+STEPS = {UP: (-1, 0), DOWN: (1, 0), LEFT: (0, -1), RIGHT: (0, 1)}
+
+
+def view(picture):
+    """One observation `[1, C, h, w]` from a drawing; `@` self, `$` self on a stag, `&` self on a hare."""
+    rows = picture.split()
+    planes = torch.zeros(1, 5, len(rows), len(rows[0]), dtype=torch.uint8)
+    for r, row in enumerate(rows):
+        for c, sign in enumerate(row):
+            for name in SIGNS.get(sign, "").split():
+                planes[0, GAME.plane_names.index(name), r, c] = 1
+    return planes
+
+
+def legal_in(planes):
+    """The rules, in plain Python: bool `[B, A]`."""
+    legal = torch.zeros(len(planes), 7, dtype=torch.bool)
+    legal[:, STAY] = True
+    height, width = planes.shape[-2:]
+    for b, (own, _, blocks, stags, hares) in enumerate(planes.bool()):
+        for r, c in own.nonzero().tolist():
+            for action, (dr, dc) in STEPS.items():
+                r2, c2 = r + dr, c + dc
+                legal[b, action] = 0 <= r2 < height and 0 <= c2 < width and not blocks[r2, c2]
+            legal[b, STAG], legal[b, HARE] = stags[r, c], hares[r, c]
+    return legal
+
+
+def ready(player, batch_size=1, seed=0):
+    player.reset(batch_size, 0, GAME, torch.Generator().manual_seed(seed))
+    return player
+
+
+def choices(player, picture):
+    """The script's distribution as {action: probability}."""
+    planes = view(picture)
+    row = ready(player).action_probabilities(planes, legal_in(planes))[0]
+    return {action: pytest.approx(p) for action, p in enumerate(row.tolist()) if p}
+
+
+def test_goes_around_a_wall_where_manhattan_would_run_into_it():
+    assert choices(NearestStag(), "@#S .#. .#. ...") == {DOWN: 1}
+    assert choices(NearestStag(), ".... ###. @#S. ....") == {DOWN: 1}
+
+
+def test_goes_away_from_the_stag_when_the_only_path_starts_there():
+    assert choices(NearestStag(), "..... .###. .@#S. .##.. .....") == {LEFT: 1}
+
+
+def test_prefers_the_nearer_by_path_to_the_nearer_by_air():
+    assert choices(NearestStag(), "S.@#S ...#. ...#. .....") == {LEFT: 1}  # 2 steps against 7; by air both 2
+    assert choices(NearestHare(), "h..@#h ....#. ....#. ......") == {LEFT: 1}  # 3 steps against 8; by air 3 and 2
+
+
+def test_each_script_sees_only_its_own_prey():
+    assert choices(NearestStag(), "h@.S") == {RIGHT: 1}
+    assert choices(NearestHare(), "h@.S") == {LEFT: 1}
+    assert choices(NearestStag(), "S&..") == {LEFT: 1}
+    assert choices(NearestHare(), "h$..") == {LEFT: 1}
+
+
+def test_other_players_are_no_obstacle():
+    assert choices(NearestStag(), "@2S") == {RIGHT: 1}
+
+
+def test_hunts_when_on_the_prey_even_with_another_next_to_it():
+    assert choices(NearestStag(), ".S. .$S") == {STAG: 1}
+    assert choices(NearestHare(), "h&h") == {HARE: 1}
+
+
+def test_ties_are_uniform_over_the_moves_that_come_closer():
+    assert choices(NearestStag(), "@.. ... ..S") == {DOWN: 1 / 2, RIGHT: 1 / 2}
+    assert choices(NearestStag(), ".S. S@S .S.") == {UP: 1 / 4, DOWN: 1 / 4, LEFT: 1 / 4, RIGHT: 1 / 4}
+    assert choices(NearestHare(), "h@h .#.") == {LEFT: 1 / 2, RIGHT: 1 / 2}
+    assert choices(NearestHare(), "h.@.h ..... h....") == {LEFT: 1 / 2, RIGHT: 1 / 2}  # the third is farther away
+
+
+def test_stays_where_no_prey_is_left_or_reachable():
+    assert choices(NearestStag(), "@.h") == {STAY: 1}
+    assert choices(NearestStag(), "@#S") == {STAY: 1}
+    assert choices(NearestHare(), "$..") == {STAY: 1}
+
+
+def test_a_player_that_has_left_stays():
+    for player in (RandomPlayer(), NearestStag(), NearestHare()):
+        assert choices(player, "S.h ...") == {STAY: 1}
+    assert choices(NearestStag(), "S") == {STAY: 1}
+
+
+def test_act_samples_from_action_probabilities():
+    n = 4000
+    planes = view(".S. S@S .S.").expand(n, -1, -1, -1)
+    counts = torch.bincount(ready(NearestStag(), n).act(planes, legal_in(planes)), minlength=7)
+    assert counts[STAY:].sum() == 0
+    assert (counts[:STAY] - n / 4).abs().max() < 5 * math.sqrt(n * 3 / 16)  # five standard deviations
+
+
+def test_random_is_uniform_over_the_legal_actions():
+    n = 4000
+    planes = view("$# ..").expand(n, -1, -1, -1)
+    legal = legal_in(planes)
+    assert legal[0].tolist() == [False, True, False, False, True, True, False]
+    counts = torch.bincount(ready(RandomPlayer(), n).act(planes, legal), minlength=7)
+    assert counts[~legal[0]].sum() == 0
+    assert (counts[legal[0]] - n / 3).abs().max() < 5 * math.sqrt(n * 2 / 9)
+
+
+def test_the_generator_alone_decides():
+    planes = view("@.... ..... ....S").expand(50, -1, -1, -1)
+    state = torch.random.get_rng_state()
+    first, again, other = (ready(NearestStag(), 50, seed).act(planes, legal_in(planes)) for seed in (1, 1, 2))
+    assert torch.equal(first, again)
+    assert not torch.equal(first, other)
+    assert first.dtype == torch.int64
+    assert torch.equal(state, torch.random.get_rng_state()), "the global generator was touched"
+
+
+@pytest.mark.parametrize("name", SCRIPTED)
+def test_rows_are_independent_and_inputs_unchanged(name):
+    player = ready(make_player(name))
+    generator = torch.Generator().manual_seed(3)
+    planes = (torch.rand(20, 5, 4, 6, generator=generator) < 0.15).to(torch.uint8)
+    planes[:, 0] = 0
+    planes[torch.arange(19), 0, torch.arange(19) % 4, torch.arange(19) % 6] = 1  # the last row's player has left
+    legal, before = legal_in(planes), planes.clone()
+    whole = player.action_probabilities(planes, legal)
+    rows = [player.action_probabilities(planes[b : b + 1].float(), legal[b : b + 1]) for b in range(20)]
+    assert torch.equal(whole, torch.cat(rows))
+    assert torch.equal(planes, before)
+    assert not whole[~legal].any()
+    torch.testing.assert_close(whole.sum(-1), torch.ones(20))
+
+
+def slow_distance(targets, free):
+    """Queue-based search, one row, one cell at a time: the reference."""
+    height, width = len(free), len(free[0])
+    distance = [[UNREACHABLE] * width for _ in range(height)]
+    queue = [(r, c) for r in range(height) for c in range(width) if targets[r][c] and free[r][c]]
+    for r, c in queue:
+        distance[r][c] = 0
+    for r, c in queue:  # grows while we read it
+        for dr, dc in STEPS.values():
+            r2, c2 = r + dr, c + dc
+            if 0 <= r2 < height and 0 <= c2 < width and free[r2][c2] and distance[r2][c2] == UNREACHABLE:
+                distance[r2][c2] = distance[r][c] + 1
+                queue.append((r2, c2))
+    return distance
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.integers(1, 6), st.integers(1, 6), st.integers(0, 2**31), st.sampled_from([0.1, 0.4, 0.7]))
+def test_distances_equal_a_plain_breadth_first_search(height, width, seed, blocked):
+    generator = torch.Generator().manual_seed(seed)
+    free = torch.rand(3, height, width, generator=generator) > blocked
+    targets = torch.rand(3, height, width, generator=generator) < 0.15
+    expected = [slow_distance(t, f) for t, f in zip(targets.tolist(), free.tolist(), strict=True)]
+    assert distance_to(targets, free).tolist() == expected
+
+
+def test_a_snake_longer_than_the_grid_is_wide():
+    snake = view("@.... ####. ..... .#### ....S")
+    assert distance_to(snake[:, 3].bool(), ~snake[:, 2].bool())[0, 0, 0] == 16
+    assert choices(NearestStag(), "@.... ####. ..... .#### ....S") == {RIGHT: 1}
+
+
+def test_scripted_players_follow_the_protocol_and_name_their_goals():
+    players = {name: make_player(name) for name in SCRIPTED}
+    assert all(isinstance(player, Player) for player in players.values())
+    assert {name: player.goal for name, player in players.items()} == {
+        "random": None,
+        "nearest_stag": "stag",
+        "nearest_hare": "hare",
+    }
+
+
+def test_a_game_without_the_prey_is_refused():
+    snowdrift = SimpleNamespace(plane_names=("self", "drifts"), action_names=(*GAME.action_names[:5], "shovel"), noop=4)
+    with pytest.raises(ConfigError, match=r"NearestStag needs the plane 'stags'.*drifts"):
+        NearestStag().reset(1, 0, snowdrift, torch.Generator())
+
+
+@pytest.fixture
+def outside(tmp_path, monkeypatch):
+    """A user's module, importable as `outside_players`."""
+    (tmp_path / "outside_players.py").write_text(
+        "import torch\n"
+        "class Idler:\n"
+        "    def reset(self, batch_size, seat, game, generator):\n        self.noop = game.noop\n"
+        "    def act(self, observation, legal):\n        return torch.full((len(legal),), self.noop)\n"
+        "class Deaf:\n    def reset(self, *a): ...\n"
+        "class Needy(Idler):\n    def __init__(self, x): ...\n"
+        "instance = Idler()\n"
+    )
+    (tmp_path / "broken_players.py").write_text("import a_library_nobody_has\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    yield
+    sys.modules.pop("outside_players", None)
+
+
+@pytest.mark.usefixtures("outside")
+def test_a_dotted_path_makes_a_users_player():
+    player = ready(make_player("outside_players.Idler"))
+    planes = view("@.S")
+    assert isinstance(player, Player)
+    assert player.act(planes, legal_in(planes)).tolist() == [STAY]
+
+
+@pytest.mark.usefixtures("outside")
+@pytest.mark.parametrize(
+    ("name", "says"),
+    [
+        ("nearest_stags", "unknown player 'nearest_stags'.*nearest_stag, nearest_hare.*dotted path"),
+        ("", "unknown player ''"),
+        (".", "unknown player '.'"),
+        (None, "unknown player None"),
+        (3, "unknown player 3"),
+        ("learner", "'learner' needs trained networks.*data.seats"),
+        ("checkpoint:a/b.ckpt", "'checkpoint:a/b.ckpt' needs trained networks"),
+        ("no_such_module.Player", "importing 'no_such_module' failed with ModuleNotFoundError"),
+        ("broken_players.Player", "importing 'broken_players' failed.*a_library_nobody_has"),
+        ("..relative.Player", "failed with TypeError"),
+        ("outside_players.Idle", "module 'outside_players' has no 'Idle'"),
+        ("outside_players.instance", "is a Idler, not a class"),
+        ("outside_players.Deaf", "has no method act"),
+        ("outside_players.Needy", r"Needy\(\) failed with TypeError"),
+        ("omg_lightning.players.Player", "failed with TypeError"),
+    ],
+)
+def test_a_wrong_player_is_one_clear_line(name, says):
+    with pytest.raises(ConfigError, match=says) as caught:
+        make_player(name)
+    assert "\n" not in str(caught.value)
