@@ -86,6 +86,7 @@ class EpisodeDataModule(LightningDataModule):
         self._load: Callable[[str], Learner] | None = None
         self._loaded: dict[str, Learner] = {}
         self._tables: dict[bool, Seats] = {}
+        self.latest: Played | None = None  # what the last refresh played, for callbacks that show it
         self._prior: dict[str, Tensor] | None = None
         self._random: dict[str, torch.Generator] = {}
 
@@ -116,7 +117,7 @@ class EpisodeDataModule(LightningDataModule):
             self._tables[offline], self._prior = self._arrange(offline), None
         learners = self._learners([] if offline else self.seats)
         played = play(self.game, self._tables[offline], learners, self.random("rollout"), self._prior)
-        self._prior = played.prior
+        self._prior, self.latest = played.prior, played
         self.buffer.add(played.episodes, self.rounds)
         dropped = 0 if max_age is None else self.buffer.drop(self.rounds - max_age + 1)
         self.rounds += 1
