@@ -1,3 +1,5 @@
+"""`python -m omg_lightning` is the command line."""
+
 from omg_lightning.cli import main
 
 main()

@@ -199,15 +199,28 @@ class EpisodeDataModule(LightningDataModule):
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Restores what `state_dict` gave."""
+        """Restores what `state_dict` gave, to go on with a `fit`; an evaluation does not need it.
+
+        Raises:
+            ConfigError: the sizes of buffer or batch are others than in the checkpoint.
+        """
+        self.env_steps = state["env_steps"]
+        if self.trainer is not None and self.trainer.state.fn != "fit":
+            return
         self.buffer.load_state_dict(state["buffer"])
-        self.rounds, self.env_steps = state["rounds"], state["env_steps"]
+        self.rounds = state["rounds"]
         for name, saved in state["generators"].items():
             self.random(name).set_state(saved.cpu())
         if self.rounds:  # the line-up in play keeps the beliefs it has carried over
             offline = self.rounds <= self.offline_rounds
             self._tables[offline] = self._arrange(offline)
         self._prior = state["prior"]
+        for rows in (self._prior or {}).values():
+            if len(rows) != self.num_envs:
+                raise ConfigError(
+                    f"the checkpoint was trained with data.num_envs {len(rows)}, this run has {self.num_envs}: "
+                    "set it as it was"
+                )
 
 
 def _loader(dataset: Draws) -> DataLoader:

@@ -25,8 +25,9 @@ PIECES = {
     "L": ("###", "#.."),
 }
 LARGEST_PIECE = 4  # cells
-MAX_REDRAWS = 1000  # draws in all, beside a few per piece, before a layout counts as impossible
-STUCK = 30  # this many rejected pieces in a row and the layout is begun anew
+MAX_REDRAWS = 1000  # rounds of drawing, beside a few per piece, before a layout counts as impossible
+CANDIDATES = 256  # pieces to try in a round at least, shared out among the layouts that are not finished
+STUCK = 300  # this many rejected pieces in a row and the layout is begun anew
 
 
 def whole(name: str, value: object, least: int) -> int:
@@ -92,13 +93,13 @@ def draw_blocks(
         width: w, columns of the grid.
         num_blocks: pieces in each layout.
         generator: where the randomness comes from; the layouts are on its device.
-        redraws: how many draws to allow, beside four per piece.
+        redraws: how many rounds of drawing to allow, beside four per piece.
 
     Returns:
         bool `[B, h * w]`, True on blocks.
 
     Raises:
-        ConfigError: the draws are used up: the pieces do not fit, or hardly ever do.
+        ConfigError: the rounds are used up: the pieces do not fit, or hardly ever do.
     """
     device = device_of(generator)
     blocks = torch.zeros(batch_size, height * width, dtype=torch.bool, device=device)
@@ -110,8 +111,11 @@ def draw_blocks(
             return blocks
         if shapes is None:
             break
-        tried, fits = _lay_piece(blocks[rows], shapes, (height, width), generator)
-        failures = torch.where(fits, 0, rejected[rows] + 1)
+        tries = -(-max(CANDIDATES, batch_size) // len(rows))
+        tried, fits = _lay_piece(blocks[rows].repeat_interleave(tries, 0), shapes, (height, width), generator)
+        first = fits.view(-1, tries).to(torch.uint8).argmax(1) + torch.arange(len(rows), device=device) * tries
+        tried, fits = tried[first], fits[first]  # the first that fits, as if drawn one after the other
+        failures = torch.where(fits, 0, rejected[rows] + tries)
         stuck = failures >= STUCK
         blocks[rows] = tried & ~stuck[:, None]
         placed[rows] = torch.where(stuck, 0, placed[rows] + fits)

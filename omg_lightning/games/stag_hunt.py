@@ -18,7 +18,7 @@ PRESETS: dict[str, dict[str, int]] = {
     "2h1s_4x4": {"num_players": 2, "num_stags": 1, "num_hares": 2, "height": 4, "width": 4, "num_blocks": 0},
 }
 _NO_PREY = (1 << HUNT_STAG) - 1  # the bits of moving and staying
-_TRIAL_LAYOUTS = 64  # drawn at construction, on a quarter of the redraws, to see that the pieces fit
+_TRIAL_LAYOUTS = 64  # drawn at construction, on an eighth of the redraws, to see that the pieces fit
 
 
 class StagHuntState(NamedTuple):
@@ -332,7 +332,7 @@ class StagHunt:
             )
         if self.num_blocks:
             trial = torch.Generator().manual_seed(0)
-            redraws = layout.MAX_REDRAWS // 4
+            redraws = layout.MAX_REDRAWS // 8
             layout.draw_blocks(_TRIAL_LAYOUTS, self.height, self.width, self.num_blocks, trial, redraws)
 
 

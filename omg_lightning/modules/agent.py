@@ -2,7 +2,7 @@
 
 import pickle
 from collections.abc import Mapping
-from dataclasses import asdict
+from dataclasses import asdict, is_dataclass
 from pathlib import Path
 from typing import Any
 
@@ -90,7 +90,11 @@ class Agent(LightningModule):
     ) -> None:
         super().__init__()
         _check(locals(), ("goal_dim", "trees", "simulations", "hidden", "num_players", "num_actions", "max_steps"))
+        planner, selector = _settings(PlannerConfig, planner), _settings(SelectorConfig, selector)
+        belief, losses = _settings(BeliefConfig, belief), _settings(LossWeights, losses)
         self.save_hyperparameters()
+        for name, value in self.hparams.items():  # plain values: a checkpoint must load without running code
+            self.hparams[name] = asdict(value) if is_dataclass(value) else value
         self.goals, self.trees, self.simulations = goals, trees, simulations
         self.planner, self.selector, self.belief, self.weights = planner, selector, belief, losses
         self.vae_online, self.learning_rate, self.max_steps = vae_online, learning_rate, max_steps
@@ -354,6 +358,11 @@ def _check_match(saved: Mapping[str, Any], own: Mapping[str, Any], keys: tuple[s
                 f"the checkpoint was trained with {key} {there}, but this run has {here}: "
                 "use the configuration it was trained with, or train anew"
             )
+
+
+def _settings(kind: type, value: Any) -> Any:
+    """A group of settings, also from the plain values that a checkpoint holds."""
+    return kind(**value) if isinstance(value, dict) else value
 
 
 def _plain(value: Any) -> Any:

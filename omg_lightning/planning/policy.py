@@ -56,7 +56,9 @@ class SearchConfig:
 
     def _require(self, name: str, holds: bool, expected: str) -> None:
         if not holds:
-            raise ConfigError(f"SearchConfig.{name} is {getattr(self, name)!r}; expected {expected}. Set {name} to that.")
+            raise ConfigError(
+                f"SearchConfig.{name} is {getattr(self, name)!r}; expected {expected}. Set {name} to that."
+            )
 
 
 class SearchResult(NamedTuple):
@@ -111,24 +113,28 @@ def completed_q(visits: Tensor, total: Tensor, log_prior: Tensor, value: Tensor)
         log_prior: `[A, L]` log P(s, a), -inf where illegal.
         value: `[L]` the network's value.
     """
-    seen = visits > 0
+    tiny = torch.finfo(visits.dtype).tiny  # so that priors that underflow still give a mean
+    seen = visits.clamp_max(1)
     q = total / visits.clamp_min(1)  # 0 where unvisited
-    weight = log_prior.exp().clamp_min_(torch.finfo(q.dtype).tiny).mul_(seen)
+    weight = log_prior.exp().clamp_min_(tiny).mul_(seen)
     count = visits.sum(0)
-    mean = (weight * q).sum(0).div_(weight.sum(0).clamp_min_(torch.finfo(q.dtype).tiny))
-    mixed = mean.mul_(count).add_(value).div_(count + 1)
-    return torch.where(seen, q, mixed)
+    mean = (weight * q).sum(0).div_(weight.sum(0).clamp_min_(tiny))
+    mixed = mean.mul_(count).add_(value).div_(count.add_(1))
+    return torch.lerp(mixed, q, seen)
 
 
-def sigma(config: SearchConfig, visits: Tensor, q: Tensor, legal: Tensor) -> Tensor:
-    """Scales completed Q `[A, L]` to the size of logits: `(c_visit + max_b N(b)) * c_scale * q` (eq. 8).
+def improved_logits(config: SearchConfig, visits: Tensor, total: Tensor, log_prior: Tensor, value: Tensor) -> Tensor:
+    """Computes `logits + sigma(completed Q)`, `sigma(q) = (c_visit + max_b N(b)) * c_scale * q` (eq. 8): `[A, L]`.
 
     Q is first rescaled to [0, 1] over the legal actions of a node, as mctx does, so that rewards may have any unit.
+    Arguments are as in `completed_q`; the result is -inf where illegal.
     """
+    q = completed_q(visits, total, log_prior, value)
+    legal = log_prior > -math.inf
     low = torch.where(legal, q, math.inf).amin(0)
     high = torch.where(legal, q, -math.inf).amax(0)
     scale = visits.amax(0).add_(config.c_visit).mul_(config.c_scale).div_((high - low).clamp_min_(1e-8))
-    return torch.where(legal, (q - low) * scale, 0)
+    return q.sub_(low).mul_(scale).add_(log_prior)
 
 
 @lru_cache(maxsize=64)
@@ -149,18 +155,12 @@ def halving_schedule(considered: int, num_simulations: int) -> tuple[int, ...]:
     return tuple(schedule[:num_simulations])
 
 
-def improved_logits(config: SearchConfig, visits: Tensor, total: Tensor, log_prior: Tensor, value: Tensor) -> Tensor:
-    """Prior logits plus sigma(completed Q): `[A, L]`, -inf where illegal. Arguments as in `completed_q`."""
-    q = completed_q(visits, total, log_prior, value)
-    return log_prior + sigma(config, visits, q, log_prior > -math.inf)
-
-
 def halving_scores(logits: Tensor, noise: Tensor, visits: Tensor, wanted: Tensor) -> Tensor:
     """Noise plus improved logits `[A, T]` of the actions that have the `wanted` `[T]` number of visits, else -inf."""
     return torch.where(visits == wanted, logits + noise, -math.inf)
 
 
-def _gather(tree: Tree, nodes: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+def _gather(tree: Tree, nodes: Tensor) -> tuple[Tensor, ...]:
     """Visits, total, prior `[A, L]` and the network's value `[L]` at nodes `[L]`."""
     kinds, actions, size = tree.edges.shape
     rows = tree.edges.view(kinds * actions, size).index_select(1, nodes).view(kinds, actions, -1)
@@ -168,17 +168,17 @@ def _gather(tree: Tree, nodes: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
 
 
 def puct_rule(config: SearchConfig) -> Choose:
-    """Returns the function that chooses actions `[D, T]` at nodes `[D, T]` by PUCT."""
+    """Returns the function that chooses actions `[L]` at nodes `[L]` by PUCT."""
 
     def choose(tree: Tree, nodes: Tensor, simulation: int) -> Tensor:
-        scores = puct_scores(*_gather(tree, nodes.view(-1)), config.c_puct)
-        return scores.max(0).indices.view(nodes.shape)  # `argmax(0)` is ten times slower on a CPU
+        scores = puct_scores(*_gather(tree, nodes), config.c_puct)
+        return scores.max(0).indices  # `argmax(0)` is ten times slower on a CPU
 
     return choose
 
 
 def gumbel_rule(config: SearchConfig, legal: Tensor, noise: Tensor) -> Choose:
-    """Returns the function that chooses actions at nodes `[D, T]` of which the last row are the roots.
+    """Returns the function that chooses actions at nodes `[L]` of which the last T are the roots.
 
     Args:
         config: what to spend.
@@ -191,11 +191,13 @@ def gumbel_rule(config: SearchConfig, legal: Tensor, noise: Tensor) -> Choose:
     schedule = noise.new_tensor(table).t()[:, legal.sum(-1).clamp_max(most)]  # [num_simulations, T]
 
     def choose(tree: Tree, nodes: Tensor, simulation: int) -> Tensor:
-        visits, total, log_prior, value = _gather(tree, nodes.view(-1))
+        visits, total, log_prior, value = _gather(tree, nodes)
         logits = improved_logits(config, visits, total, log_prior, value)
-        interior = logits.softmax(0).sub_(visits / (visits.sum(0) + 1))  # eq. 14; an illegal action's 0 never wins
+        interior = logits.softmax(0).sub_(visits / visits.sum(0).add_(1))  # eq. 14; an illegal action's 0 never wins
         root = halving_scores(logits[:, -trees:], noise, visits[:, -trees:], schedule[simulation])
-        return torch.where(nodes < trees, root.max(0).indices, interior.max(0).indices.view(nodes.shape))
+        best = interior.max(0).indices
+        best[-trees:] = root.max(0).indices
+        return best
 
     return choose
 

@@ -6,7 +6,21 @@ import torch
 from torch import Tensor
 
 from omg_lightning.planning.policy import SearchConfig, SearchResult, gumbel_rule, prior_of, puct_rule, summarise
-from omg_lightning.planning.tree import ModelFn, ModelOutput, Root, backup, choose_at, climb, descend, expand, map_state, plant
+from omg_lightning.planning.tree import (
+    Arena,
+    Choose,
+    ModelFn,
+    ModelOutput,
+    Root,
+    Tree,
+    backup,
+    choose_at,
+    climb,
+    descend,
+    expand,
+    map_state,
+    plant,
+)
 from omg_lightning.types import ConfigError
 
 
@@ -40,27 +54,45 @@ def search(
     dtype = torch.promote_types(root.value.dtype, torch.float32)  # counts in bfloat16 would end at 256
     noise = _noise(root, config, generator, dtype)
     choose = gumbel_rule(config, legal, noise) if config.rule == "gumbel" else puct_rule(config)
-    tree = plant(root, prior_of(config, root.prior_logits.to(dtype), legal), simulations)
+    with Arena() as arena:
+        tree = plant(arena, root, prior_of(config, root.prior_logits.to(dtype), legal), simulations)
+        if simulations:
+            _simulate(root, model_fn, config, tree, choose)
+        return summarise(config, tree, noise, alive)
 
-    depth = 0  # no node is deeper than this; each simulation adds one level at most
+
+def _simulate(root: Root, model_fn: ModelFn, config: SearchConfig, tree: Tree, choose: Choose) -> None:
+    simulations, trees = config.num_simulations, len(tree.roots)
+    look_every = 1 if tree.roots.device.type == "cpu" else 8  # looks at the true depth: on a GPU each of them waits
+    depth = 0  # no node is deeper than this
     deepest = tree.roots.new_zeros(())
-    look_every = 1 if legal.device.type == "cpu" else 8  # simulations between looks at the true depth: each is a sync
+    choose_at(tree, tree.roots, choose, 0)
     for step in range(1, simulations + 1):
-        choose_at(tree, path[1:] if step > 1 else tree.roots[None], choose, step - 1)
         at = parent, edge, _ = descend(tree, depth)
         before = map_state(lambda x, rows=parent: x.index_select(0, rows), tree.state)
         output, state = model_fn(before, edge // len(tree.parent))
         if step == 1:
             _check_output(root, output, state)
         output = output._replace(discount=output.discount * config.discount)
-        leaf = expand(tree, step, at, output, prior_of(config, output.prior_logits.to(dtype), output.legal))
-        if step < simulations:
-            map_state(lambda buffer, x, new=step: buffer.view(-1, *x.shape)[new].copy_(x), tree.state, state)
+        prior = prior_of(config, output.prior_logits.to(tree.edges.dtype), output.legal)
+        leaf = expand(tree, step, at, output, prior)
         path = climb(tree, leaf, depth + 1)
         backup(tree, path)
-        deepest = torch.maximum(deepest, (path.amax(1) >= len(alive)).sum())
+        if step == simulations:
+            break
+        new = slice(step * trees, (step + 1) * trees)
+        map_state(lambda buffer, x, new=new: buffer[new].copy_(x), tree.state, state)
+        choose_at(tree, _passed(path, trees), choose, step)
+        deepest = torch.maximum(deepest, (path.amax(1) >= trees).sum())
         depth = int(deepest) if step % look_every == 0 else depth + 1
-    return summarise(config, tree, noise, alive)
+
+
+def _passed(path: Tensor, trees: int) -> Tensor:
+    """The nodes `[L]` that a path `[D + 1, T]` passed, the roots last."""
+    if path.device.type != "cpu" or path.numel() < 4096:
+        return path[1:].view(-1)
+    inner = path[1:-1].view(-1)  # short paths name the root again and again: worth sorting out when there are many
+    return torch.cat([inner[inner >= trees], path[-1]])
 
 
 def _noise(root: Root, config: SearchConfig, generator: torch.Generator | None, dtype: torch.dtype) -> Tensor:
@@ -69,7 +101,9 @@ def _noise(root: Root, config: SearchConfig, generator: torch.Generator | None, 
     if config.rule != "gumbel" or config.gumbel_scale == 0:
         return noise
     if generator is None:
-        raise ConfigError("search got generator=None; rule='gumbel' expects a torch.Generator: pass one, or gumbel_scale=0.")
+        raise ConfigError(
+            "search got generator=None; rule='gumbel' expects a torch.Generator: pass one, or gumbel_scale=0."
+        )
     drawn = torch.empty(root.legal.shape, dtype=dtype, device=generator.device).exponential_(generator=generator)
     return drawn.clamp_min_(torch.finfo(dtype).tiny).log_().t().to(noise.device) * -config.gumbel_scale
 
@@ -87,7 +121,9 @@ def _check_root(root: Root) -> None:
 
 def _check_leaf(x: Tensor, trees: int) -> None:
     if x.shape[:1] != (trees,):
-        raise ConfigError(f"A tensor of Root.state has shape {list(x.shape)}; expected [{trees}, ...]: repeat it per tree.")
+        raise ConfigError(
+            f"A tensor of Root.state has shape {list(x.shape)}; expected [{trees}, ...]: repeat it per tree."
+        )
 
 
 def _check_output(root: Root, output: ModelOutput, state: Any) -> None:
@@ -96,7 +132,9 @@ def _check_output(root: Root, output: ModelOutput, state: Any) -> None:
     _check_shapes("ModelOutput", output, expected | dict.fromkeys(("prior_logits", "legal"), (trees, actions)))
     before, after = _signature(root.state), _signature(state)
     if before != after:
-        raise ConfigError(f"model_fn returned a state of {after}; expected that of Root.state, {before}: keep shapes and dtypes.")
+        raise ConfigError(
+            f"model_fn returned a state of {after}; expected that of Root.state, {before}: keep shapes and dtypes."
+        )
 
 
 def _check_shapes(name: str, record: Root | ModelOutput, expected: dict[str, tuple[int, ...]]) -> None:

@@ -6,8 +6,9 @@ generation of nodes is one contiguous slice, and the roots are rows 0..T-1. M is
 is several times faster than over a trailing one of 5 or 7; an "edge id" is `action * M + node id`.
 """
 
+import math
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import torch
 from torch import Tensor
@@ -60,7 +61,7 @@ class Tree(NamedTuple):
         return self.edges[1]
 
 
-Choose = Callable[[Tree, Tensor, int], Tensor]  # (tree, node ids [D, T], simulation) -> actions [D, T]
+Choose = Callable[[Tree, Tensor, int], Tensor]  # (tree, node ids [L], the last T the roots; simulation) -> actions [L]
 
 
 def map_state(fn: Callable[..., Any], *states: Any) -> Any:
@@ -72,10 +73,39 @@ def map_state(fn: Callable[..., Any], *states: Any) -> Any:
     return type(first)(*parts) if hasattr(first, "_fields") else tuple(parts)
 
 
-def plant(root: Root, prior: Tensor, num_simulations: int) -> Tree:
+class Arena:
+    """Memory that one search after another uses: touching fresh pages costs more than all copies into them.
+
+    A search takes the spare block for itself, so nested searches and threads never share one, and puts back a block
+    that is large enough for the next search like it. Only for the CPU: on a GPU, PyTorch keeps freed memory itself.
+    """
+
+    _spare: ClassVar[list[Tensor]] = []
+
+    def __enter__(self) -> "Arena":
+        self._block = self._spare.pop() if self._spare else torch.empty(0, dtype=torch.uint8)
+        self._used = 0
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        if self._used > len(self._block):
+            self._block = torch.empty(self._used, dtype=torch.uint8)
+        self._spare[:] = [self._block]
+
+    def empty(self, like: Tensor, *shape: int) -> Tensor:
+        """Uninitialised memory of a shape; dtype and device are those of `like`."""
+        size = math.prod(shape) * like.element_size()
+        start, self._used = self._used, self._used + -(-size // 64) * 64
+        if like.device.type != "cpu" or self._used > len(self._block):
+            return like.new_empty(shape)
+        return self._block[start : start + size].view(like.dtype).view(shape)
+
+
+def plant(arena: Arena, root: Root, prior: Tensor, num_simulations: int) -> Tree:
     """Makes trees that hold nothing but their roots.
 
     Args:
+        arena: where to take memory from.
         root: where to start.
         prior: `[A, T]` the roots' prior in the form the rule keeps it.
         num_simulations: the number of nodes to make room for, besides the root.
@@ -83,36 +113,40 @@ def plant(root: Root, prior: Tensor, num_simulations: int) -> Tree:
     actions, trees = prior.shape
     size = (num_simulations + 1) * trees
     ids = torch.arange(size, device=prior.device)
-    edges, nodes = prior.new_zeros(3, actions, size), prior.new_zeros(3, size)
+    edges, nodes = arena.empty(prior, 3, actions, size), arena.empty(prior, 3, size)
+    edges[:2] = 0
     edges[2, :, :trees] = prior
     nodes[0, :trees] = root.value
+    nodes[1, :trees] = 0
     nodes[2, :trees] = 1  # with reward 0: backing up "into a root" changes no return, so roots pad short paths
+    ended = arena.empty(root.legal, size)
+    ended[:trees] = False
+    child, pointers = arena.empty(ids, actions, size), arena.empty(ids, 4, size)
+    child[:] = ids
+    pointers[:] = ids
+    # what pads a path is counted at the edges of the last generation, which nobody reads
+    pointers[1, :trees] += num_simulations * trees
 
     def store(x: Tensor) -> Tensor:
-        buffer = x.new_empty(max(num_simulations, 1) * trees, *x.shape[1:])
+        buffer = arena.empty(x, max(num_simulations, 1) * trees, *x.shape[1:])
         buffer[:trees] = x
         return buffer
 
-    return Tree(
-        edges=edges,
-        nodes=nodes,
-        child=ids.repeat(actions),
-        parent=ids.clone(),
-        into=ids + num_simulations * trees,  # what pads a path is counted at the last generation, which nobody reads
-        chosen=ids.clone(),
-        follow=ids.clone(),
-        ended=torch.zeros(size, dtype=torch.bool, device=prior.device),
-        state=map_state(store, root.state),
-        roots=ids[:trees],
-    )
+    parent, into, chosen, follow = pointers.unbind(0)
+    state = map_state(store, root.state)
+    return Tree(edges, nodes, child.view(-1), parent, into, chosen, follow, ended, state, ids[:trees])
 
 
 def choose_at(tree: Tree, nodes: Tensor, choose: Choose, simulation: int) -> None:
-    """Brings the pointers of `nodes` `[D, T]` up to date for the next simulation."""
-    edge = (choose(tree, nodes, simulation) * len(tree.parent)).add_(nodes).view(-1)
-    nodes = nodes.view(-1)
+    """Brings the pointers of `nodes` `[L]`, of which the last T are the roots, up to date for the next simulation."""
+    trees = len(tree.roots)
+    edge = choose(tree, nodes, simulation).mul_(len(tree.parent)).add_(nodes)
+    child = tree.child.index_select(0, edge)
     tree.chosen.index_copy_(0, nodes, edge)
-    tree.follow.index_copy_(0, nodes, tree.child.index_select(0, edge))
+    tree.follow.index_copy_(0, nodes, child)
+    # padding may name a root again, as if it were any node: the last entry is the one that counts
+    tree.chosen[:trees] = edge[-trees:]
+    tree.follow[:trees] = child[-trees:]
 
 
 def descend(tree: Tree, depth: int) -> tuple[Tensor, Tensor, Tensor]:

@@ -1,0 +1,235 @@
+"""What the goal codes say, as pictures: the true view, the decoded view, the decoded subgoal, and what came."""
+
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from lightning import Callback, LightningModule, Trainer
+from lightning.pytorch.loggers import TensorBoardLogger
+from lightning.pytorch.utilities import rank_zero_info
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
+from PIL import Image, ImageDraw
+from torch import Tensor
+
+from omg_lightning.data import EpisodeDataModule
+from omg_lightning.envs.icons import INK, PAPER, SEAT_COLOURS, TILE, Pen, draw_disc, draw_thing
+from omg_lightning.goals.quality import active_units, plane_precision, plane_recall, probabilities
+from omg_lightning.modules import Agent, GoalVAE
+from omg_lightning.modules.agent import watched
+from omg_lightning.modules.hindsight import latent
+from omg_lightning.types import ConfigError, Episodes
+
+_CELL, _FOOTER = 144, 0.5  # pixels of a cell; height of the line below the board, in cells
+_VISIBLE = 0.01  # what is less likely is not drawn
+_KEY = (
+    "Disc: a player, its area the probability that it is on this cell.  "
+    "Opacity of anything else: the probability that it is there.\n"
+    "Ring below the board: a player that has left, its area the probability of that."
+)
+
+
+class Picture(NamedTuple):
+    """What is believed of one view."""
+
+    cells: Tensor  # float [C, h, w] probability of a 1
+    absent: Tensor  # float [P] probability that the player has left
+
+
+class Example(NamedTuple):
+    """One row of the figure: what seat `seat` saw, was taken to be after, and came to."""
+
+    label: str
+    seat: int
+    pictures: tuple[Picture, Picture, Picture, Picture]  # true, decoded, subgoal, selected
+    ahead: int  # how many steps after the first picture the last one was
+
+
+class GoalPictures(Callback):
+    """Shows and measures the goal codes of the latest episodes. Needs an agent with `goals: subgoal`.
+
+    The figure `figures/goals` goes to TensorBoard's images every few epochs and in the last one. Logged at every
+    epoch, over all views of co-players: `goal/recall_<kind>` and `goal/precision_<kind>` for each kind of plane
+    (`self`, `other`, `stags`, ...) and `goal/active_units`. Must stand after `BufferRefresh` in the list of callbacks.
+
+    Args:
+        every: epochs between figures.
+        examples: rows of the figure, each from another episode.
+    """
+
+    def __init__(self, every: int = 10, examples: int = 4) -> None:
+        if every < 1 or examples < 1:
+            raise ConfigError(f"GoalPictures(every={every}, examples={examples}): both must be at least 1")
+        self.every, self.examples = every, examples
+
+    def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Says if there will be nothing to see."""
+        if getattr(pl_module, "vae", None) is None:
+            rank_zero_info("GoalPictures: this model has no goal codes to show; they come with model.goals 'subgoal'")
+
+    @torch.no_grad()
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Logs the numbers, and shows the figure when it is due."""
+        data = trainer.datamodule  # type: ignore[attr-defined]
+        if not isinstance(pl_module, Agent) or pl_module.vae is None or data.latest is None:
+            return
+        numbers = code_numbers(pl_module.vae, data.latest.episodes, data.game.plane_names)
+        pl_module.log_dict(numbers, on_step=False, on_epoch=True, batch_size=1)
+        boards = [logger for logger in trainer.loggers if isinstance(logger, TensorBoardLogger)]
+        epoch = trainer.current_epoch + 1
+        if boards and trainer.is_global_zero and (epoch % self.every == 0 or epoch == trainer.max_epochs):
+            rows, titles = draw_examples(pl_module, data, self.examples), column_titles(pl_module, data)
+            figure = goal_figure(rows, data.game.plane_names, titles)
+            for logger in boards:
+                logger.experiment.add_figure("figures/goals", figure, data.env_steps)
+
+
+def code_numbers(vae: GoalVAE, episodes: Episodes, plane_names: Sequence[str]) -> dict[str, Tensor]:
+    """What the codes keep of all views of co-players in these episodes, by the names of the log."""
+    views = episodes.observation[watched(episodes)].float()
+    mean, _ = vae.encode(views)
+    logits = vae.decode(mean)
+    recall, precision = (measure(logits, views, plane_names) for measure in (plane_recall, plane_precision))
+    return {
+        **{f"goal/recall_{kind}": share for kind, share in recall.items()},
+        **{f"goal/precision_{kind}": share for kind, share in precision.items()},
+        "goal/active_units": active_units(mean).float(),
+    }
+
+
+def draw_examples(agent: Agent, data: EpisodeDataModule, count: int) -> list[Example]:
+    """Draws steps of co-players that have a next step, each from another of the latest episodes.
+
+    The randomness is this function's own: a run with pictures goes like one without.
+    """
+    assert agent.vae is not None
+    assert data.latest is not None
+    episodes, random = data.latest.episodes, torch.Generator().manual_seed(data.env_steps)
+    usable = watched(episodes).cpu()
+    usable[:-1] &= episodes.active[1:].cpu()
+    usable[-1] = False
+    ahead = selected_ahead(agent, data)
+    examples = []
+    for b in torch.randperm(usable.shape[1], generator=random).tolist():
+        steps = usable[:, b].nonzero().tolist()  # [t, j]
+        if steps and len(examples) < count:
+            t, seat = steps[int(torch.randint(len(steps), (1,), generator=random))]
+            view, later = episodes.observation[t, b, seat], int(ahead[t, b, seat])
+            came = episodes.observation[t + later, b, seat]
+            code = torch.stack([agent.vae.encode(view[None].float())[0][0], episodes.goal[t, b, seat]])
+            cells, absent = probabilities(agent.vae.decode(code))
+            pictures = (_true(view, absent), Picture(cells[0], absent[0]), Picture(cells[1], absent[1]), _true(came, absent))
+            name = "" if data.rounds <= data.offline_rounds else f"\n{data.seats[seat]}"
+            examples.append(Example(f"seat {seat}{name}\nepisode {b}, step {t}", seat, pictures, later))
+    return examples
+
+
+def selected_ahead(agent: Agent, data: EpisodeDataModule) -> Tensor:
+    """How many steps ahead the subgoal of each step of the latest episodes lies in hindsight, int64 `[T, B, P]`."""
+    assert agent.vae is not None
+    assert data.latest is not None
+    episodes, rule = data.latest.episodes, agent.selector
+    codes = torch.zeros_like(episodes.goal)
+    codes[episodes.active] = agent.vae.encode(episodes.observation[episodes.active].float())[0]
+    values = None if data.rounds <= data.offline_rounds else agent._values
+    random = torch.Generator(codes.device).manual_seed(data.env_steps)
+    return latent(
+        episodes,
+        codes,
+        episodes.goal,
+        values,
+        rule.rule,
+        rule.horizon,
+        agent.max_steps,
+        random,
+        rule.offset,
+        rule.temperature,
+    )[1]
+
+
+def column_titles(agent: Agent, data: EpisodeDataModule) -> tuple[str, str, str, str]:
+    """What the four columns show; while nobody has played for a value, the selector draws at random."""
+    rule = agent.selector.rule
+    if data.rounds <= data.offline_rounds and rule in ("optimistic", "conservative"):
+        rule = "random"
+    return (
+        "true view of the\nco-player at step t",
+        "the same, decoded\nfrom its VAE code",
+        "its subgoal, inferred\nat step t and decoded",
+        f"its true view selected in hindsight\n({rule}, at most {agent.selector.horizon} steps later)",
+    )
+
+
+def goal_figure(rows: Sequence[Example], plane_names: Sequence[str], titles: Sequence[str]) -> Figure:
+    """Draws one row of pictures for each example."""
+    height, width = rows[0].pictures[0].cells.shape[1:] if rows else (1, 1)
+    tall = 2.1 * (height + _FOOTER) / width
+    figure = Figure(figsize=(9.6, tall * max(len(rows), 1) + 1.2), dpi=110, layout="constrained")
+    grid = figure.subplots(max(len(rows), 1), 4, squeeze=False)
+    for axes in grid.flat:
+        axes.axis("off")
+    for axes, title in zip(grid[0], titles, strict=True):
+        axes.set_title(title, fontsize=9.5, color=INK)
+    for line, row in zip(grid, rows, strict=False):
+        for axes, picture in zip(line, row.pictures, strict=True):
+            axes.imshow(belief_picture(picture, plane_names, row.seat))
+        line[0].text(-0.06, 0.5, row.label, transform=line[0].transAxes, ha="right", va="center", fontsize=8.5)
+        line[3].text(0.5, 0.0, f"step t + {row.ahead}", transform=line[3].transAxes, ha="center", va="bottom", fontsize=8.5)
+    figure.supxlabel(_KEY, fontsize=8.5, color=INK)
+    return figure
+
+
+def belief_picture(picture: Picture, plane_names: Sequence[str], ego: int) -> NDArray[np.uint8]:
+    """Draws what is believed of one view of seat `ego`. Every plane has its own place in a cell, so nothing hides.
+
+    Returns:
+        uint8 `[H, W, 3]`.
+    """
+    cells, absent = picture.cells.cpu().numpy(), picture.absent.cpu().numpy()
+    (_, height, width), players = cells.shape, len(absent)
+    canvas = Image.new("RGB", (width * _CELL, int((height + _FOOTER) * _CELL)), PAPER)
+    for row, column in np.ndindex(height, width):
+        square = Pen(ImageDraw.Draw(canvas), column * _CELL, row * _CELL, _CELL)
+        square.tile(TILE)
+        _draw_things(canvas, square, cells[players:, row, column], plane_names[players:])
+        for k, likely in enumerate(cells[:players, row, column]):
+            _draw_player(square.part((k + 0.5) / players, 0.76, min(0.44, 0.96 / players)), likely, (ego + k) % players)
+    for k, likely in enumerate(absent):
+        place = Pen(ImageDraw.Draw(canvas), 0, height * _CELL, _CELL).part(k * 0.5 + 0.3, _FOOTER / 2, 0.46)
+        _draw_player(place, likely, (ego + k) % players, present=False)
+    return np.asarray(canvas)
+
+
+def _draw_things(canvas: Image.Image, square: Pen, likely: NDArray, names: Sequence[str]) -> None:
+    """Draws blocks over the whole cell and the rest side by side in its upper part, as opaque as each is likely."""
+    small = [name for name in names if name != "blocks"]
+    for name, p in zip(names, likely, strict=True):
+        if p > _VISIBLE:
+            size = min(0.54, 0.96 / len(small)) if small else 1.0
+            part = square if name == "blocks" else square.part((small.index(name) + 0.5) / len(small), 0.3, size)
+            _fade(canvas, part, lambda pen, name=name: draw_thing(pen, name), float(p))
+
+
+def _draw_player(place: Pen, likely: float, seat: int, present: bool = True) -> None:
+    """Draws a disc whose area is the probability, with its number if that can be read."""
+    if likely > 0.3:
+        draw_disc(place.part(0.5, 0.5, float(likely) ** 0.5), seat, present)
+    elif likely > _VISIBLE:
+        radius = 0.44 * float(likely) ** 0.5
+        place.ellipse(0.5, 0.5, radius, radius, SEAT_COLOURS[seat % len(SEAT_COLOURS)])
+
+
+def _fade(canvas: Image.Image, place: Pen, paint: Callable[[Pen], None], opacity: float) -> None:
+    """Paints into a square of the canvas with some opacity."""
+    box = (round(place.x), round(place.y), round(place.x + place.size), round(place.y + place.size))
+    before = canvas.crop(box)
+    after = before.copy()
+    paint(Pen(ImageDraw.Draw(after), 0, 0, place.size))
+    canvas.paste(Image.blend(before, after, opacity), box)
+
+
+def _true(view: Tensor, absent: Tensor) -> Picture:
+    """The picture of a true view `[C, h, w]`: nothing in it is uncertain."""
+    left = ~view[: absent.shape[1]].flatten(1).any(1)
+    return Picture(view.float(), left.float())

@@ -1,0 +1,147 @@
+"""Episodes as animations: one now and then in TensorBoard, all of a `predict` as files."""
+
+import io
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from lightning import Callback, LightningModule, Trainer
+from lightning.pytorch.loggers import TensorBoardLogger
+from numpy.typing import NDArray
+from PIL import Image
+from tensorboard.compat.proto.summary_pb2 import Summary
+from torch import Tensor
+
+from omg_lightning.envs.render import Capture, frame, gif_bytes, write_gif
+from omg_lightning.games import Game
+from omg_lightning.types import NO_GOAL, ConfigError, Episodes
+
+
+class EpisodeAnimation(Callback):
+    """Shows an episode of the latest rollout, that of environment 0, as an animation in TensorBoard's images.
+
+    Its tag is `episode`. The offline phase, where scripts play, is left out, except at the end of a `fit` that has
+    nothing else.
+
+    Args:
+        every: epochs between animations; there is one at the end of `fit`, too.
+    """
+
+    def __init__(self, every: int = 20) -> None:
+        if every < 1:
+            raise ConfigError(f"EpisodeAnimation every is {every}: it must be at least 1")
+        self.every = every
+
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Shows an episode when it is due."""
+        data = trainer.datamodule  # type: ignore[attr-defined]
+        if (trainer.current_epoch + 1) % self.every == 0 and data.rounds > data.offline_rounds:
+            self._show(trainer)
+
+    def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Shows an episode, unless the last epoch has just done so."""
+        if trainer.current_epoch % self.every or trainer.datamodule.offline:  # type: ignore[attr-defined]
+            self._show(trainer)
+
+    def _show(self, trainer: Trainer) -> None:
+        data = trainer.datamodule  # type: ignore[attr-defined]
+        boards = [logger for logger in trainer.loggers if isinstance(logger, TensorBoardLogger)]
+        if data.latest is None or not boards or not trainer.is_global_zero:
+            return
+        animation = gif_bytes(episode_frames(data.latest.episodes, 0, data.game))
+        for logger in boards:
+            add_gif(logger, "episode", animation, data.env_steps)
+
+
+class ReplayWriter(Callback):
+    """Writes the episodes of a `predict` as `replays/episode_000.gif`, ... in the run folder."""
+
+    def __init__(self) -> None:
+        self._count = 0
+
+    def on_predict_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Counts from 0."""
+        self._count = 0
+
+    def on_predict_batch_end(
+        self,
+        trainer: Trainer,
+        pl_module: LightningModule,
+        outputs: Any,
+        batch: Any,
+        batch_idx: int,
+        dataloader_idx: int = 0,
+    ) -> None:
+        """Writes one animation for each of the B episodes."""
+        folder = _folder(trainer)
+        folder.mkdir(parents=True, exist_ok=True)
+        for b in range(outputs.active.shape[1]):
+            frames = episode_frames(outputs, b, trainer.datamodule.game)  # type: ignore[attr-defined]
+            write_gif(frames, folder / f"episode_{self._count:03d}.gif")
+            self._count += 1
+
+    def on_predict_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Says where they are."""
+        print(f"{self._count} replays written to {_folder(trainer)}")
+
+
+def episode_frames(episodes: Episodes, b: int, game: Game, cell: int = 64) -> list[NDArray[np.uint8]]:
+    """Draws one episode, as seat 0 sees it: the start, and the board after each step with what the step took.
+
+    The board after the last step is nowhere recorded. It is drawn as the board before it, without those who left and
+    what they took; so the last move of those who took nothing does not show.
+
+    Args:
+        episodes: `[T, B, P, ...]`.
+        b: which of the B episodes.
+        game: for the names of planes and goals.
+        cell: pixels of a cell's side.
+
+    Returns:
+        uint8 `[H, W, 3]` each, one more than the episode has steps.
+    """
+    length = int(episodes.active[:, b].any(-1).sum())
+    views = episodes.observation[:length, b, 0].cpu()  # [L, C, h, w]
+    returns = episodes.reward[:length, b].cumsum(0).tolist()  # [L, P]
+    title = f"step 0 of {game.max_steps}"
+    frames = [frame(views[0], game.plane_names, title=title, returns=[0.0] * game.num_players, cell=cell)]
+    for t in range(length):
+        captures = _captures(views[t], episodes.realised[t, b].tolist(), game)
+        board = views[t + 1] if t + 1 < length else _without(views[t], captures, game)
+        title = f"{'step' if t + 1 < length else 'end: step'} {t + 1} of {game.max_steps}"
+        frames.append(
+            frame(board, game.plane_names, title=title, returns=returns[t], captures=captures, cell=cell)
+        )
+    return frames
+
+
+def add_gif(logger: TensorBoardLogger, tag: str, animation: bytes, step: int) -> None:
+    """Puts an animation among TensorBoard's images: `add_video` fails with moviepy 2, and the page shows any GIF."""
+    width, height = Image.open(io.BytesIO(animation)).size
+    picture = Summary.Image(height=height, width=width, colorspace=3, encoded_image_string=animation)
+    writer = logger.experiment._get_file_writer()  # the attribute `file_writer` is None after a first `fit`
+    writer.add_summary(Summary(value=[Summary.Value(tag=tag, image=picture)]), step)
+
+
+def _captures(view: Tensor, realised: list[int], game: Game) -> list[Capture]:
+    """What the seats took at `view` `[C, h, w]`, by the goal that each realised, and who took it together."""
+    taken: dict[tuple[int, int, str], tuple[int, ...]] = {}
+    for seat, goal in enumerate(realised):
+        if goal != NO_GOAL:
+            row, column = view[seat].nonzero()[0].tolist()
+            key = (row, column, game.goal_names[goal])
+            taken[key] = (*taken.get(key, ()), seat)
+    return [Capture(*key, seats) for key, seats in taken.items()]
+
+
+def _without(view: Tensor, captures: list[Capture], game: Game) -> Tensor:
+    """The board `[C, h, w]` after these captures."""
+    board = view.clone()
+    for capture in captures:
+        board[list(capture.seats)] = 0
+        board[game.plane_names.index(f"{capture.kind}s"), capture.row, capture.column] = 0
+    return board
+
+
+def _folder(trainer: Trainer) -> Path:
+    return Path(trainer.log_dir or trainer.default_root_dir) / "replays"

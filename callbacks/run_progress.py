@@ -1,0 +1,62 @@
+"""One progress bar for the whole run."""
+
+import sys
+from typing import Any
+
+from lightning import LightningModule, Trainer
+from lightning.pytorch.callbacks import ProgressBar
+from tqdm import tqdm
+
+
+class RunProgress(ProgressBar):
+    """Tells phase, environment steps, return and environment steps per second, over all epochs of the run.
+
+    Where nobody watches (output to a file) it prints a line every half minute instead of drawing.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._bar: tqdm | None = None
+        self._enabled = True
+
+    def disable(self) -> None:
+        """Lightning turns the bar off on all processes but one."""
+        self._enabled = False
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Opens the bar."""
+        watched = sys.stderr.isatty()
+        self._bar = tqdm(
+            total=trainer.max_epochs,
+            initial=trainer.current_epoch,
+            unit="round",
+            disable=not self._enabled,
+            dynamic_ncols=watched,
+            mininterval=0.1 if watched else 30.0,
+            ascii=not watched,
+        )
+
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Moves the bar on by a round."""
+        if self._bar is None:
+            return
+        numbers: dict[str, Any] = dict(trainer.callback_metrics)
+        offline = bool(numbers.get("buffer/offline", 0))
+        team = float(numbers.get(f"return/{'offline' if offline else 'train'}_team_mean", float("nan")))
+        self._bar.set_description("offline" if offline else "online", refresh=False)
+        self._bar.set_postfix_str(
+            f"{int(numbers.get('buffer/env_steps', 0)):,} env steps, team return {team:.2f}, "
+            f"{float(numbers.get('time/env_steps_per_s', 0)):,.0f} steps/s",
+            refresh=False,
+        )
+        self._bar.update()
+
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Closes the bar."""
+        if self._bar is not None:
+            self._bar.close()
+            self._bar = None
+
+    def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
+        """Closes the bar before the error is printed."""
+        self.on_train_end(trainer, pl_module)

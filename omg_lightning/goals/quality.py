@@ -1,0 +1,89 @@
+"""How good the codes are: what the decoder still knows of a view, and how many dimensions carry anything."""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from omg_lightning.types import PlaneLogits
+
+
+def probabilities(logits: PlaneLogits) -> tuple[Tensor, Tensor]:
+    """What a decoder believes, as probabilities.
+
+    Args:
+        logits: of M codes.
+
+    Returns:
+        `[M, C, h, w]` of a 1 on each cell of each plane, and `[M, P]` of each player being absent. A player's cells
+        and its absence sum to 1; the cells of the other planes are independent of each other.
+    """
+    players, (height, width) = logits.players.softmax(-1), logits.objects.shape[-2:]
+    cells = players[..., :-1].unflatten(-1, (height, width))  # [M, P, h, w]
+    return torch.cat([cells, logits.objects.sigmoid()], 1), players[..., -1]
+
+
+def decided(logits: PlaneLogits) -> Tensor:
+    """The one picture that a decoder stands for: players at their likeliest place, objects where p > 0.5.
+
+    Args:
+        logits: of M codes.
+
+    Returns:
+        bool `[M, C, h, w]`; a player that is likeliest absent has no 1.
+    """
+    height, width = logits.objects.shape[-2:]
+    best = logits.players.argmax(-1, keepdim=True)  # [M, P, 1]
+    cells = torch.zeros_like(logits.players, dtype=torch.bool).scatter(-1, best, True)[..., :-1]
+    return torch.cat([cells.unflatten(-1, (height, width)), logits.objects > 0], 1)
+
+
+def plane_recall(logits: PlaneLogits, observation: Tensor, plane_names: Sequence[str]) -> dict[str, Tensor]:
+    """Share of the true 1s on which the decided picture puts a 1, for each kind of plane.
+
+    Recall alone rewards a decoder that paints everything: read it beside `plane_precision`.
+
+    Args:
+        logits: of the M decoded views.
+        observation: `[M, C, h, w]` the true views, 0 or 1.
+        plane_names: C names. All of `other_1`, `other_2`, ... count as one kind, `other`.
+
+    Returns:
+        Kind to share; kinds without a true 1 in any view are left out.
+    """
+    truth = observation > 0
+    return _shares(decided(logits) & truth, truth, plane_names)
+
+
+def plane_precision(logits: PlaneLogits, observation: Tensor, plane_names: Sequence[str]) -> dict[str, Tensor]:
+    """Share of the 1s in the decided picture that are true; arguments and result as in `plane_recall`."""
+    picture = decided(logits)
+    return _shares(picture & (observation > 0), picture, plane_names)
+
+
+def active_units(mean: Tensor, threshold: float = 0.01) -> Tensor:
+    """Counts the latent dimensions that the encoder uses: variance of the posterior mean over samples > threshold.
+
+    Burda, Grosse and Salakhutdinov 2016 (Importance Weighted Autoencoders, section 5.2); the variance is over the n
+    samples, not n - 1, so that one sample has none.
+
+    Args:
+        mean: float `[n, D]` posterior means.
+        threshold: below it a dimension counts as collapsed onto the prior.
+
+    Returns:
+        int64 scalar, 0 to D.
+    """
+    return (mean.var(0, correction=0) > threshold).sum()
+
+
+def _shares(hits: Tensor, of: Tensor, plane_names: Sequence[str]) -> dict[str, Tensor]:
+    """Counts of `hits` over counts of `of`, bool `[M, C, h, w]` each, by kind of plane; no kind whose count is 0."""
+    kinds = ["other" if name.startswith("other_") else name for name in plane_names]
+    shares = {}
+    for kind in dict.fromkeys(kinds):
+        planes = [plane for plane, name in enumerate(kinds) if name == kind]
+        total = of[:, planes].sum()
+        if total:
+            shares[kind] = hits[:, planes].sum() / total
+    return shares
