@@ -1,6 +1,7 @@
 """What the goal codes say, as pictures: the true view, the decoded view, the decoded subgoal, and what came."""
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import NamedTuple
 
 import numpy as np
@@ -110,7 +111,7 @@ def draw_examples(agent: Agent, data: EpisodeDataModule, count: int) -> list[Exa
     usable[:-1] &= episodes.active[1:].cpu()
     usable[-1] = False
     ahead = selected_ahead(agent, data)
-    examples = []
+    examples: list[Example] = []
     for b in torch.randperm(usable.shape[1], generator=random).tolist():
         steps = usable[:, b].nonzero().tolist()  # [t, j]
         if steps and len(examples) < count:
@@ -119,7 +120,12 @@ def draw_examples(agent: Agent, data: EpisodeDataModule, count: int) -> list[Exa
             came = episodes.observation[t + later, b, seat]
             code = torch.stack([agent.vae.encode(view[None].float())[0][0], episodes.goal[t, b, seat]])
             cells, absent = probabilities(agent.vae.decode(code))
-            pictures = (_true(view, absent), Picture(cells[0], absent[0]), Picture(cells[1], absent[1]), _true(came, absent))
+            pictures = (
+                _true(view, absent),
+                Picture(cells[0], absent[0]),
+                Picture(cells[1], absent[1]),
+                _true(came, absent),
+            )
             name = "" if data.rounds <= data.offline_rounds else f"\n{data.seats[seat]}"
             examples.append(Example(f"seat {seat}{name}\nepisode {b}, step {t}", seat, pictures, later))
     return examples
@@ -157,7 +163,7 @@ def column_titles(agent: Agent, data: EpisodeDataModule) -> tuple[str, str, str,
         "true view of the\nco-player at step t",
         "the same, decoded\nfrom its VAE code",
         "its subgoal, inferred\nat step t and decoded",
-        f"its true view selected in hindsight\n({rule}, at most {agent.selector.horizon} steps later)",
+        f"its view selected in hindsight\n({rule}, up to {agent.selector.horizon} steps later)",
     )
 
 
@@ -165,7 +171,7 @@ def goal_figure(rows: Sequence[Example], plane_names: Sequence[str], titles: Seq
     """Draws one row of pictures for each example."""
     height, width = rows[0].pictures[0].cells.shape[1:] if rows else (1, 1)
     tall = 2.1 * (height + _FOOTER) / width
-    figure = Figure(figsize=(9.6, tall * max(len(rows), 1) + 1.2), dpi=110, layout="constrained")
+    figure = Figure(figsize=(10.0, tall * max(len(rows), 1) + 1.2), dpi=110, layout="constrained")
     grid = figure.subplots(max(len(rows), 1), 4, squeeze=False)
     for axes in grid.flat:
         axes.axis("off")
@@ -175,7 +181,9 @@ def goal_figure(rows: Sequence[Example], plane_names: Sequence[str], titles: Seq
         for axes, picture in zip(line, row.pictures, strict=True):
             axes.imshow(belief_picture(picture, plane_names, row.seat))
         line[0].text(-0.06, 0.5, row.label, transform=line[0].transAxes, ha="right", va="center", fontsize=8.5)
-        line[3].text(0.5, 0.0, f"step t + {row.ahead}", transform=line[3].transAxes, ha="center", va="bottom", fontsize=8.5)
+        line[3].text(
+            0.99, 0.01, f"step t + {row.ahead}", transform=line[3].transAxes, ha="right", va="bottom", fontsize=8.5
+        )
     figure.supxlabel(_KEY, fontsize=8.5, color=INK)
     return figure
 
@@ -208,7 +216,7 @@ def _draw_things(canvas: Image.Image, square: Pen, likely: NDArray, names: Seque
         if p > _VISIBLE:
             size = min(0.54, 0.96 / len(small)) if small else 1.0
             part = square if name == "blocks" else square.part((small.index(name) + 0.5) / len(small), 0.3, size)
-            _fade(canvas, part, lambda pen, name=name: draw_thing(pen, name), float(p))
+            _fade(canvas, part, partial(draw_thing, name=name), float(p))
 
 
 def _draw_player(place: Pen, likely: float, seat: int, present: bool = True) -> None:
@@ -231,5 +239,5 @@ def _fade(canvas: Image.Image, place: Pen, paint: Callable[[Pen], None], opacity
 
 def _true(view: Tensor, absent: Tensor) -> Picture:
     """The picture of a true view `[C, h, w]`: nothing in it is uncertain."""
-    left = ~view[: absent.shape[1]].flatten(1).any(1)
-    return Picture(view.float(), left.float())
+    there = view[: absent.shape[1]].flatten(1).sum(1)
+    return Picture(view.float(), (there == 0).float())

@@ -30,7 +30,7 @@ class EpisodeAnimation(Callback):
     def __init__(self, every: int = 20) -> None:
         if every < 1:
             raise ConfigError(f"EpisodeAnimation every is {every}: it must be at least 1")
-        self.every = every
+        self.every, self._shown = every, 0  # environment steps at the last animation
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Shows an episode when it is due."""
@@ -40,7 +40,7 @@ class EpisodeAnimation(Callback):
 
     def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Shows an episode, unless the last epoch has just done so."""
-        if trainer.current_epoch % self.every or trainer.datamodule.offline:  # type: ignore[attr-defined]
+        if trainer.datamodule.env_steps != self._shown:  # type: ignore[attr-defined]
             self._show(trainer)
 
     def _show(self, trainer: Trainer) -> None:
@@ -48,6 +48,7 @@ class EpisodeAnimation(Callback):
         boards = [logger for logger in trainer.loggers if isinstance(logger, TensorBoardLogger)]
         if data.latest is None or not boards or not trainer.is_global_zero:
             return
+        self._shown = data.env_steps
         animation = gif_bytes(episode_frames(data.latest.episodes, 0, data.game))
         for logger in boards:
             add_gif(logger, "episode", animation, data.env_steps)
@@ -109,9 +110,7 @@ def episode_frames(episodes: Episodes, b: int, game: Game, cell: int = 64) -> li
         captures = _captures(views[t], episodes.realised[t, b].tolist(), game)
         board = views[t + 1] if t + 1 < length else _without(views[t], captures, game)
         title = f"{'step' if t + 1 < length else 'end: step'} {t + 1} of {game.max_steps}"
-        frames.append(
-            frame(board, game.plane_names, title=title, returns=returns[t], captures=captures, cell=cell)
-        )
+        frames.append(frame(board, game.plane_names, title=title, returns=returns[t], captures=captures, cell=cell))
     return frames
 
 
@@ -127,7 +126,7 @@ def _captures(view: Tensor, realised: list[int], game: Game) -> list[Capture]:
     """What the seats took at `view` `[C, h, w]`, by the goal that each realised, and who took it together."""
     taken: dict[tuple[int, int, str], tuple[int, ...]] = {}
     for seat, goal in enumerate(realised):
-        if goal != NO_GOAL:
+        if goal != NO_GOAL and f"{game.goal_names[goal]}s" in game.plane_names:  # else it is nothing on the board
             row, column = view[seat].nonzero()[0].tolist()
             key = (row, column, game.goal_names[goal])
             taken[key] = (*taken.get(key, ()), seat)

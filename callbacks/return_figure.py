@@ -14,7 +14,6 @@ from matplotlib.ticker import EngFormatter, MaxNLocator
 from numpy.typing import NDArray
 
 from omg_lightning.envs.icons import INK, SEAT_COLOURS
-from omg_lightning.metrics import ReturnMetrics
 from omg_lightning.types import ConfigError
 
 WINDOW = 5  # rounds in the moving average
@@ -41,14 +40,13 @@ class ReturnFigure(Callback):
         self.rounds: list[list[float]] = []
         self.evaluations: list[list[float]] = []
         self._seconds, self._resumed_at = 0.0, 0.0
+        self._shown: Any = None  # the last round and evaluation in the last figure
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Starts the clock; a resumed run goes on where it was."""
         self._resumed_at = time.perf_counter() - self._seconds
 
-    def on_train_batch_start(
-        self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int
-    ) -> None:
+    def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
         """Notes the round just played: before any evaluation or checkpoint of this epoch."""
         data = trainer.datamodule  # type: ignore[attr-defined]
         if data.latest is None or (self.rounds and self.rounds[-1][0] == data.env_steps):
@@ -95,8 +93,9 @@ class ReturnFigure(Callback):
         if save and not trainer.fast_dev_run:  # type: ignore[attr-defined]
             folder.mkdir(parents=True, exist_ok=True)
             figure.savefig(folder / "return.png", dpi=200)
+        shown, self._shown = self._shown, (self.rounds[-1], self.evaluations[-1:])
         for logger in trainer.loggers:
-            if isinstance(logger, TensorBoardLogger):
+            if isinstance(logger, TensorBoardLogger) and shown != self._shown:
                 logger.experiment.add_figure("figures/return", figure, int(self.rounds[-1][0]))
 
 
@@ -114,7 +113,7 @@ def return_figure(
     steps, online, returns = table[:, 0], table[:, 2] == 0, table[:, 3:]
     figure = Figure(figsize=(7.2, 5.6), dpi=150, layout="constrained")
     team, each = figure.subplots(2, 1, sharex=True, height_ratios=(3, 2))
-    _curve(team, steps, online, returns.sum(1), INK, f"training: each round,\nmean of {WINDOW} rounds")
+    _curve(team, steps, online, returns.sum(1), INK, f"training: mean of {WINDOW}\nrounds (dots: each round)")
     _evaluations(team, evaluations)
     for seat, name in enumerate(seats):
         colour, dash = SEAT_COLOURS[seat % len(SEAT_COLOURS)], _DASHES[seat % len(_DASHES)]
@@ -175,7 +174,9 @@ def _shade(axes: Axes, steps: NDArray, offline: NDArray, words: str) -> None:
         return
     end = steps[offline].max()
     axes.axvspan(0, end, color="#EDEEF1", zorder=0, linewidth=0)
-    axes.text(end / 2, 0.97, words, transform=axes.get_xaxis_transform(), ha="center", va="top", fontsize=7.5, color=_FAINT)
+    axes.text(
+        end / 2, 0.97, words, transform=axes.get_xaxis_transform(), ha="center", va="top", fontsize=7.5, color=_FAINT
+    )
 
 
 def _clock(axes: Axes, steps: NDArray, seconds: NDArray) -> None:

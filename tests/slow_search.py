@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import dataclass, field
+from functools import cached_property
 
 import torch
 
@@ -31,7 +32,7 @@ class Node:
     def actions(self):
         return [a for a, legal in enumerate(self.legal) if legal]
 
-    @property
+    @cached_property
     def prior(self):
         top = max(self.logits[a] for a in self.actions)
         weight = {a: math.exp(self.logits[a] - top) for a in self.actions}

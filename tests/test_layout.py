@@ -109,7 +109,7 @@ def test_drawing_repeats_with_the_seed():
     assert not torch.equal(draws[0], draws[2])
 
 
-@pytest.mark.parametrize(("height", "width", "count"), [(1, 2, 1), (2, 2, 2), (3, 3, 3), (5, 5, 7)])
+@pytest.mark.parametrize(("height", "width", "count"), [(1, 2, 1), (2, 2, 2), (3, 3, 3), (5, 5, 9)])
 def test_what_does_not_fit_ends_with_a_cure(height, width, count):
     with pytest.raises(ConfigError, match=rf"num_blocks={count}.*height={height}, width={width}.*lower num_blocks"):
         layout.draw_blocks(4, height, width, count, seeded(0))

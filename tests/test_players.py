@@ -7,6 +7,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from omg_lightning.games import StagHunt
 from omg_lightning.players import SCRIPTED, NearestHare, NearestStag, Player, RandomPlayer, make_player
 from omg_lightning.players.scripted import UNREACHABLE, distance_to
 from omg_lightning.types import ConfigError
@@ -197,6 +198,33 @@ def test_a_game_without_the_prey_is_refused():
     snowdrift = SimpleNamespace(plane_names=("self", "drifts"), action_names=(*GAME.action_names[:5], "shovel"), noop=4)
     with pytest.raises(ConfigError, match=r"NearestStag needs the plane 'stags'.*drifts"):
         NearestStag().reset(1, 0, snowdrift, torch.Generator())
+
+
+def play(game, line_up, batch_size=100):
+    """Returns of whole episodes, `[B, P]`; every action must be legal."""
+    generator = torch.Generator().manual_seed(0)
+    state, total = game.reset(batch_size, generator), torch.zeros(batch_size, game.num_players)
+    players = [make_player(name) for name in line_up]
+    for seat, player in enumerate(players):
+        player.reset(batch_size, seat, game, generator)
+    while game.active(state).any():
+        views, legal = game.observe(state), game.legal(state)
+        actions = torch.stack([player.act(views[:, i], legal[:, i]) for i, player in enumerate(players)], 1)
+        assert legal.gather(2, actions[..., None]).all()
+        state, rewards = game.step(state, actions)
+        total += rewards
+    return total
+
+
+def test_in_the_real_game_two_cooperators_always_share_the_stag():
+    assert (play(StagHunt.preset("2h1s_4x4"), ["nearest_stag", "nearest_stag"]) == 5).all()
+    assert (play(StagHunt.preset("2h1s_4x4"), ["nearest_stag", "nearest_hare"]) == torch.tensor([0, 1])).all()
+
+
+def test_in_the_real_game_with_blocks_each_kind_takes_its_prey():
+    total = play(StagHunt.preset("4h1s"), ["nearest_stag", "nearest_hare", "nearest_stag", "nearest_hare"])
+    assert (total[:, [0, 2]] == 5).all()
+    assert set(total[:, [1, 3]].flatten().tolist()) == {0.5, 1.0}  # two may take the same hare together
 
 
 @pytest.fixture

@@ -12,6 +12,7 @@ from omg_lightning.types import ConfigError
 UP, DOWN, LEFT, RIGHT, STAY, HUNT_STAG, HUNT_HARE = range(7)
 SMALL = {"num_players": 3, "num_stags": 1, "num_hares": 1, "height": 3, "width": 4}
 STAG_CELL, HARE_CELL = (1, 1), (2, 3)
+SEEDS = 32
 
 
 def placed(hunters, **settings):
@@ -259,9 +260,9 @@ class SlowStagHunt:
 
 
 def random_game(chance):
-    players, height, width = chance.randint(1, 5), chance.randint(2, 5), chance.randint(2, 5)
+    players, height, width = chance.choice([1, 2, 3, 5, 6, 6]), chance.randint(2, 4), chance.randint(2, 4)
     blocks = chance.randint(0, 1) if height * width >= 12 else 0
-    stags, hares = chance.randint(0, 2), chance.randint(0, 2)
+    stags, hares = chance.choice([0, 1, 1, 2]), chance.choice([0, 1, 1, 2])
     return StagHunt(
         num_players=players,
         num_stags=stags,
@@ -271,14 +272,14 @@ def random_game(chance):
         num_blocks=blocks,
         stag_reward=chance.choice([10.0, 7.0]),
         hare_reward=chance.choice([1.0, -0.5]),
-        max_steps=chance.choice([1, 15]),
+        max_steps=chance.choice([1, 15, 15, 15]),
         steps_after_first_hunt=chance.choice([None, None, 0, 3]),
         strength=chance.choice([None, [chance.uniform(0.5, 3) for _ in range(players)]]),
         prosocial=chance.random() < 0.25,
     )
 
 
-@pytest.mark.parametrize("seed", range(20))
+@pytest.mark.parametrize("seed", range(SEEDS))
 def test_random_play_is_the_slow_game_step_by_step(seed):
     game, generator = random_game(random.Random(seed)), torch.Generator().manual_seed(seed)
     state, rows = game.reset(6, generator), range(6)
@@ -301,7 +302,7 @@ def test_random_play_is_the_slow_game_step_by_step(seed):
 def test_the_random_games_reach_what_they_are_to_compare():
     """Without captures, groups and late ends the comparison above would prove little."""
     seen = set()
-    for seed in range(20):
+    for seed in range(SEEDS):
         game, generator = random_game(random.Random(seed)), torch.Generator().manual_seed(seed)
         state = game.reset(6, generator)
         for _ in range(game.max_steps):
@@ -312,7 +313,8 @@ def test_the_random_games_reach_what_they_are_to_compare():
                 running = game.active(state).any(1)
                 seen |= {"closing"} if (running & (state.closes < game.max_steps)).any() else set()
             state, _ = game.step(state, actions)
-    assert {("caught", g, p, s) for g in (-1, 0, 1) for p in (False, True) for s in (False, True)} | {"closing"} <= seen
+    wanted = {("caught", g, p, s) for g in (-1, 0, 1) for p in (False, True) for s in (False, True)} | {"closing"}
+    assert not wanted - seen
 
 
 def test_seats_are_treated_alike():
@@ -400,7 +402,7 @@ def test_preset_overrides_and_repr_builds_the_same_game():
         ({"height": 1, "width": 9, "num_blocks": 2, "num_hares": 0, "max_steps": 0}, "max_steps=0"),
         ({"height": 1, "width": 2, "num_stags": 0, "num_hares": 3}, "num_hares=3"),
         ({"height": 4, "width": 4, "num_blocks": 3, "num_hares": 2, "num_players": 1, "num_stags": 1}, None),
-        ({"height": 6, "width": 6, "num_blocks": 8, "num_hares": 1}, "num_blocks=3.*lower num_blocks"),
+        ({"height": 8, "width": 8, "num_blocks": 15, "num_hares": 1}, "num_blocks=15.*lower num_blocks"),
     ],
 )
 def test_mistakes_are_named_at_construction(settings, named):

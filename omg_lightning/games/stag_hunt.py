@@ -232,7 +232,7 @@ class StagHunt:
         """
         acts = self._effective(state, actions)
         hunting, caught, cleared = self._hunt(state, acts)
-        rewards = torch.where(acts == HUNT_STAG, self.stag_reward, self.hare_reward) * caught
+        rewards = torch.where(acts == HUNT_STAG, self.stag_reward, self.hare_reward).float() * caught
         if self.strength is None:
             rewards = rewards / hunting.clamp(min=1)
         else:

@@ -120,10 +120,9 @@ class PreySeeker(ScriptedPlayer):
         distance = F.pad(distance_to(view[:, self._prey], free), (1, 1, 1, 1), value=UNREACHABLE)  # [B, h+2, w+2]
         width = distance.shape[-1]
         offsets = torch.tensor([0] + [row * width + column for row, column in steps], device=view.device)
-        own = F.pad(view[:, 0], (1, 1, 1, 1)).flatten(1)  # [B, (h+2)(w+2)], one cell or, after leaving, none
-        cell = own.float().argmax(-1, keepdim=True).clamp(min=width)  # clamp: keeps a departed player's cells inside
+        own = F.pad(view[:, 0], (1, 1, 1, 1)).flatten(1)  # [B, (h+2)(w+2)], one cell, or none after leaving: then the
+        cell = own.float().argmax(-1, keepdim=True).clamp(min=width)  # result is of no use, and nothing but noop legal
         found = distance.flatten(1).gather(1, cell + offsets)  # [B, 1 + 4]
-        found = found.masked_fill(~own.any(-1, keepdim=True), UNREACHABLE)
         return found[:, 0], found[:, 1:]
 
 

@@ -1,0 +1,121 @@
+"""Times the search on a toy model, beside what the network alone could do and, if asked, beside mctx.
+
+Run:  python benchmarks/planner.py [--peer-python peer/bin/python] [--growth]
+`--peer-python` is an interpreter with mctx (`python -m venv peer && peer/bin/pip install mctx`), run in turns with ours.
+Prints a table and then one JSON line. Medians over the repeats; `share` is ours / network alone, at the same batch.
+
+The model: observation 256 -> 128 -> 128 -> (7 logits, 1 value), ReLU; a transition rolls the observation by one place
+and adds 0.01 * action; reward 0.01 * x[0]; discount 0.95; everything legal. Compilation is not counted.
+"""
+
+import argparse
+import json
+import platform
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from omg_lightning.planning import ModelOutput, Root, SearchConfig, search
+
+A, D, HIDDEN = 7, 256, 128
+TARGETS = [("puct", 1024, 32), ("puct", 4096, 32), ("puct", 1024, 200), ("gumbel", 1024, 32), ("gumbel", 4096, 32)]
+GROWTH = [(rule, trees, 32) for rule in ("puct", "gumbel") for trees in (16, 64, 256, 1024, 4096)] + [
+    (rule, 256, simulations) for rule in ("puct", "gumbel") for simulations in (8, 16, 64, 128, 256)
+]
+
+
+def toy(trees: int) -> tuple[Root, Callable[[Tensor, Tensor], tuple[ModelOutput, Tensor]], Callable[[], Any]]:
+    """Returns the root, the model, and a call of the network alone."""
+    generator = torch.Generator().manual_seed(0)
+    shapes = (D, HIDDEN), (HIDDEN, HIDDEN), (HIDDEN, A + 1)
+    w1, w2, w3 = (torch.randn(shape, generator=generator) * 0.05 for shape in shapes)
+
+    def net(x: Tensor) -> tuple[Tensor, Tensor]:
+        out = ((x @ w1).relu_() @ w2).relu_() @ w3
+        return out[:, :A], out[:, A].tanh()
+
+    discount, legal = torch.full((trees,), 0.95), torch.ones(trees, A, dtype=torch.bool)
+
+    def model(x: Tensor, action: Tensor) -> tuple[ModelOutput, Tensor]:
+        x = x.roll(1, 1).add_(0.01 * action[:, None])
+        logits, value = net(x)
+        return ModelOutput(logits, value, 0.01 * x[:, 0], discount, legal), x
+
+    x = torch.randn(trees, D, generator=generator)
+    logits, value = net(x)
+    return Root(logits, value, legal, x), model, lambda: net(x)
+
+
+def seconds(fn: Callable[[], Any], calls: int = 1) -> float:
+    start = time.perf_counter()
+    for _ in range(calls):
+        fn()
+    return (time.perf_counter() - start) / calls
+
+
+@contextmanager
+def peer(python: str | None, rule: str, trees: int, simulations: int) -> Iterator[tuple[str, Callable[[], float]]]:
+    """Starts mctx and yields its version and a function that times one search of it."""
+    if python is None:
+        yield "", lambda: float("nan")
+        return
+    script = Path(__file__).parent / "peers" / "mctx_planner.py"
+    args = ["--rule", rule, "--trees", str(trees), "--simulations", str(simulations)]
+    with subprocess.Popen([python, str(script), *args], stdin=-1, stdout=-1, text=True, bufsize=1) as process:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        write, read = process.stdin.write, process.stdout.readline
+        yield read().strip(), lambda: float((write("go\n"), read())[1])
+        process.stdin.close()
+
+
+def measure(rule: str, trees: int, simulations: int, repeats: int, python: str | None) -> dict[str, Any]:
+    root, model, network = toy(trees)
+    config, generator = SearchConfig(num_simulations=simulations, rule=rule), torch.Generator().manual_seed(0)
+    ours, alone, theirs = [], [], []
+    with peer(python, rule, trees, simulations) as (version, time_peer):
+        search(root, model, config, generator)
+        for _ in range(repeats):
+            ours.append(seconds(lambda: search(root, model, config, generator)))
+            alone.append(seconds(network, calls=20))
+            if python is not None:
+                theirs.append(time_peer())
+    work = trees * simulations
+    row: dict[str, Any] = {"rule": rule, "trees": trees, "simulations": simulations}
+    row |= {"simulations_per_s": work / median(ours), "network_per_s": trees / median(alone)}
+    row["share"] = row["simulations_per_s"] / row["network_per_s"]
+    if theirs:
+        row |= {"peer": version, "peer_per_s": work / median(theirs), "ratio": median(theirs) / median(ours)}
+    return row
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--peer-python", help="interpreter that has mctx")
+    parser.add_argument("--repeats", type=int, default=7)
+    parser.add_argument("--growth", action="store_true", help="how cost grows with trees and simulations")
+    parser.add_argument("--threads", type=int, default=torch.get_num_threads(), help="for ours; mctx takes all cores")
+    args = parser.parse_args()
+    torch.set_num_threads(args.threads)
+    rows = []
+    print(f"{'rule':8}{'trees':>7}{'sims':>6}{'ours/s':>11}{'network/s':>12}{'share':>7}{'mctx/s':>11}{'ratio':>7}")
+    with torch.no_grad():
+        for rule, trees, simulations in GROWTH if args.growth else TARGETS:
+            row = measure(rule, trees, simulations, args.repeats, args.peer_python)
+            rows.append(row)
+            line = f"{rule:8}{trees:7}{simulations:6}{row['simulations_per_s']:11,.0f}{row['network_per_s']:12,.0f}"
+            line += f"{row['share']:7.2f}"
+            print(line + (f"{row['peer_per_s']:11,.0f}{row['ratio']:7.2f}" if "ratio" in row else ""), flush=True)
+    machine = {"machine": platform.machine(), "threads": args.threads, "torch": torch.__version__}
+    print(json.dumps({"benchmark": "planner", **machine, "rows": rows}))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,190 @@
+"""What every PettingZoo environment of this project keeps to; stricter than PettingZoo's own tests.
+
+Use: `check_contract(parallel_env)`, where `parallel_env(**kwargs)` makes a fresh environment.
+"""
+
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+import torch
+
+from omg_lightning.envs import GameParallelEnv
+
+Make = Callable[..., GameParallelEnv]
+MOVES = {"up": (-1, 0), "down": (1, 0), "left": (0, -1), "right": (0, 1)}
+
+
+def check_contract(make: Make) -> None:
+    check_whole_episodes(make)
+    check_determinism(make)
+    check_masked_actions_count_as_noop(make)
+    check_masks_by_trial(make)
+    check_errors(make)
+
+
+def sample(env, seen, rng, masked=True):
+    """Random actions, by name; of legal ones only if `masked`."""
+    legal = {agent: np.flatnonzero(seen[agent]["action_mask"]) for agent in env.agents}
+    every = np.arange(env.game.num_actions)
+    return {agent: int(rng.choice(legal[agent] if masked else every)) for agent in env.agents}
+
+
+def check_seen(env, seen, infos, expected_agents):
+    """One step's observations: inside their space, the game's own, with the right mask."""
+    assert set(seen) == set(infos) == set(expected_agents)
+    views, legal = env.game.observe(env.game_state)[0].numpy(), env.game.legal(env.game_state)[0].numpy()
+    for agent, one in seen.items():
+        seat = env.possible_agents.index(agent)
+        assert env.observation_space(agent).contains(one), f"{agent} sees something outside its space"
+        assert one["observation"].dtype == np.float32
+        assert one["action_mask"].dtype == np.int8
+        np.testing.assert_array_equal(one["observation"], views[seat])
+        np.testing.assert_array_equal(one["action_mask"], legal[seat])
+        np.testing.assert_array_equal(infos[agent]["action_mask"], legal[seat])
+        assert one["action_mask"][env.game.noop] == 1
+
+
+def check_whole_episodes(make: Make, episodes: int = 6) -> None:
+    """Spaces and masks at every step, nobody comes back, everybody ends exactly once, and in time."""
+    env, rng = make(), np.random.default_rng(0)
+    for episode in range(episodes):
+        seen, infos = env.reset(seed=episode)
+        assert env.agents == env.possible_agents
+        check_seen(env, seen, infos, env.agents)
+        ended: list[str] = []
+        for time in range(1, env.game.max_steps + 1):
+            acting = list(env.agents)
+            seen, rewards, terminations, truncations, infos = env.step(sample(env, seen, rng))
+            check_seen(env, seen, infos, acting)
+            assert set(rewards) == set(terminations) == set(truncations) == set(acting)
+            assert all(type(reward) is float and np.isfinite(reward) for reward in rewards.values())
+            assert all(type(flag) is bool for flag in (*terminations.values(), *truncations.values()))
+            over = [agent for agent in acting if terminations[agent] or truncations[agent]]
+            assert not any(terminations[agent] and truncations[agent] for agent in acting)
+            assert not any(truncations.values()) or time == env.game.max_steps
+            assert env.agents == [agent for agent in acting if agent not in over]
+            assert not set(over) & set(ended), "an agent ended twice"
+            ended += over
+            active = env.game.active(env.game_state)[0].tolist()
+            assert env.agents == [a for a, on in zip(env.possible_agents, active, strict=True) if on]
+            if not env.agents:
+                break
+        assert sorted(ended) == sorted(env.possible_agents)
+
+
+def record(env, seed, episodes=3):
+    """All that is seen in some episodes in a row, only the first of which is seeded."""
+    rng, log = np.random.default_rng(7), []
+    for episode in range(episodes):
+        seen, infos = env.reset(seed=seed if episode == 0 else None)
+        log.append((seen, infos))
+        while env.agents:
+            log.append(env.step(sample(env, seen, rng)))
+            seen = log[-1][0]
+    return log
+
+
+def flat(log):
+    """Every number in a record, in order."""
+    if isinstance(log, dict):
+        return [x for key in sorted(log) for x in flat(log[key])]
+    if isinstance(log, list | tuple):
+        return [x for item in log for x in flat(item)]
+    return np.asarray(log, dtype=float).ravel().tolist()
+
+
+def check_determinism(make: Make) -> None:
+    """A seed fixes whole episodes and those after it, another or none gives others; the global generator is spared."""
+    used, before = make(), torch.random.get_rng_state()
+    first = flat(record(used, 3))
+    assert first == flat(record(make(), 3)) == flat(record(used, 3))
+    assert first != flat(record(make(), 4))
+    assert flat(record(make(), None)) != flat(record(make(), None))
+    assert torch.equal(before, torch.random.get_rng_state()), "the global generator was touched"
+
+
+def check_masked_actions_count_as_noop(make: Make, episodes: int = 6) -> None:
+    """Two environments in lockstep: one gets illegal actions, the other the noop in their place."""
+    bold, careful, rng, replaced = make(), make(), np.random.default_rng(1), 0
+    for episode in range(episodes):
+        seen, _ = bold.reset(seed=episode)
+        careful.reset(seed=episode)
+        while bold.agents:
+            actions = sample(bold, seen, rng, masked=False)
+            legal = {a: x if seen[a]["action_mask"][x] else bold.game.noop for a, x in actions.items()}
+            replaced += legal != actions
+            one, other = bold.step(actions), careful.step(legal)
+            assert flat(one) == flat(other)
+            assert bold.agents == careful.agents
+            seen = one[0]
+    assert replaced, "no illegal action was tried"
+
+
+def check_masks_by_trial(make: Make, episodes: int = 3) -> None:
+    """A move is legal exactly if it moves the agent, and then by one cell the right way."""
+    env, rng, tried = make(), np.random.default_rng(2), set()
+    moves = {env.game.action_names.index(name): step for name, step in MOVES.items()}
+    for episode in range(episodes):
+        seen, _ = env.reset(seed=episode)
+        while env.agents:
+            actions = {agent: int(rng.choice(list(moves))) for agent in env.agents}
+            after, *_ = env.step(actions)
+            for agent, action in actions.items():
+                legal = seen[agent]["action_mask"][action]
+                shift = np.argwhere(after[agent]["observation"][0]) - np.argwhere(seen[agent]["observation"][0])
+                assert shift.tolist() == [list(moves[action]) if legal else [0, 0]]
+                tried.add((action, bool(legal)))
+            seen = after
+    assert tried == {(action, legal) for action in moves for legal in (True, False)}
+
+
+def refuses(kind, says, call, *args, **kwargs):
+    """Checks that a call raises one clear line, and gives it back."""
+    with pytest.raises(kind, match=says) as caught:
+        call(*args, **kwargs)
+    assert "\n" not in str(caught.value)
+
+
+def check_errors(make: Make) -> None:
+    """Every misuse is one clear line, and leaves the episode as it was."""
+    refuses(ValueError, "render_mode='loud'.*choose", make, render_mode="loud")
+    refuses(ValueError, "render_mode=3", make, render_mode=3)
+    env = make()
+    refuses(RuntimeError, "no episode yet; call reset", env.step, {})
+    refuses(RuntimeError, "no episode yet; call reset", env.state)
+    seed_says = "seed: got .* expected an integer, 0 to"
+    for seed in (-1, 1.5, "1", True):
+        refuses(ValueError, seed_says, env.reset, seed=seed)
+    refuses(ValueError, "options=3: expected a dict", env.reset, options=3)
+    refuses(ValueError, "unknown .'no_such_thing'.; an exact layout is", env.reset, options={"no_such_thing": []})
+    refuses(ValueError, "missing", env.reset, options={env.layout_needs[0]: []})
+
+    env.reset(seed=0)
+    before, noop, first = env.game_state, env.game.noop, env.possible_agents[0]
+    fine = dict.fromkeys(env.agents, noop)
+    for action in (-1, env.game.num_actions, 10**9):
+        refuses(
+            ValueError, f"action of {first}: got {action}; expected an integer, 0 to", env.step, {**fine, first: action}
+        )
+    for action in (None, 1.0, "up", True, [1, 2]):
+        refuses(ValueError, f"action of {first}: got .*; expected an integer", env.step, {**fine, first: action})
+    refuses(ValueError, f"none for .'{first}'.", env.step, dict.fromkeys(env.agents[1:], noop))
+    refuses(ValueError, "none for", env.step, {})
+    refuses(ValueError, "'nobody' is no agent of this game", env.step, {**fine, "nobody": noop})
+    refuses(ValueError, "expected a dict", env.step, [noop] * len(env.agents))
+    refuses(ValueError, "expected a dict", env.step, None)
+    assert env.game_state is before
+    assert env.agents == env.possible_agents
+    for kind in (np.int64, np.int8, np.array, torch.tensor):  # what policies and spaces hand out
+        env.step({agent: kind(noop) for agent in env.agents})
+
+    while env.agents:
+        env.step(dict.fromkeys(env.agents, noop))
+    refuses(RuntimeError, "the episode is over; call reset", env.step, {})
+    refuses(RuntimeError, "the episode is over; call reset", env.step, fine)
+    env.close()
+    env.close()
+    refuses(RuntimeError, "no episode yet; call reset", env.step, {})
+    env.reset()
+    assert env.agents == env.possible_agents

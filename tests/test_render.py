@@ -1,0 +1,122 @@
+import io
+
+import numpy as np
+import pytest
+from PIL import Image, ImageColor
+
+from omg_lightning.envs import icons
+from omg_lightning.envs.render import frame, gif_bytes, text, write_gif
+
+NAMES = ("self", "other_1", "other_2", "blocks", "stags", "hares")
+CELL = 40
+
+
+def board(**where):
+    planes = np.zeros((len(NAMES), 3, 4), dtype=np.uint8)
+    for name, cells in where.items():
+        for row, column in cells:
+            planes[NAMES.index(name), row, column] = 1
+    return planes
+
+
+def square(picture, row, column):
+    """The pixels of one cell."""
+    top, left = round((0.6 + row) * CELL), round((0.25 + column) * CELL)
+    return picture[top : top + CELL, left : left + CELL].astype(int)
+
+
+def amount(pixels, colour):
+    """The share of pixels of a colour."""
+    return float((np.abs(pixels - ImageColor.getrgb(colour)).sum(-1) < 12).mean())
+
+
+def test_everything_is_where_it_belongs():
+    picture = frame(board(self=[(0, 0)], other_2=[(2, 3)], blocks=[(1, 1)]), NAMES, cell=CELL)
+    assert picture.dtype == np.uint8
+    assert picture.shape == (round(4.3 * CELL), round(4.5 * CELL), 3)
+    assert amount(square(picture, 0, 0), icons.SEAT_COLOURS[0]) > 0.2
+    assert amount(square(picture, 2, 3), icons.SEAT_COLOURS[2]) > 0.2
+    assert amount(square(picture, 1, 1), "#4A5160") > 0.6
+    assert amount(square(picture, 2, 0), icons.TILE) > 0.8
+    assert amount(square(picture, 0, 0), icons.SEAT_COLOURS[2]) == 0
+
+
+def test_those_on_one_cell_are_all_to_be_seen():
+    everyone = board(self=[(1, 1)], other_1=[(1, 1)], other_2=[(1, 1)])
+    for planes in (everyone, everyone + board(stags=[(1, 1)])):
+        shares = [amount(square(frame(planes, NAMES, cell=CELL), 1, 1), colour) for colour in icons.SEAT_COLOURS[:3]]
+        assert min(shares) > 0.015
+
+
+def test_stag_and_hare_are_told_apart():
+    stag = square(frame(board(stags=[(1, 1)]), NAMES, cell=CELL), 1, 1)
+    hare = square(frame(board(hares=[(1, 1)]), NAMES, cell=CELL), 1, 1)
+    assert (np.abs(stag - hare).sum(-1) > 60).mean() > 0.2
+
+
+def test_a_capture_is_highlighted_with_who_made_it():
+    captures = [(0, 2, "stag", (0, 1)), (2, 0, "hare")]
+    picture = frame(board(other_2=[(1, 1)]), NAMES, captures=captures, cell=CELL)
+    assert amount(square(picture, 0, 2), icons.GLOW) > 0.2
+    assert amount(square(picture, 2, 0), icons.GLOW) > 0.2
+    assert min(amount(square(picture, 0, 2), colour) for colour in icons.SEAT_COLOURS[:2]) > 0.02
+    assert amount(picture.astype(int), icons.GLOW) < 0.15
+
+
+def test_the_size_is_the_same_all_through_an_episode():
+    plain = frame(board(), NAMES, cell=CELL)
+    busy = frame(board(self=[(0, 0)]), NAMES, title="step 9", returns=[1, 2, 30], captures=[(0, 0, "hare")], cell=CELL)
+    assert plain.shape == busy.shape
+
+
+def test_another_games_things_need_one_painter(monkeypatch):
+    planes = np.zeros((2, 2, 2))
+    planes[1, 0, 1] = 1
+    stand_in = frame(planes, ("self", "drifts"), cell=CELL)
+    assert amount(square(stand_in, 0, 1), "#8A919C") > 0.1
+    monkeypatch.setitem(icons.PAINTERS, "drifts", lambda pen: pen.ellipse(0.5, 0.5, 0.4, 0.3, "#112233"))
+    assert amount(square(frame(planes, ("self", "drifts"), cell=CELL), 0, 1), "#112233") > 0.2
+
+
+def test_text():
+    planes = board(self=[(0, 1)], other_1=[(2, 0)], other_2=[(0, 1)], blocks=[(1, 2)], stags=[(0, 1)], hares=[(2, 3)])
+    assert text(planes, NAMES) == ".   S02 .   .\n.   .   #   .\n1   .   .   H"
+
+
+@pytest.mark.parametrize("planes", [np.zeros((5, 3, 4)), np.zeros((1, 6, 3, 4))])
+def test_wrong_planes_are_refused(planes):
+    with pytest.raises(ValueError, match=r"expected \[C, h, w\] with C = 6"):
+        frame(planes, NAMES)
+    with pytest.raises(ValueError, match=r"expected \[C, h, w\]"):
+        text(planes, NAMES)
+
+
+def test_gif(tmp_path):
+    frames = [frame(board(self=[(0, column)]), NAMES, cell=CELL) for column in range(4)]
+    write_gif(frames, tmp_path / "film.gif", fps=4)
+    data = (tmp_path / "film.gif").read_bytes()
+    assert data == gif_bytes(frames, fps=4)
+    film = Image.open(io.BytesIO(data))
+    assert (film.format, film.n_frames, film.info["loop"]) == ("GIF", 4, 0)
+    assert film.size == frames[0].shape[1::-1]
+    durations = []
+    for k, original in enumerate(frames):
+        film.seek(k)
+        durations.append(film.info["duration"])
+        shown = np.asarray(film.convert("RGB")).astype(int)
+        assert np.abs(shown - original).mean() < 4
+    assert durations == [250, 250, 250, 750]
+
+
+@pytest.mark.parametrize(
+    ("frames", "fps", "says"),
+    [
+        ([], 3, "a GIF needs frames of one size"),
+        ([np.zeros((4, 4, 3), np.uint8), np.zeros((4, 5, 3), np.uint8)], 3, "a GIF needs frames of one size"),
+        ([np.zeros((4, 4, 3), np.uint8)], 0, "fps=0"),
+        ([np.zeros((4, 4, 3), np.uint8)], 99, "fps=99"),
+    ],
+)
+def test_a_wrong_film_is_one_clear_line(frames, fps, says):
+    with pytest.raises(ValueError, match=says):
+        gif_bytes(frames, fps)
