@@ -68,7 +68,8 @@ class ReturnFigure(Callback):
             self._show(trainer, save=True)
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Shows the figure when it is due."""
+        """Reads the clock, and shows the figure when it is due."""
+        self._seconds = time.perf_counter() - self._resumed_at
         if (trainer.current_epoch + 1) % self.every == 0:
             self._show(trainer)
 

@@ -1,0 +1,274 @@
+"""Figures, pictures and animations, from real runs of a few rounds."""
+
+import io
+from typing import NamedTuple
+
+import numpy as np
+import pytest
+import torch
+from lightning import Callback, Trainer
+from lightning.pytorch.loggers import TensorBoardLogger
+from PIL import Image, ImageColor
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+from callbacks import BufferRefresh, goal_pictures, replay
+from callbacks.goal_pictures import GoalPictures, Picture, belief_picture, code_numbers, draw_examples
+from callbacks.replay import EpisodeAnimation, ReplayWriter, episode_frames
+from callbacks.return_figure import ReturnFigure, return_figure, smooth
+from omg_lightning.data import EpisodeDataModule, GameConfig
+from omg_lightning.envs.icons import SEAT_COLOURS
+from omg_lightning.envs.render import Capture
+from omg_lightning.games import StagHunt
+from omg_lightning.modules import Agent
+from omg_lightning.types import NO_GOAL, ConfigError, Episodes
+
+OFFLINE, EPOCHS = 1, 3
+
+
+class Run(NamedTuple):
+    trainer: Trainer
+    agent: Agent
+    data: EpisodeDataModule
+
+
+def run(folder, callbacks: list[Callback], epochs: int = EPOCHS, ckpt_path=None, **model) -> Run:
+    torch.manual_seed(0)
+    data = EpisodeDataModule(
+        GameConfig(preset="2h1s_4x4", options={"max_steps": 8}),
+        num_envs=6,
+        batch_size=4,
+        steps_per_epoch=2,
+        offline_rounds=OFFLINE,
+        val_episodes=6,
+        predict_episodes=3,
+    )
+    names = ("observation_shape", "num_players", "num_actions", "max_steps", "num_goals")
+    sizes = {name: getattr(data, name) for name in names}
+    agent = Agent(trees=1, simulations=2, hidden=16, goal_dim=4, game=data.game_name, **sizes, **model)
+    trainer = Trainer(
+        accelerator="cpu",
+        max_epochs=epochs,
+        check_val_every_n_epoch=EPOCHS,
+        num_sanity_val_steps=0,
+        log_every_n_steps=1,
+        logger=TensorBoardLogger(folder, name="", default_hp_metric=False),
+        callbacks=[BufferRefresh(), *callbacks],
+        enable_progress_bar=False,
+        enable_checkpointing=False,
+        enable_model_summary=False,
+    )
+    trainer.fit(agent, data, ckpt_path=ckpt_path, weights_only=True)
+    return Run(trainer, agent, data)
+
+
+def events(trainer: Trainer) -> EventAccumulator:
+    return EventAccumulator(trainer.log_dir, {"images": 0, "scalars": 0}).Reload()
+
+
+@pytest.fixture(scope="module")
+def pictured(tmp_path_factory) -> Run:
+    everything = [ReturnFigure(2), GoalPictures(2), EpisodeAnimation(1), ReplayWriter()]
+    return run(tmp_path_factory.mktemp("pictured"), everything)
+
+
+def figure_of(result: Run) -> ReturnFigure:
+    return next(c for c in result.trainer.callbacks if isinstance(c, ReturnFigure))
+
+
+# ReturnFigure -------------------------------------------------------------------------------------------------------
+
+
+def test_the_figure_shows_the_returns_that_were_logged(pictured):
+    scalars, callback = events(pictured.trainer), figure_of(pictured)
+    names = ["offline"] * OFFLINE + ["train"] * (EPOCHS - OFFLINE)
+    logged = [{e.step: e.value for e in scalars.Scalars(f"return/{name}_team_mean")} for name in names]
+    team, each = return_figure(callback.rounds, callback.evaluations, pictured.data.seats).axes[:2]
+    points = team.lines[0].get_xydata()
+    assert len(points) == EPOCHS
+    assert points[-1, 0] == pictured.data.env_steps
+    for (step, value), by_step in zip(points, logged, strict=True):
+        assert value == pytest.approx(by_step[int(step)], abs=1e-5)
+    seats = np.array([line.get_ydata() for line in each.lines if line.get_label() == "_rounds"])
+    np.testing.assert_allclose(seats.sum(0), points[:, 1])
+    assert [r[2] for r in callback.rounds] == [1.0] * OFFLINE + [0.0] * (EPOCHS - OFFLINE)
+    assert team.lines[1].get_xydata()[0, 0] == callback.rounds[OFFLINE][0], "the curve starts with the online phase"
+
+
+def test_the_evaluation_is_in_the_figure_with_its_interval(pictured):
+    metrics, point = events(pictured.trainer), figure_of(pictured).evaluations[-1]
+    names = ("return/team_mean", "return/team_low", "return/team_high")
+    assert point == pytest.approx([pictured.data.env_steps, *(metrics.Scalars(name)[-1].value for name in names)])
+
+
+def test_the_figure_is_in_tensorboard_once_for_each_state_and_in_the_run_folder(pictured, tmp_path):
+    steps = [image.step for image in events(pictured.trainer).Images("figures/return")]
+    assert steps == [int(figure_of(pictured).rounds[1][0]), pictured.data.env_steps]
+    with Image.open(f"{pictured.trainer.log_dir}/return.png") as picture:
+        assert picture.width > 1000
+
+
+def test_history_and_clock_survive_a_resume(pictured, tmp_path):
+    path, before = tmp_path / "a.ckpt", figure_of(pictured)
+    pictured.trainer.save_checkpoint(path)
+    resumed = run(tmp_path, [ReturnFigure(9)], epochs=EPOCHS + 1, ckpt_path=path)
+    after = figure_of(resumed)
+    assert after.rounds[:-1] == before.rounds
+    assert after.evaluations == before.evaluations
+    assert after.rounds[-1][0] == resumed.data.env_steps > before.rounds[-1][0]
+    seconds = [r[1] for r in after.rounds]
+    assert seconds == sorted(seconds)
+
+
+def test_an_evaluation_after_fit_takes_the_place_of_that_at_the_last_step(tmp_path):
+    result = run(tmp_path, [ReturnFigure()])
+    callback = figure_of(result)
+    callback.evaluations[-1][1] = -1.0
+    result.data.eval_episodes = 6
+    result.trainer.validate(result.agent, result.data, verbose=False)
+    assert len(callback.evaluations) == 1
+    assert callback.evaluations[0][1] >= 0
+
+
+def test_smoothing_by_hand():
+    assert smooth(np.arange(1.0, 7.0)).tolist() == [2.0, 2.5, 3.0, 4.0, 4.5, 5.0]
+    assert smooth(np.array([1.0, 3.0])).tolist() == [2.0, 2.0]
+    assert len(smooth(np.array([]))) == 0
+
+
+def test_a_run_without_online_rounds_or_evaluations_has_a_figure():
+    axes = return_figure([[10, 1.0, 1.0, 2.0, 3.0]], [], ["learner", "random"]).axes[0]
+    assert axes.lines[0].get_ydata().tolist() == [5.0]
+
+
+# GoalPictures -------------------------------------------------------------------------------------------------------
+
+
+def test_recall_is_logged_for_the_latest_episodes_and_weights(pictured):
+    with torch.no_grad():
+        expected = code_numbers(pictured.agent.vae, pictured.data.latest.episodes, pictured.data.game.plane_names)
+    assert {"goal/recall_self", "goal/recall_other", "goal/recall_stags", "goal/active_units"} <= set(expected)
+    assert "goal/recall_blocks" not in expected, "there are no blocks in this game"
+    for name, value in expected.items():
+        logged = events(pictured.trainer).Scalars(name)[-1]
+        assert (logged.step, logged.value) == (pictured.data.env_steps, pytest.approx(float(value)))
+
+
+def test_goal_figures_are_in_tensorboard(pictured):
+    images = events(pictured.trainer).Images("figures/goals")
+    assert [image.step for image in images] == [int(figure_of(pictured).rounds[1][0]), pictured.data.env_steps]
+    assert Image.open(io.BytesIO(images[-1].encoded_image_string)).format == "PNG"
+
+
+@torch.no_grad()
+def test_examples_are_views_of_co_players_and_what_came_of_them(pictured):
+    episodes = pictured.data.latest.episodes
+    examples = draw_examples(pictured.agent, pictured.data, 4)
+    assert 1 <= len(examples) <= 4
+    for example in examples:
+        assert example.seat == 1, "the learner in seat 0 is nobody's co-player"
+        where = example.label.split("\n")[-1].replace(",", "").split()  # "episode b, step t"
+        b, t = int(where[1]), int(where[3])
+        assert episodes.active[t + example.ahead, b, 1]
+        assert 1 <= example.ahead <= pictured.agent.selector.horizon
+        torch.testing.assert_close(example.pictures[0].cells, episodes.observation[t, b, 1].float())
+        torch.testing.assert_close(example.pictures[3].cells, episodes.observation[t + example.ahead, b, 1].float())
+        for picture in example.pictures:
+            total = picture.cells[:2].flatten(1).sum(1) + picture.absent
+            torch.testing.assert_close(total, torch.ones(2))
+
+
+def test_a_certain_player_is_a_full_disc_and_an_unlikely_one_a_small_one():
+    cells = torch.zeros(3, 1, 2)
+    cells[0, 0, 0], cells[0, 0, 1] = 0.9, 0.1
+    picture = belief_picture(Picture(cells, torch.tensor([0.0, 1.0])), ("self", "other_1", "stags"), ego=1)
+    own = (picture == ImageColor.getrgb(SEAT_COLOURS[1])).all(-1)  # the ego is seat 1
+    half = picture.shape[1] // 2
+    board = own[:half]  # without the line below it
+    likely, unlikely = board[:, :half].sum(), board[:, half:].sum()
+    assert likely / unlikely == pytest.approx(9, rel=0.35)  # the number on the disc takes some of it
+    assert (picture == ImageColor.getrgb(SEAT_COLOURS[0])).all(-1)[half:].any(), "seat 0 has left: below the board"
+    assert not (picture == ImageColor.getrgb(SEAT_COLOURS[0])).all(-1)[:half].any()
+
+
+def test_pictures_change_nothing_in_a_run(pictured, tmp_path):
+    plain = run(tmp_path, []).agent.state_dict()
+    for name, weight in pictured.agent.state_dict().items():
+        assert torch.equal(weight, plain[name]), name
+
+
+def test_without_a_vae_there_are_no_goal_pictures_and_one_word_of_it(tmp_path, monkeypatch):
+    said: list[str] = []
+    monkeypatch.setattr(goal_pictures, "rank_zero_info", said.append)
+    result = run(tmp_path, [GoalPictures(1)], goals="declared")
+    assert len(said) == 1
+    assert "subgoal" in said[0]
+    assert "figures/goals" not in events(result.trainer).Tags()["images"]
+
+
+# Animations ---------------------------------------------------------------------------------------------------------
+
+
+def frames_in(animation) -> int:
+    with Image.open(animation) as picture:
+        assert picture.format == "GIF"
+        return picture.n_frames
+
+
+def test_the_animation_in_tensorboard_has_a_frame_for_each_step_and_the_start(pictured):
+    images = events(pictured.trainer).Images("episode")
+    steps = [int(r[0]) for r in figure_of(pictured).rounds[OFFLINE:]]
+    assert [image.step for image in images] == steps, "one at every online epoch, none offline, none twice"
+    length = int(pictured.data.latest.episodes.active[:, 0].any(-1).sum())
+    assert frames_in(io.BytesIO(images[-1].encoded_image_string)) == length + 1
+    assert images[-1].width > 0
+
+
+def test_predict_writes_a_replay_of_each_episode(pictured, capsys):
+    outputs = pictured.trainer.predict(pictured.agent, pictured.data)
+    lengths = [int(n) for episodes in outputs for n in episodes.active.any(-1).sum(0)]
+    files = sorted((replay._folder(pictured.trainer)).glob("*.gif"))
+    assert [file.name for file in files] == ["episode_000.gif", "episode_001.gif", "episode_002.gif"]
+    assert [frames_in(file) - 1 for file in files] == lengths
+    assert f"3 replays written to {files[0].parent}" in capsys.readouterr().out
+
+
+def test_the_last_frame_shows_the_capture_on_the_board_as_it_came_to_be(monkeypatch):
+    game = StagHunt.preset("2h1s_4x4")
+    start = game.place(1, hunters=[(0, 0), (1, 2)], stags=[(1, 2)], hares=[(3, 3), (0, 3)])
+    states, actions = [start], [[3, 4], [3, 4], [1, 4], [5, 5]]  # right, right, down, and then both hunt
+    rewards, realised = [], []
+    for joint in actions:
+        chosen = torch.tensor([joint])
+        realised.append(game.realised(states[-1], chosen))
+        state, reward = game.step(states[-1], chosen)
+        states, rewards = [*states, state], [*rewards, reward]
+    blank = Episodes(*[torch.zeros(0)] * 11)
+    episodes = blank._replace(
+        observation=torch.stack([game.observe(state) for state in states[:-1]]).to(torch.uint8),
+        active=torch.stack([game.active(state) for state in states[:-1]]),
+        reward=torch.stack(rewards),
+        realised=torch.stack(realised),
+    )
+    drawn = []
+    monkeypatch.setattr(replay, "frame", lambda board, names, **words: drawn.append((board, words)))
+    episode_frames(episodes, 0, game)
+    assert len(drawn) == len(actions) + 1
+    for (board, _), state in zip(drawn, states, strict=True):
+        assert torch.equal(board.float(), game.observe(state)[0, 0])
+    assert [words["title"] for _, words in drawn][-2:] == ["step 3 of 35", "end: step 4 of 35"]
+    assert all(not words.get("captures") for _, words in drawn[:-1])
+    assert drawn[-1][1]["captures"] == [Capture(1, 2, "stag", (0, 1))]
+    assert drawn[-1][1]["returns"] == [5.0, 5.0]
+
+
+def test_padding_after_the_end_is_no_frame(pictured):
+    episodes = pictured.data.latest.episodes
+    longer = Episodes(*(torch.cat([field, torch.zeros_like(field[:2])]) for field in episodes))
+    longer.realised[-2:] = NO_GOAL
+    assert len(episode_frames(longer, 0, pictured.data.game)) == len(episode_frames(episodes, 0, pictured.data.game))
+
+
+@pytest.mark.parametrize("make", [lambda: ReturnFigure(0), lambda: GoalPictures(1, 0), lambda: EpisodeAnimation(0)])
+def test_numbers_out_of_range_are_refused(make):
+    with pytest.raises(ConfigError, match="at least 1"):
+        make()
