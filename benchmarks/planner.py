@@ -1,7 +1,7 @@
 """Times the search on a toy model, beside what the network alone could do and, if asked, beside mctx.
 
 Run:  python benchmarks/planner.py [--peer-python peer/bin/python] [--growth]
-`--peer-python` is an interpreter with mctx (`python -m venv peer && peer/bin/pip install mctx`), run in turns with ours.
+`--peer-python` is an interpreter with mctx (`python -m venv peer; peer/bin/pip install mctx`), run in turns with ours.
 Prints a table and then one JSON line. Medians over the repeats; `share` is ours / network alone, at the same batch.
 
 The model: observation 256 -> 128 -> 128 -> (7 logits, 1 value), ReLU; a transition rolls the observation by one place

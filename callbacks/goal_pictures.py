@@ -1,5 +1,6 @@
 """What the goal codes say, as pictures: the true view, the decoded view, the decoded subgoal, and what came."""
 
+import math
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import NamedTuple
@@ -22,12 +23,11 @@ from omg_lightning.modules.agent import watched
 from omg_lightning.modules.hindsight import latent
 from omg_lightning.types import ConfigError, Episodes
 
-_CELL, _FOOTER = 144, 0.5  # pixels of a cell; height of the line below the board, in cells
+_CELL, _FOOTER = 96, 0.5  # pixels of a cell; height of the line below the board, in cells
 _VISIBLE = 0.01  # what is less likely is not drawn
 _KEY = (
-    "Disc: a player, its area the probability that it is on this cell.  "
-    "Opacity of anything else: the probability that it is there.\n"
-    "Ring below the board: a player that has left, its area the probability of that."
+    "Disc: a player, by area as likely as it is on this cell.  Anything else: as opaque as it is likely.\n"
+    "Ring below the board: a player that has left, by area as likely as that is."
 )
 
 
@@ -94,7 +94,7 @@ def code_numbers(vae: GoalVAE, episodes: Episodes, plane_names: Sequence[str]) -
     recall, precision = (measure(logits, views, plane_names) for measure in (plane_recall, plane_precision))
     return {
         **{f"goal/recall_{kind}": share for kind, share in recall.items()},
-        **{f"goal/precision_{kind}": share for kind, share in precision.items()},
+        **{f"goal/precision_{kind}": share for kind, share in precision.items() if kind in recall},  # what there is
         "goal/active_units": active_units(mean).float(),
     }
 
@@ -127,7 +127,7 @@ def draw_examples(agent: Agent, data: EpisodeDataModule, count: int) -> list[Exa
                 _true(came, absent),
             )
             name = "" if data.rounds <= data.offline_rounds else f"\n{data.seats[seat]}"
-            examples.append(Example(f"seat {seat}{name}\nepisode {b}, step {t}", seat, pictures, later))
+            examples.append(Example(f"seat {seat}{name}\nepisode {b}, t = {t}", seat, pictures, later))
     return examples
 
 
@@ -160,30 +160,29 @@ def column_titles(agent: Agent, data: EpisodeDataModule) -> tuple[str, str, str,
     if data.rounds <= data.offline_rounds and rule in ("optimistic", "conservative"):
         rule = "random"
     return (
-        "true view of the\nco-player at step t",
+        "true view of a\nco-player at step t",
         "the same, decoded\nfrom its VAE code",
-        "its subgoal, inferred\nat step t and decoded",
-        f"its view selected in hindsight\n({rule}, up to {agent.selector.horizon} steps later)",
+        "its subgoal, inferred\nat step t, decoded",
+        f"what came: selected\nin hindsight ({rule},\nup to {agent.selector.horizon} steps later)",
     )
 
 
 def goal_figure(rows: Sequence[Example], plane_names: Sequence[str], titles: Sequence[str]) -> Figure:
     """Draws one row of pictures for each example."""
     height, width = rows[0].pictures[0].cells.shape[1:] if rows else (1, 1)
-    tall = 2.1 * (height + _FOOTER) / width
-    figure = Figure(figsize=(10.0, tall * max(len(rows), 1) + 1.2), dpi=110, layout="constrained")
+    tall = 1.62 * (height + _FOOTER) / width
+    size, dpi = (7.6, tall * max(len(rows), 1) + 1.3), 35.0 * min(max(width, 4), 10)  # small cells stay legible
+    figure = Figure(figsize=size, dpi=dpi, layout="constrained")
     grid = figure.subplots(max(len(rows), 1), 4, squeeze=False)
     for axes in grid.flat:
         axes.axis("off")
     for axes, title in zip(grid[0], titles, strict=True):
-        axes.set_title(title, fontsize=9.5, color=INK)
+        axes.set_title(title, fontsize=9, color=INK)
     for line, row in zip(grid, rows, strict=False):
         for axes, picture in zip(line, row.pictures, strict=True):
             axes.imshow(belief_picture(picture, plane_names, row.seat))
         line[0].text(-0.06, 0.5, row.label, transform=line[0].transAxes, ha="right", va="center", fontsize=8.5)
-        line[3].text(
-            0.99, 0.01, f"step t + {row.ahead}", transform=line[3].transAxes, ha="right", va="bottom", fontsize=8.5
-        )
+        line[3].text(0.99, -0.01, f"t + {row.ahead}", transform=line[3].transAxes, ha="right", va="top", fontsize=8.5)
     figure.supxlabel(_KEY, fontsize=8.5, color=INK)
     return figure
 
@@ -197,35 +196,42 @@ def belief_picture(picture: Picture, plane_names: Sequence[str], ego: int) -> ND
     cells, absent = picture.cells.cpu().numpy(), picture.absent.cpu().numpy()
     (_, height, width), players = cells.shape, len(absent)
     canvas = Image.new("RGB", (width * _CELL, int((height + _FOOTER) * _CELL)), PAPER)
+    small = [plane for plane, name in enumerate(plane_names) if plane >= players and name != "blocks"]
+    slots = _slots([*small, *range(players)])
     for row, column in np.ndindex(height, width):
         square = Pen(ImageDraw.Draw(canvas), column * _CELL, row * _CELL, _CELL)
         square.tile(TILE)
-        _draw_things(canvas, square, cells[players:, row, column], plane_names[players:])
-        for k, likely in enumerate(cells[:players, row, column]):
-            _draw_player(square.part((k + 0.5) / players, 0.76, min(0.44, 0.96 / players)), likely, (ego + k) % players)
+        for plane in sorted(range(len(plane_names)), key=slots.__contains__):  # blocks lie below the rest
+            likely, place = float(cells[plane, row, column]), square.part(*slots.get(plane, (0.5, 0.5, 1.0)))
+            if plane < players:
+                _draw_player(place, likely, (ego + plane) % players)
+            elif likely > _VISIBLE:
+                _fade(canvas, place, partial(draw_thing, name=plane_names[plane]), likely)
     for k, likely in enumerate(absent):
         place = Pen(ImageDraw.Draw(canvas), 0, height * _CELL, _CELL).part(k * 0.5 + 0.3, _FOOTER / 2, 0.46)
-        _draw_player(place, likely, (ego + k) % players, present=False)
+        _draw_player(place, float(likely), (ego + k) % players, present=False)
     return np.asarray(canvas)
 
 
-def _draw_things(canvas: Image.Image, square: Pen, likely: NDArray, names: Sequence[str]) -> None:
-    """Draws blocks over the whole cell and the rest side by side in its upper part, as opaque as each is likely."""
-    small = [name for name in names if name != "blocks"]
-    for name, p in zip(names, likely, strict=True):
-        if p > _VISIBLE:
-            size = min(0.54, 0.96 / len(small)) if small else 1.0
-            part = square if name == "blocks" else square.part((small.index(name) + 0.5) / len(small), 0.3, size)
-            _fade(canvas, part, partial(draw_thing, name=name), float(p))
+def _slots(planes: Sequence[int]) -> dict[int, tuple[float, float, float]]:
+    """Gives each plane a place in a cell: (x, y, size)."""
+    columns = math.ceil(math.sqrt(len(planes)))
+    rows = math.ceil(len(planes) / columns)
+    return {
+        plane: ((k % columns + 0.5) / columns, (k // columns + 0.5) / rows, 0.94 / columns)
+        for k, plane in enumerate(planes)
+    }
 
 
 def _draw_player(place: Pen, likely: float, seat: int, present: bool = True) -> None:
     """Draws a disc whose area is the probability, with its number if that can be read."""
     if likely > 0.3:
-        draw_disc(place.part(0.5, 0.5, float(likely) ** 0.5), seat, present)
+        draw_disc(place.part(0.5, 0.5, likely**0.5), seat, present)
     elif likely > _VISIBLE:
-        radius = 0.44 * float(likely) ** 0.5
+        radius = 0.44 * likely**0.5
         place.ellipse(0.5, 0.5, radius, radius, SEAT_COLOURS[seat % len(SEAT_COLOURS)])
+        if not present:
+            place.ellipse(0.5, 0.5, 0.7 * radius, 0.7 * radius, PAPER)
 
 
 def _fade(canvas: Image.Image, place: Pen, paint: Callable[[Pen], None], opacity: float) -> None:

@@ -44,13 +44,13 @@ class Report(Callback):
         trainer: Trainer,
         pl_module: LightningModule,
         outputs: Any,
-        batch: Episodes,
+        batch: tuple[str, Episodes],
         batch_idx: int,
         dataloader_idx: int = 0,
     ) -> None:
         """Adds the episodes to the returns beside this partner."""
-        partner = trainer.datamodule.partners[dataloader_idx]  # type: ignore[attr-defined]
-        self._returns.setdefault(partner, ReturnMetrics()).update(batch)
+        partner, episodes = batch
+        self._returns.setdefault(partner, ReturnMetrics()).update(episodes)
 
     def on_test_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Logs the returns beside each partner."""

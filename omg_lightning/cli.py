@@ -1,16 +1,18 @@
 """The command line: `python -m omg_lightning {fit,validate,test,predict} --config configs/base.yaml`."""
 
+import logging
 import sys
-from pathlib import Path
+import warnings
 from typing import Any
 
+from jsonargparse import ArgumentError
 from lightning import Trainer
 from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI
 
 from callbacks import BufferRefresh, Report, RunCheckpoint, RunProgress, TreeCount  # noqa: F401 (named in configs)
 from omg_lightning.data import EpisodeDataModule
 from omg_lightning.modules import Agent
-from omg_lightning.runs import WholeCheckpointIO, new_run
+from omg_lightning.runs import WholeCheckpointIO, new_run, read_checkpoint
 from omg_lightning.types import ConfigError
 
 _SIZES = ("observation_shape", "num_players", "num_actions", "max_steps", "num_goals")
@@ -30,12 +32,14 @@ class CLI(LightningCLI):
     def _parse_ckpt_path(self) -> None:
         """What is typed is what runs: a checkpoint does not change settings, it is checked against them."""
         path = self.config[self.config.subcommand].get("ckpt_path")
-        if path and path not in ("best", "last") and not Path(path).is_file():
-            raise ConfigError(f"no checkpoint at {path}: give the path of a .ckpt file that `fit` wrote")
+        if path and path not in ("best", "last"):
+            read_checkpoint(path)
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
         """Gives the trainer a new run folder, unless the configuration names a logger."""
         settings = self._get(self.config_init, "trainer")
+        if settings.get("max_epochs") == 0:
+            raise ConfigError("trainer.max_epochs is 0: nothing would be trained; give a number of rounds")
         if settings.get("logger") in (None, True) and not settings.get("fast_dev_run"):
             kwargs["logger"] = new_run(settings.get("default_root_dir") or ".")
         kwargs["plugins"] = [*(settings.get("plugins") or []), WholeCheckpointIO()]
@@ -49,6 +53,7 @@ class CLI(LightningCLI):
 
 def main(args: ArgsType = None) -> None:
     """Runs the command line. A mistake of the user's ends in one line on stderr and exit code 2."""
+    _quieten()
     try:
         CLI(
             Agent,
@@ -57,8 +62,22 @@ def main(args: ArgsType = None) -> None:
             auto_configure_optimizers=False,
             save_config_kwargs={"overwrite": True},  # the folder is this run's own
             seed_everything_default=0,
-            parser_kwargs={"allow_abbrev": False},
+            parser_kwargs={"allow_abbrev": False, "exit_on_error": False},
         )
-    except ConfigError as error:
-        print(f"error: {error}", file=sys.stderr)
+    except (ConfigError, ArgumentError) as error:
+        print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
         sys.exit(2)
+
+
+def _quieten() -> None:
+    """Passes over remarks that do not concern a run of ours, so that those which do are seen."""
+    for remark in (
+        ".*isinstance.treespec, LeafSpec.*",  # inside Lightning
+        ".*Your `IterableDataset` has `__len__` defined.*",  # exact on purpose, and there are no workers
+        ".*Checkpoint directory .* exists and is not empty.*",  # the run folder is made before it is used
+    ):
+        warnings.filterwarnings("ignore", remark)
+    for name in ("utilities.rank_zero", "trainer.connectors.checkpoint_connector"):
+        logging.getLogger(f"lightning.pytorch.{name}").addFilter(
+            lambda record: not any(word in record.getMessage() for word in ("litlogger", "`weights_only` was not set"))
+        )

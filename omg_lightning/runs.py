@@ -1,6 +1,7 @@
 """Run folders and checkpoint files: a run never writes over another, and a file is whole or not there."""
 
 import os
+import pickle
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +34,23 @@ def new_run(root: str | os.PathLike[str]) -> TensorBoardLogger:
     except OSError as error:
         raise ConfigError(f"cannot write to {parent} ({error.strerror}): set --trainer.default_root_dir") from error
     return TensorBoardLogger(str(root), name="lightning_logs", version=version, default_hp_metric=False)
+
+
+def read_checkpoint(path: str | os.PathLike[str]) -> dict[str, Any]:
+    """Reads a checkpoint of an agent, without running any code that may be in it.
+
+    Raises:
+        ConfigError: there is no such file, or it is something else.
+    """
+    if not Path(path).is_file():
+        raise ConfigError(f"no checkpoint at {path}: give the path of a .ckpt file that `fit` wrote")
+    try:
+        checkpoint = torch.load(path, map_location="cpu", weights_only=True)
+    except (RuntimeError, EOFError, OSError, ValueError, pickle.UnpicklingError) as error:
+        raise ConfigError(f"{path} is not a checkpoint, or is damaged: give a .ckpt file that `fit` wrote") from error
+    if not isinstance(checkpoint, dict) or "game" not in checkpoint.get("hyper_parameters", {}):
+        raise ConfigError(f"{path} is a checkpoint, but not of an agent: give a .ckpt file that `fit` wrote")
+    return checkpoint
 
 
 class WholeCheckpointIO(TorchCheckpointIO):

@@ -1,6 +1,7 @@
 """Figures, pictures and animations, from real runs of a few rounds."""
 
 import io
+import re
 from typing import NamedTuple
 
 import numpy as np
@@ -147,7 +148,7 @@ def test_recall_is_logged_for_the_latest_episodes_and_weights(pictured):
     with torch.no_grad():
         expected = code_numbers(pictured.agent.vae, pictured.data.latest.episodes, pictured.data.game.plane_names)
     assert {"goal/recall_self", "goal/recall_other", "goal/recall_stags", "goal/active_units"} <= set(expected)
-    assert "goal/recall_blocks" not in expected, "there are no blocks in this game"
+    assert not [name for name in expected if "blocks" in name], "there are no blocks in this game"
     for name, value in expected.items():
         logged = events(pictured.trainer).Scalars(name)[-1]
         assert (logged.step, logged.value) == (pictured.data.env_steps, pytest.approx(float(value)))
@@ -166,8 +167,7 @@ def test_examples_are_views_of_co_players_and_what_came_of_them(pictured):
     assert 1 <= len(examples) <= 4
     for example in examples:
         assert example.seat == 1, "the learner in seat 0 is nobody's co-player"
-        where = example.label.split("\n")[-1].replace(",", "").split()  # "episode b, step t"
-        b, t = int(where[1]), int(where[3])
+        b, t = (int(number) for number in re.findall(r"\d+", example.label.split("\n")[-1]))  # "episode b, t = 3"
         assert episodes.active[t + example.ahead, b, 1]
         assert 1 <= example.ahead <= pictured.agent.selector.horizon
         torch.testing.assert_close(example.pictures[0].cells, episodes.observation[t, b, 1].float())

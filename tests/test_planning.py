@@ -161,7 +161,7 @@ def test_equals_the_slow_search_simulation_by_simulation(rule, actions, seed):
 
 
 def golden_game(dtype=torch.float64):
-    """A TableGame whose tables come from a formula, so that no change of torch's generator can move the golden trees."""
+    """A TableGame whose tables come from a formula: no change of torch's generator can move the golden trees."""
     game = TableGame(0, 4, dtype=dtype)
     i = torch.arange(STATES, dtype=torch.float64)
     game.logits = torch.sin(i[:, None] * torch.tensor([1.1, 2.3, 3.7, 4.9])).to(dtype)

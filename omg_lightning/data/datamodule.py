@@ -1,6 +1,7 @@
 """The data module: plays episodes with whatever networks it was handed, keeps them, and serves them as batches."""
 
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -80,6 +81,11 @@ class EpisodeDataModule(LightningDataModule):
         self.buffer = EpisodeBuffer(capacity, self.max_steps)
         self.rounds, self.env_steps = 0, 0
         arrange([self.seats], 1, self.game, torch.device("cpu"))  # fails now, not after the offline phase
+        for path in (name.removeprefix(CHECKPOINT) for name in self.seats if name.startswith(CHECKPOINT)):
+            if not Path(path).is_file():
+                raise ConfigError(f"data.seats: no checkpoint at {path}: give the path of a .ckpt file that `fit` wrote")
+        if not self.partners:
+            raise ConfigError("data.partners is empty: name at least one, such as nearest_stag")
         for partner in self.partners:
             arrange([[LEARNER, *[partner] * (self.num_players - 1)]], 1, self.game, torch.device("cpu"))
         self._learner: Callable[[], Learner] | None = None
@@ -179,10 +185,16 @@ class EpisodeDataModule(LightningDataModule):
         fitting = self.trainer is not None and self.trainer.state.fn == "fit"
         return _loader(self.evaluate(self.seats, self.val_episodes if fitting else self.eval_episodes))
 
-    def test_dataloader(self) -> list[DataLoader]:
-        """Evaluation beside each of `partners`."""
+    def test_dataloader(self) -> DataLoader:
+        """Evaluation beside each of `partners` in turn: items are (partner, episodes)."""
         others = self.num_players - 1
-        return [_loader(self.evaluate([LEARNER, *[name] * others], self.eval_episodes)) for name in self.partners]
+        parts = [self.evaluate([LEARNER, *[name] * others], self.eval_episodes) for name in self.partners]
+        each = len(parts[0])
+
+        def draw(index: int) -> tuple[str, Episodes]:
+            return self.partners[index // each], parts[index // each].draw(index % each)
+
+        return _loader(Draws(draw, each * len(parts)))
 
     def predict_dataloader(self) -> DataLoader:
         """Episodes for replays."""

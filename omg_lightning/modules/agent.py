@@ -1,9 +1,7 @@
 """The agent: composes goal VAE, subgoal predictor and policy; one optimiser, one training step; it logs."""
 
-import pickle
 from collections.abc import Mapping
 from dataclasses import asdict, is_dataclass
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -20,6 +18,7 @@ from omg_lightning.modules.samples import Samples, flatten
 from omg_lightning.modules.settings import LossWeights, SelectorConfig
 from omg_lightning.modules.subgoal_predictor import Inference, SubgoalPredictor
 from omg_lightning.networks import TrunkKind
+from omg_lightning.runs import read_checkpoint
 from omg_lightning.types import (
     Batch,
     ConfigError,
@@ -290,9 +289,8 @@ class Agent(LightningModule):
         self.returns.reset()
         self.predictions.reset()
 
-    def test_step(self, episodes: Episodes, batch_idx: int, dataloader_idx: int = 0) -> Episodes:
-        """Hands on the episodes, played beside one kind of partner, to the callbacks that report them."""
-        return episodes
+    def test_step(self, batch: tuple[str, Episodes], batch_idx: int) -> None:
+        """Nothing to compute: episodes beside one kind of partner go to the callbacks that report them."""
 
     def predict_step(self, episodes: Episodes, batch_idx: int) -> Episodes:
         """Hands on the episodes to the callback that writes replays."""
@@ -340,13 +338,10 @@ def load_agent(path: str, device: torch.device | str = "cpu") -> Agent:
     Raises:
         ConfigError: there is no such file, or it is not a checkpoint of an agent.
     """
-    if not Path(path).is_file():
-        raise ConfigError(f"no checkpoint at {path}: give the path of a .ckpt file that `fit` wrote")
-    try:
-        agent = Agent.load_from_checkpoint(path, map_location=device)
-    except (KeyError, RuntimeError, EOFError, pickle.UnpicklingError, TypeError) as error:
-        reason = " ".join(str(error).split())[:200]
-        raise ConfigError(f"{path} is not a checkpoint of this version's agent: {reason}") from error
+    checkpoint = read_checkpoint(path)
+    agent = Agent(**{key: value for key, value in checkpoint["hyper_parameters"].items() if not key.startswith("_")})
+    agent.load_state_dict(checkpoint["state_dict"])
+    agent = agent.to(device)
     return agent.eval().requires_grad_(False)
 
 

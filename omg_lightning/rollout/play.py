@@ -23,6 +23,7 @@ class Played(NamedTuple):
     search: dict[str, float]  # means over searches, such as the visit share of the best action
 
 
+@torch.no_grad()
 def play(
     game: Game,
     seats: Seats,
