@@ -7,6 +7,7 @@ from typing import Any
 
 from jsonargparse import ArgumentError
 from lightning import Trainer
+from lightning.pytorch.callbacks import ProgressBar
 from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI
 
 from callbacks import BufferRefresh, Report, RunCheckpoint, RunProgress, TreeCount  # noqa: F401 (named in configs)
@@ -42,6 +43,8 @@ class CLI(LightningCLI):
             raise ConfigError("trainer.max_epochs is 0: nothing would be trained; give a number of rounds")
         if settings.get("logger") in (None, True) and not settings.get("fast_dev_run"):
             kwargs["logger"] = new_run(settings.get("default_root_dir") or ".")
+        if settings.get("enable_progress_bar") is False:
+            kwargs["callbacks"] = [item for item in settings.get("callbacks") or [] if not isinstance(item, ProgressBar)]
         kwargs["plugins"] = [*(settings.get("plugins") or []), WholeCheckpointIO()]
         return super().instantiate_trainer(**kwargs)
 
