@@ -35,7 +35,9 @@ class BufferRefresh(Callback):
         metrics = ReturnMetrics()
         metrics.update(played.episodes)
         phase = "offline" if offline else "train"
-        returns = {name.replace("return/", f"return/{phase}_"): float(value) for name, value in metrics.compute().items()}
+        returns = {
+            name.replace("return/", f"return/{phase}_"): float(value) for name, value in metrics.compute().items()
+        }
         numbers = {
             **returns,
             **played.search,

@@ -44,7 +44,9 @@ class CLI(LightningCLI):
         if settings.get("logger") in (None, True) and not settings.get("fast_dev_run"):
             kwargs["logger"] = new_run(settings.get("default_root_dir") or ".")
         if settings.get("enable_progress_bar") is False:
-            kwargs["callbacks"] = [item for item in settings.get("callbacks") or [] if not isinstance(item, ProgressBar)]
+            kwargs["callbacks"] = [
+                item for item in settings.get("callbacks") or [] if not isinstance(item, ProgressBar)
+            ]
         kwargs["plugins"] = [*(settings.get("plugins") or []), WholeCheckpointIO()]
         return super().instantiate_trainer(**kwargs)
 

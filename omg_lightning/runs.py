@@ -73,4 +73,5 @@ class WholeCheckpointIO(TorchCheckpointIO):
             torch.save(checkpoint, partial)
             os.replace(partial, target)
         except OSError as error:
-            raise ConfigError(f"cannot write {target} ({error.strerror}): free the disk or set another folder") from error
+            reason = f"cannot write {target} ({error.strerror})"
+            raise ConfigError(f"{reason}: free some space or take another folder") from error

@@ -12,7 +12,6 @@ from typing import Any, Literal, NamedTuple, Protocol
 import torch
 from torch import Tensor
 
-
 NO_GOAL = -1  # nothing realised, or nothing declared
 
 

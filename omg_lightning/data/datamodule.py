@@ -83,7 +83,9 @@ class EpisodeDataModule(LightningDataModule):
         arrange([self.seats], 1, self.game, torch.device("cpu"))  # fails now, not after the offline phase
         for path in (name.removeprefix(CHECKPOINT) for name in self.seats if name.startswith(CHECKPOINT)):
             if not Path(path).is_file():
-                raise ConfigError(f"data.seats: no checkpoint at {path}: give the path of a .ckpt file that `fit` wrote")
+                raise ConfigError(
+                    f"data.seats: no checkpoint at {path}: give the path of a .ckpt file that `fit` wrote"
+                )
         if not self.partners:
             raise ConfigError("data.partners is empty: name at least one, such as nearest_stag")
         for partner in self.partners:

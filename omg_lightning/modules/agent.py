@@ -30,7 +30,6 @@ from omg_lightning.types import (
     ego_order,
 )
 
-
 GAME_KEYS = ("game", "observation_shape", "num_players", "num_actions", "max_steps")
 NETWORK_KEYS = ("goals", "goal_dim", "hidden", "trunk")
 
@@ -93,7 +92,7 @@ class Agent(LightningModule):
         belief, losses = _settings(BeliefConfig, belief), _settings(LossWeights, losses)
         self.save_hyperparameters()
         for name, value in self.hparams.items():  # plain values: a checkpoint must load without running code
-            self.hparams[name] = asdict(value) if is_dataclass(value) else value
+            self.hparams[name] = asdict(value) if is_dataclass(value) and not isinstance(value, type) else value
         self.goals, self.trees, self.simulations = goals, trees, simulations
         self.planner, self.selector, self.belief, self.weights = planner, selector, belief, losses
         self.vae_online, self.learning_rate, self.max_steps = vae_online, learning_rate, max_steps
@@ -101,7 +100,8 @@ class Agent(LightningModule):
         if goals in ("declared", "oracle") and not num_goals:
             raise ConfigError(f"goals is {goals!r}, but {game} declares no goals: use none or subgoal")
         size = {"none": 0, "declared": num_goals, "oracle": num_goals, "subgoal": goal_dim}[goals]
-        shape, latents = tuple(observation_shape), goals == "subgoal"
+        planes, height, width = observation_shape
+        shape, latents = (planes, height, width), goals == "subgoal"
         self.vae = GoalVAE(shape, num_players, goal_dim, hidden, trunk) if latents else None
         self.predictor = SubgoalPredictor(shape, num_players, num_actions, size, latents, hidden, trunk)
         self.policy = PolicyModule(shape, num_players, num_actions, size, hidden, trunk)
@@ -112,7 +112,7 @@ class Agent(LightningModule):
     def setup(self, stage: str) -> None:
         """Hands the data module the callables that it plays with: the only arrow back, and it is a value."""
         datamodule = getattr(self.trainer, "datamodule", None)
-        if hasattr(datamodule, "attach"):
+        if datamodule is not None and hasattr(datamodule, "attach"):
             datamodule.attach(self.learner, self.load_learner)
 
     # What a rollout needs -------------------------------------------------------------------------------------------
@@ -159,9 +159,9 @@ class Agent(LightningModule):
         head, count = self.predictor.coplayer, rows * seats
         features = head.trunk(view.observation.flatten(0, 1), view.time.repeat_interleave(seats))
         each = head.condition(torch.eye(self.num_goals, device=actions.device))  # [G, 2 * hidden]
-        logits = head.modulate(
-            features.repeat_interleave(self.num_goals, 0), each.repeat(count, 1)
-        ).view(rows, seats, self.num_goals, -1)
+        logits = head.modulate(features.repeat_interleave(self.num_goals, 0), each.repeat(count, 1)).view(
+            rows, seats, self.num_goals, -1
+        )
         log_policy = masked_logits(logits, view.legal[:, :, None]).log_softmax(-1)
         return log_policy.gather(-1, actions[:, :, None, None].expand(-1, -1, self.num_goals, 1))[..., 0]
 

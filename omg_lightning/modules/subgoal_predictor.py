@@ -57,9 +57,7 @@ class SubgoalPredictor(LightningModule):
         if infers:
             self.trunk = Trunk(observation_shape, hidden, trunk)
             self.history = nn.GRU(hidden + num_players * num_actions, hidden)
-            self.posterior = nn.Sequential(
-                nn.Linear(2 * hidden, hidden), nn.ReLU(), nn.Linear(hidden, 2 * goal_size)
-            )
+            self.posterior = nn.Sequential(nn.Linear(2 * hidden, hidden), nn.ReLU(), nn.Linear(hidden, 2 * goal_size))
             self.decoder = PlaneDecoder(goal_size + hidden, observation_shape, num_players, hidden)
 
     def start(self, batch: int, seats: int, device: torch.device) -> Tensor:
