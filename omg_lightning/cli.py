@@ -20,7 +20,7 @@ _SIZES = ("observation_shape", "num_players", "num_actions", "max_steps", "num_g
 
 
 class CLI(LightningCLI):
-    """LightningCLI with sizes linked from the data to the model, a run folder of its own, and an evaluation at the end."""
+    """LightningCLI with sizes linked from data to model, a run folder of its own, and an evaluation at the end."""
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         """Links what the model must know of the game, and one seed for everything."""

@@ -39,7 +39,7 @@ class GameConfig:
         except TypeError as error:
             raise ConfigError(f"data.game.options {self.options} do not fit {self.name}: {error}") from error
         if not isinstance(game, Game):
-            raise ConfigError(f"{self.name} does not follow omg_lightning.games.Game: see docs/add_a_game.md")
+            raise ConfigError(f"{self.name} does not follow omg_lightning.games.Game: see its documentation")
         return game
 
 
