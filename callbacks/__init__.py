@@ -1,9 +1,22 @@
 """Lightning callbacks: a hook does one thing, and there is no algorithm in here."""
 
 from callbacks.buffer_refresh import BufferRefresh
+from callbacks.goal_pictures import GoalPictures
+from callbacks.replay import EpisodeAnimation, ReplayWriter
 from callbacks.report import Report
+from callbacks.return_figure import ReturnFigure
 from callbacks.run_checkpoint import RunCheckpoint
 from callbacks.run_progress import RunProgress
 from callbacks.tree_count import TreeCount
 
-__all__ = ["BufferRefresh", "Report", "RunCheckpoint", "RunProgress", "TreeCount"]
+__all__ = [
+    "BufferRefresh",
+    "EpisodeAnimation",
+    "GoalPictures",
+    "ReplayWriter",
+    "Report",
+    "ReturnFigure",
+    "RunCheckpoint",
+    "RunProgress",
+    "TreeCount",
+]

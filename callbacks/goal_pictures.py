@@ -138,7 +138,7 @@ def selected_ahead(agent: Agent, data: EpisodeDataModule) -> Tensor:
     episodes, rule = data.latest.episodes, agent.selector
     codes = torch.zeros_like(episodes.goal)
     codes[episodes.active] = agent.vae.encode(episodes.observation[episodes.active].float())[0]
-    values = None if data.rounds <= data.offline_rounds else agent._values
+    values = None if data.rounds <= data.offline_rounds else agent.values
     random = torch.Generator(codes.device).manual_seed(data.env_steps)
     return latent(
         episodes,

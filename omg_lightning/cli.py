@@ -10,7 +10,7 @@ from lightning import Trainer
 from lightning.pytorch.callbacks import ProgressBar
 from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI
 
-from callbacks import BufferRefresh, Report, RunCheckpoint, RunProgress, TreeCount  # noqa: F401 (named in configs)
+import callbacks  # noqa: F401  named in configs; imported here so that a foreign package of that name fails at once
 from omg_lightning.data import EpisodeDataModule
 from omg_lightning.modules import Agent
 from omg_lightning.runs import WholeCheckpointIO, new_run, read_checkpoint

@@ -136,6 +136,23 @@ def test_smoothing_by_hand():
     assert len(smooth(np.array([]))) == 0
 
 
+def test_the_clock_has_its_ticks_where_that_time_had_passed():
+    rounds = [[100, 10.0, 0.0, 1.0], [400, 20.0, 0.0, 1.0], [500, 60.0, 0.0, 1.0]]
+    top = return_figure(rounds, [], ["learner"]).axes[2]
+    ticks = {label.get_text(): x for label, x in zip(top.get_xticklabels(), top.get_xticks(), strict=True)}
+    assert ticks["10"] == 100
+    assert ticks["20"] == 400
+    assert "30" not in ticks, "it would run into 20"
+    assert ticks["60"] == 500
+
+
+def test_the_offline_phase_is_shaded_up_to_its_last_round():
+    rounds = [[100, 1.0, 1.0, 1.0], [200, 2.0, 1.0, 1.0], [300, 3.0, 0.0, 1.0]]
+    for axes in return_figure(rounds, [], ["learner"]).axes[:2]:
+        (shade,) = axes.patches
+        assert (shade.get_x(), shade.get_width()) == (0, 200)
+
+
 def test_a_run_without_online_rounds_or_evaluations_has_a_figure():
     axes = return_figure([[10, 1.0, 1.0, 2.0, 3.0]], [], ["learner", "random"]).axes[0]
     assert axes.lines[0].get_ydata().tolist() == [5.0]

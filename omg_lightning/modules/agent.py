@@ -107,6 +107,7 @@ class Agent(LightningModule):
         self.policy = PolicyModule(shape, num_players, num_actions, size, hidden, trunk)
         self.returns = ReturnMetrics()
         self.predictions = PredictionMetrics(num_actions)
+        self.env_steps = 0  # of the newest batch: the x axis of everything that is logged
         self._noise: torch.Generator | None = None
 
     def setup(self, stage: str) -> None:
@@ -178,7 +179,8 @@ class Agent(LightningModule):
         named = {f"loss/{name}": value for name, value in losses.items() if not name.endswith("top1")}
         named |= {f"goal/{name}": value for name, value in losses.items() if name.endswith("top1")}
         self.log_dict(named, on_step=False, on_epoch=True, batch_size=1)
-        self.log("step", float(batch.env_steps), on_step=False, on_epoch=True, batch_size=1)
+        self.env_steps = batch.env_steps
+        self.log("step", float(self.env_steps), on_step=False, on_epoch=True, batch_size=1)
         return loss
 
     def losses(self, batch: Batch) -> dict[str, Tensor]:
@@ -233,7 +235,7 @@ class Agent(LightningModule):
             batch.episodes,
             mean,
             inferred,
-            None if batch.offline else self._values,
+            None if batch.offline else self.values,
             rule.rule,
             rule.horizon,
             self.max_steps,
@@ -243,7 +245,7 @@ class Agent(LightningModule):
         )
         return hindsight, (hindsight.label[samples.mask], shift(log_var, ahead)[samples.mask])
 
-    def _values(self, observation: Tensor, time: Tensor, goals: Tensor) -> Tensor:
+    def values(self, observation: Tensor, time: Tensor, goals: Tensor) -> Tensor:
         """Values `[H, m]` of views under goals `[H, m, P-1, D]`."""
         conditions = self.policy.condition(goals.flatten(0, 1)).unflatten(0, goals.shape[:2])
         return self.policy.values(observation, time, conditions)
@@ -285,7 +287,7 @@ class Agent(LightningModule):
 
     def on_validation_epoch_end(self) -> None:
         """Logs the metrics of all evaluation episodes."""
-        self.log_dict({**self.returns.compute(), **self.predictions.compute()})
+        self.log_dict({**self.returns.compute(), **self.predictions.compute(), "step": float(self.env_steps)})
         self.returns.reset()
         self.predictions.reset()
 
@@ -306,14 +308,16 @@ class Agent(LightningModule):
         return self._noise
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Adds the generator's state."""
+        """Adds the generator's state and the count of environment steps."""
         checkpoint["noise"] = self.noise.get_state()
+        checkpoint["env_steps"] = self.env_steps
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Refuses another game's checkpoint; restores the generator."""
         _check_match(checkpoint["hyper_parameters"], self.hparams, (*GAME_KEYS, *NETWORK_KEYS))
         if "noise" in checkpoint:
             self.noise.set_state(checkpoint["noise"].cpu())
+            self.env_steps = checkpoint["env_steps"]
 
 
 def watched(episodes: Episodes) -> Tensor:

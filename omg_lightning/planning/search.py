@@ -92,7 +92,7 @@ def _passed(path: Tensor, trees: int) -> Tensor:
     if path.device.type != "cpu" or path.numel() < 4096:
         return path[1:].view(-1)
     inner = path[1:-1].view(-1)  # short paths name the root again and again: worth sorting out when there are many
-    return torch.cat([inner[inner >= trees], path[-1]])
+    return torch.cat([inner.masked_select(inner >= trees), path[-1]])
 
 
 def _noise(root: Root, config: SearchConfig, generator: torch.Generator | None, dtype: torch.dtype) -> Tensor:

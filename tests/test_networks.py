@@ -1,0 +1,77 @@
+import pytest
+import torch
+
+from omg_lightning.networks import GoalNet, PlaneDecoder, Trunk
+
+SHAPE = (5, 3, 4)
+
+
+def views(rows=6, seed=0):
+    return (torch.rand(rows, *SHAPE, generator=torch.Generator().manual_seed(seed)) < 0.3).float()
+
+
+@pytest.mark.parametrize("kind", ["mlp", "conv"])
+def test_trunk_reads_the_view_and_the_time_row_by_row(kind):
+    trunk = Trunk(SHAPE, 16, kind)
+    x, time = views(), torch.linspace(0, 1, 6)
+    features = trunk(x, time)
+    assert features.shape == (6, 16)
+    assert not torch.allclose(features, trunk(x, 1 - time))
+    assert not torch.allclose(features, trunk(1 - x, time))
+    for row in range(6):
+        torch.testing.assert_close(trunk(x[row : row + 1], time[row : row + 1])[0], features[row])
+    assert trunk(x[:0], time[:0]).shape == (0, 16)
+
+
+def test_conv_sees_neighbours_where_mlp_weighs_each_cell_alone():
+    assert sum(isinstance(layer, torch.nn.Conv2d) for layer in Trunk(SHAPE, 8, "conv").modules()) == 3
+    assert not any(isinstance(layer, torch.nn.Conv2d) for layer in Trunk(SHAPE, 8, "mlp").modules())
+
+
+def test_modulation_by_hand():
+    net = GoalNet(SHAPE, 1, 1, 2)
+    with torch.no_grad():
+        net.mix.weight.copy_(torch.eye(2))
+        net.out.weight.copy_(torch.tensor([[1.0, 10.0]]))
+        net.mix.bias.zero_()
+        net.out.bias.zero_()
+    features, condition = torch.tensor([[2.0, 3.0]]), torch.tensor([[1.0, -2.0, 0.5, 1.0]])  # scale 1, -2; shift .5, 1
+    # 2 * (1 + 1) + 0.5 = 4.5, and 3 * (1 - 2) + 1 = -2, which relu cuts off
+    assert net.modulate(features, condition).tolist() == [[4.5]]
+
+
+def test_without_a_goal_there_is_nothing_to_condition_on():
+    net = GoalNet(SHAPE, 0, 7, 16)
+    assert net.condition(torch.zeros(6, 0)).shape == (6, 0)
+    assert net(views(), torch.zeros(6), net.condition(torch.zeros(6, 0))).shape == (6, 7)
+
+
+@pytest.mark.parametrize("kind", ["mlp", "conv"])
+def test_a_small_goal_does_not_drown_in_a_wide_view(kind):
+    torch.manual_seed(0)
+    net = GoalNet(SHAPE, 4, 7, 64, kind)
+    x, goals = views(32), torch.randn(32, 4)
+    time = torch.zeros(32)
+    by_goal = net(x[:1].expand_as(x), time, net.condition(goals)).std(0).mean()
+    by_view = net(x, time, net.condition(goals[:1].expand_as(goals))).std(0).mean()
+    assert by_goal > 0.2 * by_view
+
+
+def test_the_goal_gets_a_gradient():
+    net = GoalNet(SHAPE, 4, 7, 16)
+    goal = torch.zeros(6, 4, requires_grad=True)
+    net(views(), torch.zeros(6), net.condition(goal)).square().sum().backward()
+    assert (goal.grad != 0).any(1).all()
+
+
+def test_decoder_gives_each_player_its_cells_and_each_object_its_plane():
+    decoder = PlaneDecoder(3, SHAPE, num_players=2, hidden=8)
+    last = decoder.layers[-1]
+    with torch.no_grad():  # outputs 0, 1, 2, ...: who gets which?
+        last.weight.zero_()
+        last.bias.copy_(torch.arange(len(last.bias)))
+    players, objects = decoder(torch.randn(5, 3))
+    assert players.shape == (5, 2, 13)
+    assert objects.shape == (5, 3, 3, 4)
+    assert players[0].flatten().tolist() == list(range(26))
+    assert objects[4].flatten().tolist() == list(range(26, 26 + 36))
