@@ -13,6 +13,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from omg_lightning.planning import ModelOutput, Root, SearchConfig, search
 from omg_lightning.planning.policy import completed_q, halving_schedule
+from omg_lightning.planning.tree import Arena
 from omg_lightning.types import ConfigError
 
 GOLDEN = Path(__file__).parent / "golden"
@@ -277,6 +278,16 @@ def test_the_generator_decides_gumbel_noise():
     assert len(set(next(iter(actions)))) == 6  # uniform prior, equal arms: every arm wins somewhere
 
 
+def test_memory_of_inference_mode_serves_outside_of_it():
+    game = TableGame(4, 3)
+    root, config = game.root(6), SearchConfig(num_simulations=9)
+    expected = search(root, game.model, config)
+    Arena._spare.clear()
+    for mode in (True, True, False, False):
+        with torch.inference_mode(mode):
+            assert all(map(torch.equal, expected, search(root, game.model, config)))
+
+
 @pytest.mark.parametrize("rule", RULES)
 def test_nothing_legal_is_answered_with_zeros_and_disturbs_nobody(rule):
     game = TableGame(5, 4)
@@ -389,6 +400,7 @@ def test_no_hidden_device_and_one_look_per_simulation(rule):
     root = game.root(5)
     config = SearchConfig(10, rule=rule)
     expected = search(root, game.model, config, seeded())
+    Arena._spare.clear()
     # a tensor made without naming the inputs' device would land on "meta" and mix with them
     with torch.device("meta"), CountLooks() as looks:
         result = search(root, game.model, config, seeded())

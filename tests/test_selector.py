@@ -76,8 +76,8 @@ def test_gumbel_noise_turns_scores_into_a_softmax(rule, sign):
 
 @pytest.mark.parametrize("rule", RULES)
 def test_select_depends_on_its_generator_alone_and_keeps_its_inputs(rule):
-    score = torch.randn(4, 5, 2, 2, generator=torch.Generator().manual_seed(1))
-    valid = candidates(ragged(5, 2, 2, seed=3), 4)
+    score = torch.randn(4, 9, 4, 2, generator=torch.Generator().manual_seed(1))
+    valid = candidates(ragged(9, 4, 2, seed=3), 4)
     before = score.clone(), valid.clone()
     found = [select(score, valid, rule, torch.Generator().manual_seed(s), 1, 1.0) for s in (7, 7, 8)]
     assert torch.equal(found[0], found[1])

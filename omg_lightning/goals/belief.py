@@ -17,8 +17,12 @@ def intra(log_belief: Tensor, log_likelihood: Tensor, floor: float) -> Tensor:
     Returns:
         float `[..., G]` normalised log belief.
     """
-    posterior = torch.softmax(log_belief + log_likelihood, dim=-1)
-    return (floor + (1 - floor * posterior.shape[-1]) * posterior).log()
+    return keep_alive(torch.softmax(log_belief + log_likelihood, dim=-1), floor).log()
+
+
+def keep_alive(belief: Tensor, floor: float) -> Tensor:
+    """Mixes a belief `[..., G]` with the uniform one, so that no goal falls below `floor`; at most 1 / G."""
+    return floor + (1 - floor * belief.shape[-1]) * belief
 
 
 def inter(prior: Tensor, realised: Tensor, alpha: float) -> Tensor:

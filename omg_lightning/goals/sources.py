@@ -16,7 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from omg_lightning.goals.belief import inter, intra
+from omg_lightning.goals.belief import inter, intra, keep_alive
 from omg_lightning.types import NO_GOAL, ConfigError, Estimate, View
 
 GoalKind = Literal["none", "declared", "subgoal", "oracle"]
@@ -82,6 +82,8 @@ class DeclaredGoals:
     """
 
     def __init__(self, num_goals: int, likelihood: Likelihood, config: BeliefConfig) -> None:
+        if config.floor * num_goals >= 1:
+            raise ConfigError(f"belief.floor is {config.floor}: with {num_goals} goals it must be less than 1/{num_goals}")
         self.size = num_goals
         self.likelihood = likelihood
         self.config = config
@@ -91,8 +93,8 @@ class DeclaredGoals:
         return torch.full((batch, seats, self.size), 1 / self.size, device=device)
 
     def start(self, prior: Tensor, truth: Tensor) -> Tensor:
-        """The belief starts at the prior `[B, P, G]`; `truth` `[B, P]` is not looked at."""
-        return prior.log()
+        """The belief starts at the prior `[B, P, G]`, no goal below the floor; `truth` `[B, P]` is not looked at."""
+        return keep_alive(prior, self.config.floor).log()
 
     def infer(self, memory: Tensor, view: View) -> Estimate:
         """The belief, and goals drawn from it, for a log belief `[L, P, G]`."""

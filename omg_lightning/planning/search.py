@@ -36,8 +36,8 @@ def search(
 
     Args:
         root: where to start; rows without a legal action are searched for show and answered with zeros.
-        model_fn: `(state, actions [T]) -> (ModelOutput, state)`, always called with all T rows in order. It must not
-            write to the state it gets.
+        model_fn: `(state, actions [T]) -> (ModelOutput, state)`, always called with all T rows in order, once per
+            simulation. Its answer for row t may depend on row t only.
         config: what to spend and how to select.
         generator: needed for `rule="gumbel"` (unless `gumbel_scale` is 0); on any device.
 

@@ -83,20 +83,23 @@ class Arena:
     _spare: ClassVar[list[Tensor]] = []
 
     def __enter__(self) -> "Arena":
-        self._block = self._spare.pop() if self._spare else torch.empty(0, dtype=torch.uint8)
+        self._block = self._spare.pop() if self._spare else torch.empty(0, dtype=torch.uint8, device="cpu")
         self._used = 0
         return self
 
     def __exit__(self, *error: object) -> None:
         if self._used > len(self._block):
-            self._block = torch.empty(self._used, dtype=torch.uint8)
+            with torch.inference_mode(False):  # or a search outside of inference mode could not write to it
+                self._block = torch.empty(self._used, dtype=torch.uint8, device="cpu")
         self._spare[:] = [self._block]
 
     def empty(self, like: Tensor, *shape: int) -> Tensor:
         """Uninitialised memory of a shape; dtype and device are those of `like`."""
+        if like.device.type != "cpu":
+            return like.new_empty(shape)
         size = math.prod(shape) * like.element_size()
         start, self._used = self._used, self._used + -(-size // 64) * 64
-        if like.device.type != "cpu" or self._used > len(self._block):
+        if self._used > len(self._block):
             return like.new_empty(shape)
         return self._block[start : start + size].view(like.dtype).view(shape)
 

@@ -200,10 +200,13 @@ def plan(
     return policy, torch.multinomial(policy, 1, generator=generator)[:, 0]
 
 
+_INTEGERS = (torch.int64, torch.int32, torch.int16, torch.int8, torch.uint8)
+
+
 def _check_choice(choice: Any, player: Player, rows: int, num_actions: int) -> None:
     """Raises ConfigError for what a player of the user's own may get wrong."""
     name = type(player).__name__
-    if not isinstance(choice, Tensor) or choice.shape != (rows,) or choice.is_floating_point():
+    if not isinstance(choice, Tensor) or choice.shape != (rows,) or choice.dtype not in _INTEGERS:
         got = f"{choice.dtype} {list(choice.shape)}" if isinstance(choice, Tensor) else type(choice).__name__
         raise ConfigError(f"{name}.act returned {got}: it must return an int64 tensor of shape [{rows}]")
     if len(choice) and (choice.min() < 0 or choice.max() >= num_actions):

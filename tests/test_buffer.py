@@ -1,0 +1,161 @@
+import io
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from toys import same, snapshot
+
+from omg_lightning.data import EpisodeBuffer
+from omg_lightning.goals import hindsight_goals
+from omg_lightning.types import NO_GOAL, ConfigError, Episodes
+
+T, P = 5, 2
+
+
+def numbered(first, count, length, junk=99):
+    """`count` episodes of random lengths up to `length`; every entry carries its episode's number, padding `junk`."""
+    lengths = torch.randint(1, length + 1, (count,), generator=torch.Generator().manual_seed(first))
+    lengths[0] = length
+    active = (torch.arange(length)[:, None] < lengths)[..., None].expand(length, count, P)
+    number = torch.arange(first, first + count)[:, None].expand(length, count, P).where(active, junk)
+
+    def wide(*shape, dtype):
+        return number.view(*number.shape, *[1] * len(shape)).expand(*number.shape, *shape).to(dtype)
+
+    return Episodes(
+        observation=wide(3, 2, 2, dtype=torch.uint8), legal=wide(4, dtype=torch.bool), action=number.clone(),
+        reward=wide(dtype=torch.float32), active=active, planned=active, policy=wide(4, dtype=torch.float32),
+        value=wide(dtype=torch.float32), goal=wide(2, dtype=torch.float32), realised=number.clone(),
+        truth=number.clone(),
+    )  # fmt: skip
+
+
+def numbers(episodes):
+    """Which episodes these are; asserts that each is whole and holds nothing else where somebody is active."""
+    assert episodes.active[0].all()
+    assert episodes.active[-1].any(), "cut to the longest"
+    found = episodes.action[0, :, 0]
+    for name, field in episodes._asdict().items():
+        values = field.flatten(3) if field.dim() > 3 else field[..., None]
+        if field.dtype != torch.bool:
+            expected = found[None, :, None, None].to(field.dtype).expand_as(values)
+            assert torch.equal(values[episodes.active], expected[episodes.active]), name
+    return found.tolist()
+
+
+rounds = st.lists(st.tuples(st.integers(1, 4), st.integers(1, T), st.integers(0, 3)), min_size=1, max_size=8)
+
+
+@settings(max_examples=40, deadline=None)
+@given(rounds, st.integers(4, 9))
+def test_the_buffer_against_a_plain_list(rounds, capacity):
+    """Each round adds episodes of some length and then drops what is older than some age."""
+    buffer, model, played_in, first = EpisodeBuffer(capacity, T), [], {}, 1
+    for born, (count, length, age) in enumerate(rounds):
+        buffer.add(numbered(first, count, length), born)
+        played_in |= {first + k: born for k in range(count)}
+        model = (model + [born] * count)[-capacity:]  # rounds of the episodes held, oldest first
+        first += count
+        kept = [when for when in model if when >= born - age]
+        assert buffer.drop(born - age) == len(model) - len(kept)
+        model = kept
+        assert len(buffer) == len(model)
+        assert buffer.oldest() == model[0]
+        drawn = numbers(buffer.sample(len(model), torch.Generator().manual_seed(born)))
+        assert len(set(drawn)) == len(drawn), "everything held, each once"
+        assert sorted(played_in[number] for number in drawn) == model
+
+
+def test_an_older_round_makes_room_first():
+    buffer = EpisodeBuffer(4, T)
+    buffer.add(numbered(1, 2, T), 0)
+    buffer.add(numbered(3, 2, T), 1)
+    buffer.add(numbered(5, 3, 2), 2)
+    assert sorted(numbers(buffer.sample(4, torch.Generator()))) == [4, 5, 6, 7]
+    assert buffer.drop(before=0) == 0
+    assert buffer.drop(before=2) == 1
+    assert sorted(numbers(buffer.sample(3, torch.Generator()))) == [5, 6, 7]
+
+
+def test_samples_are_drawn_evenly_without_replacement_as_far_as_they_go(generator):
+    buffer = EpisodeBuffer(8, T)
+    buffer.add(numbered(1, 5, T), 0)
+    for _ in range(10):
+        drawn = numbers(buffer.sample(3, generator))
+        assert len(set(drawn)) == 3
+        more = numbers(buffer.sample(12, generator))
+        assert all(more.count(k) in (2, 3) for k in range(1, 6))
+    counts = torch.zeros(6)
+    for _ in range(300):
+        counts[numbers(buffer.sample(1, generator))] += 1
+    assert counts[1:].min() > 30
+
+
+def test_a_sample_is_a_copy():
+    buffer = EpisodeBuffer(4, T)
+    episodes = numbered(1, 2, T)
+    buffer.add(episodes, 0)
+    before = snapshot(buffer.sample(2, torch.Generator().manual_seed(0)))
+    for field in (*episodes, *buffer.sample(2, torch.Generator())):
+        field.zero_()
+    assert same(buffer.sample(2, torch.Generator().manual_seed(0)), before)
+
+
+def test_nothing_of_an_overwritten_longer_episode_shows_through():
+    buffer = EpisodeBuffer(2, T)
+    buffer.add(numbered(1, 2, T), 0)
+    buffer.add(numbered(3, 1, 2), 1)
+    found = buffer.sample(2, torch.Generator())  # one of the old ones keeps the length at T
+    short = found.action[0, :, 0].tolist().index(3)
+    assert len(found.active) == T
+    assert not any(field[2:, short].any() for field in found._replace(realised=found.active))
+
+
+def test_the_padding_of_a_short_episode_realises_nothing():
+    # FAILS: `add` pads with 0, which is a goal (the stag), not NO_GOAL; `hindsight_goals` reads the padding, and labels
+    # a seat that realised nothing with goal 0. It happens when rounds of different lengths are drawn together and an
+    # episode closes early, such as with `steps_after_first_hunt`.
+    buffer = EpisodeBuffer(4, T)
+    for born, length in enumerate((T, 2)):
+        nothing = numbered(1 + born, 1, length)
+        buffer.add(nothing._replace(realised=torch.full_like(nothing.realised, NO_GOAL)), born)
+    episodes = buffer.sample(2, torch.Generator())
+    assert (hindsight_goals(episodes.realised, episodes.active) == NO_GOAL).all()
+    assert (episodes.realised == NO_GOAL).all()
+
+
+def test_mistakes_are_named():
+    buffer = EpisodeBuffer(2, T)
+    with pytest.raises(ConfigError, match="empty"):
+        buffer.sample(1, torch.Generator())
+    with pytest.raises(ConfigError, match="capacity"):
+        buffer.add(numbered(1, 3, T), 0)
+    buffer.add(numbered(1, 1, T), 0)
+    buffer.drop(1)
+    assert len(buffer) == buffer.oldest() == 0
+    with pytest.raises(ConfigError, match="empty"):
+        buffer.sample(1, torch.Generator())
+    with pytest.raises(ConfigError, match="capacity"):
+        buffer.load_state_dict(EpisodeBuffer(3, T).state_dict())
+
+
+@pytest.mark.parametrize("filled", [False, True])
+def test_the_state_survives_a_file(filled):
+    buffer, other = EpisodeBuffer(4, T), EpisodeBuffer(4, T)
+    if filled:
+        buffer.add(numbered(1, 3, T), 0)
+        buffer.add(numbered(4, 3, 2), 1)
+    other.add(numbered(50, 4, T), 7)
+    file = io.BytesIO()
+    torch.save(buffer.state_dict(), file)
+    file.seek(0)
+    other.load_state_dict(torch.load(file, weights_only=True))
+    assert len(other) == len(buffer)
+    if filled:
+        one, two = (b.sample(4, torch.Generator().manual_seed(0)) for b in (buffer, other))
+        assert same(one, two)
+    one, two = buffer, other
+    for each in (one, two):
+        each.add(numbered(9, 2, 3), 5)
+    assert same(*(b.sample(2, torch.Generator().manual_seed(1)) for b in (one, two)))
