@@ -117,7 +117,7 @@ def test_a_state_of_other_sizes_is_refused():
 
 
 def test_beliefs_are_carried_from_round_to_round_and_start_anew_online():
-    data = attached(tiny_data(), belief={"alpha": 0.5})
+    data = attached(tiny_data(), belief={"alpha": 0.5, "floor": 0.0})
     first, second = data.refresh()[0], data.refresh()[0]
     torch.testing.assert_close(second.episodes.goal[0], first.prior[LEARNER])
     assert (first.prior[LEARNER] != 0.5).any()
