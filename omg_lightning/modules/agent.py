@@ -1,6 +1,5 @@
 """The agent: composes goal VAE, subgoal predictor and policy; one optimiser, one training step; it logs."""
 
-from collections.abc import Mapping
 from dataclasses import asdict, is_dataclass
 from typing import Any
 
@@ -11,8 +10,9 @@ from torch import Tensor
 from omg_lightning.goals import BeliefConfig, DeclaredGoals, GoalKind, NoGoals, OracleGoals, Subgoals, shift
 from omg_lightning.losses import masked_logits
 from omg_lightning.metrics import PredictionMetrics, ReturnMetrics
+from omg_lightning.modules.checks import GAME_KEYS, NETWORK_KEYS, check_match, check_positive, settings
 from omg_lightning.modules.goal_vae import GoalVAE, draw_gaussian
-from omg_lightning.modules.hindsight import Hindsight, declared, explicit, latent
+from omg_lightning.modules.hindsight import Hindsight, declared, explicit, latent, watched
 from omg_lightning.modules.policy import PolicyModule
 from omg_lightning.modules.samples import Samples, flatten
 from omg_lightning.modules.settings import LossWeights, SelectorConfig
@@ -26,12 +26,8 @@ from omg_lightning.types import (
     GoalSource,
     Learner,
     PlannerConfig,
-    View,
     ego_order,
 )
-
-GAME_KEYS = ("game", "observation_shape", "num_players", "num_actions", "max_steps")
-NETWORK_KEYS = ("goals", "goal_dim", "hidden", "trunk")
 
 
 class Agent(LightningModule):
@@ -87,9 +83,11 @@ class Agent(LightningModule):
         num_goals: int = 0,
     ) -> None:
         super().__init__()
-        _check(locals(), ("goal_dim", "trees", "simulations", "hidden", "num_players", "num_actions", "max_steps"))
-        planner, selector = _settings(PlannerConfig, planner), _settings(SelectorConfig, selector)
-        belief, losses = _settings(BeliefConfig, belief), _settings(LossWeights, losses)
+        check_positive(
+            locals(), ("goal_dim", "trees", "simulations", "hidden", "num_players", "num_actions", "max_steps")
+        )
+        planner, selector = settings(PlannerConfig, planner), settings(SelectorConfig, selector)
+        belief, losses = settings(BeliefConfig, belief), settings(LossWeights, losses)
         self.save_hyperparameters()
         for name, value in self.hparams.items():  # plain values: a checkpoint must load without running code
             self.hparams[name] = asdict(value) if is_dataclass(value) and not isinstance(value, type) else value
@@ -135,7 +133,7 @@ class Agent(LightningModule):
     def source(self) -> GoalSource:
         """The goal source that `goals` names."""
         if self.goals == "declared":
-            return DeclaredGoals(self.num_goals, self.likelihood, self.belief)
+            return DeclaredGoals(self.num_goals, self.predictor.likelihood, self.belief)
         if self.goals == "oracle":
             return OracleGoals(self.num_goals)
         if self.goals == "subgoal":
@@ -151,20 +149,8 @@ class Agent(LightningModule):
             ConfigError: there is no such checkpoint, or it is of another game or size.
         """
         agent = load_agent(path, self.device)
-        _check_match(agent.hparams, self.hparams, GAME_KEYS)
+        check_match(agent.hparams, self.hparams, GAME_KEYS)
         return agent.learner()
-
-    def likelihood(self, view: View, actions: Tensor) -> Tensor:
-        """Log probability `[L, P, G]` of `actions` `[L, P]` under each declared goal: `log pi_j(a_j | o_j, t, g)`."""
-        rows, seats = actions.shape
-        head, count = self.predictor.coplayer, rows * seats
-        features = head.trunk(view.observation.flatten(0, 1), view.time.repeat_interleave(seats))
-        each = head.condition(torch.eye(self.num_goals, device=actions.device))  # [G, 2 * hidden]
-        logits = head.modulate(features.repeat_interleave(self.num_goals, 0), each.repeat(count, 1)).view(
-            rows, seats, self.num_goals, -1
-        )
-        log_policy = masked_logits(logits, view.legal[:, :, None]).log_softmax(-1)
-        return log_policy.gather(-1, actions[:, :, None, None].expand(-1, -1, self.num_goals, 1))[..., 0]
 
     # Training -------------------------------------------------------------------------------------------------------
 
@@ -314,26 +300,10 @@ class Agent(LightningModule):
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Refuses another game's checkpoint; restores the generator."""
-        _check_match(checkpoint["hyper_parameters"], self.hparams, (*GAME_KEYS, *NETWORK_KEYS))
+        check_match(checkpoint["hyper_parameters"], self.hparams, (*GAME_KEYS, *NETWORK_KEYS))
         if "noise" in checkpoint:
             self.noise.set_state(checkpoint["noise"].cpu())
             self.env_steps = checkpoint["env_steps"]
-
-
-def watched(episodes: Episodes) -> Tensor:
-    """Active seats whom a learner has to predict, bool `[T, B, P]`: everyone where nobody plans, else all co-players.
-
-    A seat that is the only learner is nobody's co-player, so its own steps are not samples.
-    """
-    planners = episodes.planned.any(0)  # [B, P]
-    others = planners.sum(-1, keepdim=True) - planners.long() > 0
-    return episodes.active & (others | ~planners.any())
-
-
-def _check(arguments: dict[str, Any], names: tuple[str, ...]) -> None:
-    for name in names:
-        if arguments[name] < 1:
-            raise ConfigError(f"model.{name} is {arguments[name]}: it must be at least 1")
 
 
 def load_agent(path: str, device: torch.device | str = "cpu") -> Agent:
@@ -347,22 +317,3 @@ def load_agent(path: str, device: torch.device | str = "cpu") -> Agent:
     agent.load_state_dict(checkpoint["state_dict"])
     agent = agent.to(device)
     return agent.eval().requires_grad_(False)
-
-
-def _check_match(saved: Mapping[str, Any], own: Mapping[str, Any], keys: tuple[str, ...]) -> None:
-    for key in keys:
-        there, here = _plain(saved.get(key)), _plain(own.get(key))
-        if there != here:
-            raise ConfigError(
-                f"the checkpoint was trained with {key} {there}, but this run has {here}: "
-                "use the configuration it was trained with, or train anew"
-            )
-
-
-def _settings(kind: type, value: Any) -> Any:
-    """A group of settings, also from the plain values that a checkpoint holds."""
-    return kind(**value) if isinstance(value, dict) else value
-
-
-def _plain(value: Any) -> Any:
-    return tuple(value) if isinstance(value, list) else value

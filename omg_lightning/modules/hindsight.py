@@ -92,3 +92,13 @@ def latent(
         score = codes.new_zeros(valid.shape)
     ahead = select(score, valid, rule, generator, offset, temperature)
     return Hindsight(inferred, shift(codes, ahead), episodes.active), ahead
+
+
+def watched(episodes: Episodes) -> Tensor:
+    """Active seats whom a learner has to predict, bool `[T, B, P]`: everyone where nobody plans, else all co-players.
+
+    A seat that is the only learner is nobody's co-player, so its own steps are not samples.
+    """
+    planners = episodes.planned.any(0)  # [B, P]
+    others = planners.sum(-1, keepdim=True) - planners.long() > 0
+    return episodes.active & (others | ~planners.any())

@@ -52,7 +52,7 @@ class SubgoalPredictor(LightningModule):
         alpha: float = 0.001,
     ) -> None:
         super().__init__()
-        self.alpha, self.hidden, self.num_actions, self.num_players = alpha, hidden, num_actions, num_players
+        self.alpha, self.hidden, self.num_actions, self.goal_size = alpha, hidden, num_actions, goal_size
         self.coplayer = GoalNet(observation_shape, goal_size, num_actions, hidden, trunk)
         if infers:
             self.trunk = Trunk(observation_shape, hidden, trunk)
@@ -134,6 +134,17 @@ class SubgoalPredictor(LightningModule):
             "coplayer": F.cross_entropy(logits, action, reduction="sum") / count,
             "coplayer_top1": (logits.argmax(-1) == action).sum() / count,
         }
+
+    def likelihood(self, view: View, actions: Tensor) -> Tensor:
+        """Log probability `[L, P, G]` of `actions` `[L, P]` under each one-hot goal: `log pi_j(a_j | o_j, t, g)`."""
+        rows, seats = actions.shape
+        goals, head = self.goal_size, self.coplayer
+        features = head.trunk(view.observation.flatten(0, 1), view.time.repeat_interleave(seats))
+        each = head.condition(torch.eye(goals, device=actions.device))  # [G, 2 * hidden]
+        logits = head.modulate(features.repeat_interleave(goals, 0), each.repeat(rows * seats, 1))
+        logits = masked_logits(logits.view(rows, seats, goals, -1), view.legal[:, :, None])
+        index = actions[:, :, None, None].expand(-1, -1, goals, 1)
+        return logits.log_softmax(-1).gather(-1, index)[..., 0]
 
     def _features(self, view: View) -> Tensor:
         time = view.time.repeat_interleave(view.observation.shape[1])

@@ -1,0 +1,36 @@
+"""Checks of an agent's settings, and of a checkpoint against them."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from omg_lightning.types import ConfigError
+
+GAME_KEYS = ("game", "observation_shape", "num_players", "num_actions", "max_steps")
+NETWORK_KEYS = ("goals", "goal_dim", "hidden", "trunk")
+
+
+def check_positive(arguments: dict[str, Any], names: tuple[str, ...]) -> None:
+    """Raises ConfigError unless all the named arguments are at least 1."""
+    for name in names:
+        if arguments[name] < 1:
+            raise ConfigError(f"model.{name} is {arguments[name]}: it must be at least 1")
+
+
+def check_match(saved: Mapping[str, Any], own: Mapping[str, Any], keys: tuple[str, ...]) -> None:
+    """Raises ConfigError where a checkpoint's settings `saved` differ from this run's in one of `keys`."""
+    for key in keys:
+        there, here = _plain(saved.get(key)), _plain(own.get(key))
+        if there != here:
+            raise ConfigError(
+                f"the checkpoint was trained with {key} {there}, but this run has {here}: "
+                "use the configuration it was trained with, or train anew"
+            )
+
+
+def settings(kind: type, value: Any) -> Any:
+    """A group of settings, also from the plain values that a checkpoint holds."""
+    return kind(**value) if isinstance(value, dict) else value
+
+
+def _plain(value: Any) -> Any:
+    return tuple(value) if isinstance(value, list) else value
