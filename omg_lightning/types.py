@@ -115,6 +115,9 @@ class GoalSource(Protocol):
     def update(self, memory: Any, view: View, actions: Tensor) -> Any:
         """Memory after all have seen `actions`, int64 `[L, P]` in seat order, played at `view`."""
 
+    def realised(self, episodes: Episodes) -> Tensor:
+        """The goal that each seat realised last in whole episodes: int64 `[B, P]`, or NO_GOAL."""
+
     def carry(self, prior: Tensor, realised: Tensor) -> Tensor:
         """Prior of the next episode, after one that realised the goals `realised`, int64 `[B, P]`."""
 

@@ -22,9 +22,15 @@ class Game(Protocol):
             i+1, i+2, ... (mod P); a player that has left has an empty plane.
         plane_names: C names, one for each plane, such as `("self", "other_1", "blocks", "stags", "hares")`.
         goal_names: the declared goals of a player, such as `("stag", "hare")`; empty where the game declares none.
+            Pictures show what is taken where a name is that of a plane without its plural s, perhaps with a number,
+            such as `drift_2` for the plane `drifts`.
         action_names: A names.
         noop: the action that stands in for an illegal one, always legal.
         agent_name: what a player is called, such as `"hunter"`.
+
+    A game may have an attribute `scripts`, too: the names of two scripted players that know how to play it, the one
+    who cooperates first, such as `("nearest_stag", "nearest_hare")` (see `omg_lightning.players` for names). By
+    default the offline phase mixes the two, and tests play beside them; without `scripts` they are left to `random`.
     """
 
     num_players: int

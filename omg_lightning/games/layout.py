@@ -3,16 +3,17 @@
 Cells are numbered row by row: cell `r * width + c` is row r, column c.
 """
 
-import math
 from collections.abc import Sequence
 from functools import lru_cache
-from numbers import Integral, Real
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
+from omg_lightning.games.checks import device_of
 from omg_lightning.types import ConfigError
+
+UP, DOWN, LEFT, RIGHT, STAY = range(5)  # the first actions of every game on a grid
 
 # One drawing per kind; rotations and reflections follow (so S stands for S and Z, L for L and J).
 PIECES = {
@@ -28,25 +29,6 @@ LARGEST_PIECE = 4  # cells
 MAX_REDRAWS = 1000  # rounds of drawing, beside a few per piece, before a layout counts as impossible
 CANDIDATES = 256  # pieces to try in a round at least, shared out among the layouts that are not finished
 STUCK = 300  # this many rejected pieces in a row and the layout is begun anew
-
-
-def whole(name: str, value: object, least: int) -> int:
-    """Returns `value` as an int, or raises ConfigError unless it is a whole number of at least `least`."""
-    if not isinstance(value, Integral) or isinstance(value, bool) or value < least:
-        raise ConfigError(f"{name}={value!r}: expected a whole number >= {least}; set {name} to one.")
-    return int(value)
-
-
-def number(name: str, value: object) -> float:
-    """Returns `value` as a float, or raises ConfigError unless it is a finite number."""
-    if not isinstance(value, Real) or isinstance(value, bool) or not math.isfinite(value):
-        raise ConfigError(f"{name}={value!r}: expected a finite number; set {name} to one.")
-    return float(value)
-
-
-def device_of(generator: torch.Generator | None) -> torch.device:
-    """Returns the device on which `generator` draws; None is torch's own CPU generator."""
-    return torch.device("cpu") if generator is None else generator.device
 
 
 def connected(free: Tensor) -> Tensor:
@@ -139,22 +121,15 @@ def draw_any(free: Tensor, count: int, generator: torch.Generator | None = None)
     return torch.multinomial(free.float(), count, replacement=True, generator=generator)
 
 
-def cell_indices(name: str, positions: Sequence[Sequence[int]], height: int, width: int) -> list[int]:
-    """Turns `(row, column)` pairs into cell indices, or raises ConfigError for one that is not on the grid."""
-    try:
-        pairs = [(row, column) for row, column in positions]
-    except (TypeError, ValueError):
-        raise ConfigError(f"{name}={positions!r}: expected a list of pairs (row, column); give one.") from None
-    cells = []
-    for row, column in pairs:
-        on_grid = all(isinstance(x, Integral) and not isinstance(x, bool) for x in (row, column))
-        if not (on_grid and 0 <= row < height and 0 <= column < width):
-            raise ConfigError(
-                f"{name}: got ({row!r}, {column!r}); expected whole numbers, 0 <= row < {height} and"
-                f" 0 <= column < {width}, to be inside the grid; move it."
-            )
-        cells.append(int(row) * width + int(column))
-    return cells
+def open_moves(free: Tensor) -> Tensor:
+    """Says which moves each cell allows: uint8 `[B, h, w]` from bool, bit a for action a, up to STAY; a block has 0."""
+    free = free.to(torch.uint8)
+    code = torch.full_like(free, 1 << STAY)
+    code[:, 1:] |= free[:, :-1] << UP
+    code[:, :-1] |= free[:, 1:] << DOWN
+    code[:, :, 1:] |= free[:, :, :-1] << LEFT
+    code[:, :, :-1] |= free[:, :, 1:] << RIGHT
+    return code * free
 
 
 class _Shapes(NamedTuple):

@@ -6,10 +6,11 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from omg_lightning.games import layout
+from omg_lightning.games import checks, layout
+from omg_lightning.games.layout import DOWN, LEFT, RIGHT, STAY, UP
 from omg_lightning.types import NO_GOAL, ConfigError, ego_order
 
-UP, DOWN, LEFT, RIGHT, STAY, HUNT_STAG, HUNT_HARE = range(7)
+HUNT_STAG, HUNT_HARE = 5, 6
 PRESETS: dict[str, dict[str, int]] = {
     "4h1s": {"num_players": 4, "num_stags": 1, "num_hares": 4, "height": 8, "width": 8, "num_blocks": 5},
     "4h2s": {"num_players": 4, "num_stags": 2, "num_hares": 4, "height": 8, "width": 8, "num_blocks": 5},
@@ -81,6 +82,7 @@ class StagHunt:
     action_names: tuple[str, ...] = ("up", "down", "left", "right", "stay", "hunt_stag", "hunt_hare")
     noop = STAY
     agent_name = "hunter"
+    scripts: tuple[str, ...] = ("nearest_stag", "nearest_hare")
 
     def __init__(
         self,
@@ -98,22 +100,20 @@ class StagHunt:
         strength: Sequence[float] | None = None,
         prosocial: bool = False,
     ) -> None:
-        self.num_players = layout.whole("num_players", num_players, 1)
-        self.num_stags = layout.whole("num_stags", num_stags, 0)
-        self.num_hares = layout.whole("num_hares", num_hares, 0)
-        self.height = layout.whole("height", height, 1)
-        self.width = layout.whole("width", width, 1)
-        self.num_blocks = layout.whole("num_blocks", num_blocks, 0)
-        self.stag_reward = layout.number("stag_reward", stag_reward)
-        self.hare_reward = layout.number("hare_reward", hare_reward)
-        self.max_steps = layout.whole("max_steps", max_steps, 1)
+        self.num_players = checks.whole("num_players", num_players, 1)
+        self.num_stags = checks.whole("num_stags", num_stags, 0)
+        self.num_hares = checks.whole("num_hares", num_hares, 0)
+        self.height = checks.whole("height", height, 1)
+        self.width = checks.whole("width", width, 1)
+        self.num_blocks = checks.whole("num_blocks", num_blocks, 0)
+        self.stag_reward = checks.number("stag_reward", stag_reward)
+        self.hare_reward = checks.number("hare_reward", hare_reward)
+        self.max_steps = checks.whole("max_steps", max_steps, 1)
         self.steps_after_first_hunt = steps_after_first_hunt
         if steps_after_first_hunt is not None:
-            self.steps_after_first_hunt = layout.whole("steps_after_first_hunt", steps_after_first_hunt, 0)
+            self.steps_after_first_hunt = checks.whole("steps_after_first_hunt", steps_after_first_hunt, 0)
         self.strength = _strength(strength, self.num_players)
-        if not isinstance(prosocial, bool):
-            raise ConfigError(f"prosocial={prosocial!r}: expected True or False; set prosocial to one of them.")
-        self.prosocial = prosocial
+        self.prosocial = checks.flag("prosocial", prosocial)
         self.observation_shape = (self.num_players + 3, self.height, self.width)
         others = tuple(f"other_{k}" for k in range(1, self.num_players))
         self.plane_names = ("self", *others, "blocks", "stags", "hares")
@@ -149,7 +149,7 @@ class StagHunt:
             batch_size: B.
             generator: where the randomness comes from; the state is on its device. None is torch's own CPU generator.
         """
-        batch_size = layout.whole("batch_size", batch_size, 1)
+        batch_size = checks.whole("batch_size", batch_size, 1)
         blocks = layout.draw_blocks(batch_size, self.height, self.width, self.num_blocks, generator)
         prey = layout.draw_distinct(~blocks, self.num_stags + self.num_hares, generator)
         hunters = layout.draw_any(~blocks, self.num_players, generator)
@@ -179,16 +179,12 @@ class StagHunt:
             ConfigError: a position is off the grid or on a block, two preys share a cell, or a count differs from
                 the constructor's.
         """
-        batch_size = layout.whole("batch_size", batch_size, 1)
+        batch_size = checks.whole("batch_size", batch_size, 1)
         given = {"hunters": hunters, "stags": stags, "hares": hares, "blocks": blocks}
-        cells = {name: layout.cell_indices(name, pairs, self.height, self.width) for name, pairs in given.items()}
+        cells = {name: checks.cell_indices(name, pairs, self.height, self.width) for name, pairs in given.items()}
         counts = {"hunters": "num_players", "stags": "num_stags", "hares": "num_hares"}
         for name, argument in counts.items():
-            if len(cells[name]) != getattr(self, argument):
-                raise ConfigError(
-                    f"{name}: got {len(cells[name])} positions; expected {getattr(self, argument)}, this game's"
-                    f" {argument}: give that many, or build the game with another {argument}."
-                )
+            checks.exactly(name, cells[name], argument, getattr(self, argument))
             if blocked := set(cells[name]) & set(cells["blocks"]):
                 pair = divmod(min(blocked), self.width)
                 raise ConfigError(f"{name}: {pair} is on a block; expected a free cell: move it, or remove the block.")
@@ -295,13 +291,7 @@ class StagHunt:
     def _build(self, blocks: Tensor, hunters: Tensor, stags: Tensor, hares: Tensor) -> StagHuntState:
         """Makes a starting state of blocks, bool `[B, h * w]`, and cell indices, int64 `[B, ...]`."""
         batch = len(blocks)
-        free = (~blocks).view(batch, self.height, self.width).to(torch.uint8)
-        code = torch.full_like(free, 1 << STAY)
-        code[:, 1:] |= free[:, :-1] << UP
-        code[:, :-1] |= free[:, 1:] << DOWN
-        code[:, :, 1:] |= free[:, :, :-1] << LEFT
-        code[:, :, :-1] |= free[:, :, 1:] << RIGHT
-        cells = (code * free).flatten(1)
+        cells = layout.open_moves(~blocks.view(batch, self.height, self.width)).flatten(1)
         for prey, action in ((stags, HUNT_STAG), (hares, HUNT_HARE)):
             cells = cells.scatter(1, prey, cells.gather(1, prey) | 1 << action)
         time = torch.zeros_like(hunters[:, 0])
@@ -343,7 +333,7 @@ def _strength(strength: Sequence[float] | None, num_players: int) -> tuple[float
     wanted = f"expected {num_players} positive numbers, one for each player; set strength to these or to None."
     if isinstance(strength, str) or not isinstance(strength, Sequence) or len(strength) != num_players:
         raise ConfigError(f"strength={strength!r}: {wanted}")
-    values = tuple(layout.number("strength", x) for x in strength)
+    values = tuple(checks.number("strength", x) for x in strength)
     if min(values) <= 0:
         raise ConfigError(f"strength={strength!r}: {wanted}")
     return values

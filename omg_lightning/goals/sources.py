@@ -5,6 +5,7 @@
 | `none` | empty | none: direct opponent model |
 | `declared` | one-hot of the game's own goals | explicit, Bayes within and across episodes (HOP) |
 | `subgoal` | latent code of a future state | implicit, in a recurrent network (OMG, HOP+) |
+| `codebook` | one-hot of a learned code | explicit, as for `declared`, on codes that were never labelled |
 | `oracle` | one-hot of the script's true goal | exact: an upper bound for studies |
 """
 
@@ -17,9 +18,9 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from omg_lightning.goals.belief import inter, intra, keep_alive
-from omg_lightning.types import NO_GOAL, ConfigError, Estimate, View
+from omg_lightning.types import NO_GOAL, ConfigError, Episodes, Estimate, View
 
-GoalKind = Literal["none", "declared", "subgoal", "oracle"]
+GoalKind = Literal["none", "declared", "subgoal", "codebook", "oracle"]
 Likelihood = Callable[[View, Tensor], Tensor]  # view, actions [L, P] -> log pi_j(a_j | o_j, t, g) [L, P, G]
 
 
@@ -67,6 +68,10 @@ class NoGoals:
         """Nothing is learned from actions `[L, P]`."""
         return memory
 
+    def realised(self, episodes: Episodes) -> Tensor:
+        """Nothing is realised: NO_GOAL everywhere, int64 `[B, P]`."""
+        return torch.full_like(episodes.realised[0], NO_GOAL)
+
     def carry(self, prior: Tensor, realised: Tensor) -> Tensor:
         """Nothing is carried over from goals realised `[B, P]`."""
         return prior
@@ -83,7 +88,9 @@ class DeclaredGoals:
 
     def __init__(self, num_goals: int, likelihood: Likelihood, config: BeliefConfig) -> None:
         if config.floor * num_goals >= 1:
-            raise ConfigError(f"belief.floor is {config.floor}: with {num_goals} goals it must be less than 1/{num_goals}")
+            raise ConfigError(
+                f"belief.floor is {config.floor}: with {num_goals} goals it must be less than 1/{num_goals}"
+            )
         self.size = num_goals
         self.likelihood = likelihood
         self.config = config
@@ -108,9 +115,50 @@ class DeclaredGoals:
         posterior = intra(memory, self.likelihood(view, actions), self.config.floor)
         return torch.where(view.active[..., None], posterior, memory)
 
+    def realised(self, episodes: Episodes) -> Tensor:
+        """The goal that the game says was realised last, int64 `[B, P]`."""
+        return last_known(episodes.realised)
+
     def carry(self, prior: Tensor, realised: Tensor) -> Tensor:
         """Smooths goals realised, `[B, P]`, into the prior `[B, P, G]`."""
         return inter(prior, realised, self.config.alpha) if self.config.inter else prior
+
+
+class CodebookGoals(DeclaredGoals):
+    """Learned discrete goals under the same explicit belief as declared ones; no label is ever seen.
+
+    A goal is realised when its seat is rewarded: the code of its view at that step is the goal.
+
+    Args:
+        num_codes: G.
+        likelihood: log probability of the actions seen, under each code, by the co-player model.
+        config: how the belief is updated.
+        encode: codes, int64 `[M]`, of views `[M, C, h, w]`.
+        in_use: says which codes are in use, bool `[G]`; the others are not believed in at first.
+    """
+
+    def __init__(
+        self,
+        num_codes: int,
+        likelihood: Likelihood,
+        config: BeliefConfig,
+        encode: Callable[[Tensor], Tensor],
+        in_use: Tensor,
+    ) -> None:
+        super().__init__(num_codes, likelihood, config)
+        self.encode, self.in_use = encode, in_use
+
+    def prior(self, batch: int, seats: int, device: torch.device) -> Tensor:
+        """All codes in use alike, float `[B, P, G]`."""
+        used = self.in_use.float() if self.in_use.any() else torch.ones_like(self.in_use, dtype=torch.float32)
+        return (used / used.sum()).expand(batch, seats, self.size).clone()
+
+    def realised(self, episodes: Episodes) -> Tensor:
+        """The code where each seat was last rewarded, int64 `[B, P]`."""
+        event = rewarded(episodes)
+        codes = torch.full_like(episodes.realised, NO_GOAL)
+        codes[event] = self.encode(episodes.observation[event].float())
+        return last_known(codes)
 
 
 class OracleGoals(NoGoals):
@@ -167,9 +215,26 @@ class Subgoals:
         """The context moves on by the view and all actions, `[L, P]`."""
         return self._advance(memory, view, actions)
 
+    def realised(self, episodes: Episodes) -> Tensor:
+        """Nothing is realised: NO_GOAL everywhere, int64 `[B, P]`."""
+        return torch.full_like(episodes.realised[0], NO_GOAL)
+
     def carry(self, prior: Tensor, realised: Tensor) -> Tensor:
         """Nothing is carried over from goals realised `[B, P]`."""
         return prior
+
+
+def rewarded(episodes: Episodes) -> Tensor:
+    """Steps at which something happened to a seat that was there: bool `[T, B, P]`."""
+    return (episodes.reward != 0) & episodes.active
+
+
+def last_known(goal: Tensor) -> Tensor:
+    """The last goal of each episode that is not NO_GOAL: int64 `[B, P]` of `[T, B, P]`; NO_GOAL where there is none."""
+    last = torch.full_like(goal[0], NO_GOAL)
+    for step in goal:
+        last = torch.where(step != NO_GOAL, step, last)
+    return last
 
 
 def one_hot_goals(goal: Tensor, num_goals: int) -> Tensor:

@@ -7,7 +7,20 @@ import torch
 from lightning import LightningModule
 from torch import Tensor
 
-from omg_lightning.goals import BeliefConfig, DeclaredGoals, GoalKind, NoGoals, OracleGoals, Subgoals, shift
+from omg_lightning.goals import (
+    BeliefConfig,
+    Codebook,
+    CodebookGoals,
+    DeclaredGoals,
+    GoalKind,
+    NoGoals,
+    OracleGoals,
+    Subgoals,
+    event_labels,
+    own_frame,
+    rewarded,
+    shift,
+)
 from omg_lightning.losses import masked_logits
 from omg_lightning.metrics import PredictionMetrics, ReturnMetrics
 from omg_lightning.modules.checks import GAME_KEYS, NETWORK_KEYS, check_match, check_positive, settings
@@ -20,6 +33,7 @@ from omg_lightning.modules.subgoal_predictor import Inference, SubgoalPredictor
 from omg_lightning.networks import TrunkKind
 from omg_lightning.runs import read_checkpoint
 from omg_lightning.types import (
+    NO_GOAL,
     Batch,
     ConfigError,
     Episodes,
@@ -36,8 +50,9 @@ class Agent(LightningModule):
     Sizes (`game` to `num_goals`) are the data module's; the command line fills them in.
 
     Args:
-        goals: where goals come from: `none`, `declared`, `subgoal` or `oracle`.
+        goals: where goals come from: `none`, `declared`, `subgoal`, `codebook` or `oracle`.
         goal_dim: D, size of a subgoal code.
+        num_codes: G, the largest number of learned discrete goals of `codebook`.
         trees: K, search trees for each decision, each with its own sampled goals.
         simulations: N, for each tree.
         planner: settings of the search.
@@ -64,6 +79,7 @@ class Agent(LightningModule):
         self,
         goals: GoalKind = "subgoal",
         goal_dim: int = 16,
+        num_codes: int = 8,
         trees: int = 5,
         simulations: int = 32,
         planner: PlannerConfig = PlannerConfig(),
@@ -94,13 +110,16 @@ class Agent(LightningModule):
         self.goals, self.trees, self.simulations = goals, trees, simulations
         self.planner, self.selector, self.belief, self.weights = planner, selector, belief, losses
         self.vae_online, self.learning_rate, self.max_steps = vae_online, learning_rate, max_steps
-        self.num_goals, self.seed = num_goals, seed
+        self.num_goals, self.num_players, self.seed = num_goals, num_players, seed
         if goals in ("declared", "oracle") and not num_goals:
             raise ConfigError(f"goals is {goals!r}, but {game} declares no goals: use none or subgoal")
-        size = {"none": 0, "declared": num_goals, "oracle": num_goals, "subgoal": goal_dim}[goals]
+        sizes = {"none": 0, "declared": num_goals, "oracle": num_goals, "subgoal": goal_dim, "codebook": num_codes}
+        size = sizes[goals]
         planes, height, width = observation_shape
         shape, latents = (planes, height, width), goals == "subgoal"
         self.vae = GoalVAE(shape, num_players, goal_dim, hidden, trunk) if latents else None
+        around = own_frame(torch.zeros(1, *shape), num_players).shape[-1]
+        self.codebook = Codebook(num_codes, around) if goals == "codebook" else None
         self.predictor = SubgoalPredictor(shape, num_players, num_actions, size, latents, hidden, trunk)
         self.policy = PolicyModule(shape, num_players, num_actions, size, hidden, trunk)
         self.returns = ReturnMetrics()
@@ -136,6 +155,9 @@ class Agent(LightningModule):
             return DeclaredGoals(self.num_goals, self.predictor.likelihood, self.belief)
         if self.goals == "oracle":
             return OracleGoals(self.num_goals)
+        if self.codebook is not None:
+            book, likelihood = self.codebook, self.predictor.likelihood
+            return CodebookGoals(len(book.codes), likelihood, self.belief, self.encode, book.count > 0)
         if self.goals == "subgoal":
             predictor = self.predictor
             size = int(self.hparams["goal_dim"])
@@ -151,6 +173,11 @@ class Agent(LightningModule):
         agent = load_agent(path, self.device)
         check_match(agent.hparams, self.hparams, GAME_KEYS)
         return agent.learner()
+
+    def encode(self, observation: Tensor) -> Tensor:
+        """Learned code, int64 `[M]`, of what lies around each viewer of `observation` `[M, C, h, w]`."""
+        assert self.codebook is not None
+        return self.codebook(own_frame(observation, self.num_players))
 
     # Training -------------------------------------------------------------------------------------------------------
 
@@ -199,6 +226,8 @@ class Agent(LightningModule):
             return declared(episodes), {}
         if self.goals == "oracle":
             return explicit(episodes, episodes.truth), {}
+        if self.codebook is not None:
+            return explicit(episodes, self._codes(episodes, samples)), {}
         if self.vae is None:
             empty = episodes.goal[..., :0]
             return Hindsight(empty, empty, episodes.active), {}
@@ -207,6 +236,15 @@ class Agent(LightningModule):
         if not self.weights.subgoal:
             return hindsight, {}
         return hindsight, self.predictor.subgoal_loss(inference, samples, label, self.noise)
+
+    @torch.no_grad()
+    def _codes(self, episodes: Episodes, samples: Samples) -> Tensor:
+        """Moves the codebook by what lies around rewarded seats; the code of each seat's next event, `[T, B, P]`."""
+        assert self.codebook is not None
+        event = rewarded(episodes)
+        self.codebook.update(own_frame(episodes.observation[event].float(), self.num_players), self.noise)
+        codes = event_labels(samples.spread(self.encode(samples.observation)), event, episodes.active)
+        return torch.where(episodes.active, codes, NO_GOAL)
 
     @torch.no_grad()  # the codes are targets, and nothing leaks from the value head through the selector
     def _subgoals(

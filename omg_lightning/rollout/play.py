@@ -112,8 +112,8 @@ class _Table:
         discount = self.learners[LEARNER].planner.discount if LEARNER in self.learners else 1.0
         cut = Episodes(*(field[: self.length] for field in self.record))
         cut = cut._replace(value=discounted_returns(cut.reward, discount))
-        realised = _last_realised(cut.realised)
-        prior = {name: learner.source.carry(self.prior[name], realised) for name, learner in self.learners.items()}
+        sources = {name: learner.source for name, learner in self.learners.items()}
+        prior = {name: source.carry(self.prior[name], source.realised(cut)) for name, source in sources.items()}
         means = {key: sum(values) / len(values) for key, values in self.search.items()}
         return Played(cut, prior, self.env_steps, means)
 
@@ -235,11 +235,3 @@ def _empty(game: Game, batch: int, goal_size: int, truth: Tensor, device: torch.
         realised=torch.full(lead, NO_GOAL, device=device),
         truth=truth.expand(*lead).clone(),
     )
-
-
-def _last_realised(realised: Tensor) -> Tensor:
-    """Goal realised last in each episode, int64 `[B, P]`, of `[T, B, P]`; NO_GOAL where nothing was."""
-    last = torch.full_like(realised[0], NO_GOAL)
-    for step in realised:
-        last = torch.where(step != NO_GOAL, step, last)
-    return last
