@@ -12,7 +12,7 @@ from PIL import Image
 from tensorboard.compat.proto.summary_pb2 import Summary
 from torch import Tensor
 
-from omg_lightning.envs.render import Capture, frame, gif_bytes, write_gif
+from omg_lightning.envs.render import Capture, captures_of, frame, gif_bytes, write_gif
 from omg_lightning.games import Game
 from omg_lightning.types import NO_GOAL, ConfigError, Episodes
 
@@ -89,8 +89,9 @@ class ReplayWriter(Callback):
 def episode_frames(episodes: Episodes, b: int, game: Game, cell: int = 64) -> list[NDArray[np.uint8]]:
     """Draws one episode, as seat 0 sees it: the start, and the board after each step with what the step took.
 
-    The board after the last step is nowhere recorded. It is drawn as the board before it, without those who left and
-    what they took; so the last move of those who took nothing does not show.
+    The board after the last step is nowhere recorded. It is drawn as the board before it, without what was taken, and
+    without those who took it (unless somebody in this episode took something and stayed: then it is not that kind of
+    game); so the last move of those who took nothing does not show.
 
     Args:
         episodes: `[T, B, P, ...]`.
@@ -104,11 +105,13 @@ def episode_frames(episodes: Episodes, b: int, game: Game, cell: int = 64) -> li
     length = int(episodes.active[:, b].any(-1).sum())
     views = episodes.observation[:length, b, 0].cpu()  # [L, C, h, w]
     returns = episodes.reward[:length, b].cumsum(0).tolist()  # [L, P]
+    leavers = not bool(((episodes.realised[:-1, b] != NO_GOAL) & episodes.active[1:, b]).any())
     title = f"step 0 of {game.max_steps}"
     frames = [frame(views[0], game.plane_names, title=title, returns=[0.0] * game.num_players, cell=cell)]
     for t in range(length):
-        captures = _captures(views[t], episodes.realised[t, b].tolist(), game)
-        board = views[t + 1] if t + 1 < length else _without(views[t], captures, game)
+        realised = episodes.realised[t, b].tolist()
+        captures = captures_of(views[t, : game.num_players], realised, game.goal_names, game.plane_names)
+        board = views[t + 1] if t + 1 < length else _without(views[t], captures, game, leavers)
         title = f"{'step' if t + 1 < length else 'end: step'} {t + 1} of {game.max_steps}"
         frames.append(frame(board, game.plane_names, title=title, returns=returns[t], captures=captures, cell=cell))
     return frames
@@ -122,22 +125,12 @@ def add_gif(logger: TensorBoardLogger, tag: str, animation: bytes, step: int) ->
     writer.add_summary(Summary(value=[Summary.Value(tag=tag, image=picture)]), step)
 
 
-def _captures(view: Tensor, realised: list[int], game: Game) -> list[Capture]:
-    """What the seats took at `view` `[C, h, w]`, by the goal that each realised, and who took it together."""
-    taken: dict[tuple[int, int, str], tuple[int, ...]] = {}
-    for seat, goal in enumerate(realised):
-        if goal != NO_GOAL and f"{game.goal_names[goal]}s" in game.plane_names:  # else it is nothing on the board
-            row, column = view[seat].nonzero()[0].tolist()
-            key = (row, column, game.goal_names[goal])
-            taken[key] = (*taken.get(key, ()), seat)
-    return [Capture(*key, seats) for key, seats in taken.items()]
-
-
-def _without(view: Tensor, captures: list[Capture], game: Game) -> Tensor:
-    """The board `[C, h, w]` after these captures."""
+def _without(view: Tensor, captures: list[Capture], game: Game, leavers: bool) -> Tensor:
+    """The board `[C, h, w]` after these captures, whose seats leave with them if `leavers`."""
     board = view.clone()
     for capture in captures:
-        board[list(capture.seats)] = 0
+        if leavers:
+            board[list(capture.seats)] = 0
         board[game.plane_names.index(f"{capture.kind}s"), capture.row, capture.column] = 0
     return board
 

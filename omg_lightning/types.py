@@ -138,6 +138,14 @@ class PlannerConfig:
     discount: float = 0.95
     beta: float = 2.0
 
+    def __post_init__(self) -> None:
+        if self.rule not in ("puct", "gumbel"):
+            raise ConfigError(f"planner.rule is {self.rule!r}: expected puct or gumbel")
+        if not 0 < self.discount <= 1:
+            raise ConfigError(f"planner.discount is {self.discount}: it must be above 0 and at most 1")
+        if not (0 <= self.c_puct < float("inf") and 0 < self.beta < float("inf")):
+            raise ConfigError(f"planner.c_puct is {self.c_puct} and beta {self.beta}: expected >= 0 and > 0, finite")
+
 
 class Learner(NamedTuple):
     """A learner's callables and numbers: all that a rollout needs to know of it."""

@@ -33,9 +33,7 @@ def test_intra_by_hand():
 
 @settings(max_examples=40, deadline=None)
 @given(
-    st.integers(1, 5).flatmap(
-        lambda n: st.tuples(*[st.lists(probability, min_size=n, max_size=n) for _ in range(2)])
-    ),
+    st.integers(1, 5).flatmap(lambda n: st.tuples(*[st.lists(probability, min_size=n, max_size=n) for _ in range(2)])),
     st.floats(0, 0.2),
 )
 def test_intra_against_numbers(belief_and_likelihood, floor):

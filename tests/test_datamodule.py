@@ -6,11 +6,14 @@ from lightning import Trainer
 from toys import attached, same, tiny_agent, tiny_data
 
 from omg_lightning.data import Draws, EpisodeDataModule, GameConfig
-from omg_lightning.games import StagHunt
+from omg_lightning.games import Snowdrift, StagHunt
 from omg_lightning.rollout import LEARNER
 from omg_lightning.types import ConfigError, Episodes
 
 GOALS = ("none", "declared", "subgoal", "oracle")
+SNOWDRIFT = GameConfig(
+    "snowdrift", options={"num_players": 2, "num_drifts": 2, "height": 3, "width": 3, "max_steps": 8}
+)
 
 
 def through_a_file(state):
@@ -78,14 +81,15 @@ def test_the_offline_lineups_are_0ns_to_pns_and_random_by_default():
     assert data.refresh()[0].episodes.truth[0].tolist() == [[1, -1]] * 4
 
 
-def test_offline_lineups_may_seat_planners_too():
-    # FAILS: offline, checkpoints are never loaded, and the seat stays where it is for the whole episode in silence.
-    data = tiny_data(offline_lineups=[["checkpoint:a.ckpt", "random"]])
+def test_offline_lineups_may_seat_planners_too(tmp_path):
+    path = tmp_path / "a.ckpt"
+    path.touch()
+    data = tiny_data(offline_lineups=[[f"checkpoint:{path}", "random"]])
     asked = []
     agent = tiny_agent(data.game, "none")
     data.attach(agent.learner, lambda path: asked.append(path) or agent.learner())
     data.refresh()
-    assert asked == ["a.ckpt"]
+    assert asked == [str(path)]
 
 
 @pytest.mark.parametrize("goals", GOALS)
@@ -112,7 +116,7 @@ def test_a_state_of_other_sizes_is_refused():
     data = attached(tiny_data())
     data.refresh()
     for other in (tiny_data(num_envs=5), tiny_data(capacity=20)):
-        with pytest.raises(ConfigError, match="num_envs|capacity"):
+        with pytest.raises(ConfigError, match=r"num_envs|capacity"):
             attached(other).load_state_dict(through_a_file(data.state_dict()))
 
 
@@ -191,6 +195,11 @@ def test_the_checkpoint_is_loaded_once_and_plays():
         ({"seats": ["learner", "checkpoint:nowhere.ckpt"]}, "nowhere.ckpt"),
         ({"partners": ["nobody"]}, "nobody"),
         ({"partners": []}, "partners"),
+        ({"partners": ["checkpoint:nowhere.ckpt"]}, "nowhere.ckpt"),
+        ({"seats": ["learner", "cleaner"]}, "Cleaner needs drifts, shovel, which StagHunt does not have"),
+        ({"partners": ["random", "defector"]}, "Defector needs shovel"),
+        ({"offline_lineups": [["random"] * 2, ["random", "cleaner"]]}, "Cleaner needs drifts"),
+        ({"game": SNOWDRIFT}, "NearestStag needs stags, hunt_stag, which Snowdrift does not have"),
         ({"game": GameConfig(name="chess")}, "chess"),
         ({"game": GameConfig(preset="9h9s")}, "9h9s"),
         ({"game": GameConfig(preset="2h1s_4x4", options={"hight": 4})}, "hight"),
@@ -206,7 +215,6 @@ def test_mistakes_are_one_clear_line(settings, message):
 
 
 def test_a_wrong_offline_lineup_is_named_at_once():
-    # FAILS: seats and partners are looked at when the data module is made, offline line-ups only when they play.
     with pytest.raises(ConfigError, match="2 seats"):
         tiny_data(offline_lineups=[["random"]])
 
@@ -226,11 +234,37 @@ def test_a_game_of_the_users_own():
     assert data.refresh()[0].episodes.active[0].all()
 
 
+def test_without_scripts_a_game_is_left_to_random():
+    data = EpisodeDataModule(GameConfig(name="toys.TokenGame"), ["learner", "random", "random"])
+    assert data.partners == ["random"]
+    assert data.offline_lineups == [["random"] * 3]
+
+
+def test_partners_are_random_and_the_games_scripts_by_default():
+    assert tiny_data().partners == ["random", "nearest_stag", "nearest_hare"]
+    assert tiny_data(game=SNOWDRIFT, seats=["learner"] * 2).partners == ["random", "cleaner", "defector"]
+
+
+@pytest.mark.parametrize("goals", GOALS)
+def test_snowdrift_is_played_offline_and_online(goals):
+    data = attached(tiny_data(game=SNOWDRIFT, seats=["learner", "cleaner"], num_envs=8, offline_rounds=1), goals)
+    offline, online = data.refresh()[0].episodes, data.refresh()[0].episodes
+    assert not offline.planned.any()
+    cleaners = torch.tensor([[0, 0], [1, 0], [1, 1], [0, 0]] * 2).bool()  # defectors, one, two, and random
+    shovelled = (offline.realised != -1).any(0)
+    assert not shovelled[[0, 4]].any()
+    assert not shovelled[[1, 5], 1].any()
+    assert (shovelled.any(1) | ~cleaners.any(1)).all()
+    assert torch.equal(online.planned, online.active & torch.tensor([True, False]))
+    assert (online.realised[..., 1] != -1).any()
+
+
 def test_game_config_builds_presets_with_changes_and_plain_games():
     game = GameConfig(preset="4h1s_6x6", options={"max_steps": 9}).build()
     assert (game.num_players, game.height, game.max_steps) == (4, 6, 9)
     sizes = {"num_players": 2, "num_stags": 1, "num_hares": 1, "height": 3, "width": 3}
     assert isinstance(GameConfig(options=sizes).build(), StagHunt)
+    assert repr(GameConfig(name="snowdrift", preset="msg").build()) == repr(Snowdrift())
 
 
 def test_only_a_fit_restores_the_buffer():

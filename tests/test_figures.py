@@ -19,7 +19,7 @@ from callbacks.return_figure import ReturnFigure, return_figure, smooth
 from omg_lightning.data import EpisodeDataModule, GameConfig
 from omg_lightning.envs.icons import SEAT_COLOURS
 from omg_lightning.envs.render import Capture
-from omg_lightning.games import StagHunt
+from omg_lightning.games import Snowdrift, StagHunt
 from omg_lightning.modules import Agent
 from omg_lightning.types import NO_GOAL, ConfigError, Episodes
 
@@ -249,23 +249,28 @@ def test_predict_writes_a_replay_of_each_episode(pictured, capsys):
     assert f"3 replays written to {files[0].parent}" in capsys.readouterr().out
 
 
-def test_the_last_frame_shows_the_capture_on_the_board_as_it_came_to_be(monkeypatch):
-    game = StagHunt.preset("2h1s_4x4")
-    start = game.place(1, hunters=[(0, 0), (1, 2)], stags=[(1, 2)], hares=[(3, 3), (0, 3)])
-    states, actions = [start], [[3, 4], [3, 4], [1, 4], [5, 5]]  # right, right, down, and then both hunt
-    rewards, realised = [], []
+def played(game, start, actions):
+    """The states of an episode, and as much of its record as a replay needs."""
+    states, rewards, realised = [start], [], []
     for joint in actions:
         chosen = torch.tensor([joint])
         realised.append(game.realised(states[-1], chosen))
         state, reward = game.step(states[-1], chosen)
         states, rewards = [*states, state], [*rewards, reward]
-    blank = Episodes(*[torch.zeros(0)] * 11)
-    episodes = blank._replace(
+    blank = Episodes(*[torch.zeros(0)] * len(Episodes._fields))
+    return states, blank._replace(
         observation=torch.stack([game.observe(state) for state in states[:-1]]).to(torch.uint8),
         active=torch.stack([game.active(state) for state in states[:-1]]),
         reward=torch.stack(rewards),
         realised=torch.stack(realised),
     )
+
+
+def test_the_last_frame_shows_the_capture_on_the_board_as_it_came_to_be(monkeypatch):
+    game = StagHunt.preset("2h1s_4x4")
+    start = game.place(1, hunters=[(0, 0), (1, 2)], stags=[(1, 2)], hares=[(3, 3), (0, 3)])
+    actions = [[3, 4], [3, 4], [1, 4], [5, 5]]  # right, right, down, and then both hunt
+    states, episodes = played(game, start, actions)
     drawn = []
     monkeypatch.setattr(replay, "frame", lambda board, names, **words: drawn.append((board, words)))
     episode_frames(episodes, 0, game)
@@ -276,6 +281,20 @@ def test_the_last_frame_shows_the_capture_on_the_board_as_it_came_to_be(monkeypa
     assert all(not words.get("captures") for _, words in drawn[:-1])
     assert drawn[-1][1]["captures"] == [Capture(1, 2, "stag", (0, 1))]
     assert drawn[-1][1]["returns"] == [5.0, 5.0]
+
+
+def test_in_snowdrift_who_shovels_stays_on_the_board_to_the_last_frame(monkeypatch):
+    game = Snowdrift(num_players=2, num_drifts=2, height=2, width=2)
+    start = game.place(1, players=[(0, 0), (1, 0)], drifts=[(0, 0), (1, 1)])
+    states, episodes = played(game, start, [[5, 4], [4, 3], [4, 5]])  # shovel; the other goes right; shovels
+    drawn = []
+    monkeypatch.setattr(replay, "frame", lambda board, names, **words: drawn.append((board, words)))
+    episode_frames(episodes, 0, game)
+    for (board, _), state in zip(drawn, states, strict=True):
+        assert torch.equal(board.float(), game.observe(state)[0, 0])
+    captures = [words.get("captures", []) for _, words in drawn]
+    assert captures == [[], [Capture(0, 0, "drift", (0,))], [], [Capture(1, 1, "drift", (1,))]]
+    assert drawn[-1][1]["returns"] == [8.0, 8.0]
 
 
 def test_padding_after_the_end_is_no_frame(pictured):

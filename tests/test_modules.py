@@ -11,8 +11,8 @@ from callbacks import BufferRefresh, RunCheckpoint, TreeCount
 from omg_lightning.goals import candidates, hindsight_goals
 from omg_lightning.losses import masked_logits, reconstruction
 from omg_lightning.modules import Agent, GoalVAE, LossWeights, PolicyModule, SelectorConfig, SubgoalPredictor
-from omg_lightning.modules.agent import load_agent, watched
-from omg_lightning.modules.hindsight import declared, latent, seat_scores
+from omg_lightning.modules.agent import load_agent
+from omg_lightning.modules.hindsight import declared, latent, seat_scores, watched
 from omg_lightning.modules.samples import flatten
 from omg_lightning.types import NO_GOAL, ConfigError, PlannerConfig, View, ego_order
 
@@ -72,9 +72,9 @@ def test_vae_loss_is_reconstruction_plus_weighted_kl(generator):
     expected = 2 * math.log(17) + 0.5 * math.log(2) * float(3 + planes.sum())
     assert float(found["vae_kl"]) == pytest.approx(kl, rel=1e-5)
     assert float(found["vae_reconstruction"]) == pytest.approx(expected, rel=1e-5)
-    assert float(found["vae"]) == pytest.approx(expected + 0.1 * kl, rel=1e-5)
+    assert found["vae"].item() == pytest.approx(expected + 0.1 * kl, rel=1e-5)
     vae.free_bits = 0.5  # the second dimension has none to lose
-    assert float(vae.loss(samples, generator)["vae"]) == pytest.approx(expected + 0.1 * (kl + 0.5), rel=1e-5)
+    assert vae.loss(samples, generator)["vae"].item() == pytest.approx(expected + 0.1 * (kl + 0.5), rel=1e-5)
 
 
 @pytest.mark.parametrize("objective", ["planes", "mse"])
@@ -86,11 +86,11 @@ def test_vae_learns_and_with_planes_the_players_do_not_vanish(objective, generat
     first = None
     for _ in range(100):
         loss = vae.loss(samples, generator)["vae"]
-        first = first or float(loss)
+        first = first or loss.item()
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
-    assert float(loss) < 0.6 * first
+    assert loss.item() < 0.6 * first
     if objective == "planes":
         players = vae.decode(vae.encode(samples.observation)[0]).players.argmax(-1)
         true = samples.observation[:, :P].flatten(2)
@@ -143,12 +143,6 @@ def test_the_context_holds_the_past_and_nothing_of_the_future(ragged):
         assert (other[t + 1 :] != base[t + 1 :]).any(-1).all(), "and then by every seat"
 
 
-def test_actions_are_in_each_seats_own_order():
-    predictor = SubgoalPredictor(SHAPE, 3, 4, 2, hidden=8)
-    found = predictor._actions(torch.tensor([[1, 2, 3]]))[0].view(3, 3, 4).argmax(-1)
-    assert found.tolist() == [[1, 2, 3], [2, 3, 1], [3, 1, 2]]
-
-
 def test_one_step_episodes_have_no_history(ragged):
     game, agent, episodes = ragged
     short = type(episodes)(*(field[:1] for field in episodes))
@@ -170,9 +164,9 @@ def test_subgoal_loss_is_reconstruction_plus_alpha_kl(ragged, generator):
     error = reconstruction(predictor.decoder(torch.cat([drawn, inference.context], -1)), samples.observation).mean()
     variance = inference.log_var.exp()
     kl = (0.5 * (variance + 4 - 1 - inference.log_var)).sum(-1).mean()
-    assert float(found["subgoal_kl"]) == pytest.approx(float(kl), rel=1e-4)
-    assert float(found["subgoal_reconstruction"]) == pytest.approx(float(error), rel=1e-4)
-    assert float(found["subgoal"]) == pytest.approx(float(error + predictor.alpha * kl), rel=1e-4)
+    assert float(found["subgoal_kl"]) == pytest.approx(kl.item(), rel=1e-4)
+    assert float(found["subgoal_reconstruction"]) == pytest.approx(error.item(), rel=1e-4)
+    assert found["subgoal"].item() == pytest.approx((error + predictor.alpha * kl).item(), rel=1e-4)
 
 
 def test_coplayer_loss_by_hand():
@@ -181,7 +175,9 @@ def test_coplayer_loss_by_hand():
         predictor.coplayer.out.weight.zero_()
         predictor.coplayer.out.bias.copy_(torch.tensor([0.0, math.log(3), 9.0]))
     legal = torch.tensor([[True, True, False], [True, True, True]])
-    found = predictor.coplayer_loss(torch.zeros(2, *SHAPE), torch.zeros(2), torch.zeros(2, 1), legal, torch.tensor([0, 2]))
+    found = predictor.coplayer_loss(
+        torch.zeros(2, *SHAPE), torch.zeros(2), torch.zeros(2, 1), legal, torch.tensor([0, 2])
+    )
     second = math.log(4 + math.exp(9)) - 9
     assert float(found["coplayer"]) == pytest.approx((math.log(4) + second) / 2, rel=1e-5)
     assert float(found["coplayer_top1"]) == 0.5
@@ -256,9 +252,7 @@ def test_the_selected_subgoal_is_the_one_the_learner_values(ragged, rule):
     game, agent, episodes = ragged
     codes, inferred = torch.randn(*episodes.active.shape, 3), torch.randn(*episodes.active.shape, 3)
     hindsight, ahead = latent(episodes, codes, inferred, agent.values, rule, 4, game.max_steps, torch.Generator())
-    score = seat_scores(
-        episodes, codes, inferred, candidates(episodes.active, 4), game.max_steps, agent.values
-    )
+    score = seat_scores(episodes, codes, inferred, candidates(episodes.active, 4), game.max_steps, agent.values)
     best = max if rule == "optimistic" else min
     for t, b, j in episodes.active.nonzero().tolist():
         options = [k for k in range(1, 5) if t + k < len(codes) and episodes.active[t + k, b, j]]
@@ -326,15 +320,20 @@ def test_parameter_groups_are_disjoint_and_complete(goals):
 @pytest.mark.parametrize("weights", [{"policy": 0.5, "value": 0.5}, {"vae": 1.0}, {"value": 1.0}])
 @pytest.mark.parametrize("offline", [False, True])
 def test_a_single_part_can_be_trained_alone(weights, offline):
-    # FAILS offline without losses that are due offline: torch.stack of an empty list, instead of one clear line (or a
-    # step that trains nothing).
+    # FAILS offline without losses that are due offline: torch.stack of an empty list ends the run with a traceback.
     game = stag_hunt()
     losses = LossWeights(**{**dict.fromkeys(asdict(LossWeights()), 0.0), **weights})
     agent = tiny_agent(game, "subgoal", losses=losses)
     agent.log_dict = agent.log = lambda *args, **kwargs: None
     lineup = ["random", "random"] if offline else ["learner", "random"]
-    loss = agent.training_step(as_batch(play_with(agent, game, lineup), offline), 0)
-    assert torch.isfinite(loss)
+    batch = as_batch(play_with(agent, game, lineup), offline)
+    if offline and "vae" not in weights:  # nothing to do: say so in one line, or train nothing
+        try:
+            assert agent.training_step(batch, 0) is None
+        except ConfigError as error:
+            assert "offline" in str(error)  # noqa: PT017 (either will do)
+    else:
+        assert torch.isfinite(agent.training_step(batch, 0))
 
 
 def test_the_weighted_sum_of_losses_by_hand(monkeypatch):
@@ -371,13 +370,47 @@ def test_policy_and_co_player_model_get_the_mixture(mixture, which, monkeypatch)
         assert torch.equal(goal[episodes.active], expected)
 
 
+def test_where_nothing_was_realised_the_belief_stands_in_for_the_label(monkeypatch):
+    game = stag_hunt()
+    agent = tiny_agent(game, "declared", selector=SelectorConfig(mixture=1.0))
+    episodes = play_with(agent, game, ["learner", "nearest_stag"])  # who never meets, catches no stag
+    label = hindsight_goals(episodes.realised, episodes.active)
+    unknown = episodes.active & (label == NO_GOAL)
+    assert unknown.any()
+    assert (episodes.active & ~unknown).any()
+    seen = []
+    monkeypatch.setattr(agent, "_policy_loss", lambda episodes, goal: seen.append(goal) or {})
+    agent.losses(as_batch(episodes))
+    assert torch.equal(seen[0][unknown], episodes.goal[unknown])
+    known = episodes.active & ~unknown
+    assert torch.equal(seen[0][known], torch.eye(2)[label[known]])
+
+
+def test_inference_is_trained_towards_the_whole_code_of_the_selected_view(monkeypatch):
+    game = TokenGame(3)
+    agent = tiny_agent(game, selector=SelectorConfig(rule="offset", offset=2))
+    episodes = play_with(agent, game, ["learner", "random", "random"])
+    seen = []
+    monkeypatch.setattr(
+        agent.predictor, "subgoal_loss", lambda inference, samples, label, noise: seen.append(label) or {}
+    )
+    agent.losses(as_batch(episodes))
+    mean, log_var = seen[0]
+    for n, (t, b, p) in enumerate(episodes.active.nonzero().tolist()):
+        last = int(episodes.active[:, b, p].sum()) - 1
+        expected = agent.vae.encode(episodes.observation[min(t + 2, last), b, p].float()[None])
+        torch.testing.assert_close((mean[n], log_var[n]), (expected[0][0], expected[1][0]))
+    assert not mean.requires_grad
+    assert not log_var.requires_grad
+
+
 def test_likelihood_against_a_loop():
     game = stag_hunt()
     agent = tiny_agent(game, "declared")
     state = game.reset(3, torch.Generator().manual_seed(0))
     view = View(game.observe(state), game.legal(state), torch.tensor([0.0, 0.5, 1.0]), game.active(state))
     actions = torch.tensor([[4, 4], [4, 4], [4, 4]])
-    found = agent.likelihood(view, actions)
+    found = agent.predictor.likelihood(view, actions)
     head = agent.predictor.coplayer
     for row in range(3):
         for seat in range(2):
@@ -560,20 +593,19 @@ def test_a_resumed_run_ends_with_the_same_weights(goals, tmp_path):
 
 
 def test_a_run_that_diverges_saves_no_nan(tmp_path):
-    # FAILS: the loss is looked at before the step, so weights that the last step of the run (or of an epoch in which a
-    # checkpoint is due) makes NaN or infinite are saved, and the run ends as if all were well.
+    # FAILS: the loss is looked at before the step, so weights that the last step before a checkpoint makes NaN are
+    # saved, and at the end of a run it ends as if all were well.
     data = tiny_data(offline_rounds=0, steps_per_epoch=1)
-    agent = tiny_agent(data.game, "none", learning_rate=1e30)
-    trainer = None
-    try:
-        trainer = fit(data, agent, tmp_path, epochs=1, limit_val_batches=0)
-    except ConfigError:
-        return
-    trainer.save_checkpoint(tmp_path / "last.ckpt")
-    weights = torch.load(tmp_path / "last.ckpt", weights_only=True)["state_dict"]
-    assert all(torch.isfinite(value).all() for value in weights.values())
-    views = torch.rand(1, *data.observation_shape)
-    assert torch.isfinite(agent.policy(views, torch.zeros(1), torch.zeros(1, 0))[1]).all()
+    agent = tiny_agent(data.game, "none")
+    agent.policy.net.out.weight.register_hook(lambda gradient: gradient * float("nan"))
+    trainer = Trainer(
+        max_epochs=1, accelerator="cpu", logger=False, enable_progress_bar=False, enable_model_summary=False,
+        num_sanity_val_steps=0, limit_val_batches=0, default_root_dir=tmp_path,
+        callbacks=[BufferRefresh(), RunCheckpoint(last_every=1)],
+    )  # fmt: skip
+    with pytest.raises(ConfigError, match="not finite"):
+        trainer.fit(agent, data)
+    assert not (tmp_path / "last.ckpt").exists()
 
 
 def test_tree_count_follows_env_steps_and_evaluation_has_the_models_own(tmp_path):

@@ -8,7 +8,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from omg_lightning.games import StagHunt
-from omg_lightning.players import SCRIPTED, NearestHare, NearestStag, Player, RandomPlayer, make_player
+from omg_lightning.players import (
+    SCRIPTED,
+    Cleaner,
+    Defector,
+    NearestHare,
+    NearestStag,
+    Player,
+    RandomPlayer,
+    make_player,
+)
 from omg_lightning.players.scripted import UNREACHABLE, distance_to
 from omg_lightning.types import ConfigError
 
@@ -18,6 +27,12 @@ GAME = SimpleNamespace(
     action_names=("up", "down", "left", "right", "stay", "hunt_stag", "hunt_hare"),
     noop=STAY,
 )
+SNOW = SimpleNamespace(
+    plane_names=("self", "other_1", "drifts"),
+    action_names=("up", "down", "left", "right", "stay", "shovel"),
+    noop=STAY,
+)
+SHOVEL = 5
 SIGNS = {"@": "self", "2": "other_1", "#": "blocks", "S": "stags", "h": "hares", "$": "self stags", "&": "self hares"}
 STEPS = {UP: (-1, 0), DOWN: (1, 0), LEFT: (0, -1), RIGHT: (0, 1)}
 
@@ -80,6 +95,27 @@ def test_each_script_sees_only_its_own_prey():
     assert choices(NearestHare(), "h$..") == {LEFT: 1}
 
 
+def snowy(player, picture, seed=0):
+    """The script's distribution on a drawing of snow as {action: probability}: `@` self, `S` a drift, `$` both."""
+    planes = view(picture)[:, [0, 1, 3]]
+    legal = legal_in(view(picture))[:, :6]  # hunting the stag that stands for the drift is action 5, too
+    player.reset(1, 0, SNOW, torch.Generator().manual_seed(seed))
+    return {a: pytest.approx(p) for a, p in enumerate(player.action_probabilities(planes, legal)[0].tolist()) if p}
+
+
+def test_a_cleaner_goes_to_the_nearest_drift_and_shovels_it():
+    assert snowy(Cleaner(), "S..@S") == {RIGHT: 1}
+    assert snowy(Cleaner(), "@.. ... ..S") == {DOWN: 1 / 2, RIGHT: 1 / 2}
+    assert snowy(Cleaner(), "2$S") == {SHOVEL: 1}
+    assert snowy(Cleaner(), ".@.") == {STAY: 1}
+
+
+def test_a_defector_plays_anything_legal_but_shovelling():
+    assert snowy(Defector(), "$S") == {RIGHT: 1 / 2, STAY: 1 / 2}
+    assert snowy(Defector(), "... .$. ...") == dict.fromkeys((UP, DOWN, LEFT, RIGHT, STAY), 1 / 5)
+    assert snowy(Defector(), "SS") == {STAY: 1}  # the episode is over: only staying is legal
+
+
 def test_other_players_are_no_obstacle():
     assert choices(NearestStag(), "@2S") == {RIGHT: 1}
 
@@ -138,16 +174,21 @@ def test_the_generator_alone_decides():
 
 @pytest.mark.parametrize("name", SCRIPTED)
 def test_rows_are_independent_and_inputs_unchanged(name):
-    player = ready(make_player(name))
+    snow = name in ("cleaner", "defector")
+    player = make_player(name)
+    player.reset(20, 0, SNOW if snow else GAME, torch.Generator())
     generator = torch.Generator().manual_seed(3)
     planes = (torch.rand(20, 5, 4, 6, generator=generator) < 0.15).to(torch.uint8)
     planes[:, 0] = 0
     planes[torch.arange(19), 0, torch.arange(19) % 4, torch.arange(19) % 6] = 1  # the last row's player has left
-    legal, before = legal_in(planes), planes.clone()
+    legal = legal_in(planes)
+    planes, legal = (planes[:, [0, 1, 3]], legal[:, :6]) if snow else (planes, legal)
+    before, kept = planes.clone(), legal.clone()
     whole = player.action_probabilities(planes, legal)
     rows = [player.action_probabilities(planes[b : b + 1].float(), legal[b : b + 1]) for b in range(20)]
     assert torch.equal(whole, torch.cat(rows))
     assert torch.equal(planes, before)
+    assert torch.equal(legal, kept)
     assert not whole[~legal].any()
     torch.testing.assert_close(whole.sum(-1), torch.ones(20))
 
@@ -191,13 +232,25 @@ def test_scripted_players_follow_the_protocol_and_name_their_goals():
         "random": None,
         "nearest_stag": "stag",
         "nearest_hare": "hare",
+        "cleaner": None,
+        "defector": None,
     }
 
 
-def test_a_game_without_the_prey_is_refused():
-    snowdrift = SimpleNamespace(plane_names=("self", "drifts"), action_names=(*GAME.action_names[:5], "shovel"), noop=4)
-    with pytest.raises(ConfigError, match=r"NearestStag needs the plane 'stags'.*drifts"):
-        NearestStag().reset(1, 0, snowdrift, torch.Generator())
+@pytest.mark.parametrize(
+    ("player", "game", "says"),
+    [
+        (NearestStag, SNOW, r"NearestStag needs stags, hunt_stag, which .* does not have \(planes .*drifts.*shovel"),
+        (NearestHare, SNOW, "NearestHare needs hares, hunt_hare"),
+        (Cleaner, GAME, "Cleaner needs drifts, shovel"),
+        (Defector, GAME, "Defector needs shovel"),
+    ],
+)
+def test_a_game_without_what_the_script_needs_is_refused(player, game, says):
+    with pytest.raises(ConfigError, match=says):
+        player().check(game)
+    with pytest.raises(ConfigError, match=says):
+        player().reset(1, 0, game, torch.Generator())
 
 
 def play(game, line_up, batch_size=100):

@@ -5,7 +5,7 @@ import pytest
 from PIL import Image, ImageColor
 
 from omg_lightning.envs import icons
-from omg_lightning.envs.render import frame, gif_bytes, text, write_gif
+from omg_lightning.envs.render import Capture, captures_of, frame, gif_bytes, text, write_gif
 
 NAMES = ("self", "other_1", "other_2", "blocks", "stags", "hares")
 CELL = 40
@@ -69,13 +69,36 @@ def test_the_size_is_the_same_all_through_an_episode():
     assert plain.shape == busy.shape
 
 
+def test_captures_are_on_the_plane_that_the_goal_is_called_after_and_shared_on_a_cell():
+    players = board(self=[(0, 1)], other_1=[(2, 3)], other_2=[(0, 1)])[:3]
+    assert captures_of(players, [0, 1, 0], ("stag", "hare"), NAMES) == [
+        Capture(0, 1, "stag", (0, 2)),
+        Capture(2, 3, "hare", (1,)),
+    ]
+    drifts = ("self", "other_1", "other_2", "drifts")
+    assert captures_of(players, [-1, 1, 0], ("drift_0", "drift_12"), drifts) == [
+        Capture(2, 3, "drift", (1,)),
+        Capture(0, 1, "drift", (2,)),
+    ]
+    assert captures_of(players, [0, -1, 1], ("wait", "drift_x"), drifts) == []
+    assert captures_of(np.zeros((3, 3, 4)), [-1, -1, -1], ("stag", "hare"), NAMES) == []
+
+
+def test_a_drift_has_a_picture_of_its_own():
+    planes = np.zeros((2, 2, 2))
+    planes[1, 0, 1] = 1
+    picture = square(frame(planes, ("self", "drifts"), cell=CELL), 0, 1)
+    assert amount(picture, "#8A919C") < 0.02, "the stand-in of a thing without a painter"
+    assert amount(picture, "#FFFFFF") > 0.15
+
+
 def test_another_games_things_need_one_painter(monkeypatch):
     planes = np.zeros((2, 2, 2))
     planes[1, 0, 1] = 1
-    stand_in = frame(planes, ("self", "drifts"), cell=CELL)
+    stand_in = frame(planes, ("self", "pearls"), cell=CELL)
     assert amount(square(stand_in, 0, 1), "#8A919C") > 0.1
-    monkeypatch.setitem(icons.PAINTERS, "drifts", lambda pen: pen.ellipse(0.5, 0.5, 0.4, 0.3, "#112233"))
-    assert amount(square(frame(planes, ("self", "drifts"), cell=CELL), 0, 1), "#112233") > 0.2
+    monkeypatch.setitem(icons.PAINTERS, "pearls", lambda pen: pen.ellipse(0.5, 0.5, 0.4, 0.3, "#112233"))
+    assert amount(square(frame(planes, ("self", "pearls"), cell=CELL), 0, 1), "#112233") > 0.2
 
 
 def test_text():

@@ -2,7 +2,8 @@ import pytest
 import torch
 from toys import TokenGame, stag_hunt
 
-from omg_lightning.rollout import arrange, is_planner, scripted_lineups
+from omg_lightning.games import Snowdrift
+from omg_lightning.rollout import arrange, is_planner, scripted_lineups, scripts_of
 from omg_lightning.types import NO_GOAL, ConfigError
 
 CPU = torch.device("cpu")
@@ -56,11 +57,35 @@ def test_mistakes_are_one_clear_line(lineups, message):
     assert "\n" not in str(caught.value)
 
 
-def test_scripted_lineups_are_0ns_to_pns_and_random():
-    found = scripted_lineups(3)
-    assert [lineup.count("nearest_stag") for lineup in found] == [0, 1, 2, 3, 0]
-    assert [lineup.count("nearest_hare") for lineup in found] == [3, 2, 1, 0, 0]
+def test_a_script_for_another_game_is_one_clear_line():
+    with pytest.raises(ConfigError, match="Cleaner needs drifts, shovel, which StagHunt does not have") as caught:
+        arrange([["learner", "random"], ["learner", "cleaner"]], 2, stag_hunt(), CPU)
+    assert "\n" not in str(caught.value)
+    with pytest.raises(ConfigError, match="NearestHare needs hares, hunt_hare, which Snowdrift"):
+        arrange([["learner", "nearest_hare"]], 1, Snowdrift(num_players=2), CPU)
+
+
+@pytest.mark.parametrize(
+    ("game", "first", "second"),
+    [(stag_hunt(3), "nearest_stag", "nearest_hare"), (Snowdrift(num_players=3), "cleaner", "defector")],
+)
+def test_scripted_lineups_are_k_of_one_script_beside_the_other_and_random(game, first, second):
+    found = scripted_lineups(game)
+    assert [lineup.count(first) for lineup in found] == [0, 1, 2, 3, 0]
+    assert [lineup.count(second) for lineup in found] == [3, 2, 1, 0, 0]
     assert found[-1] == ["random"] * 3
+    assert scripts_of(game) == (first, second)
+    arrange(found, len(found), game, CPU)
+
+
+def test_a_users_game_names_its_own_scripts_or_none():
+    game = TokenGame(2)
+    assert scripted_lineups(game) == [["random", "random"]]
+    game.scripts = ["random", "toys.Counter"]
+    assert scripted_lineups(game)[:3] == [["toys.Counter"] * 2, ["random", "toys.Counter"], ["random"] * 2]
+    game.scripts = ("random",)
+    with pytest.raises(ConfigError, match=r"TokenGame.scripts is \('random',\): name two players"):
+        scripted_lineups(game)
 
 
 def test_planners():

@@ -56,14 +56,18 @@ def test_the_simulator_plays_the_games_rules(make):
     game, generator = make(), torch.Generator().manual_seed(1)
     state = game.reset(12, generator)
     ego = torch.arange(12) % 3
-    simulator = Simulator(game, plain_learner(game), ego, torch.zeros(12, 3, 0), generator)
+    flat = torch.zeros(12, game.num_actions)
+    learner = plain_learner(game)._replace(policy=lambda view, time, condition: (flat, torch.ones(12)))
+    simulator = Simulator(game, learner, ego, torch.zeros(12, 3, 0), generator)
     root = simulator.root(state)
     node, legal = root.state, root.legal
     rows = torch.arange(12)
     assert torch.equal(legal, game.legal(state)[rows, ego])
     for _ in range(game.max_steps):
         others = game.legal(state)[rows[:, None], (ego[:, None] + torch.tensor([1, 2])) % 3]
-        assert others.gather(-1, node.coplayers[..., None]).all(), "co-players are never imagined to do what they cannot"
+        assert others.gather(-1, node.coplayers[..., None]).all(), (
+            "co-players are never imagined to do what they cannot"
+        )
         actions = torch.multinomial(legal.float(), 1, generator=generator)[:, 0]
         joint = torch.zeros(12, 3, dtype=torch.int64)
         for tree in range(12):
@@ -75,7 +79,10 @@ def test_the_simulator_plays_the_games_rules(make):
         assert same(node, before), "a node is never written to"
         assert same(following.game, state)
         assert torch.equal(output.reward, rewards[rows, ego])
-        assert torch.equal(output.discount, game.active(state)[rows, ego].float())
+        there = game.active(state)[rows, ego]
+        assert (output.discount[there] == 1).all()
+        assert not (output.discount * output.value)[~there].any(), "nothing is hoped for after leaving"
+        assert not output.discount[~game.active(state).any(-1)].any()
         assert torch.equal(output.legal, game.legal(state)[rows, ego])
         node, legal = following, output.legal
 
@@ -166,14 +173,15 @@ def test_it_waits_for_a_partner_who_is_on_the_way():
     assert float(result.q[0].max()) == pytest.approx(4.5, abs=0.5)
 
 
-def test_a_branch_ends_when_the_ego_leaves():
+def test_nothing_is_hoped_for_after_the_ego_has_left():
     game = stag_hunt()
     state = game.place(1, hunters=[(0, 1), (3, 3)], stags=[(0, 0)], hares=[(0, 1), (3, 0)])
-    learner = plain_learner(game)
+    learner = plain_learner(game)._replace(policy=lambda *views: (torch.zeros(1, 7), torch.ones(1)))
     ego = torch.zeros(1, dtype=torch.int64)
     simulator = Simulator(game, learner, ego, torch.zeros(1, 2, 0), torch.Generator().manual_seed(0))
     output, node = simulator.step(simulator.root(state).state, torch.tensor([HUNT_HARE]))
-    assert (float(output.reward), float(output.discount)) == (1.0, 0.0)
+    assert float(output.reward) == 1.0
+    assert float(output.discount * output.value) == 0.0
     assert bool(game.active(node.game)[0, 1]), "the other plays on"
 
 
@@ -186,7 +194,7 @@ def test_a_prosocial_ego_goes_on_earning_after_it_has_left():
     learner = plain_learner(game, always(STAY, game.num_actions))
     simulator = Simulator(game, learner, ego, torch.zeros(1, 2, 0), torch.Generator().manual_seed(0))
     output, node = simulator.step(simulator.root(state).state, torch.tensor([HUNT_HARE]))
-    later, rewards = game.step(node.game, torch.tensor([[STAY, HUNT_HARE]]))
+    _, rewards = game.step(node.game, torch.tensor([[STAY, HUNT_HARE]]))
     assert float(rewards[0, 0]) == 0.5
     assert float(output.discount) == 1.0
 

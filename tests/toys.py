@@ -73,6 +73,16 @@ class TokenGame:
         return torch.where(self.active(state) & (actions < 2), actions, NO_GOAL)
 
 
+class Counter:
+    """A token player that says what comes after what it said last."""
+
+    def reset(self, batch_size, seat, game, generator):
+        pass
+
+    def act(self, observation, legal):
+        return (observation[:, 0, 0].argmax(-1) + 1) % legal.shape[-1]
+
+
 class Fixed:
     """A game that starts in the given states, in every reset."""
 

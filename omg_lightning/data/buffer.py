@@ -5,7 +5,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from omg_lightning.types import ConfigError, Episodes
+from omg_lightning.types import NO_GOAL, ConfigError, Episodes
 
 
 class EpisodeBuffer:
@@ -34,8 +34,10 @@ class EpisodeBuffer:
             self._store = self._allocate(episodes)
         slots = self._born.argsort(stable=True)[:count]
         for stored, new in zip(self._store, episodes, strict=True):
-            stored[:, slots] = 0  # padding: the new episodes may be shorter
+            stored[len(new) :, slots] = 0  # padding: the new episodes may be shorter
             stored[: len(new), slots] = new
+        for goals in (self._store.realised, self._store.truth):
+            goals[episodes.active.shape[0] :, slots] = NO_GOAL
         self._born[slots] = born
 
     def drop(self, before: int) -> int:

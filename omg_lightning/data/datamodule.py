@@ -12,7 +12,7 @@ from torch.utils.data import DataLoader
 from omg_lightning.data.buffer import EpisodeBuffer
 from omg_lightning.data.dataset import Draws
 from omg_lightning.data.game import GameConfig
-from omg_lightning.rollout import CHECKPOINT, LEARNER, Played, Seats, arrange, play, scripted_lineups
+from omg_lightning.rollout import CHECKPOINT, LEARNER, Played, Seats, arrange, play, scripted_lineups, scripts_of
 from omg_lightning.types import Batch, ConfigError, Episodes, Learner
 
 _EVALUATION_SEED = 7919  # evaluation plays the same starts at every epoch, apart from all training randomness
@@ -27,18 +27,20 @@ class EpisodeDataModule(LightningDataModule):
 
     Args:
         game: which game.
-        seats: who sits in each seat: `learner`, `random`, `nearest_stag`, `nearest_hare`, `checkpoint:PATH`, or the
-            dotted path of a class that follows `omg_lightning.players.Player`.
+        seats: who sits in each seat: `learner`, `random`, `nearest_stag` or `nearest_hare` (of stag_hunt), `cleaner` or
+            `defector` (of snowdrift), `checkpoint:PATH`, or the dotted path of a class that follows
+            `omg_lightning.players.Player`.
         num_envs: B, environments played at once.
         batch_size: episodes in a batch.
         steps_per_epoch: batches drawn in each round.
         capacity: episodes that the buffer holds.
         offline_rounds: rounds played by `offline_lineups` before the online phase.
-        offline_lineups: line-ups of the offline phase; by default k nearest-stag beside P-k nearest-hare hunters for
-            k = 0..P, and all random.
+        offline_lineups: line-ups of the offline phase; by default k of the first of the game's scripts beside P-k of
+            the second for k = 0..P (nearest_stag and nearest_hare, cleaner and defector), and all random.
         val_episodes: episodes of an evaluation during `fit`.
         eval_episodes: episodes of `validate`, of `test` beside each partner, and of the evaluation that ends `fit`.
-        partners: who sits beside the learner in `test`, in turn, in all seats but the first learner's.
+        partners: who sits beside the learner in `test`, in turn, in all seats but the first learner's; by default
+            `random` and the game's scripts.
         predict_episodes: episodes that `predict` plays.
         seed: of games, search and sampling; `--seed_everything` on the command line.
 
@@ -58,7 +60,7 @@ class EpisodeDataModule(LightningDataModule):
         offline_lineups: list[list[str]] | None = None,
         val_episodes: int = 64,
         eval_episodes: int = 500,
-        partners: Sequence[str] = ("random", "nearest_stag", "nearest_hare"),
+        partners: Sequence[str] | None = None,
         predict_episodes: int = 4,
         seed: int = 0,
     ) -> None:
@@ -73,23 +75,24 @@ class EpisodeDataModule(LightningDataModule):
         self.observation_shape, self.max_steps = self.game.observation_shape, self.game.max_steps
         self.num_players, self.num_actions = self.game.num_players, self.game.num_actions
         self.num_goals = len(self.game.goal_names)
-        self.seats, self.partners = list(seats), list(partners)
+        self.seats = list(seats)
+        self.partners = ["random", *scripts_of(self.game)] if partners is None else list(partners)
         self.num_envs, self.batch_size, self.steps_per_epoch = num_envs, batch_size, steps_per_epoch
-        self.offline_rounds, self.offline_lineups = offline_rounds, offline_lineups
+        self.offline_rounds = offline_rounds
+        self.offline_lineups = offline_lineups or scripted_lineups(self.game)
         self.val_episodes, self.eval_episodes, self.predict_episodes = val_episodes, eval_episodes, predict_episodes
         self.seed = seed
         self.buffer = EpisodeBuffer(capacity, self.max_steps)
         self.rounds, self.env_steps = 0, 0
-        arrange([self.seats], 1, self.game, torch.device("cpu"))  # fails now, not after the offline phase
-        for path in (name.removeprefix(CHECKPOINT) for name in self.seats if name.startswith(CHECKPOINT)):
-            if not Path(path).is_file():
-                raise ConfigError(
-                    f"data.seats: no checkpoint at {path}: give the path of a .ckpt file that `fit` wrote"
-                )
         if not self.partners:
-            raise ConfigError("data.partners is empty: name at least one, such as nearest_stag")
-        for partner in self.partners:
-            arrange([[LEARNER, *[partner] * (self.num_players - 1)]], 1, self.game, torch.device("cpu"))
+            raise ConfigError("data.partners is empty: name at least one, such as random")
+        others = self.num_players - 1
+        beside = [[LEARNER, *[partner] * others] for partner in self.partners]
+        for lineups in ([self.seats], beside, self.offline_lineups):  # fails now, not when they are to play
+            names = arrange(lineups, len(lineups), self.game, torch.device("cpu")).names
+            for path in (name.removeprefix(CHECKPOINT) for name in names if name.startswith(CHECKPOINT)):
+                if not Path(path).is_file():
+                    raise ConfigError(f"data: no checkpoint at {path}: give the path of a .ckpt file that `fit` wrote")
         self._learner: Callable[[], Learner] | None = None
         self._load: Callable[[str], Learner] | None = None
         self._loaded: dict[str, Learner] = {}
@@ -123,7 +126,7 @@ class EpisodeDataModule(LightningDataModule):
         offline = self.offline
         if offline not in self._tables:
             self._tables[offline], self._prior = self._arrange(offline), None
-        learners = self._learners([] if offline else self.seats)
+        learners = self._learners(self._tables[offline].names)
         played = play(self.game, self._tables[offline], learners, self.random("rollout"), self._prior)
         self._prior, self.latest = played.prior, played
         self.buffer.add(played.episodes, self.rounds)
@@ -159,8 +162,7 @@ class EpisodeDataModule(LightningDataModule):
         return self._random[name]
 
     def _arrange(self, offline: bool) -> Seats:
-        lineups = self.offline_lineups or scripted_lineups(self.num_players)
-        return arrange(lineups if offline else [self.seats], self.num_envs, self.game, self.device)
+        return arrange(self.offline_lineups if offline else [self.seats], self.num_envs, self.game, self.device)
 
     def _learners(self, seats: Sequence[str]) -> dict[str, Learner]:
         """The planners: the one in training always, for it watches even where it does not play."""

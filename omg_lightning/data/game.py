@@ -4,10 +4,10 @@ import importlib
 from dataclasses import dataclass, field
 from typing import Any
 
-from omg_lightning.games import Game, StagHunt
+from omg_lightning.games import Game, Snowdrift, StagHunt
 from omg_lightning.types import ConfigError
 
-GAMES: dict[str, type] = {"stag_hunt": StagHunt}
+GAMES: dict[str, type] = {"stag_hunt": StagHunt, "snowdrift": Snowdrift}
 
 
 @dataclass(frozen=True)
@@ -15,8 +15,9 @@ class GameConfig:
     """Names a game.
 
     Args:
-        name: `stag_hunt`, or the dotted path of a class that follows `omg_lightning.games.Game`.
-        preset: of the game, such as `2h1s_4x4`, `4h1s_4x4`, `4h1s_6x6`, `4h1s` or `4h2s`; none for the plain class.
+        name: `stag_hunt`, `snowdrift`, or the dotted path of a class that follows `omg_lightning.games.Game`.
+        preset: of the game: `2h1s_4x4`, `4h1s_4x4`, `4h1s_6x6`, `4h1s` or `4h2s` of stag_hunt, `msg` of snowdrift;
+            none for the plain class.
         options: arguments of the game's constructor, over the preset's, such as `max_steps`.
     """
 

@@ -2,10 +2,10 @@
 
 import pettingzoo
 
-from omg_lightning.envs import stag_hunt_v0
+from omg_lightning.envs import snowdrift_v0, stag_hunt_v0
 from omg_lightning.envs.parallel import GameParallelEnv
 
-__all__ = ["GameParallelEnv", "stag_hunt_v0"]
+__all__ = ["GameParallelEnv", "snowdrift_v0", "stag_hunt_v0"]
 
 
 def _register(name: str) -> None:
@@ -18,4 +18,5 @@ def _register(name: str) -> None:
         pettingzoo.register("parallel", identity, f"{path}:parallel_env")
 
 
+_register("snowdrift_v0")
 _register("stag_hunt_v0")

@@ -112,8 +112,23 @@ def _hare(pen: Pen) -> None:
     pen.polygon([(0.455, 0.68), (0.545, 0.68), (0.5, 0.735)], "#D9828E")  # nose
 
 
+def _drift(pen: Pen) -> None:
+    """A heap of snow: hills on flat ground, each in an outline, with its shady side to the right."""
+
+    def hill(cx: float, rx: float, height: float, fill: str) -> None:
+        angles = [math.pi * k / 24 for k in range(25)]
+        pen.polygon([(cx - rx * math.cos(a), 0.86 - height * math.sin(a) ** 1.3) for a in angles], fill)
+
+    snow, shade, edge = "#FFFFFF", "#CFE1EF", "#7FA6C4"
+    for cx, rx, height in ((0.52, 0.33, 0.62), (0.27, 0.25, 0.36), (0.76, 0.22, 0.28)):
+        hill(cx, rx, height, edge)
+        hill(cx, rx - 0.03, height - 0.035, shade)
+        hill(cx - 0.03, rx - 0.06, height - 0.045, snow)
+    pen.line([(0.04, 0.86), (0.96, 0.86)], 0.035, edge)
+
+
 # A game with other things adds a painter under its plane's name.
-PAINTERS: dict[str, Callable[[Pen], None]] = {"blocks": _block, "stags": _stag, "hares": _hare}
+PAINTERS: dict[str, Callable[[Pen], None]] = {"blocks": _block, "stags": _stag, "hares": _hare, "drifts": _drift}
 
 
 @lru_cache

@@ -1,5 +1,6 @@
 """PettingZoo's parallel interface for any game: one row of its batch, and no rules here."""
 
+import inspect
 import operator
 import warnings
 from collections.abc import Mapping
@@ -12,9 +13,9 @@ from numpy.typing import NDArray
 from pettingzoo import ParallelEnv
 from torch import Tensor
 
-from omg_lightning.envs.render import Capture, frame, text
+from omg_lightning.envs.render import Capture, captures_of, frame, text
 from omg_lightning.games.base import Game
-from omg_lightning.types import NO_GOAL, ConfigError
+from omg_lightning.types import ConfigError
 
 Observation = dict[str, NDArray]  # "observation": float32 [C, h, w], ego first; "action_mask": int8 [A]
 Infos = dict[str, dict[str, Any]]
@@ -231,14 +232,26 @@ class GameParallelEnv(ParallelEnv[str, Observation, int]):
     def _find_captures(self, joint: Tensor) -> list[Capture]:
         """Says what these actions take, and who takes it, for the picture of the step."""
         realised = self.game.realised(self._state, joint)[0].tolist()
-        players = self.game.observe(self._state)[0, 0, : self.game.num_players]  # [P, h, w] in the order of seats
-        taken: dict[tuple[int, int, str], tuple[int, ...]] = {}
-        for seat, goal in enumerate(realised):
-            if goal != NO_GOAL:
-                row, column = players[seat].nonzero()[0].tolist()
-                key = (row, column, self.game.goal_names[goal])
-                taken[key] = (*taken.get(key, ()), seat)
-        return [Capture(*key, seats) for key, seats in taken.items()]
+        players = self.state()[: self.game.num_players]  # [P, h, w] in the order of seats
+        return captures_of(players, realised, self.game.goal_names, self.game.plane_names)
+
+
+def checked_kwargs(kind: type, max_cycles: int | None, game_kwargs: dict[str, Any]) -> dict[str, Any]:
+    """Checks what a user gave `parallel_env` for the game `kind`: arguments of its constructor, and `max_cycles`.
+
+    Raises:
+        ConfigError: an argument is unknown, or `max_cycles` and `max_steps` differ.
+    """
+    known = list(inspect.signature(kind).parameters)
+    if unknown := [name for name in game_kwargs if name not in known]:
+        raise ConfigError(f"parallel_env: unknown {unknown}; expected preset, max_cycles or some of {known}")
+    if max_cycles is None:
+        return game_kwargs
+    if game_kwargs.get("max_steps", max_cycles) != max_cycles:
+        raise ConfigError(
+            f"max_cycles={max_cycles} and max_steps={game_kwargs['max_steps']} mean the same; give one of them"
+        )
+    return {**game_kwargs, "max_steps": max_cycles}
 
 
 def _whole(what: str, value: Any, least: int, end: int) -> int:

@@ -2,6 +2,7 @@
 
 import io
 import math
+import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -11,6 +12,7 @@ from numpy.typing import ArrayLike, NDArray
 from PIL import Image, ImageDraw
 
 from omg_lightning.envs.icons import GLOW, GOLD, INK, PAPER, TILE, Pen, draw_disc, draw_thing
+from omg_lightning.types import NO_GOAL
 
 SUPERSAMPLING = 3  # drawn this much larger and scaled down, which smooths the edges
 _MARGIN, _TITLE, _FOOTER = 0.25, 0.6, 0.7  # in cells
@@ -21,8 +23,30 @@ class Capture(NamedTuple):
 
     row: int
     column: int
-    kind: str  # "stag" or "hare": a plane's name without its plural s
+    kind: str  # "stag", "hare" or "drift": a plane's name without its plural s
     seats: tuple[int, ...] = ()  # who took it
+
+
+def captures_of(
+    players: ArrayLike, realised: Sequence[int], goal_names: Sequence[str], plane_names: Sequence[str]
+) -> list[Capture]:
+    """Says what was taken in a step, and who took it together, from the goals that the seats realised in it.
+
+    Args:
+        players: `[P, h, w]` where each seat was before the step; seats that had left are not asked for.
+        realised: P goals, or NO_GOAL. Goal `stag`, or `drift_2`, takes something from the plane `stags`, or `drifts`;
+            a goal that no plane is called after takes nothing.
+        goal_names: the names of the goals.
+        plane_names: the names of the planes.
+    """
+    board = np.asarray(players)
+    taken: dict[tuple[int, int, str], tuple[int, ...]] = {}
+    for seat, goal in enumerate(realised):
+        kind = re.sub(r"_\d+$", "", goal_names[goal]) if goal != NO_GOAL else ""
+        if kind + "s" in plane_names:
+            row, column = np.argwhere(board[seat])[0].tolist()
+            taken[row, column, kind] = (*taken.get((row, column, kind), ()), seat)
+    return [Capture(*place, seats) for place, seats in taken.items()]
 
 
 def frame(

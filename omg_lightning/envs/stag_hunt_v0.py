@@ -1,14 +1,12 @@
 """Markov Stag-Hunt as a PettingZoo environment: `parallel_env()`, and `env()` for one agent at a time."""
 
-import inspect
 from typing import Any, ClassVar
 
 from pettingzoo import AECEnv
 from pettingzoo.utils.conversions import parallel_to_aec
 
-from omg_lightning.envs.parallel import GameParallelEnv
+from omg_lightning.envs.parallel import GameParallelEnv, checked_kwargs
 from omg_lightning.games import StagHunt
-from omg_lightning.types import ConfigError
 
 __all__ = ["StagHuntEnv", "env", "parallel_env"]
 
@@ -41,14 +39,8 @@ def parallel_env(
     Raises:
         ConfigError: a parameter is unknown, contradictory or impossible.
     """
-    known = list(inspect.signature(StagHunt).parameters)
-    if unknown := [name for name in game_kwargs if name not in known]:
-        raise ConfigError(f"parallel_env: unknown {unknown}; expected preset, max_cycles or some of {known}")
-    if max_cycles is not None and game_kwargs.setdefault("max_steps", max_cycles) != max_cycles:
-        raise ConfigError(
-            f"max_cycles={max_cycles} and max_steps={game_kwargs['max_steps']} mean the same; give one of them"
-        )
-    return StagHuntEnv(StagHunt.preset(preset, **game_kwargs), render_mode)
+    game = StagHunt.preset(preset, **checked_kwargs(StagHunt, max_cycles, game_kwargs))
+    return StagHuntEnv(game, render_mode)
 
 
 def env(render_mode: str | None = None, **kwargs: Any) -> AECEnv:

@@ -1,4 +1,4 @@
-"""What a game asks of its arguments: each check returns the value to use, or raises a one-line ConfigError."""
+"""What games ask of their arguments: a check raises a one-line ConfigError, or returns the value to use."""
 
 import math
 from collections.abc import Sequence

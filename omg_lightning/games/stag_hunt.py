@@ -7,10 +7,9 @@ import torch
 from torch import Tensor
 
 from omg_lightning.games import checks, layout
-from omg_lightning.games.layout import DOWN, LEFT, RIGHT, STAY, UP
 from omg_lightning.types import NO_GOAL, ConfigError, ego_order
 
-HUNT_STAG, HUNT_HARE = 5, 6
+UP, DOWN, LEFT, RIGHT, STAY, HUNT_STAG, HUNT_HARE = range(7)  # the first five as in `layout`
 PRESETS: dict[str, dict[str, int]] = {
     "4h1s": {"num_players": 4, "num_stags": 1, "num_hares": 4, "height": 8, "width": 8, "num_blocks": 5},
     "4h2s": {"num_players": 4, "num_stags": 2, "num_hares": 4, "height": 8, "width": 8, "num_blocks": 5},

@@ -261,8 +261,8 @@ def hindsight_goals(realised: Tensor, active: Tensor) -> Tensor:
         int64 `[T, B, P]`; NO_GOAL where nothing was realised any more, and for padding.
     """
     label = torch.full_like(realised, NO_GOAL)
-    following = label[0]
+    following = label[0].clone()
     for t in reversed(range(realised.shape[0])):
-        following = torch.where(realised[t] != NO_GOAL, realised[t], following)
+        following = torch.where(active[t] & (realised[t] != NO_GOAL), realised[t], following)
         label[t] = torch.where(active[t], following, NO_GOAL)
     return label

@@ -181,14 +181,20 @@ class Agent(LightningModule):
 
     # Training -------------------------------------------------------------------------------------------------------
 
-    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
-        """All losses on one batch of whole episodes; logged by name, their weighted sum is returned."""
+    def training_step(self, batch: Batch, batch_idx: int) -> Tensor | None:
+        """All losses on one batch of whole episodes; logged by name, their weighted sum is returned.
+
+        Returns:
+            None where nothing is to be trained: the offline phase of a run that trains the policy alone.
+        """
         losses = self.losses(batch)
-        total = torch.stack([weight * losses[name] for name, weight in asdict(self.weights).items() if name in losses])
-        loss = total.sum()
+        due = [weight * losses[name] for name, weight in asdict(self.weights).items() if name in losses]
+        if not due:
+            return None
+        loss = torch.stack(due).sum()
         if not torch.isfinite(loss):
             values = ", ".join(f"{name} {float(value):.3g}" for name, value in losses.items())
-            raise ConfigError(f"a loss is not finite ({values}): lower model.learning_rate; nothing was saved since")
+            raise ConfigError(f"a loss is not finite ({values}): lower model.learning_rate")
         named = {f"loss/{name}": value for name, value in losses.items() if not name.endswith("top1")}
         named |= {f"goal/{name}": value for name, value in losses.items() if name.endswith("top1")}
         self.log_dict(named, on_step=False, on_epoch=True, batch_size=1)
@@ -205,12 +211,16 @@ class Agent(LightningModule):
         hindsight, parts = self._hindsight(batch, samples)
         losses |= parts
         share = self.mixture(batch.env_steps)
+        # The goals of those who have left are 0, here as in the search.
+        present = torch.where(episodes.active[..., None], hindsight.inferred, 0.0)
+        hindsight = hindsight._replace(inferred=present)
         chosen = torch.rand(hindsight.known.shape, generator=self.noise, device=self.device) < share
-        mixed = torch.where((chosen & hindsight.known)[..., None], hindsight.label, hindsight.inferred)
+        known = hindsight.known & episodes.active
+        mixed = torch.where((chosen & known)[..., None], hindsight.label, hindsight.inferred)
         if self.weights.coplayer:
             # Explicit beliefs need the likelihood of an action under each pure goal; latent goals are met as inferred.
             goal = mixed if self.goals == "subgoal" else hindsight.label
-            losses |= self._coplayer_loss(episodes, goal, hindsight.known)
+            losses |= self._coplayer_loss(episodes, goal, known)
         if not batch.offline and (self.weights.policy or self.weights.value):
             losses |= self._policy_loss(episodes, mixed)
         return losses
@@ -333,6 +343,9 @@ class Agent(LightningModule):
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Adds the generator's state and the count of environment steps."""
+        broken = [name for name, weight in self.named_parameters() if not weight.isfinite().all()]
+        if broken:
+            raise ConfigError(f"weights are not finite ({broken[0]}), so they are not saved: lower model.learning_rate")
         checkpoint["noise"] = self.noise.get_state()
         checkpoint["env_steps"] = self.env_steps
 

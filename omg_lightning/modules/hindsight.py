@@ -88,6 +88,9 @@ def latent(
         rule = "random"
     if rule in ("optimistic", "conservative") and values is not None:
         score = seat_scores(episodes, codes, inferred, valid, max_steps, values)
+        anything = torch.rand(score.shape, generator=generator, device=score.device)
+        planning = episodes.planned.sum(-1, keepdim=True) - episodes.planned.long()  # [T, B, P] others who plan
+        score = torch.where(planning > 0, score, anything)  # whom nobody watches has no better or worse subgoals
     else:
         score = codes.new_zeros(valid.shape)
     ahead = select(score, valid, rule, generator, offset, temperature)
@@ -95,10 +98,10 @@ def latent(
 
 
 def watched(episodes: Episodes) -> Tensor:
-    """Active seats whom a learner has to predict, bool `[T, B, P]`: everyone where nobody plans, else all co-players.
+    """Active seats whom a learner has to predict, bool `[T, B, P]`: all co-players; everyone in episodes without one.
 
     A seat that is the only learner is nobody's co-player, so its own steps are not samples.
     """
     planners = episodes.planned.any(0)  # [B, P]
     others = planners.sum(-1, keepdim=True) - planners.long() > 0
-    return episodes.active & (others | ~planners.any())
+    return episodes.active & (others | ~planners.any(-1, keepdim=True))

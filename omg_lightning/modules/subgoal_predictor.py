@@ -72,7 +72,7 @@ class SubgoalPredictor(LightningModule):
 
     def advance(self, context: Tensor, view: View, actions: Tensor) -> Tensor:
         """The next contexts `[L, P, hidden]`, after `actions` `[L, P]` in seat order were played at `view`."""
-        played = self._actions(actions).flatten(0, 1)  # [L*P, P*A]
+        played = self._actions(actions, view.active).flatten(0, 1)  # [L*P, P*A]
         moved, _ = self.history(torch.cat([self._features(view), played], -1)[None], context.flatten(0, 1)[None])
         return moved[0].view_as(context)
 
@@ -80,7 +80,8 @@ class SubgoalPredictor(LightningModule):
         """The posterior at every sample of whole episodes; each starts with an empty context."""
         features = self.trunk(samples.observation, samples.time)  # [n, hidden]
         table = samples.spread(features)  # [T, B, P, hidden]
-        played = self._actions(episodes.action.flatten(0, 1)).view(*episodes.action.shape, -1)
+        played = self._actions(episodes.action.flatten(0, 1), episodes.active.flatten(0, 1))
+        played = played.view(*episodes.action.shape, -1)
         steps, rows, seats = episodes.active.shape
         inputs = torch.cat([table, played], -1)[:-1].flatten(1, 2)  # [T-1, B*P, hidden + P*A]
         context = table.new_zeros(steps, rows, seats, self.hidden)
@@ -154,9 +155,12 @@ class SubgoalPredictor(LightningModule):
         mean, log_var = self.posterior(torch.cat([context, features], -1)).chunk(2, dim=-1)
         return mean, log_var.clamp(-8, 4)
 
-    def _actions(self, actions: Tensor) -> Tensor:
-        """Every seat's one-hot of all actions, in its own ego order: `[M, P]` -> `[M, P, P * A]`."""
+    def _actions(self, actions: Tensor, active: Tensor) -> Tensor:
+        """Every seat's one-hot of all actions, in its own ego order; 0 for those who have left.
+
+        `[M, P]` and bool `[M, P]` -> `[M, P, P * A]`.
+        """
         rows, seats = actions.shape
+        played = F.one_hot(actions * active, self.num_actions).float() * active[..., None]  # [M, P, A]
         ego = torch.arange(seats, device=actions.device).repeat(rows)
-        mine = ego_order(actions.repeat_interleave(seats, 0), ego)  # [M*P, P]
-        return F.one_hot(mine, self.num_actions).float().view(rows, seats, -1)
+        return ego_order(played.repeat_interleave(seats, 0), ego).view(rows, seats, -1)

@@ -4,11 +4,21 @@ import importlib
 from typing import Any
 
 from omg_lightning.players.base import Player
-from omg_lightning.players.scripted import NearestHare, NearestStag, PreySeeker, RandomPlayer, ScriptedPlayer
+from omg_lightning.players.scripted import (
+    Cleaner,
+    Defector,
+    NearestHare,
+    NearestStag,
+    PreySeeker,
+    RandomPlayer,
+    ScriptedPlayer,
+)
 from omg_lightning.types import ConfigError
 
 __all__ = [
     "SCRIPTED",
+    "Cleaner",
+    "Defector",
     "NearestHare",
     "NearestStag",
     "Player",
@@ -22,6 +32,8 @@ SCRIPTED: dict[str, type[ScriptedPlayer]] = {
     "random": RandomPlayer,
     "nearest_stag": NearestStag,
     "nearest_hare": NearestHare,
+    "cleaner": Cleaner,
+    "defector": Defector,
 }
 
 

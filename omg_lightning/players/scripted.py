@@ -47,8 +47,26 @@ class ScriptedPlayer:
 
     goal: ClassVar[str | None] = None
 
+    def needs(self) -> tuple[str, ...]:
+        """Names the planes and actions without which the script cannot play a game."""
+        return ()
+
+    def check(self, game: Game) -> None:
+        """Raises ConfigError unless `game` has what the script needs."""
+        planes, actions = list(game.plane_names), list(game.action_names)
+        if missing := [name for name in self.needs() if name not in planes + actions]:
+            raise ConfigError(
+                f"{type(self).__name__} needs {', '.join(missing)}, which {type(game).__name__} does not have "
+                f"(planes {planes}, actions {actions}); choose another player"
+            )
+
     def reset(self, batch_size: int, seat: int, game: Game, generator: torch.Generator) -> None:
-        """Starts new episodes; see `Player.reset`."""
+        """Starts new episodes; see `Player.reset`.
+
+        Raises:
+            ConfigError: the script does not fit the game.
+        """
+        self.check(game)
         self._game = game
         self._generator = generator
 
@@ -85,19 +103,14 @@ class PreySeeker(ScriptedPlayer):
     plane: ClassVar[str]
     take: ClassVar[str]
 
-    def reset(self, batch_size: int, seat: int, game: Game, generator: torch.Generator) -> None:
-        """Starts new episodes, and looks up where this game keeps what the script needs.
+    def needs(self) -> tuple[str, ...]:
+        """Names its plane, its action and the moves."""
+        return (self.plane, self.take, *MOVES)
 
-        Raises:
-            ConfigError: the game has no such prey.
-        """
+    def reset(self, batch_size: int, seat: int, game: Game, generator: torch.Generator) -> None:
+        """Starts new episodes, and looks up where this game keeps what the script needs; see `Player.reset`."""
         super().reset(batch_size, seat, game, generator)
         planes, actions = list(game.plane_names), list(game.action_names)
-        if self.plane not in planes or not {self.take, *MOVES} <= set(actions):
-            raise ConfigError(
-                f"{type(self).__name__} needs the plane '{self.plane}' and the actions {[self.take, *MOVES]}, which "
-                f"{type(game).__name__} does not have (planes {planes}, actions {actions}); choose another player"
-            )
         self._prey = planes.index(self.plane)
         self._blocks = planes.index("blocks") if "blocks" in planes else None
         self._take = actions.index(self.take)
@@ -136,6 +149,29 @@ class NearestHare(PreySeeker):
     """Goes to the nearest hare and hunts it: the defector of the stag hunt."""
 
     goal, plane, take = "hare", "hares", "hunt_hare"
+
+
+class Cleaner(PreySeeker):
+    """Goes to the nearest drift and shovels it, and on to the next: the cooperator of the snowdrift game.
+
+    Which drift that is depends on where it stands, so it pursues no declared goal all along.
+    """
+
+    plane, take = "drifts", "shovel"
+
+
+class Defector(ScriptedPlayer):
+    """Leaves the work to the others: walks about, uniformly over all legal actions except shovelling."""
+
+    def needs(self) -> tuple[str, ...]:
+        """Names the action that it never takes."""
+        return ("shovel",)
+
+    def action_probabilities(self, observation: Tensor, legal: Tensor) -> Tensor:
+        """Returns `[B, A]`: one over the number of legal actions but shovelling."""
+        wanted = legal.clone()
+        wanted[:, self._game.action_names.index("shovel")] = False
+        return _uniform(wanted)
 
 
 def _uniform(wanted: Tensor) -> Tensor:

@@ -142,12 +142,13 @@ class _Table:
 
     def _ask_learner(self, t: int, name: str, learner: Learner, view: View, actions: Tensor) -> None:
         """Searches for all seats that the learner `name` holds and that are still playing."""
-        estimate = learner.source.infer(self.memory[name], view)
+        estimate = _of_present(learner.source.infer(self.memory[name], view), view.active)
         mine = self.seats.held_by(name)[self.live] & view.active
         rows, ego = mine.nonzero(as_tuple=True)
         policy, action = torch.zeros_like(view.legal, dtype=torch.float32), actions
         if len(rows):
-            found, chosen = plan(self.game, learner, self.state, estimate, rows, ego, self.generator, self.greedy)
+            chance = (self.generator, self.greedy)
+            found, chosen = plan(self.game, learner, self.state, estimate, rows, ego, *chance)
             policy[rows, ego], action[rows, ego] = found, chosen
             self._note("search/policy_entropy", -(found * found.clamp(min=1e-9).log()).sum(-1).mean())
             self._note("search/trees", float(learner.trees))
@@ -198,6 +199,15 @@ def plan(
     if greedy:
         return policy, masked_logits(q, legal).argmax(-1)
     return policy, torch.multinomial(policy, 1, generator=generator)[:, 0]
+
+
+def _of_present(estimate: Estimate, active: Tensor) -> Estimate:
+    """The same, with goals of 0 for those who have left, as in training; active is bool `[L, P]`."""
+
+    def draw(trees: int, generator: torch.Generator) -> Tensor:
+        return torch.where(active[:, None, :, None], estimate.draw(trees, generator), 0.0)
+
+    return Estimate(torch.where(active[..., None], estimate.point, 0.0), draw)
 
 
 _INTEGERS = (torch.int64, torch.int32, torch.int16, torch.int8, torch.uint8)

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from omg_lightning.games.base import Game
-from omg_lightning.players import Player, make_player
+from omg_lightning.players import Player, ScriptedPlayer, make_player
 from omg_lightning.types import NO_GOAL, ConfigError
 
 LEARNER = "learner"
@@ -55,11 +55,11 @@ def arrange(lineups: Sequence[Sequence[str]], batch: int, game: Game, device: to
     Args:
         lineups: each a name for every seat: `learner`, `checkpoint:PATH`, a scripted player or a dotted path.
         batch: B.
-        game: for the number of seats.
+        game: for the number of seats, and for what a script can play.
         device: of the indices.
 
     Raises:
-        ConfigError: a line-up has the wrong number of seats, or a name stands for nobody.
+        ConfigError: a line-up has the wrong number of seats, a name stands for nobody, or a script for another game.
     """
     if not lineups:
         raise ConfigError("no line-up given: name who sits in each seat, such as [learner, nearest_stag]")
@@ -77,11 +77,39 @@ def arrange(lineups: Sequence[Sequence[str]], batch: int, game: Game, device: to
         for seat in () if is_planner(name) else range(game.num_players):
             rows = (who[:, seat] == index).nonzero()[:, 0]
             if len(rows):
-                seated.append(Seated(make_player(name), seat, rows))
+                seated.append(Seated(_player(name, game), seat, rows))
     return Seats(who, names, tuple(seated))
 
 
-def scripted_lineups(num_players: int) -> list[list[str]]:
-    """The line-ups 0NS..PNS (k nearest-stag beside P-k nearest-hare hunters) and all random."""
-    mixed = [["nearest_stag"] * k + ["nearest_hare"] * (num_players - k) for k in range(num_players + 1)]
-    return [*mixed, ["random"] * num_players]
+def scripts_of(game: Game) -> tuple[str, ...]:
+    """The names of the two scripted players that know how to play `game`, its `scripts`; none if it names none.
+
+    Raises:
+        ConfigError: it names another number of them.
+    """
+    scripts = tuple(getattr(game, "scripts", ()))
+    if len(scripts) not in (0, 2):
+        raise ConfigError(
+            f"{type(game).__name__}.scripts is {scripts}: name two players, the cooperator first, or none"
+        )
+    return scripts
+
+
+def scripted_lineups(game: Game) -> list[list[str]]:
+    """The line-ups with k of the first of a game's scripts beside P-k of the second, k = 0..P, and all random.
+
+    In Stag-Hunt these are the published 0NS..PNS: k nearest-stag beside P-k nearest-hare hunters. A game without
+    `scripts` has the random line-up alone.
+    """
+    seats, mixed = game.num_players, []
+    if scripts := scripts_of(game):
+        mixed = [[scripts[0]] * k + [scripts[1]] * (seats - k) for k in range(seats + 1)]
+    return [*mixed, ["random"] * seats]
+
+
+def _player(name: str, game: Game) -> Player:
+    """Makes a player of one seat, once it is clear that it can play this game."""
+    player = make_player(name)
+    if isinstance(player, ScriptedPlayer):
+        player.check(game)
+    return player

@@ -55,14 +55,17 @@ class Simulator:
     def _look(self, state: Any, reward: Tensor) -> tuple[ModelOutput, Node]:
         observation = ego_order(self.game.observe(state), self.ego)  # [T, P, C, h, w]
         legal = ego_order(self.game.legal(state), self.ego)  # [T, P, A]
-        active = self.game.active(state).gather(1, self.ego[:, None])[:, 0]
+        active = self.game.active(state)
+        here = active.gather(1, self.ego[:, None])[:, 0]
+        # Who shares the others' rewards goes on earning after it has left; its own value there is not known, so 0.
+        going = active.any(-1) if getattr(self.game, "prosocial", False) else here
         time = state.time / self.game.max_steps
         logits, value = self.learner.policy(observation[:, 0], time, self.policy_condition)
         output = ModelOutput(
             prior_logits=masked_logits(logits, legal[:, 0]),
-            value=value,
+            value=value * here,
             reward=reward,
-            discount=active.to(reward.dtype),
+            discount=going.to(reward.dtype),
             legal=legal[:, 0],
         )
         return output, Node(state, self._draw(observation[:, 1:], legal[:, 1:], time))
