@@ -1,8 +1,10 @@
 """Small networks: a trunk that reads a view, a goal-conditioned head, and the planes decoder."""
 
+import math
 from typing import Literal
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from omg_lightning.types import PlaneLogits
@@ -24,6 +26,7 @@ class Trunk(nn.Module):
 
     def __init__(self, observation_shape: tuple[int, int, int], hidden: int, kind: TrunkKind = "mlp") -> None:
         super().__init__()
+        self.shape = observation_shape
         planes, height, width = observation_shape
         layers: list[nn.Module] = []
         if kind == "conv":
@@ -34,9 +37,25 @@ class Trunk(nn.Module):
         self.dense = nn.Linear(planes * height * width + 1, hidden)
 
     def forward(self, observation: Tensor, time: Tensor) -> Tensor:
-        """Features, float `[M, hidden]`, of views `[M, C, h, w]` at `time` `[M]`, the share of the episode gone."""
-        flat = self.planes(observation)
-        return torch.relu(self.dense(torch.cat([flat, time[:, None].to(flat.dtype)], dim=-1)))
+        """Features, float `[M, hidden]`, of views at `time` `[M]`, the share of the episode gone.
+
+        Views are planes `[M, C, h, w]`, or what a game's sparse `observe` gives: integers `[M, n]`, the places in the
+        flattened planes where there is a 1, and `C * h * w` for none.
+        """
+        weight, bias = self.dense.weight, self.dense.bias
+        if observation.is_floating_point() or len(self.planes) > 1:
+            flat = self.planes(self._dense(observation))
+            return self.dense(torch.cat([flat, time[:, None].to(flat.dtype)], dim=-1)).relu_()
+        table = torch.cat([weight[:, :-1].t(), torch.zeros_like(weight[:, :1]).t()])  # [C * h * w + 1, hidden]
+        clock = torch.addcmul(bias, time[:, None].to(weight.dtype), weight[:, -1])
+        return clock.add_(F.embedding_bag(observation, table, mode="sum")).relu_()
+
+    def _dense(self, observation: Tensor) -> Tensor:
+        """Planes `[M, C, h, w]` of a view in either form."""
+        if observation.is_floating_point():
+            return observation
+        flat = self.dense.weight.new_zeros(len(observation), math.prod(self.shape) + 1)
+        return flat.scatter_(1, observation.long(), 1.0)[:, :-1].unflatten(1, self.shape)
 
 
 class GoalNet(nn.Module):
@@ -52,6 +71,8 @@ class GoalNet(nn.Module):
         hidden: width.
         kind: trunk of the network.
     """
+
+    reads_sparse = True  # views may be lists of places, see `Trunk.forward`
 
     def __init__(
         self,
@@ -75,8 +96,8 @@ class GoalNet(nn.Module):
         """Outputs `[M, outputs]` for features `[M, hidden]` under `condition` of `condition()`."""
         if condition.shape[-1]:
             scale, shift = condition.chunk(2, dim=-1)
-            features = features * (1 + scale) + shift
-        return self.out(torch.relu(self.mix(features)))
+            features = torch.addcmul(features + shift, features, scale)
+        return self.out(self.mix(features).relu_())
 
     def forward(self, observation: Tensor, time: Tensor, condition: Tensor) -> Tensor:
         """Outputs `[M, outputs]` for views `[M, C, h, w]` at `time` `[M]` under `condition` `[M, 2 * hidden]`."""

@@ -23,6 +23,19 @@ def test_trunk_reads_the_view_and_the_time_row_by_row(kind):
     assert trunk(x[:0], time[:0]).shape == (0, 16)
 
 
+@pytest.mark.parametrize("kind", ["mlp", "conv"])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_trunk_reads_lists_of_places_like_planes(kind, dtype):
+    trunk = Trunk(SHAPE, 16, kind).to(dtype)
+    x, time = views(), torch.linspace(0, 1, 6)
+    assert len({int(row.sum()) for row in x}) > 1
+    places = torch.where(x.flatten(1) > 0, torch.arange(60), 60).int()  # 60: none
+    features = trunk(places, time)
+    assert features.dtype == dtype
+    torch.testing.assert_close(features, trunk(x.to(dtype), time))
+    assert trunk(places[:0], time[:0]).shape == (0, 16)
+
+
 def test_conv_sees_neighbours_where_mlp_weighs_each_cell_alone():
     assert sum(isinstance(layer, torch.nn.Conv2d) for layer in Trunk(SHAPE, 8, "conv").modules()) == 3
     assert not any(isinstance(layer, torch.nn.Conv2d) for layer in Trunk(SHAPE, 8, "mlp").modules())

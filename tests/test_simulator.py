@@ -1,8 +1,9 @@
 import pytest
 import torch
-from toys import TokenGame, always, plain_learner, repeat_last, same, snapshot, stag_hunt
+from toys import TokenGame, always, plain_learner, repeat_last, same, snapshot, stag_hunt, tiny_agent
 
 from omg_lightning.games.stag_hunt import HUNT_HARE, HUNT_STAG, RIGHT, STAY
+from omg_lightning.networks import GoalNet
 from omg_lightning.planning import SearchConfig, search
 from omg_lightning.rollout import Simulator
 from omg_lightning.types import ego_order, take
@@ -102,17 +103,21 @@ def test_networks_are_asked_with_the_views_times_and_goals_they_are_trained_on()
     state = state._replace(time=torch.arange(6))
     learner = plain_learner(game, coplayer)._replace(policy=policy)
     Simulator(game, learner, ego, goals, torch.Generator().manual_seed(0)).root(state)
-    views = game.observe(state)
+    views, active = game.observe(state), game.active(state)
+    expected, row = torch.arange(6) / game.max_steps, 0
+    torch.testing.assert_close(asked["policy"][1], expected)
     for tree in range(6):
         others = [(int(ego[tree]) + k) % 3 for k in (1, 2)]
         assert torch.equal(asked["policy"][0][tree], views[tree, ego[tree]])
         assert asked["policy"][2][tree].tolist() == [float(goals[tree, seat]) for seat in others]
-        for k, seat in enumerate(others):
-            assert torch.equal(asked["coplayer"][0][2 * tree + k], views[tree, seat])
-            assert asked["coplayer"][2][2 * tree + k].tolist() == goals[tree, seat].tolist()
-    expected = torch.arange(6) / game.max_steps
-    torch.testing.assert_close(asked["policy"][1], expected)
-    torch.testing.assert_close(asked["coplayer"][1], expected.repeat_interleave(2))
+        for seat in others:
+            if active[tree, seat]:  # who has left is not asked
+                view, time, condition = (x[row] for x in asked["coplayer"])
+                assert torch.equal(view, views[tree, seat])
+                assert condition.tolist() == goals[tree, seat].tolist()
+                assert time == expected[tree]
+                row += 1
+    assert 0 < row == len(asked["coplayer"][0]) < 12
 
 
 def test_co_players_are_drawn_once_for_each_node_and_shared_by_all_actions_there():
@@ -210,3 +215,25 @@ def test_rows_do_not_influence_each_other():
     actions = torch.tensor([0, 1, 2, 3, 4, 0])
     one, two = whole.step(one.state, actions), some.step(two.state, actions[part])
     assert all(same(take(whole, part), some) for whole, some in zip(one, two, strict=True))
+
+
+@pytest.mark.parametrize("trunk", ["mlp", "conv"])
+def test_sparse_views_change_nothing(trunk, monkeypatch):
+    game, generator = stag_hunt(3, num_blocks=1, height=5), torch.Generator().manual_seed(1)
+    agent = tiny_agent(game, goals="declared", trunk=trunk)
+    state = game.reset(40, generator)
+    state = state._replace(present=torch.rand(40, 3, generator=generator) < 0.7)
+    ego, goals = torch.arange(40) % 3, torch.rand(40, 3, 2, generator=generator)
+    found = []
+    for sparse in (True, False):
+        monkeypatch.setattr(GoalNet, "reads_sparse", sparse)
+        random = torch.Generator().manual_seed(2)
+        simulator = Simulator(game, agent.learner(), ego, goals, random)
+        assert (simulator.look == game.observe) != sparse
+        with torch.no_grad():
+            root = simulator.root(state)
+            found.append((root, search(root, simulator.step, SearchConfig(6), random)))
+    (root, result), (dense_root, dense_result) = found
+    torch.testing.assert_close(root[:3], dense_root[:3])
+    assert torch.equal(root.state.coplayers, dense_root.state.coplayers)
+    assert torch.equal(result.visits, dense_result.visits)

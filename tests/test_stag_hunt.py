@@ -451,3 +451,18 @@ def test_place_sets_what_it_was_told_in_every_row():
     found = {name: p.nonzero().tolist() for name, p in zip(game.plane_names, view[0, 1], strict=True)}
     expected = {"self": [[1, 1]], "other_1": [[2, 2]], "blocks": [[1, 0], [2, 0]], "stags": [[1, 1]], "hares": [[0, 3]]}
     assert found == expected
+
+
+@pytest.mark.parametrize("preset", ["4h1s_6x6", "2h1s_4x4"])
+def test_sparse_views_name_the_ones_of_the_planes(preset):
+    game, generator = StagHunt.preset(preset), torch.Generator().manual_seed(3)
+    state = game.reset(30, generator)
+    for _ in range(12):
+        dense, places = game.observe(state).flatten(2), game.observe(state, sparse=True)
+        assert places.dtype == torch.int32
+        told = torch.zeros(*dense.shape[:2], dense.shape[2] + 1)
+        told.scatter_add_(2, places.long(), torch.ones(places.shape))
+        assert torch.equal(told[..., :-1], dense)  # each once: they are summed
+        legal = game.legal(state).flatten(0, 1).float()
+        state, _ = game.step(state, torch.multinomial(legal, 1, generator=generator).view(30, -1))
+    assert not state.present.all()
