@@ -79,3 +79,61 @@ class PredictionMetrics(Metric):
             "goal/action_top3": top3,
             "goal/action_majority": self.counts.max() / total,
         }
+
+
+class BeliefMetrics(Metric):
+    """What an explicit belief says of the goals that scripted co-players really pursue, after so many steps seen.
+
+    `compute` gives, for n = 1, 3, 5 and 10 steps and all, `goal/belief_nmi_<n>`: the mutual information of the true
+    goal and a goal drawn from the belief, over the mean of their entropies; it asks for no names of the goals, so it
+    suits learned codes as well. Where the belief is about the declared goals themselves, `goal/belief_true_<n>` is the
+    mean probability of the true one. Episodes that end earlier count with their last belief. Nothing is given where
+    no script declares a goal.
+
+    Args:
+        num_goals: how many goals the game declares.
+        size: G, how many goals the belief is over.
+        same: the belief is over the declared goals.
+    """
+
+    joint: Tensor
+    full_state_update = False
+    steps = (1, 3, 5, 10, None)
+
+    def __init__(self, num_goals: int, size: int, same: bool) -> None:
+        super().__init__()
+        self.same = same
+        self.add_state("joint", default=torch.zeros(len(self.steps), num_goals, size), dist_reduce_fx="sum")
+
+    def update(self, belief: Tensor, truth: Tensor, who: Tensor) -> None:
+        """Adds beliefs `[T, B, P, G]` about true goals `[T, B, P]` of the seats in bool `[T, B, P]`, while active."""
+        last = who.sum(0) - 1  # [B, P] the last step at which the seat is there
+        b, p = ((last >= 0) & (truth[0] >= 0)).nonzero(as_tuple=True)
+        for k, step in enumerate(self.steps):
+            t = last[b, p] if step is None else last[b, p].clamp(max=step)
+            self.joint[k].index_add_(0, truth[0][b, p], belief[t, b, p])
+
+    def compute(self) -> dict[str, Tensor]:
+        """Flat names to scalars; empty before the first script with a goal."""
+        found: dict[str, Tensor] = {}
+        for step, joint in zip(self.steps, self.joint, strict=True):
+            if joint.sum() == 0:
+                continue
+            name = "all" if step is None else str(step)
+            joint = joint / joint.sum()
+            if (joint.sum(1) > 0).sum() > 1:  # where all have the same goal there is nothing to be known
+                found[f"goal/belief_nmi_{name}"] = normalised_information(joint)
+            if self.same:
+                found[f"goal/belief_true_{name}"] = joint.diagonal().sum()
+        return found
+
+
+def normalised_information(joint: Tensor) -> Tensor:
+    """Mutual information over the mean of the entropies, of a joint distribution `[X, Y]`; 0 where nothing varies."""
+
+    def entropy(p: Tensor) -> Tensor:
+        return -torch.special.xlogy(p, p).sum()
+
+    rows, columns = entropy(joint.sum(1)), entropy(joint.sum(0))
+    total = rows + columns
+    return torch.where(total > 1e-9, 2 * (total - entropy(joint)) / total.clamp(min=1e-9), 0.0)

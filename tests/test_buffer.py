@@ -113,9 +113,8 @@ def test_nothing_of_an_overwritten_longer_episode_shows_through():
 
 
 def test_the_padding_of_a_short_episode_realises_nothing():
-    # FAILS: `add` pads with 0, which is a goal (the stag), not NO_GOAL; `hindsight_goals` reads the padding and labels
-    # a seat that realised nothing with goal 0. It happens when rounds of different lengths are drawn together and an
-    # episode closes early, such as with `steps_after_first_hunt`.
+    # The buffer pads with 0, which is a goal (the stag), not NO_GOAL: labels must not read the padding. It matters when
+    # rounds of different lengths are drawn together and an episode closed early (`steps_after_first_hunt`).
     buffer = EpisodeBuffer(4, T)
     for born, length in enumerate((T, 2)):
         nothing = numbered(1 + born, 1, length)

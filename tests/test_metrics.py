@@ -3,7 +3,7 @@ import math
 import pytest
 import torch
 
-from omg_lightning.metrics import PredictionMetrics, ReturnMetrics
+from omg_lightning.metrics import BeliefMetrics, PredictionMetrics, ReturnMetrics, normalised_information
 from omg_lightning.types import Episodes
 
 
@@ -64,3 +64,34 @@ def test_predictions_of_few_actions_or_of_nobody():
     assert metrics.compute() == {}
     metrics.update(torch.tensor([[1.0, 0.0]]), torch.tensor([1]))
     assert float(metrics.compute()["goal/action_top3"]) == 1.0
+
+
+def test_beliefs_by_hand():
+    metrics = BeliefMetrics(num_goals=2, size=2, same=True)
+    belief = torch.tensor([[0.5, 0.5], [0.8, 0.2], [1.0, 0.0]])[:, None, None].expand(3, 2, 1, 2).clone()
+    belief[:, 1] = belief[:, 1].flip(-1)  # the second episode's player has the other goal
+    truth = torch.tensor([[0], [1]]).expand(3, 2, 1)
+    who = torch.tensor([[1, 1], [1, 1], [1, 0]]).bool()[..., None]  # the second episode has two steps
+    metrics.update(belief, truth, who)
+    found = {name: float(value) for name, value in metrics.compute().items()}
+    assert found["goal/belief_true_1"] == pytest.approx(0.8)
+    assert found["goal/belief_true_3"] == pytest.approx((1.0 + 0.8) / 2)  # its last belief stands for the ended one
+    assert found["goal/belief_true_all"] == found["goal/belief_true_10"] == found["goal/belief_true_3"]
+    noise = -(0.8 * math.log(0.8) + 0.2 * math.log(0.2))
+    assert found["goal/belief_nmi_1"] == pytest.approx((math.log(2) - noise) / math.log(2), abs=1e-6)
+
+
+@pytest.mark.filterwarnings("ignore:The ``compute`` method")
+def test_beliefs_about_nobody_or_without_a_declared_goal():
+    metrics = BeliefMetrics(2, 8, same=False)
+    assert metrics.compute() == {}
+    nobody = torch.full((3, 2, 1), -1)
+    metrics.update(torch.ones(3, 2, 1, 8), nobody, torch.ones(3, 2, 1).bool())
+    assert metrics.compute() == {}
+
+
+def test_normalised_information_of_perfect_permuted_and_no_knowledge():
+    assert float(normalised_information(torch.eye(3) / 3)) == pytest.approx(1)
+    assert float(normalised_information(torch.eye(3)[[2, 0, 1]] / 3)) == pytest.approx(1)
+    assert float(normalised_information(torch.full((2, 4), 1 / 8))) == pytest.approx(0, abs=1e-6)
+    assert float(normalised_information(torch.tensor([[1.0, 0.0]]))) == 0

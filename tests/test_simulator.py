@@ -191,8 +191,7 @@ def test_nothing_is_hoped_for_after_the_ego_has_left():
 
 
 def test_a_prosocial_ego_goes_on_earning_after_it_has_left():
-    # FAILS: a prosocial game pays everyone the mean, those who have left too, and the value targets count that; but
-    # the simulator ends the branch with the ego's own capture, so the search never sees what the others take later.
+    # A prosocial game pays everyone the mean, those who have left too; value targets count that, and so must a tree.
     game = stag_hunt(prosocial=True)
     state = game.place(1, hunters=[(0, 1), (3, 0)], stags=[(0, 0)], hares=[(0, 1), (3, 0)])
     ego = torch.zeros(1, dtype=torch.int64)

@@ -79,9 +79,7 @@ def test_trap_1_networks_are_called_once_for_all_environments_seats_and_trees():
 def test_trap_2_departed_players_are_never_read(field, goals, offline):
     if (field, goals) == ("goal", "none"):
         pytest.skip("there are no goals to spoil")
-    # FAILS (online) for goal [declared, oracle] and truth [oracle]: the policy is trained on the goals of co-players
-    # who have left, which are padding. FAILS for action [subgoal]: the context reads what the departed "did". FAILS for
-    # realised [declared]: hindsight_goals reads past the end.
+    # Also not as an input: not the goals of co-players who have left, nor what they "did" (context of the subgoals).
     game = TokenGame(3)
     lineup = ["random"] * 3 if offline else ["learner", "random", "random"]
     episodes = play_with(tiny_agent(game, goals), game, lineup, 12)
@@ -95,7 +93,7 @@ def test_trap_2_departed_players_are_never_read(field, goals, offline):
 
 @pytest.mark.parametrize("goals", GOALS)
 def test_trap_2_a_longer_padding_changes_nothing(goals):
-    # FAILS for declared: see test_buffer.py, test_the_padding_of_a_short_episode_realises_nothing.
+    # See also test_buffer.py, test_the_padding_of_a_short_episode_realises_nothing.
     game = TokenGame(3)
     agent = tiny_agent(game, goals, selector={"mixture": 0.0})  # mixing draws a number for padding too
     episodes = play_with(agent, game, ["learner", "random", "random"], 12)
@@ -121,8 +119,7 @@ def test_trap_2_every_sample_is_a_step_of_somebody_who_is_there():
 
 
 def test_trap_2_the_policy_is_asked_what_it_is_trained_on_when_somebody_has_left():
-    # FAILS: in training the subgoal of a co-player who has left is 0; in the search it is drawn from the posterior of
-    # an empty view. Goals of the departed should be 0 in both.
+    # The goals of the departed are 0 in both.
     game = TokenGame(2, ragged=False)
     agent = tiny_agent(game, "subgoal", selector={"mixture": 0.0})
     state = game.reset(4, torch.Generator().manual_seed(0))

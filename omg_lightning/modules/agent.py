@@ -22,7 +22,7 @@ from omg_lightning.goals import (
     shift,
 )
 from omg_lightning.losses import masked_logits
-from omg_lightning.metrics import PredictionMetrics, ReturnMetrics
+from omg_lightning.metrics import BeliefMetrics, PredictionMetrics, ReturnMetrics
 from omg_lightning.modules.checks import GAME_KEYS, NETWORK_KEYS, check_match, check_positive, settings
 from omg_lightning.modules.goal_vae import GoalVAE, draw_gaussian
 from omg_lightning.modules.hindsight import Hindsight, declared, explicit, latent, watched
@@ -124,6 +124,8 @@ class Agent(LightningModule):
         self.policy = PolicyModule(shape, num_players, num_actions, size, hidden, trunk)
         self.returns = ReturnMetrics()
         self.predictions = PredictionMetrics(num_actions)
+        believes = goals in ("declared", "codebook") and num_goals > 0
+        self.beliefs = BeliefMetrics(num_goals, size, goals == "declared") if believes else None
         self.env_steps = 0  # of the newest batch: the x axis of everything that is logged
         self._noise: torch.Generator | None = None
 
@@ -318,12 +320,16 @@ class Agent(LightningModule):
         head = self.predictor.coplayer
         logits = masked_logits(head(view, time, head.condition(episodes.goal[who])), episodes.legal[who])
         self.predictions.update(logits, episodes.action[who])
+        if self.beliefs is not None:
+            self.beliefs.update(episodes.goal, episodes.truth, who)
 
     def on_validation_epoch_end(self) -> None:
         """Logs the metrics of all evaluation episodes."""
-        self.log_dict({**self.returns.compute(), **self.predictions.compute(), "step": float(self.env_steps)})
-        self.returns.reset()
-        self.predictions.reset()
+        for metric in (self.returns, self.predictions, self.beliefs):
+            if metric is not None:
+                self.log_dict(metric.compute())
+                metric.reset()
+        self.log("step", float(self.env_steps))
 
     def test_step(self, batch: tuple[str, Episodes], batch_idx: int) -> None:
         """Nothing to compute: episodes beside one kind of partner go to the callbacks that report them."""
