@@ -134,21 +134,21 @@ def test_evaluation_plays_the_same_starts_each_time_and_touches_nothing():
     data = attached(tiny_data())
     data.refresh()
     before = through_a_file(data.state_dict())
-    draws = data.evaluate(["learner", "random"], 10)
+    draws = data.evaluate([["learner", "random"]], 10)
     assert len(draws) == 3
     one, two = list(draws), list(draws)
     assert same(one, two)
     assert [chunk.active.shape[1] for chunk in one] == [4, 4, 2]
     assert all(isinstance(chunk, Episodes) for chunk in one)
     assert same(data.state_dict(), before)
-    assert not same(one, list(attached(tiny_data(seed=1)).evaluate(["learner", "random"], 10)))
+    assert not same(one, list(attached(tiny_data(seed=1)).evaluate([["learner", "random"]], 10)))
 
 
 def test_evaluation_does_not_depend_on_how_long_was_trained():
     data, other = attached(tiny_data()), attached(tiny_data())
     for _ in range(3):
         data.refresh()
-    one, two = (list(each.evaluate(["learner", "random"], 4)) for each in (data, other))
+    one, two = (list(each.evaluate([["learner", "random"]], 4)) for each in (data, other))
     assert same(one, two)
 
 
@@ -169,7 +169,7 @@ def test_seeds_differ_and_repeat():
 
 def test_the_checkpoint_is_loaded_once_and_plays():
     data = tiny_data(offline_rounds=0)
-    data.seats = ["learner", "checkpoint:a.ckpt"]
+    data.lineups = [["learner", "checkpoint:a.ckpt"]]
     asked = []
     agent = tiny_agent(data.game, "none")
     data.attach(agent.learner, lambda path: asked.append(path) or agent.learner())
@@ -245,7 +245,24 @@ def test_partners_are_random_and_the_games_scripts_by_default():
     assert tiny_data(game=SNOWDRIFT, seats=["learner"] * 2).partners == ["random", "cleaner", "defector"]
 
 
-@pytest.mark.parametrize("goals", GOALS)
+def test_an_oracle_beside_somebody_without_a_declared_goal_is_refused():
+    for seats in (["learner", "random"], ["learner", f"{__name__}.Mute"]):
+        data = attached(tiny_data(seats=seats, offline_rounds=0), "oracle")
+        with pytest.raises(ConfigError, match="declares no goal") as caught:
+            data.refresh()
+        assert "\n" not in str(caught.value)
+    attached(tiny_data(seats=["learner", "nearest_hare"], offline_rounds=0), "oracle").refresh()
+
+
+class Mute:
+    def reset(self, batch_size, seat, game, generator):
+        self.noop = game.noop
+
+    def act(self, observation, legal):
+        return torch.full((len(legal),), self.noop)
+
+
+@pytest.mark.parametrize("goals", [goals for goals in GOALS if goals != "oracle"])
 def test_snowdrift_is_played_offline_and_online(goals):
     data = attached(tiny_data(game=SNOWDRIFT, seats=["learner", "cleaner"], num_envs=8, offline_rounds=1), goals)
     offline, online = data.refresh()[0].episodes, data.refresh()[0].episodes
@@ -277,3 +294,13 @@ def test_only_a_fit_restores_the_buffer():
     other.load_state_dict(state)
     assert other.env_steps == data.env_steps
     assert len(other.buffer) == 0
+
+
+def test_several_line_ups_share_the_environments_in_turn():
+    data = attached(tiny_data(seats=[["learner", "nearest_stag"], ["nearest_hare", "learner"]], offline_rounds=0))
+    episodes = data.refresh()[0].episodes
+    assert torch.equal(episodes.planned[0], torch.tensor([[True, False], [False, True]]).repeat(data.num_envs // 2, 1))
+    assert episodes.truth[0, :2].tolist() == [[-1, 0], [1, -1]]
+    assert data.seats == ["learner or nearest_hare", "nearest_stag or learner"]
+    with pytest.raises(ConfigError, match="not both"):
+        tiny_data(seats=["learner", ["learner", "random"]])

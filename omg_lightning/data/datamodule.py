@@ -12,6 +12,7 @@ from torch.utils.data import DataLoader
 from omg_lightning.data.buffer import EpisodeBuffer
 from omg_lightning.data.dataset import Draws
 from omg_lightning.data.game import GameConfig
+from omg_lightning.goals import OracleGoals
 from omg_lightning.rollout import CHECKPOINT, LEARNER, Played, Seats, arrange, play, scripted_lineups, scripts_of
 from omg_lightning.types import Batch, ConfigError, Episodes, Learner
 
@@ -29,7 +30,7 @@ class EpisodeDataModule(LightningDataModule):
         game: which game.
         seats: who sits in each seat: `learner`, `random`, `nearest_stag` or `nearest_hare` (of stag_hunt), `cleaner` or
             `defector` (of snowdrift), `checkpoint:PATH`, or the dotted path of a class that follows
-            `omg_lightning.players.Player`.
+            `omg_lightning.players.Player`. A list of such line-ups spreads them over the environments in turn.
         num_envs: B, environments played at once.
         batch_size: episodes in a batch.
         steps_per_epoch: batches drawn in each round.
@@ -51,7 +52,7 @@ class EpisodeDataModule(LightningDataModule):
     def __init__(
         self,
         game: GameConfig = GameConfig(preset="2h1s_4x4"),
-        seats: Sequence[str] = ("learner", "nearest_stag"),
+        seats: list[str] | list[list[str]] = ["learner", "nearest_stag"],  # noqa: B006  read, never written to
         num_envs: int = 64,
         batch_size: int = 64,
         steps_per_epoch: int = 16,
@@ -75,7 +76,8 @@ class EpisodeDataModule(LightningDataModule):
         self.observation_shape, self.max_steps = self.game.observation_shape, self.game.max_steps
         self.num_players, self.num_actions = self.game.num_players, self.game.num_actions
         self.num_goals = len(self.game.goal_names)
-        self.seats = list(seats)
+        self.lineups = _lineups(seats)
+        self.seats = [" or ".join(dict.fromkeys(names)) for names in zip(*self.lineups, strict=False)]  # for pictures
         self.partners = ["random", *scripts_of(self.game)] if partners is None else list(partners)
         self.num_envs, self.batch_size, self.steps_per_epoch = num_envs, batch_size, steps_per_epoch
         self.offline_rounds = offline_rounds
@@ -88,7 +90,7 @@ class EpisodeDataModule(LightningDataModule):
             raise ConfigError("data.partners is empty: name at least one, such as random")
         others = self.num_players - 1
         beside = [[LEARNER, *[partner] * others] for partner in self.partners]
-        for lineups in ([self.seats], beside, self.offline_lineups):  # fails now, not when they are to play
+        for lineups in (self.lineups, beside, self.offline_lineups):  # fails now, not when they are to play
             names = arrange(lineups, len(lineups), self.game, torch.device("cpu")).names
             for path in (name.removeprefix(CHECKPOINT) for name in names if name.startswith(CHECKPOINT)):
                 if not Path(path).is_file():
@@ -127,6 +129,8 @@ class EpisodeDataModule(LightningDataModule):
         if offline not in self._tables:
             self._tables[offline], self._prior = self._arrange(offline), None
         learners = self._learners(self._tables[offline].names)
+        if not offline:
+            self._check_oracle(self._tables[offline], learners[LEARNER])
         played = play(self.game, self._tables[offline], learners, self.random("rollout"), self._prior)
         self._prior, self.latest = played.prior, played
         self.buffer.add(played.episodes, self.rounds)
@@ -135,8 +139,8 @@ class EpisodeDataModule(LightningDataModule):
         self.env_steps += played.env_steps
         return played, dropped
 
-    def evaluate(self, seats: Sequence[str], episodes: int) -> Draws[Episodes]:
-        """Greedy episodes beside `seats`, in chunks of `num_envs`: the same starts each time it is iterated."""
+    def evaluate(self, lineups: list[list[str]], episodes: int) -> Draws[Episodes]:
+        """Greedy episodes of `lineups`, in chunks of `num_envs`: the same starts each time it is iterated."""
         state: dict[str, Any] = {}
 
         def draw(index: int) -> Episodes:
@@ -144,10 +148,11 @@ class EpisodeDataModule(LightningDataModule):
                 state["random"] = torch.Generator(self.device).manual_seed(_EVALUATION_SEED + self.seed)
                 state["prior"] = None
             count = min(self.num_envs, episodes - index * self.num_envs)
-            table = arrange([list(seats)], count, self.game, self.device)
+            table = arrange(lineups, count, self.game, self.device)
+            self._check_oracle(table, self._learners([])[LEARNER])
             prior = state["prior"]
             prior = None if prior is None else {name: rows[:count] for name, rows in prior.items()}
-            played = play(self.game, table, self._learners(seats), state["random"], prior, greedy=True)
+            played = play(self.game, table, self._learners(table.names), state["random"], prior, greedy=True)
             state["prior"] = played.prior
             return played.episodes
 
@@ -162,7 +167,17 @@ class EpisodeDataModule(LightningDataModule):
         return self._random[name]
 
     def _arrange(self, offline: bool) -> Seats:
-        return arrange(self.offline_lineups if offline else [self.seats], self.num_envs, self.game, self.device)
+        return arrange(self.offline_lineups if offline else self.lineups, self.num_envs, self.game, self.device)
+
+    def _check_oracle(self, table: Seats, learner: Learner) -> None:
+        """Raises ConfigError where an oracle would have to know the goal of somebody who declares none."""
+        if not isinstance(learner.source, OracleGoals):
+            return
+        scripts = {table.names[int(table.who[seated.rows[0], seated.seat])]: seated.player for seated in table.seated}
+        silent = [name for name, player in scripts.items() if getattr(player, "goal", None) not in self.game.goal_names]
+        silent += [name for name in table.names if name.startswith(CHECKPOINT)]
+        if silent:
+            raise ConfigError(f"goals is 'oracle', but {silent[0]} declares no goal: seat a script that does")
 
     def _learners(self, seats: Sequence[str]) -> dict[str, Learner]:
         """The planners: the one in training always, for it watches even where it does not play."""
@@ -187,12 +202,12 @@ class EpisodeDataModule(LightningDataModule):
     def val_dataloader(self) -> DataLoader:
         """Evaluation beside the training partners; fewer episodes while fitting."""
         fitting = self.trainer is not None and self.trainer.state.fn == "fit"
-        return _loader(self.evaluate(self.seats, self.val_episodes if fitting else self.eval_episodes))
+        return _loader(self.evaluate(self.lineups, self.val_episodes if fitting else self.eval_episodes))
 
     def test_dataloader(self) -> DataLoader:
         """Evaluation beside each of `partners` in turn: items are (partner, episodes)."""
         others = self.num_players - 1
-        parts = [self.evaluate([LEARNER, *[name] * others], self.eval_episodes) for name in self.partners]
+        parts = [self.evaluate([[LEARNER, *[name] * others]], self.eval_episodes) for name in self.partners]
         each = len(parts[0])
 
         def draw(index: int) -> tuple[str, Episodes]:
@@ -202,7 +217,7 @@ class EpisodeDataModule(LightningDataModule):
 
     def predict_dataloader(self) -> DataLoader:
         """Episodes for replays."""
-        return _loader(self.evaluate(self.seats, self.predict_episodes))
+        return _loader(self.evaluate(self.lineups, self.predict_episodes))
 
     def state_dict(self) -> dict[str, Any]:
         """Buffer, counters, beliefs carried over and generators: with them a resumed run goes on bit by bit."""
@@ -223,6 +238,12 @@ class EpisodeDataModule(LightningDataModule):
         self.env_steps = state["env_steps"]
         if self.trainer is not None and self.trainer.state.fn != "fit":
             return
+        for rows in (state["prior"] or {}).values():
+            if len(rows) != self.num_envs:
+                raise ConfigError(
+                    f"the checkpoint was trained with data.num_envs {len(rows)}, this run has {self.num_envs}: "
+                    "set it as it was"
+                )
         self.buffer.load_state_dict(state["buffer"])
         self.rounds = state["rounds"]
         for name, saved in state["generators"].items():
@@ -231,12 +252,14 @@ class EpisodeDataModule(LightningDataModule):
             offline = self.rounds <= self.offline_rounds
             self._tables[offline] = self._arrange(offline)
         self._prior = state["prior"]
-        for rows in (self._prior or {}).values():
-            if len(rows) != self.num_envs:
-                raise ConfigError(
-                    f"the checkpoint was trained with data.num_envs {len(rows)}, this run has {self.num_envs}: "
-                    "set it as it was"
-                )
+
+
+def _lineups(seats: list[str] | list[list[str]]) -> list[list[str]]:
+    """Line-ups of what a user wrote: one line-up, or a list of them."""
+    nested = [not isinstance(entry, str) for entry in seats]
+    if any(nested) and not all(nested):
+        raise ConfigError(f"data.seats is {seats}: give one name for each seat, or a list of such lists, not both")
+    return [list(entry) for entry in seats] if any(nested) else [[str(name) for name in seats]]
 
 
 def _loader(dataset: Draws) -> DataLoader:

@@ -55,7 +55,7 @@ def select(
         score = torch.rand(score.shape, generator=generator, device=score.device)
     elif rule == "conservative":
         score = -score
-    if temperature > 0:
+    if temperature > 0 and rule in ("optimistic", "conservative"):
         noise = torch.empty_like(score).exponential_(generator=generator)
         score = score - temperature * noise.log()
     best = score.masked_fill(~valid, -torch.inf).argmax(0)

@@ -28,7 +28,7 @@ from omg_lightning.modules.goal_vae import GoalVAE, draw_gaussian
 from omg_lightning.modules.hindsight import Hindsight, declared, explicit, latent, watched
 from omg_lightning.modules.policy import PolicyModule
 from omg_lightning.modules.samples import Samples, flatten
-from omg_lightning.modules.settings import LossWeights, SelectorConfig
+from omg_lightning.modules.settings import LossWeights, SelectorConfig, VAEConfig
 from omg_lightning.modules.subgoal_predictor import Inference, SubgoalPredictor
 from omg_lightning.networks import TrunkKind
 from omg_lightning.runs import read_checkpoint
@@ -58,6 +58,7 @@ class Agent(LightningModule):
         planner: settings of the search.
         selector: settings of the hindsight selector.
         belief: settings of the explicit belief.
+        vae: settings of the state VAE.
         losses: weight of each loss.
         vae_online: go on training the VAE in the online phase; False freezes it after the offline phase.
         hidden: width of all networks.
@@ -85,6 +86,7 @@ class Agent(LightningModule):
         planner: PlannerConfig = PlannerConfig(),
         selector: SelectorConfig = SelectorConfig(),
         belief: BeliefConfig = BeliefConfig(),
+        vae: VAEConfig = VAEConfig(),
         losses: LossWeights = LossWeights(),
         vae_online: bool = True,
         hidden: int = 128,
@@ -104,6 +106,7 @@ class Agent(LightningModule):
         )
         planner, selector = settings(PlannerConfig, planner), settings(SelectorConfig, selector)
         belief, losses = settings(BeliefConfig, belief), settings(LossWeights, losses)
+        vae = settings(VAEConfig, vae)
         self.save_hyperparameters()
         for name, value in self.hparams.items():  # plain values: a checkpoint must load without running code
             self.hparams[name] = asdict(value) if is_dataclass(value) and not isinstance(value, type) else value
@@ -117,10 +120,10 @@ class Agent(LightningModule):
         size = sizes[goals]
         planes, height, width = observation_shape
         shape, latents = (planes, height, width), goals == "subgoal"
-        self.vae = GoalVAE(shape, num_players, goal_dim, hidden, trunk) if latents else None
+        self.vae = GoalVAE(shape, num_players, goal_dim, hidden, trunk, **asdict(vae)) if latents else None
         around = own_frame(torch.zeros(1, *shape), num_players).shape[-1]
         self.codebook = Codebook(num_codes, around) if goals == "codebook" else None
-        self.predictor = SubgoalPredictor(shape, num_players, num_actions, size, latents, hidden, trunk)
+        self.predictor = SubgoalPredictor(shape, num_players, num_actions, size, latents, hidden, trunk, selector.alpha)
         self.policy = PolicyModule(shape, num_players, num_actions, size, hidden, trunk)
         self.returns = ReturnMetrics()
         self.predictions = PredictionMetrics(num_actions)
@@ -210,6 +213,8 @@ class Agent(LightningModule):
         losses: dict[str, Tensor] = {}
         if self.vae is not None and self.weights.vae and (batch.offline or self.vae_online):
             losses |= self.vae.loss(samples, self.noise)
+        if not any(weight for name, weight in asdict(self.weights).items() if name != "vae"):
+            return losses
         hindsight, parts = self._hindsight(batch, samples)
         losses |= parts
         share = self.mixture(batch.env_steps)
@@ -235,11 +240,11 @@ class Agent(LightningModule):
         """The goals of all seats, and the losses of what infers them."""
         episodes = batch.episodes
         if self.goals == "declared":
-            return declared(episodes), {}
+            return declared(episodes, self.noise), {}
         if self.goals == "oracle":
-            return explicit(episodes, episodes.truth), {}
+            return explicit(episodes, episodes.truth, self.noise), {}
         if self.codebook is not None:
-            return explicit(episodes, self._codes(episodes, samples)), {}
+            return explicit(episodes, self._codes(episodes, samples), self.noise), {}
         if self.vae is None:
             empty = episodes.goal[..., :0]
             return Hindsight(empty, empty, episodes.active), {}
@@ -247,7 +252,11 @@ class Agent(LightningModule):
         hindsight, label = self._subgoals(batch, samples, inference)
         if not self.weights.subgoal:
             return hindsight, {}
-        return hindsight, self.predictor.subgoal_loss(inference, samples, label, self.noise)
+        who = watched(episodes)[samples.mask]  # nobody asks for the subgoals of a seat that is the only learner
+        part = samples._replace(observation=samples.observation[who], time=samples.time[who])
+        mean, log_var = label
+        asked = Inference(*(field[who] for field in inference))
+        return hindsight, self.predictor.subgoal_loss(asked, part, (mean[who], log_var[who]), self.noise)
 
     @torch.no_grad()
     def _codes(self, episodes: Episodes, samples: Samples) -> Tensor:
@@ -317,9 +326,13 @@ class Agent(LightningModule):
         self.returns.update(episodes)
         who = watched(episodes) & episodes.active
         view, time = episodes.observation[who].float(), who.nonzero()[:, 0] / self.max_steps
+        goal, legal = episodes.goal[who], episodes.legal[who]
         head = self.predictor.coplayer
-        logits = masked_logits(head(view, time, head.condition(episodes.goal[who])), episodes.legal[who])
-        self.predictions.update(logits, episodes.action[who])
+        if self.goals in ("declared", "codebook"):
+            log_policy = self.predictor.mixture(view, time, legal, goal)
+        else:
+            log_policy = masked_logits(head(view, time, head.condition(goal)), legal)
+        self.predictions.update(log_policy, episodes.action[who])
         if self.beliefs is not None:
             self.beliefs.update(episodes.goal, episodes.truth, who)
 

@@ -20,14 +20,24 @@ class Hindsight(NamedTuple):
     known: Tensor  # bool [T, B, P] there is a label
 
 
-def explicit(episodes: Episodes, goal: Tensor) -> Hindsight:
-    """Labels that are one-hot, for goals `[T, B, P]` (NO_GOAL where unknown); inferred is the belief when acting."""
-    return Hindsight(episodes.goal, one_hot_goals(goal, episodes.goal.shape[-1]), goal != NO_GOAL)
+def explicit(episodes: Episodes, goal: Tensor, generator: torch.Generator) -> Hindsight:
+    """Labels that are one-hot, for goals `[T, B, P]` (NO_GOAL where unknown).
+
+    Inferred is a one-hot goal drawn from the belief when acting, as each tree of a search draws it.
+    """
+    size = episodes.goal.shape[-1]
+    belief = torch.where(episodes.active[..., None], episodes.goal, 0.0).flatten(0, 2)
+    there = belief.sum(-1) > 0
+    drawn = torch.zeros_like(belief)
+    if there.any():
+        index = torch.multinomial(belief[there], 1, generator=generator)[:, 0]
+        drawn[there] = one_hot_goals(index, size)
+    return Hindsight(drawn.view_as(episodes.goal), one_hot_goals(goal, size), goal != NO_GOAL)
 
 
-def declared(episodes: Episodes) -> Hindsight:
+def declared(episodes: Episodes, generator: torch.Generator) -> Hindsight:
     """The declared goal that each seat realised next (HOP, ICML 2024)."""
-    return explicit(episodes, hindsight_goals(episodes.realised, episodes.active))
+    return explicit(episodes, hindsight_goals(episodes.realised, episodes.active), generator)
 
 
 def seat_scores(
@@ -84,15 +94,11 @@ def latent(
         The goals, and the steps ahead that were selected, int64 `[T, B, P]`.
     """
     valid = candidates(episodes.active, horizon)
-    if values is None and rule in ("optimistic", "conservative"):
-        rule = "random"
+    # Whom no learner watches has no better or worse subgoals.
+    score = torch.rand(valid.shape, generator=generator, device=codes.device)
     if rule in ("optimistic", "conservative") and values is not None:
-        score = seat_scores(episodes, codes, inferred, valid, max_steps, values)
-        anything = torch.rand(score.shape, generator=generator, device=score.device)
-        planning = episodes.planned.sum(-1, keepdim=True) - episodes.planned.long()  # [T, B, P] others who plan
-        score = torch.where(planning > 0, score, anything)  # whom nobody watches has no better or worse subgoals
-    else:
-        score = codes.new_zeros(valid.shape)
+        seen = episodes.planned.sum(-1, keepdim=True) > episodes.planned.long()
+        score = torch.where(seen, seat_scores(episodes, codes, inferred, valid, max_steps, values), score)
     ahead = select(score, valid, rule, generator, offset, temperature)
     return Hindsight(inferred, shift(codes, ahead), episodes.active), ahead
 

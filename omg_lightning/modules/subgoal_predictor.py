@@ -139,13 +139,28 @@ class SubgoalPredictor(LightningModule):
     def likelihood(self, view: View, actions: Tensor) -> Tensor:
         """Log probability `[L, P, G]` of `actions` `[L, P]` under each one-hot goal: `log pi_j(a_j | o_j, t, g)`."""
         rows, seats = actions.shape
-        goals, head = self.goal_size, self.coplayer
-        features = head.trunk(view.observation.flatten(0, 1), view.time.repeat_interleave(seats))
-        each = head.condition(torch.eye(goals, device=actions.device))  # [G, 2 * hidden]
-        logits = head.modulate(features.repeat_interleave(goals, 0), each.repeat(rows * seats, 1))
-        logits = masked_logits(logits.view(rows, seats, goals, -1), view.legal[:, :, None])
-        index = actions[:, :, None, None].expand(-1, -1, goals, 1)
-        return logits.log_softmax(-1).gather(-1, index)[..., 0]
+        time = view.time.repeat_interleave(seats)
+        each = self._under_each_goal(view.observation.flatten(0, 1), time, view.legal.flatten(0, 1))  # [L*P, G, A]
+        index = actions.flatten()[:, None, None].expand(-1, self.goal_size, 1)
+        return each.gather(-1, index).view(rows, seats, -1)
+
+    def mixture(self, observation: Tensor, time: Tensor, legal: Tensor, belief: Tensor) -> Tensor:
+        """Log of `sum_g b(g) pi_j(a | o_j, t, g)`, float `[m, A]`.
+
+        Args:
+            observation: float `[m, C, h, w]`.
+            time: float `[m]`.
+            legal: bool `[m, A]`.
+            belief: float `[m, G]`.
+        """
+        return (self._under_each_goal(observation, time, legal) + belief.log()[..., None]).logsumexp(1)
+
+    def _under_each_goal(self, observation: Tensor, time: Tensor, legal: Tensor) -> Tensor:
+        """Log policies `[m, G, A]` of views `[m, C, h, w]` under each one-hot goal; the view is read once."""
+        features, goals, head = self.coplayer.trunk(observation, time), self.goal_size, self.coplayer
+        each = head.condition(torch.eye(goals, device=observation.device))  # [G, 2 * hidden]
+        logits = head.modulate(features.repeat_interleave(goals, 0), each.repeat(len(features), 1))
+        return masked_logits(logits.view(len(features), goals, -1), legal[:, None]).log_softmax(-1)
 
     def _features(self, view: View) -> Tensor:
         time = view.time.repeat_interleave(view.observation.shape[1])

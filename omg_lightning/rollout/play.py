@@ -151,7 +151,6 @@ class _Table:
             found, chosen = plan(self.game, learner, self.state, estimate, rows, ego, *chance)
             policy[rows, ego], action[rows, ego] = found, chosen
             self._note("search/policy_entropy", -(found * found.clamp(min=1e-9).log()).sum(-1).mean())
-            self._note("search/trees", float(learner.trees))
         if name == LEARNER:
             self.record.goal[t, self.live] = estimate.point
             self.record.policy[t, self.live], self.record.planned[t, self.live] = policy, mine
