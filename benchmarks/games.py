@@ -2,9 +2,10 @@
 
 Run:  python benchmarks/games.py [--peer-python peer/bin/python] [--growth]
 `--peer-python` is an interpreter with JaxMARL (`python -m venv peer; peer/bin/pip install jaxmarl`), run in turns with
-ours. The rules of the two games differ, so the peer is a yardstick and not a rival: two cooks, step without reset, at the
-same batch. Ours: 8x8, four hunters, five block pieces; each step computes what is legal and plays a joint action; a whole
-batch starts anew every 32 steps. Drawing actions is not counted, in the peer it is. Prints a table and then one JSON line.
+ours. The rules of the two games differ, so the peer is a yardstick and not a rival: two cooks, step without reset, at
+the same batch. Ours: 8x8, four hunters, five block pieces; each step computes what is legal and plays a joint action;
+a whole batch starts anew every 32 steps. Drawing actions is not counted; in the peer it is, with its observations.
+Prints a table and then one JSON line.
 """
 
 import argparse
@@ -18,7 +19,9 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-import omg_lightning  # noqa: F401  # first, for it sets how threads wait before torch is loaded
+import omg_lightning  # noqa: F401 - first, for it sets how threads wait before torch is loaded
+
+# isort: split
 import torch
 
 from omg_lightning.games import StagHunt
@@ -80,7 +83,7 @@ def measure(
             ours.append(run())
             if python is not None:
                 theirs.append(time_peer())
-    row = {"batch": batch, "players": num_players, "grid": f"{side}x{side}", "env_steps_per_s": median(ours)}
+    row: dict[str, Any] = {"batch": batch, "players": num_players, "side": side, "env_steps_per_s": median(ours)}
     if theirs:
         row |= {"peer": version, "peer_per_s": median(theirs), "ratio": median(ours) / median(theirs)}
     return row
@@ -96,12 +99,12 @@ def main() -> None:
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
     rows = []
-    print(f"{'batch':>7}{'players':>9}{'grid':>7}{'ours/s':>12}{'overcooked/s':>14}{'ratio':>7}")
+    print(f"{'batch':>7}{'players':>9}{'side':>7}{'ours/s':>12}{'overcooked/s':>14}{'ratio':>7}")
     with torch.no_grad():
         for settings in GROWTH if args.growth else [TARGET]:
             row = measure(args.repeats, args.peer_python, observe=args.observe, **settings)
             rows.append(row)
-            line = f"{row['batch']:7}{row['players']:9}{row['grid']:>7}{row['env_steps_per_s']:12,.0f}"
+            line = f"{row['batch']:7}{row['players']:9}{row['side']:7}{row['env_steps_per_s']:12,.0f}"
             print(line + (f"{row['peer_per_s']:14,.0f}{row['ratio']:7.2f}" if "ratio" in row else ""), flush=True)
     machine = {"machine": platform.machine(), "threads": args.threads, "torch": torch.__version__}
     print(json.dumps({"benchmark": "games", **machine, "rows": rows}))

@@ -1,10 +1,10 @@
 """Times one research iteration: self-play of four learners on 6x6 with goals on, and the training that follows it.
 
-Run:  python benchmarks/iteration.py [--growth] [--iterations 5]
+Run:  python benchmarks/iteration.py [--growth | --profile] [--iterations 5]
 An iteration plays one episode in each environment, 3 trees x 200 simulations for each decision, and trains 16 batches.
 How many decisions that makes depends on how long the episodes get, so playing time is scaled to 2,621 decisions: an
-earlier system took 1,680 s for these. `growth` is what memory gained since the second iteration. Prints a table and
-then one JSON line.
+earlier system took 1,680 s for these. `growth_mib` is what memory gained since the second iteration. `--profile` prints
+where the time of playing goes instead. Prints a table and then one JSON line.
 """
 
 import argparse
@@ -12,27 +12,90 @@ import json
 import platform
 import resource
 import time
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict
+from importlib import import_module
 from pathlib import Path
 from statistics import median
-from typing import Any
+from typing import Any, Literal
 
-import omg_lightning  # noqa: F401  # first, for it sets how threads wait before torch is loaded
+import omg_lightning  # noqa: F401 - first, for it sets how threads wait before torch is loaded
+
+# isort: split
 import torch
 
 from omg_lightning.data import EpisodeDataModule
 from omg_lightning.data.game import GameConfig
+from omg_lightning.games import StagHunt
 from omg_lightning.modules import Agent
+from omg_lightning.modules.policy import PolicyModule
+from omg_lightning.rollout import Simulator
 from omg_lightning.types import PlannerConfig
 
 DECISIONS = 2621
 GROWTH: list[dict[str, Any]] = [
     *({"trees": trees} for trees in (1, 3, 5)),
     *({"simulations": simulations} for simulations in (32, 100, 200)),
-    *({"num_envs": num_envs} for num_envs in (8, 24, 64)),
+    *({"num_envs": num_envs} for num_envs in (14, 28, 112)),
     *({"preset": preset} for preset in ("2h1s_4x4", "4h1s_4x4", "4h1s_6x6", "4h1s")),
     {"rule": "gumbel"},
 ]
+
+
+_SEARCH = import_module("omg_lightning.planning.search")  # the name `planning.search` is the function
+PARTS: dict[str, list[tuple[Any, str]]] = {
+    "select: descend, climb, choose": [(_SEARCH, "descend"), (_SEARCH, "climb"), (_SEARCH, "choose_at")],
+    "expand": [(_SEARCH, "expand"), (_SEARCH, "prior_of")],
+    "back up": [(_SEARCH, "backup")],
+    "states: gather and store": [(_SEARCH, "map_state")],
+    "game step": [(StagHunt, "step")],
+    "views and legal actions": [(StagHunt, "observe"), (StagHunt, "legal")],
+    "network of the ego": [(PolicyModule, "forward")],
+    "co-players: network and draw": [(Simulator, "_draw")],
+    "all of the search": [(_SEARCH, "_simulate")],
+}
+
+
+@contextmanager
+def timers(seconds: Counter[str]) -> Iterator[None]:
+    """Adds up the time spent in each of PARTS while it is open; parts do not contain each other, but for the last."""
+    kept = [(owner, name, getattr(owner, name)) for pairs in PARTS.values() for owner, name in pairs]
+
+    def timed(part: str, function: Any) -> Any:
+        def call(*args: Any, **options: Any) -> Any:
+            start = time.perf_counter()
+            result = function(*args, **options)
+            seconds[part] += time.perf_counter() - start
+            return result
+
+        return call
+
+    for part, pairs in PARTS.items():
+        for owner, name in pairs:
+            setattr(owner, name, timed(part, getattr(owner, name)))
+    try:
+        yield
+    finally:
+        for owner, name, function in kept:
+            setattr(owner, name, function)
+
+
+def profile(iterations: int, **settings: Any) -> dict[str, float]:
+    """Seconds in each part of playing, scaled to the decisions of one iteration."""
+    seconds: Counter[str] = Counter()
+    data, _ = build(**settings)
+    data.refresh()
+    with timers(seconds):
+        start = time.perf_counter()
+        played = [data.refresh(max_age=8)[0] for _ in range(iterations)]
+        total = time.perf_counter() - start
+    scale = DECISIONS / sum(int(x.episodes.planned.sum()) for x in played)
+    inside = seconds.pop("all of the search")
+    parts = {part: seconds[part] * scale for part in PARTS if part in seconds}
+    parts["the rest of the search"] = (inside - sum(seconds.values())) * scale
+    return parts | {"playing outside of the search": (total - inside) * scale}
 
 
 def resident() -> float:
@@ -47,22 +110,20 @@ def peak() -> float:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**10
 
 
-def measure(
-    iterations: int,
+def build(
     preset: str = "4h1s_6x6",
     trees: int = 3,
     simulations: int = 200,
-    num_envs: int = 24,
-    rule: str = "puct",
-    goals: str = "subgoal",
-) -> dict[str, Any]:
-    """Plays and trains; a row of results, medians over iterations after one to warm up."""
+    num_envs: int = 56,
+    rule: Literal["puct", "gumbel"] = "puct",
+) -> tuple[EpisodeDataModule, Agent]:
+    """The data module, in which learners hold all seats, and the agent with its default networks."""
     torch.manual_seed(0)
     game = GameConfig(preset=preset)
     seats = ["learner"] * game.build().num_players
     data = EpisodeDataModule(game=game, seats=seats, num_envs=num_envs, offline_rounds=0, batch_size=32)
     agent = Agent(
-        goals=goals,
+        goals="subgoal",
         trees=trees,
         simulations=simulations,
         planner=PlannerConfig(rule=rule),
@@ -74,37 +135,47 @@ def measure(
         num_goals=data.num_goals,
     )
     data.attach(agent.learner, agent.load_learner)
-    optimizer = agent.configure_optimizers()
+    return data, agent
+
+
+def train(data: EpisodeDataModule, agent: Agent, optimizer: torch.optim.Optimizer) -> None:
+    """One round of batches, as in a `fit`."""
     weights = asdict(agent.weights)
+    for batch in data.train_dataloader():
+        losses = agent.losses(batch)
+        total = torch.stack([weight * losses[name] for name, weight in weights.items() if name in losses]).sum()
+        optimizer.zero_grad()
+        total.backward()
+        optimizer.step()
+
+
+def measure(iterations: int, **settings: Any) -> dict[str, Any]:
+    """Plays and trains; a row of results, medians over iterations after one to warm up."""
+    data, agent = build(**settings)
+    optimizer = agent.configure_optimizers()
     playing, training, decisions, memory = [], [], [], []
     for _ in range(iterations + 1):
         start = time.perf_counter()
         played, _ = data.refresh(max_age=8)
         middle = time.perf_counter()
-        for batch in data.train_dataloader():
-            losses = agent.losses(batch)
-            total = sum(weight * losses[name] for name, weight in weights.items() if name in losses)
-            optimizer.zero_grad()
-            total.backward()
-            optimizer.step()
-        playing.append(middle - start)
-        training.append(time.perf_counter() - middle)
+        train(data, agent, optimizer)
         decisions.append(int(played.episodes.planned.sum()))
+        playing.append((middle - start) / decisions[-1])
+        training.append(time.perf_counter() - middle)
         memory.append(resident())
-    per_decision = median(seconds / count for seconds, count in zip(playing[1:], decisions[1:], strict=True))
-    train = median(training[1:])
+    play_s, train_s = median(playing[1:]) * DECISIONS, median(training[1:])
     return {
-        "preset": preset,
-        "rule": rule,
-        "trees": trees,
-        "simulations": simulations,
-        "num_envs": num_envs,
+        "preset": str(settings.get("preset", "4h1s_6x6")),
+        "rule": agent.planner.rule,
+        "trees": agent.trees,
+        "simulations": agent.simulations,
+        "num_envs": data.num_envs,
         "decisions": median(decisions[1:]),
-        "simulations_per_s": trees * simulations / per_decision,
-        "play_s": per_decision * DECISIONS,
-        "train_s": train,
-        "total_s": per_decision * DECISIONS + train,
-        "growth_mib": memory[-1] - memory[1],
+        "simulations_per_s": agent.trees * agent.simulations * DECISIONS / play_s,
+        "play_s": play_s,
+        "train_s": train_s,
+        "total_s": play_s + train_s,
+        "growth_mib": memory[-1] - memory[min(2, iterations)],
         "peak_mib": peak(),
     }
 
@@ -113,9 +184,17 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--iterations", type=int, default=5)
     parser.add_argument("--growth", action="store_true", help="how cost grows with trees, simulations, batch and board")
+    parser.add_argument("--profile", action="store_true", help="where the time of playing goes")
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
+    machine = {"machine": platform.machine(), "threads": args.threads, "torch": torch.__version__}
+    if args.profile:
+        parts = profile(args.iterations)
+        for part, spent in parts.items():
+            print(f"{part:32}{spent:7.2f} s{spent / sum(parts.values()):7.1%}")
+        print(json.dumps({"benchmark": "iteration-profile", **machine, "seconds": parts}))
+        return
     kinds = {"preset": "10", "rule": "8", "trees": "6", "simulations": "12", "num_envs": "9", "decisions": "10.0f"}
     kinds |= {"simulations_per_s": "18,.0f", "play_s": "8.2f", "train_s": "8.2f", "total_s": "8.2f"}
     kinds |= {"growth_mib": "11.0f", "peak_mib": "9.0f"}
@@ -125,7 +204,6 @@ def main() -> None:
         row = measure(args.iterations, **settings)
         rows.append(row)
         print(" ".join(f"{row[name]:>{kind}}" for name, kind in kinds.items()), flush=True)
-    machine = {"machine": platform.machine(), "threads": args.threads, "torch": torch.__version__}
     print(json.dumps({"benchmark": "iteration", **machine, "rows": rows}))
 
 

@@ -19,29 +19,35 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
+import omg_lightning  # noqa: F401 - first, for it sets how threads wait before torch is loaded
+
+# isort: split
 import torch
 from torch import Tensor
 
-from omg_lightning.planning import ModelOutput, Root, SearchConfig, search
+from omg_lightning.planning import ModelFn, ModelOutput, Root, SearchConfig, search
 
 A, D, HIDDEN = 7, 256, 128
 TARGETS = [("puct", 1024, 32), ("puct", 4096, 32), ("puct", 1024, 200), ("gumbel", 1024, 32), ("gumbel", 4096, 32)]
-GROWTH = [(rule, trees, 32) for rule in ("puct", "gumbel") for trees in (16, 64, 256, 1024, 4096)] + [
-    (rule, 256, simulations) for rule in ("puct", "gumbel") for simulations in (8, 16, 64, 128, 256)
+RULES = ("puct", "gumbel")
+GROWTH = [
+    *((rule, trees, 32) for rule in RULES for trees in (16, 64, 256, 1024, 4096)),
+    *((rule, 256, simulations) for rule in RULES for simulations in (8, 16, 64, 128, 256)),
 ]
+ACTIONS = (2, 4, 16, 32)  # grown at 1,024 trees x 32 simulations; the peer's model has 7
 
 
-def toy(trees: int) -> tuple[Root, Callable[[Tensor, Tensor], tuple[ModelOutput, Tensor]], Callable[[], Any]]:
+def toy(trees: int, actions: int = A) -> tuple[Root, ModelFn, Callable[[], Any]]:
     """Returns the root, the model, and a call of the network alone."""
     generator = torch.Generator().manual_seed(0)
-    shapes = (D, HIDDEN), (HIDDEN, HIDDEN), (HIDDEN, A + 1)
+    shapes = (D, HIDDEN), (HIDDEN, HIDDEN), (HIDDEN, actions + 1)
     w1, w2, w3 = (torch.randn(shape, generator=generator) * 0.05 for shape in shapes)
 
     def net(x: Tensor) -> tuple[Tensor, Tensor]:
         out = ((x @ w1).relu_() @ w2).relu_() @ w3
-        return out[:, :A], out[:, A].tanh()
+        return out[:, :actions], out[:, actions].tanh()
 
-    discount, legal = torch.full((trees,), 0.95), torch.ones(trees, A, dtype=torch.bool)
+    discount, legal = torch.full((trees,), 0.95), torch.ones(trees, actions, dtype=torch.bool)
 
     def model(x: Tensor, action: Tensor) -> tuple[ModelOutput, Tensor]:
         x = x.roll(1, 1).add_(0.01 * action[:, None])
@@ -76,8 +82,10 @@ def peer(python: str | None, rule: str, trees: int, simulations: int) -> Iterato
         process.stdin.close()
 
 
-def measure(rule: str, trees: int, simulations: int, repeats: int, python: str | None) -> dict[str, Any]:
-    root, model, network = toy(trees)
+def measure(
+    rule: str, trees: int, simulations: int, repeats: int, python: str | None, actions: int = A
+) -> dict[str, Any]:
+    root, model, network = toy(trees, actions)
     config, generator = SearchConfig(num_simulations=simulations, rule=rule), torch.Generator().manual_seed(0)
     ours, alone, theirs = [], [], []
     with peer(python, rule, trees, simulations) as (version, time_peer):
@@ -88,7 +96,7 @@ def measure(rule: str, trees: int, simulations: int, repeats: int, python: str |
             if python is not None:
                 theirs.append(time_peer())
     work = trees * simulations
-    row: dict[str, Any] = {"rule": rule, "trees": trees, "simulations": simulations}
+    row: dict[str, Any] = {"rule": rule, "trees": trees, "simulations": simulations, "actions": actions}
     row |= {"simulations_per_s": work / median(ours), "network_per_s": trees / median(alone)}
     row["share"] = row["simulations_per_s"] / row["network_per_s"]
     if theirs:
@@ -100,18 +108,23 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--peer-python", help="interpreter that has mctx")
     parser.add_argument("--repeats", type=int, default=7)
-    parser.add_argument("--growth", action="store_true", help="how cost grows with trees and simulations")
+    parser.add_argument("--growth", action="store_true", help="how cost grows with trees, simulations, actions")
     parser.add_argument("--threads", type=int, default=torch.get_num_threads(), help="for ours; mctx takes all cores")
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
     rows = []
-    print(f"{'rule':8}{'trees':>7}{'sims':>6}{'ours/s':>11}{'network/s':>12}{'share':>7}{'mctx/s':>11}{'ratio':>7}")
+    print(
+        f"{'rule':8}{'trees':>7}{'sims':>6}{'actions':>9}{'ours/s':>11}{'network/s':>12}{'share':>7}{'mctx/s':>11}{'ratio':>7}"
+    )
     with torch.no_grad():
-        for rule, trees, simulations in GROWTH if args.growth else TARGETS:
-            row = measure(rule, trees, simulations, args.repeats, args.peer_python)
+        runs = [(*size, A, args.peer_python) for size in (GROWTH if args.growth else TARGETS)]
+        if args.growth:
+            runs += [(rule, 1024, 32, actions, None) for rule in RULES for actions in ACTIONS]
+        for rule, trees, simulations, actions, python in runs:
+            row = measure(rule, trees, simulations, args.repeats, python, actions)
             rows.append(row)
-            line = f"{rule:8}{trees:7}{simulations:6}{row['simulations_per_s']:11,.0f}{row['network_per_s']:12,.0f}"
-            line += f"{row['share']:7.2f}"
+            line = f"{rule:8}{trees:7}{simulations:6}{actions:9}{row['simulations_per_s']:11,.0f}"
+            line += f"{row['network_per_s']:12,.0f}{row['share']:7.2f}"
             print(line + (f"{row['peer_per_s']:11,.0f}{row['ratio']:7.2f}" if "ratio" in row else ""), flush=True)
     machine = {"machine": platform.machine(), "threads": args.threads, "torch": torch.__version__}
     print(json.dumps({"benchmark": "planner", **machine, "rows": rows}))

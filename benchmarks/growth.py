@@ -1,0 +1,48 @@
+"""Draws how costs grow: `python benchmarks/growth.py docs/images/growth.png planner.txt games.txt`.
+
+The files hold what `--growth` of benchmarks/planner.py and games.py printed; the last line is the JSON.
+"""
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import matplotlib.pyplot as plt
+
+# title, benchmark, x, y, what is held fixed, what distinguishes the lines
+PANELS: list[tuple[str, str, str, str, dict[str, int], str]] = [
+    ("search, 32 simulations", "planner", "trees", "simulations_per_s", {"simulations": 32, "actions": 7}, "rule"),
+    ("search, 256 trees", "planner", "simulations", "simulations_per_s", {"trees": 256, "actions": 7}, "rule"),
+    ("search, 1,024 trees", "planner", "actions", "simulations_per_s", {"trees": 1024, "simulations": 32}, "rule"),
+    ("game, 4 hunters, 8x8", "games", "batch", "env_steps_per_s", {"players": 4, "side": 8}, "players"),
+    ("game, batch 4,096, 8x8", "games", "players", "env_steps_per_s", {"batch": 4096, "side": 8}, "side"),
+    ("game, batch 4,096, 4 hunters", "games", "side", "env_steps_per_s", {"batch": 4096, "players": 4}, "players"),
+]
+
+
+def main() -> None:
+    out, *files = map(Path, sys.argv[1:])
+    found = [json.loads(path.read_text().strip().splitlines()[-1]) for path in files]
+    rows: dict[str, list[dict[str, Any]]] = {data["benchmark"]: data["rows"] for data in found}
+    figure, axes = plt.subplots(2, 3, figsize=(11, 6), layout="constrained")
+    for axis, (title, benchmark, x, y, fixed, lines) in zip(axes.flat, PANELS, strict=True):
+        mine = [row for row in rows.get(benchmark, []) if fixed.items() <= row.items()]
+        for name in dict.fromkeys(row[lines] for row in mine):
+            line = sorted((row for row in mine if row[lines] == name), key=lambda row: row[x])
+            axis.plot([row[x] for row in line], [row[y] for row in line], marker="o", label=f"{lines} {name}")
+            line = [row for row in line if "peer_per_s" in row]
+            if line:
+                style = {"linestyle": "--", "alpha": 0.6, "color": axis.lines[-1].get_color()}
+                label = f"{lines} {name}: {line[0]['peer'].split(',')[0]}"
+                axis.plot([row[x] for row in line], [row["peer_per_s"] for row in line], label=label, **style)
+        unit = y.replace("_per_s", " / s").replace("_", " ")
+        axis.set(title=title, xlabel=x, xscale="log", yscale="log", ylabel=unit)
+        axis.grid(alpha=0.3, which="both")
+        axis.legend(fontsize=7)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(out, dpi=120)
+
+
+if __name__ == "__main__":
+    main()

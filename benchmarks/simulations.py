@@ -1,0 +1,95 @@
+"""Return against simulations, for both rules and the same networks: does a small search play as well as a large one?
+
+Run:  python benchmarks/simulations.py --checkpoint runs/.../last.ckpt --preset 2h1s_4x4 --seats learner nearest_stag
+Plays greedy evaluation episodes from the same starts for each rule and number of simulations, and nothing is learned.
+Trees are as in the checkpoint, unless `--trees` is given. Prints a table (team return, 95% interval
+over episodes, milliseconds for each decision) and then one JSON line; `--plot` draws it.
+"""
+
+import argparse
+import json
+import time
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import omg_lightning  # noqa: F401 - first, for it sets how threads wait before torch is loaded
+
+# isort: split
+import matplotlib.pyplot as plt
+import torch
+
+from omg_lightning.data import EpisodeDataModule
+from omg_lightning.data.game import GameConfig
+from omg_lightning.modules.agent import Agent, load_agent
+from omg_lightning.types import Learner
+
+SIMULATIONS = (4, 8, 16, 32, 64, 128, 200)
+
+
+def measure(
+    agent: Agent, data: EpisodeDataModule, seats: list[str], rule: Any, simulations: int, trees: int, episodes: int
+) -> dict[str, Any]:
+    """Plays `episodes` greedy episodes; a row of results."""
+
+    def learner() -> Learner:
+        planner = replace(agent.planner, rule=rule)
+        return agent.learner()._replace(simulations=simulations, trees=trees, planner=planner)
+
+    data.attach(learner, agent.load_learner)
+    teams, decisions, start = [], 0, time.perf_counter()
+    for chunk in data.evaluate([seats], episodes):
+        teams.append(chunk.reward.sum((0, 2)))  # [B]
+        decisions += int(chunk.planned.sum())
+    seconds, team = time.perf_counter() - start, torch.cat(teams)
+    half = 1.96 * float(team.std()) / len(team) ** 0.5 if len(team) > 1 else 0.0
+    row = {"rule": rule, "simulations": simulations, "trees": trees, "episodes": len(team)}
+    return row | {"team": float(team.mean()), "half_interval": half, "ms_per_decision": 1e3 * seconds / decisions}
+
+
+def draw(rows: list[dict[str, Any]], title: str, path: Path) -> None:
+    """Draws the return against simulations, one line for each rule."""
+    figure, axes = plt.subplots(figsize=(5, 3.2), layout="constrained")
+    for rule in dict.fromkeys(row["rule"] for row in rows):
+        mine = [row for row in rows if row["rule"] == rule]
+        x, y = [row["simulations"] for row in mine], [row["team"] for row in mine]
+        axes.errorbar(x, y, [row["half_interval"] for row in mine], marker="o", capsize=3, label=rule)
+    axes.set(xscale="log", xlabel="simulations per tree", ylabel="team return", title=title)
+    axes.set_xticks([row["simulations"] for row in rows], [str(row["simulations"]) for row in rows], minor=False)
+    axes.minorticks_off()
+    axes.legend()
+    path.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(path, dpi=150)
+    plt.close(figure)
+
+
+def main(arguments: list[str] | None = None) -> list[dict[str, Any]]:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--checkpoint", required=True)
+    parser.add_argument("--preset", default="2h1s_4x4", help="of Stag-Hunt, the one it was trained in")
+    parser.add_argument("--seats", nargs="+", default=["learner", "nearest_stag"])
+    parser.add_argument("--rules", nargs="+", default=["puct", "gumbel"], choices=["puct", "gumbel"])
+    parser.add_argument("--simulations", nargs="+", type=int, default=list(SIMULATIONS))
+    parser.add_argument("--trees", type=int, help="the checkpoint's by default")
+    parser.add_argument("--episodes", type=int, default=256)
+    parser.add_argument("--num-envs", type=int, default=64)
+    parser.add_argument("--plot", type=Path, help="where to draw it, such as docs/images/simulations.png")
+    args = parser.parse_args(arguments)
+    agent = load_agent(args.checkpoint)
+    data = EpisodeDataModule(game=GameConfig(preset=args.preset), seats=args.seats, num_envs=args.num_envs)
+    rows = []
+    print(f"{'rule':8}{'simulations':>12}{'team return':>13}{'95%':>8}{'ms/decision':>13}")
+    for rule in args.rules:
+        for simulations in args.simulations:
+            row = measure(agent, data, args.seats, rule, simulations, args.trees or agent.trees, args.episodes)
+            rows.append(row)
+            interval = f"+-{row['half_interval']:.2f}"
+            print(f"{rule:8}{simulations:12}{row['team']:13.2f}{interval:>8}{row['ms_per_decision']:13.2f}", flush=True)
+    print(json.dumps({"benchmark": "simulations", "preset": args.preset, "seats": args.seats, "rows": rows}))
+    if args.plot:
+        draw(rows, f"{args.preset}, same networks", args.plot)
+    return rows
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,91 @@
+"""The measuring scripts run, and measure what they say. How fast anything is, is no matter for a test."""
+
+import importlib.util
+import json
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from toys import stag_hunt, tiny_agent
+
+from omg_lightning.games import StagHunt
+from omg_lightning.planning import SearchConfig, search
+
+FOLDER = Path(__file__).parents[1] / "benchmarks"
+
+
+def script(name):
+    spec = importlib.util.spec_from_file_location(f"benchmark_{name}", FOLDER / f"{name}.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_the_planners_toy_is_the_model_it_describes():
+    root, model, network = script("planner").toy(5, actions=3)
+    action = torch.tensor([0, 1, 2, 1, 0])
+    output, state = model(root.state, action)
+    torch.testing.assert_close(state, root.state.roll(1, 1) + 0.01 * action[:, None])
+    torch.testing.assert_close(output.reward, 0.01 * state[:, 0])
+    again, _ = model(state.roll(-1, 1), torch.zeros(5, dtype=torch.int64))  # the same observation, the same answer
+    torch.testing.assert_close(again.prior_logits, output.prior_logits)
+    assert network()[0].shape == (5, 3)
+    assert search(root, model, SearchConfig(4)).visits.sum(-1).tolist() == [4] * 5
+
+
+@pytest.mark.parametrize("rule", ["puct", "gumbel"])
+def test_planner(rule):
+    row = script("planner").measure(rule, 8, 3, 2, None, actions=4)
+    assert row["simulations_per_s"] > 0
+    assert row["share"] == row["simulations_per_s"] / row["network_per_s"]
+    assert "ratio" not in row
+
+
+def test_games():
+    row = script("games").measure(2, None, batch=8, num_players=2, side=6, observe=True)
+    assert row["env_steps_per_s"] > 0
+    assert (row["batch"], row["players"], row["side"]) == (8, 2, 6)
+
+
+SMALL = {"preset": "2h1s_4x4", "trees": 2, "simulations": 3, "num_envs": 2}
+
+
+def test_iteration_scales_to_its_decisions():
+    iteration = script("iteration")
+    row = iteration.measure(1, **SMALL)
+    assert 0 < row["decisions"] <= 2 * 2 * 35
+    assert row["total_s"] == row["play_s"] + row["train_s"]
+    assert row["simulations_per_s"] == pytest.approx(2 * 3 * iteration.DECISIONS / row["play_s"])
+    assert 0 < iteration.resident() <= iteration.peak() * 1.1
+
+
+def test_profile_accounts_for_everything_and_cleans_up():
+    before = StagHunt.step
+    parts = script("iteration").profile(1, **SMALL)
+    assert len(parts) == 10
+    assert all(seconds >= 0 for seconds in parts.values())
+    assert parts["game step"] > 0
+    assert parts["co-players: network and draw"] > 0
+    assert StagHunt.step is before
+
+
+def test_simulations_and_growth(tmp_path, monkeypatch, capsys):
+    agent = tiny_agent(stag_hunt(max_steps=35))
+    checkpoint = tmp_path / "tiny.ckpt"
+    torch.save({"hyper_parameters": dict(agent.hparams), "state_dict": agent.state_dict()}, checkpoint)
+    arguments = ["--checkpoint", str(checkpoint), "--simulations", "1", "2", "--episodes", "3", "--num-envs", "2"]
+    rows = script("simulations").main([*arguments, "--plot", str(tmp_path / "a" / "plot.png")])
+    assert [(row["rule"], row["simulations"]) for row in rows] == [("puct", 1), ("puct", 2), ("gumbel", 1), ("gumbel", 2)]
+    assert all(row["episodes"] == 3 and 0 <= row["team"] <= 12 for row in rows)
+    assert json.loads(capsys.readouterr().out.splitlines()[-1])["rows"] == rows
+    assert (tmp_path / "a" / "plot.png").stat().st_size > 1000
+
+    planner = {"rule": "puct", "trees": 256, "simulations": 8, "actions": 7, "simulations_per_s": 9.0}
+    games = {"batch": 64, "players": 4, "side": 8, "env_steps_per_s": 5.0, "peer": "jax, x", "peer_per_s": 3.0}
+    for name, row in (("planner", planner), ("games", games)):
+        (tmp_path / name).write_text("a table\n" + json.dumps({"benchmark": name, "rows": [row]}) + "\n")
+    out = str(tmp_path / "growth.png")
+    monkeypatch.setattr(sys, "argv", ["growth.py", out, str(tmp_path / "planner"), str(tmp_path / "games")])
+    script("growth").main()
+    assert Path(out).stat().st_size > 1000
