@@ -39,7 +39,8 @@ def main() -> None:
         unit = y.replace("_per_s", " / s").replace("_", " ")
         axis.set(title=title, xlabel=x, xscale="log", yscale="log", ylabel=unit)
         axis.grid(alpha=0.3, which="both")
-        axis.legend(fontsize=7)
+        if mine:
+            axis.legend(fontsize=7)
     out.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(out, dpi=120)
 

@@ -45,6 +45,7 @@ GROWTH: list[dict[str, Any]] = [
 
 
 _SEARCH = import_module("omg_lightning.planning.search")  # the name `planning.search` is the function
+WHOLE = "all of the search"
 PARTS: dict[str, list[tuple[Any, str]]] = {
     "select: descend, climb, choose": [(_SEARCH, "descend"), (_SEARCH, "climb"), (_SEARCH, "choose_at")],
     "expand": [(_SEARCH, "expand"), (_SEARCH, "prior_of")],
@@ -54,20 +55,25 @@ PARTS: dict[str, list[tuple[Any, str]]] = {
     "views and legal actions": [(StagHunt, "observe"), (StagHunt, "legal")],
     "network of the ego": [(PolicyModule, "forward")],
     "co-players: network and draw": [(Simulator, "_draw")],
-    "all of the search": [(_SEARCH, "_simulate")],
+    WHOLE: [(_SEARCH, "_simulate")],
 }
 
 
 @contextmanager
 def timers(seconds: Counter[str]) -> Iterator[None]:
-    """Adds up the time spent in each of PARTS while it is open; parts do not contain each other, but for the last."""
+    """Adds up the time that searches spend in each of PARTS, which do not contain each other but for WHOLE."""
     kept = [(owner, name, getattr(owner, name)) for pairs in PARTS.values() for owner, name in pairs]
+    searching = False
 
     def timed(part: str, function: Any) -> Any:
         def call(*args: Any, **options: Any) -> Any:
-            start = time.perf_counter()
+            nonlocal searching
+            if part != WHOLE and not searching:  # the rollout itself steps the game, too
+                return function(*args, **options)
+            searching, start = True, time.perf_counter()
             result = function(*args, **options)
             seconds[part] += time.perf_counter() - start
+            searching = part != WHOLE
             return result
 
         return call
@@ -92,7 +98,7 @@ def profile(iterations: int, **settings: Any) -> dict[str, float]:
         played = [data.refresh(max_age=8)[0] for _ in range(iterations)]
         total = time.perf_counter() - start
     scale = DECISIONS / sum(int(x.episodes.planned.sum()) for x in played)
-    inside = seconds.pop("all of the search")
+    inside = seconds.pop(WHOLE)
     parts = {part: seconds[part] * scale for part in PARTS if part in seconds}
     parts["the rest of the search"] = (inside - sum(seconds.values())) * scale
     return parts | {"playing outside of the search": (total - inside) * scale}

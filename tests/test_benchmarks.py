@@ -3,6 +3,7 @@
 import importlib.util
 import json
 import sys
+from itertools import product
 from pathlib import Path
 
 import pytest
@@ -76,7 +77,7 @@ def test_simulations_and_growth(tmp_path, monkeypatch, capsys):
     torch.save({"hyper_parameters": dict(agent.hparams), "state_dict": agent.state_dict()}, checkpoint)
     arguments = ["--checkpoint", str(checkpoint), "--simulations", "1", "2", "--episodes", "3", "--num-envs", "2"]
     rows = script("simulations").main([*arguments, "--plot", str(tmp_path / "a" / "plot.png")])
-    assert [(row["rule"], row["simulations"]) for row in rows] == [("puct", 1), ("puct", 2), ("gumbel", 1), ("gumbel", 2)]
+    assert [(row["rule"], row["simulations"]) for row in rows] == [*product(("puct", "gumbel"), (1, 2))]
     assert all(row["episodes"] == 3 and 0 <= row["team"] <= 12 for row in rows)
     assert json.loads(capsys.readouterr().out.splitlines()[-1])["rows"] == rows
     assert (tmp_path / "a" / "plot.png").stat().st_size > 1000
