@@ -32,13 +32,16 @@ def main() -> None:
             line = sorted((row for row in mine if row[lines] == name), key=lambda row: row[x])
             axis.plot([row[x] for row in line], [row[y] for row in line], marker="o", label=f"{lines} {name}")
             line = [row for row in line if "peer_per_s" in row]
-            if line:
+            if line and x in ("trees", "simulations", "batch"):  # the peer's game has its own players and grid
                 style = {"linestyle": "--", "alpha": 0.6, "color": axis.lines[-1].get_color()}
                 label = f"{lines} {name}: {line[0]['peer'].split(',')[0]}"
                 axis.plot([row[x] for row in line], [row["peer_per_s"] for row in line], label=label, **style)
         unit = y.replace("_per_s", " / s").replace("_", " ")
         axis.set(title=title, xlabel=x, xscale="log", yscale="log", ylabel=unit)
-        axis.grid(alpha=0.3, which="both")
+        ticks = sorted({row[x] for row in mine})
+        axis.set_xticks(ticks, [f"{tick:,}" for tick in ticks])
+        axis.xaxis.minorticks_off()
+        axis.grid(alpha=0.3)
         if mine:
             axis.legend(fontsize=7)
     out.parent.mkdir(parents=True, exist_ok=True)
