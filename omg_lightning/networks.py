@@ -15,7 +15,7 @@ TrunkKind = Literal["mlp", "conv"]
 class Trunk(nn.Module):
     """Reads one view and the time into features.
 
-    `mlp` is one dense layer over the flattened planes: on small boards it costs a tenth of `conv` on a CPU.
+    `mlp` is one dense layer over the flattened planes: on small boards it is by far the cheaper on a CPU.
     `conv` is the published 3x3 16-32-32 stack (HOP, ICML 2024, appendix) and a dense layer.
 
     Args:
@@ -71,8 +71,6 @@ class GoalNet(nn.Module):
         hidden: width.
         kind: trunk of the network.
     """
-
-    reads_sparse = True  # views may be lists of places, see `Trunk.forward`
 
     def __init__(
         self,

@@ -89,7 +89,7 @@ def take(record: Any, index: Tensor) -> Any:
 class Estimate(NamedTuple):
     """What a goal source says of every seat's goal at one step."""
 
-    point: Tensor  # float [L, P, D] belief or mean, the policy's input and what is stored
+    point: Tensor  # float [L, P, D] belief or mean; this is stored with the episode
     draw: Callable[[int, torch.Generator], Tensor]  # K, generator -> float [L, K, P, D], one goal for each tree
 
 
@@ -158,3 +158,4 @@ class Learner(NamedTuple):
     trees: int
     simulations: int
     planner: PlannerConfig
+    sparse: bool = False  # policy and coplayer also read views as lists of places, see `Trunk.forward`

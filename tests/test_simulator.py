@@ -3,7 +3,6 @@ import torch
 from toys import TokenGame, always, plain_learner, repeat_last, same, snapshot, stag_hunt, tiny_agent
 
 from omg_lightning.games.stag_hunt import HUNT_HARE, HUNT_STAG, RIGHT, STAY
-from omg_lightning.networks import GoalNet
 from omg_lightning.planning import SearchConfig, search
 from omg_lightning.rollout import Simulator
 from omg_lightning.types import ego_order, take
@@ -217,7 +216,7 @@ def test_rows_do_not_influence_each_other():
 
 
 @pytest.mark.parametrize("trunk", ["mlp", "conv"])
-def test_sparse_views_change_nothing(trunk, monkeypatch):
+def test_sparse_views_change_nothing(trunk):
     game, generator = stag_hunt(3, num_blocks=1, height=5), torch.Generator().manual_seed(1)
     agent = tiny_agent(game, goals="declared", trunk=trunk)
     state = game.reset(40, generator)
@@ -225,9 +224,8 @@ def test_sparse_views_change_nothing(trunk, monkeypatch):
     ego, goals = torch.arange(40) % 3, torch.rand(40, 3, 2, generator=generator)
     found = []
     for sparse in (True, False):
-        monkeypatch.setattr(GoalNet, "reads_sparse", sparse)
         random = torch.Generator().manual_seed(2)
-        simulator = Simulator(game, agent.learner(), ego, goals, random)
+        simulator = Simulator(game, agent.learner()._replace(sparse=sparse), ego, goals, random)
         assert (simulator.look == game.observe) != sparse
         with torch.no_grad():
             root = simulator.root(state)

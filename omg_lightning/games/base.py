@@ -31,6 +31,9 @@ class Game(Protocol):
     A game may have an attribute `scripts`, too: the names of two scripted players that know how to play it, the one
     who cooperates first, such as `("nearest_stag", "nearest_hare")` (see `omg_lightning.players` for names). By
     default the offline phase mixes the two, and tests play beside them; without `scripts` they are left to `random`.
+
+    Two more are optional: `prosocial`, True where everyone is paid the mean reward, those who have left too; and
+    `sparse_views`, True where `observe(state, sparse=True)` gives the places of the ones instead of the planes.
     """
 
     num_players: int
@@ -56,7 +59,7 @@ class Game(Protocol):
         """Plays joint actions, int64 `[B, P]` in seat order: the next state and rewards, float32 `[B, P]`.
 
         Illegal actions count as `noop`. Rows whose episode is over, and seats that have left, change nothing
-        and earn nothing.
+        and earn nothing (unless the game is `prosocial`).
         """
 
     def active(self, state: Any) -> Tensor:

@@ -31,6 +31,16 @@ CANDIDATES = 256  # pieces to try in a round at least, shared out among the layo
 STUCK = 300  # this many rejected pieces in a row and the layout is begun anew
 
 
+def grow(reached: Tensor, free: Tensor) -> Tensor:
+    """Adds the free neighbours (up, down, left, right) of the cells reached; all three are bool `[B, h, w]`."""
+    grown = reached.clone()
+    grown[:, 1:] |= reached[:, :-1]
+    grown[:, :-1] |= reached[:, 1:]
+    grown[:, :, 1:] |= reached[:, :, :-1]
+    grown[:, :, :-1] |= reached[:, :, 1:]
+    return grown & free
+
+
 def connected(free: Tensor) -> Tensor:
     """Says in which grids all free cells hang together by moves up, down, left and right.
 
@@ -45,12 +55,7 @@ def connected(free: Tensor) -> Tensor:
     start = flat.to(torch.uint8).argmax(1, keepdim=True)  # [B, 1] the first free cell
     reached = (torch.zeros_like(flat).scatter(1, start, True) & flat).view(rows, height, width)
     for _ in range(height * width):
-        grown = reached.clone()
-        grown[:, 1:] |= reached[:, :-1]
-        grown[:, :-1] |= reached[:, 1:]
-        grown[:, :, 1:] |= reached[:, :, :-1]
-        grown[:, :, :-1] |= reached[:, :, 1:]
-        grown &= free
+        grown = grow(reached, free)
         if torch.equal(grown, reached):
             break
         reached = grown

@@ -207,6 +207,8 @@ class StagHunt:
         """Says which actions are legal: bool `[B, P, A]`. A seat that has left may only stay."""
         return (self._codes(state)[..., None] & self._constants(state).bits) != 0
 
+    sparse_views = True  # `observe` can say where the planes are 1 instead of writing them out
+
     def observe(self, state: StagHuntState, sparse: bool = False) -> Tensor:
         """Returns every seat's own view: float32 `[B, P, P + 3, h, w]` of 0 and 1, planes as in `plane_names`.
 

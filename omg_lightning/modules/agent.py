@@ -152,6 +152,7 @@ class Agent(LightningModule):
             trees=self.trees,
             simulations=self.simulations,
             planner=self.planner,
+            sparse=True,
         )
 
     def source(self) -> GoalSource:

@@ -7,6 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from omg_lightning.games.base import Game
+from omg_lightning.games.layout import grow
 from omg_lightning.types import ConfigError
 
 MOVES = {"up": (-1, 0), "down": (1, 0), "left": (0, -1), "right": (0, 1)}  # action name -> (row, column) step
@@ -26,12 +27,7 @@ def distance_to(targets: Tensor, free: Tensor) -> Tensor:
     reached = targets & free
     missing = torch.zeros_like(free, dtype=torch.int64)
     while True:  # each turn reaches at least one new cell in some row, or is the last: at most h * w turns
-        grown = reached.clone()
-        grown[:, 1:] |= reached[:, :-1]
-        grown[:, :-1] |= reached[:, 1:]
-        grown[:, :, 1:] |= reached[:, :, :-1]
-        grown[:, :, :-1] |= reached[:, :, 1:]
-        grown &= free
+        grown = grow(reached, free)
         if torch.equal(grown, reached):
             return torch.where(reached, missing, UNREACHABLE)
         missing += ~reached  # one more step for whoever was not yet there

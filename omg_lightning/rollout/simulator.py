@@ -1,6 +1,5 @@
 """The model that a search plans with: the game's own rules, and co-players that act by their predicted policies."""
 
-import inspect
 from collections.abc import Callable
 from functools import partial
 from typing import Any, NamedTuple
@@ -26,7 +25,7 @@ class Simulator:
 
     Only the ego's actions branch. Co-players act by `pi_j(. | o_j, t, g_j)`, drawn once for each node and shared by
     all of the ego's actions there (HOP, ICML 2024). Goals are fixed for each tree, so what depends on them alone is
-    computed once, here.
+    computed once. A search starts with `root`, which says who is there to be asked; `step` follows it.
 
     Args:
         game: the rules.
@@ -46,7 +45,9 @@ class Simulator:
         self.own, self.others = order[:, 0], order[:, 1:].flatten()  # rows of [T * P]: the egos, and who is beside them
         self.goals = ego_order(goals, ego)[:, 1:]  # [T, P-1, D]
         self.policy_condition = learner.policy_condition(self.goals)
-        self.look = _sparse_look(game, learner) or game.observe
+        sparse = learner.sparse and getattr(game, "sparse_views", False)
+        observe: Callable[..., Tensor] = game.observe
+        self.look = partial(observe, sparse=True) if sparse else observe
 
     def root(self, state: Any) -> Root:
         """The roots of the trees, at the true states (leading T)."""
@@ -94,12 +95,3 @@ class Simulator:
             noise.clamp_min_(torch.finfo(noise.dtype).tiny).log_().neg_().log_()
             actions[self.asked] = (logits - noise).max(-1).indices  # several times faster than `argmax` on a CPU
         return actions.view(-1, seats - 1)
-
-
-def _sparse_look(game: Game, learner: Learner) -> Callable[[Any], Tensor] | None:
-    """Returns what gives views as lists of places, if the game has such views and the networks read them."""
-    observe: Callable[..., Tensor] = game.observe
-    if "sparse" not in inspect.signature(observe).parameters:
-        return None
-    networks = (getattr(learner.policy, "net", None), learner.coplayer)
-    return partial(observe, sparse=True) if all(getattr(x, "reads_sparse", False) for x in networks) else None
