@@ -251,7 +251,11 @@ def test_an_oracle_beside_somebody_without_a_declared_goal_is_refused():
         with pytest.raises(ConfigError, match="declares no goal") as caught:
             data.refresh()
         assert "\n" not in str(caught.value)
-    attached(tiny_data(seats=["learner", "nearest_hare"], offline_rounds=0), "oracle").refresh()
+    data = attached(tiny_data(game=SNOWDRIFT, seats=["learner", "switcher"], offline_rounds=0), "oracle")
+    with pytest.raises(ConfigError, match="switcher declares no goal"):
+        data.refresh()
+    for partner in ("nearest_hare", "switcher", "switcher:3"):
+        attached(tiny_data(seats=["learner", partner], offline_rounds=0), "oracle").refresh()
 
 
 class Mute:

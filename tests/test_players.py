@@ -325,6 +325,11 @@ def test_a_dotted_path_makes_a_users_player():
         ("outside_players.Deaf", "has no method act"),
         ("outside_players.Needy", r"Needy\(\) failed with TypeError"),
         ("omg_lightning.players.Player", "failed with TypeError"),
+        ("switcher:", "player 'switcher:': write switcher, or switcher:5:12"),
+        ("switcher:0", "rising from 1"),
+        ("switcher:5:5", "rising from 1"),
+        ("switcher:x", "rising from 1"),
+        ("switchers", "unknown player 'switchers'.*switcher"),
     ],
 )
 def test_a_wrong_player_is_one_clear_line(name, says):

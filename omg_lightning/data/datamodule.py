@@ -14,7 +14,7 @@ from omg_lightning.data.dataset import Draws
 from omg_lightning.data.game import GameConfig
 from omg_lightning.goals import OracleGoals
 from omg_lightning.rollout import CHECKPOINT, LEARNER, Played, Seats, arrange, play, scripted_lineups, scripts_of
-from omg_lightning.types import Batch, ConfigError, Episodes, Learner
+from omg_lightning.types import NO_GOAL, Batch, ConfigError, Episodes, Learner
 
 _EVALUATION_SEED = 7919  # evaluation plays the same starts at every epoch, apart from all training randomness
 
@@ -29,7 +29,8 @@ class EpisodeDataModule(LightningDataModule):
     Args:
         game: which game.
         seats: who sits in each seat: `learner`, `random`, `nearest_stag` or `nearest_hare` (of stag_hunt), `cleaner` or
-            `defector` (of snowdrift), `checkpoint:PATH`, or the dotted path of a class that follows
+            `defector` (of snowdrift), `switcher` (one of the two, drawn for each episode; `switcher:5` also changes at
+            step 5 of each), `checkpoint:PATH`, or the dotted path of a class that follows
             `omg_lightning.players.Player`. A list of such line-ups spreads them over the environments in turn.
         num_envs: B, environments played at once.
         batch_size: episodes in a batch.
@@ -129,9 +130,9 @@ class EpisodeDataModule(LightningDataModule):
         if offline not in self._tables:
             self._tables[offline], self._prior = self._arrange(offline), None
         learners = self._learners(self._tables[offline].names)
-        if not offline:
-            self._check_oracle(self._tables[offline], learners[LEARNER])
         played = play(self.game, self._tables[offline], learners, self.random("rollout"), self._prior)
+        if not offline:
+            _check_told(self._tables[offline], learners[LEARNER], played.episodes)
         self._prior, self.latest = played.prior, played
         self.buffer.add(played.episodes, self.rounds)
         dropped = 0 if max_age is None else self.buffer.drop(self.rounds - max_age + 1)
@@ -149,10 +150,11 @@ class EpisodeDataModule(LightningDataModule):
                 state["prior"] = None
             count = min(self.num_envs, episodes - index * self.num_envs)
             table = arrange(lineups, count, self.game, self.device)
-            self._check_oracle(table, self._learners([])[LEARNER])
             prior = state["prior"]
             prior = None if prior is None else {name: rows[:count] for name, rows in prior.items()}
-            played = play(self.game, table, self._learners(table.names), state["random"], prior, greedy=True)
+            learners = self._learners(table.names)
+            played = play(self.game, table, learners, state["random"], prior, greedy=True)
+            _check_told(table, learners[LEARNER], played.episodes)
             state["prior"] = played.prior
             return played.episodes
 
@@ -168,16 +170,6 @@ class EpisodeDataModule(LightningDataModule):
 
     def _arrange(self, offline: bool) -> Seats:
         return arrange(self.offline_lineups if offline else self.lineups, self.num_envs, self.game, self.device)
-
-    def _check_oracle(self, table: Seats, learner: Learner) -> None:
-        """Raises ConfigError where an oracle would have to know the goal of somebody who declares none."""
-        if not isinstance(learner.source, OracleGoals):
-            return
-        scripts = {table.names[int(table.who[seated.rows[0], seated.seat])]: seated.player for seated in table.seated}
-        silent = [name for name, player in scripts.items() if getattr(player, "goal", None) not in self.game.goal_names]
-        silent += [name for name in table.names if name.startswith(CHECKPOINT)]
-        if silent:
-            raise ConfigError(f"goals is 'oracle', but {silent[0]} declares no goal: seat a script that does")
 
     def _learners(self, seats: Sequence[str]) -> dict[str, Learner]:
         """The planners: the one in training always, for it watches even where it does not play."""
@@ -260,6 +252,14 @@ def _lineups(seats: list[str] | list[list[str]]) -> list[list[str]]:
     if any(nested) and not all(nested):
         raise ConfigError(f"data.seats is {seats}: give one name for each seat, or a list of such lists, not both")
     return [list(entry) for entry in seats] if any(nested) else [[str(name) for name in seats]]
+
+
+def _check_told(table: Seats, learner: Learner, episodes: Episodes) -> None:
+    """Raises ConfigError where an oracle would have had to know the goal of somebody who declares none."""
+    silent = ~table.held_by(LEARNER) & (episodes.truth[0] == NO_GOAL)
+    if isinstance(learner.source, OracleGoals) and silent.any():
+        who = table.names[int(table.who[silent][0])]
+        raise ConfigError(f"goals is 'oracle', but {who} declares no goal: seat a script that does")
 
 
 def _loader(dataset: Draws) -> DataLoader:

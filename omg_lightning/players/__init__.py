@@ -3,7 +3,7 @@
 import importlib
 from typing import Any
 
-from omg_lightning.players.base import Player
+from omg_lightning.players.base import Player, goals_of
 from omg_lightning.players.scripted import (
     Cleaner,
     Defector,
@@ -12,7 +12,9 @@ from omg_lightning.players.scripted import (
     PreySeeker,
     RandomPlayer,
     ScriptedPlayer,
+    scripts_of,
 )
+from omg_lightning.players.switcher import SWITCHER, Switcher, parse_steps
 from omg_lightning.types import ConfigError
 
 __all__ = [
@@ -25,7 +27,10 @@ __all__ = [
     "PreySeeker",
     "RandomPlayer",
     "ScriptedPlayer",
+    "Switcher",
+    "goals_of",
     "make_player",
+    "scripts_of",
 ]
 
 SCRIPTED: dict[str, type[ScriptedPlayer]] = {
@@ -41,14 +46,16 @@ def make_player(name: str) -> Player:
     """Makes a player from what a user wrote for a seat.
 
     Args:
-        name: a key of SCRIPTED, or the dotted path of a class that follows `Player` and needs no arguments, such as
-            `my_package.players.Idler`.
+        name: a key of SCRIPTED; `switcher`, with the steps at which it changes, such as `switcher:5:12`; or the dotted
+            path of a class that follows `Player` and needs no arguments, such as `my_package.players.Idler`.
 
     Raises:
         ConfigError: there is no such player, or it cannot be imported, built or used; the message says which.
     """
     if isinstance(name, str) and name in SCRIPTED:
         return SCRIPTED[name]()
+    if isinstance(name, str) and name.partition(":")[0] == SWITCHER:
+        return Switcher(make_player, parse_steps(name))
     if isinstance(name, str) and (name == "learner" or name.startswith("checkpoint:")):
         raise ConfigError(f"'{name}' needs trained networks: put it into `data.seats`; make_player makes {_known()}")
     if not isinstance(name, str) or "." not in name.strip("."):
@@ -57,7 +64,7 @@ def make_player(name: str) -> Player:
 
 
 def _known() -> str:
-    return f"{', '.join(SCRIPTED)}, or a dotted path such as 'my_package.players.MyPlayer'"
+    return f"{', '.join(SCRIPTED)}, {SWITCHER}, or a dotted path such as 'my_package.players.MyPlayer'"
 
 
 def _import(path: str) -> Any:

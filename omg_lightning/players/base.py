@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from omg_lightning.games.base import Game
+from omg_lightning.types import NO_GOAL, ConfigError
 
 
 @runtime_checkable
@@ -23,6 +24,10 @@ class Player(Protocol):
 
     It sees what a learner in that seat would see, and nothing else: the observation planes, ego first, named by
     `game.plane_names`, and the mask of legal actions, named by `game.action_names`.
+
+    It may say what it is after, for the record, for what measures beliefs and for an oracle: with an attribute `goal`,
+    one of `game.goal_names`; or, where that differs between episodes or steps, with `goals`, int64 `[B]`, the goals
+    of its next action as places in `game.goal_names`, or NO_GOAL (-1).
     """
 
     def reset(self, batch_size: int, seat: int, game: Game, generator: torch.Generator) -> None:
@@ -45,3 +50,21 @@ class Player(Protocol):
         Returns:
             int64 `[B]`. What a player does after it has left, or an illegal action, counts as `game.noop`.
         """
+
+
+def goals_of(player: Player, game: Game, batch_size: int, device: torch.device) -> Tensor:
+    """What a player says that it pursues with its next action: int64 `[B]`, or NO_GOAL.
+
+    Raises:
+        ConfigError: its `goals` are something else.
+    """
+    goals = getattr(player, "goals", None)
+    if goals is None:
+        goal = getattr(player, "goal", None)
+        known = game.goal_names.index(goal) if goal in game.goal_names else NO_GOAL
+        return torch.full((batch_size,), known, device=device)
+    if not isinstance(goals, Tensor) or goals.dtype != torch.int64 or goals.shape != (batch_size,):
+        raise ConfigError(f"{type(player).__name__}.goals must be an int64 tensor of shape [{batch_size}]")
+    if len(goals) and (goals.min() < NO_GOAL or goals.max() >= len(game.goal_names)):
+        raise ConfigError(f"{type(player).__name__}.goals must be places in {list(game.goal_names)}, or {NO_GOAL}")
+    return goals

@@ -34,6 +34,20 @@ def distance_to(targets: Tensor, free: Tensor) -> Tensor:
         reached = grown
 
 
+def scripts_of(game: Game) -> tuple[str, ...]:
+    """The names of the two scripted players that know how to play `game`, its `scripts`; none if it names none.
+
+    Raises:
+        ConfigError: it names another number of them.
+    """
+    scripts = tuple(getattr(game, "scripts", ()))
+    if len(scripts) not in (0, 2):
+        raise ConfigError(
+            f"{type(game).__name__}.scripts is {scripts}: name two players, the cooperator first, or none"
+        )
+    return scripts
+
+
 class ScriptedPlayer:
     """A player whose action distribution is known exactly; `act` samples from it.
 

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from omg_lightning.games.base import Game
+from omg_lightning.goals import OracleGoals
 from omg_lightning.losses import discounted_returns, masked_logits
 from omg_lightning.planning import SearchConfig, search
 from omg_lightning.players import Player
@@ -73,7 +74,7 @@ class _Table:
         self.live = torch.arange(batch, device=device)
         truth = seats.start(game, generator)
         size = learners[LEARNER].source.size if LEARNER in learners else 0
-        self.record = _empty(game, batch, size, truth, device)
+        self.record = _empty(game, batch, size, device)
         self.prior = {
             name: prior[name] if prior else learner.source.prior(batch, game.num_players, device)
             for name, learner in learners.items()
@@ -92,6 +93,10 @@ class _Table:
         record, live = self.record, self.live
         record.observation[t, live] = observation.to(torch.uint8)
         record.legal[t, live], record.active[t, live] = legal, active
+        record.truth[t] = self.seats.truth(self.game)
+        for name, learner in self.learners.items():
+            if isinstance(learner.source, OracleGoals):  # it is told anew: a goal may change within an episode
+                self.memory[name] = learner.source.start(self.prior[name][live], record.truth[t, live])
         actions = torch.full_like(record.action[t, live], self.game.noop)
         self._ask_players(t, actions)
         for name, learner in self.learners.items():
@@ -222,7 +227,7 @@ def _check_choice(choice: Any, player: Player, rows: int, num_actions: int) -> N
         raise ConfigError(f"{name}.act returned actions outside 0..{num_actions - 1}: see game.action_names")
 
 
-def _empty(game: Game, batch: int, goal_size: int, truth: Tensor, device: torch.device) -> Episodes:
+def _empty(game: Game, batch: int, goal_size: int, device: torch.device) -> Episodes:
     """Storage for `batch` episodes of the greatest length."""
     lead = (game.max_steps, batch, game.num_players)
 
@@ -242,5 +247,5 @@ def _empty(game: Game, batch: int, goal_size: int, truth: Tensor, device: torch.
         value=zeros(),
         goal=zeros(goal_size),
         realised=torch.full(lead, NO_GOAL, device=device),
-        truth=truth.expand(*lead).clone(),
+        truth=torch.full(lead, NO_GOAL, device=device),
     )

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from omg_lightning.games.base import Game
-from omg_lightning.players import Player, ScriptedPlayer, make_player
+from omg_lightning.players import Player, ScriptedPlayer, goals_of, make_player, scripts_of
 from omg_lightning.types import NO_GOAL, ConfigError
 
 LEARNER = "learner"
@@ -34,13 +34,16 @@ class Seats(NamedTuple):
         return self.who == (self.names.index(name) if name in self.names else -1)
 
     def start(self, game: Game, generator: torch.Generator) -> Tensor:
-        """Tells all players that an episode starts. Returns the goals they pursue, int64 `[B, P]`, or NO_GOAL."""
-        truth = torch.full_like(self.who, NO_GOAL)
+        """Tells all players that an episode starts. Returns what `truth` does."""
         for player, seat, rows in self.seated:
             player.reset(len(rows), seat, game, generator)
-            goal = getattr(player, "goal", None)
-            if goal in game.goal_names:
-                truth[rows, seat] = game.goal_names.index(goal)
+        return self.truth(game)
+
+    def truth(self, game: Game) -> Tensor:
+        """The goals that the players pursue with their next actions, int64 `[B, P]`, or NO_GOAL."""
+        truth = torch.full_like(self.who, NO_GOAL)
+        for player, seat, rows in self.seated:
+            truth[rows, seat] = goals_of(player, game, len(rows), truth.device)
         return truth
 
 
@@ -79,20 +82,6 @@ def arrange(lineups: Sequence[Sequence[str]], batch: int, game: Game, device: to
             if len(rows):
                 seated.append(Seated(_player(name, game), seat, rows))
     return Seats(who, names, tuple(seated))
-
-
-def scripts_of(game: Game) -> tuple[str, ...]:
-    """The names of the two scripted players that know how to play `game`, its `scripts`; none if it names none.
-
-    Raises:
-        ConfigError: it names another number of them.
-    """
-    scripts = tuple(getattr(game, "scripts", ()))
-    if len(scripts) not in (0, 2):
-        raise ConfigError(
-            f"{type(game).__name__}.scripts is {scripts}: name two players, the cooperator first, or none"
-        )
-    return scripts
 
 
 def scripted_lineups(game: Game) -> list[list[str]]:
