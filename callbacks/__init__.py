@@ -1,7 +1,9 @@
 """Lightning callbacks: a hook does one thing, and there is no algorithm in here."""
 
 from callbacks.buffer_refresh import BufferRefresh
+from callbacks.code_drift import CodeDrift
 from callbacks.goal_pictures import GoalPictures
+from callbacks.projector import Projector
 from callbacks.replay import EpisodeAnimation, ReplayWriter
 from callbacks.report import Report
 from callbacks.return_figure import ReturnFigure
@@ -11,8 +13,10 @@ from callbacks.tree_count import TreeCount
 
 __all__ = [
     "BufferRefresh",
+    "CodeDrift",
     "EpisodeAnimation",
     "GoalPictures",
+    "Projector",
     "ReplayWriter",
     "Report",
     "ReturnFigure",

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from lightning import Callback, LightningModule, Trainer
 from lightning.pytorch.loggers import TensorBoardLogger
-from lightning.pytorch.utilities import rank_zero_info
+from lightning.pytorch.utilities import rank_zero_info, rank_zero_warn
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
@@ -17,7 +17,14 @@ from torch import Tensor
 
 from omg_lightning.data import EpisodeDataModule
 from omg_lightning.envs.icons import INK, PAPER, SEAT_COLOURS, TILE, Pen, draw_disc, draw_thing
-from omg_lightning.goals.quality import active_units, plane_precision, plane_recall, probabilities
+from omg_lightning.goals.quality import (
+    active_units,
+    decided,
+    hit_ratio,
+    plane_precision,
+    plane_recall,
+    probabilities,
+)
 from omg_lightning.modules import Agent, GoalVAE
 from omg_lightning.modules.agent import watched
 from omg_lightning.modules.hindsight import latent
@@ -52,7 +59,9 @@ class GoalPictures(Callback):
 
     The figure `figures/goals` goes to TensorBoard's images every few epochs and in the last one. Logged at every
     epoch, over all views of co-players: `goal/recall_<kind>` and `goal/precision_<kind>` for each kind of plane
-    (`self`, `other`, `stags`, ...) and `goal/active_units`. Must stand after `BufferRefresh` in the list of callbacks.
+    (`self`, `other`, `stags`, ...), `goal/active_units`, `goal/collapsed` (1, and a warning, where no dimension of the
+    code carries anything) and `goal/hit_ratio` of the subgoals inferred in play. Must stand after `BufferRefresh` in
+    the list of callbacks.
 
     Args:
         every: epochs between figures.
@@ -62,7 +71,7 @@ class GoalPictures(Callback):
     def __init__(self, every: int = 10, examples: int = 4) -> None:
         if every < 1 or examples < 1:
             raise ConfigError(f"GoalPictures(every={every}, examples={examples}): both must be at least 1")
-        self.every, self.examples = every, examples
+        self.every, self.examples, self._warned = every, examples, False
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Says if there will be nothing to see."""
@@ -77,6 +86,9 @@ class GoalPictures(Callback):
             return
         numbers = code_numbers(pl_module.vae, data.latest.episodes, data.game.plane_names)
         pl_module.log_dict(numbers, on_step=False, on_epoch=True, batch_size=1)
+        if numbers["goal/collapsed"] and not self._warned:
+            rank_zero_warn("goal/collapsed: every code of the state VAE is the same; lower model.vae.kl_weight")
+            self._warned = True
         boards = [logger for logger in trainer.loggers if isinstance(logger, TensorBoardLogger)]
         epoch = trainer.current_epoch + 1
         if boards and trainer.is_global_zero and (epoch % self.every == 0 or epoch == trainer.max_epochs):
@@ -86,16 +98,26 @@ class GoalPictures(Callback):
                 logger.experiment.add_figure("figures/goals", figure, data.env_steps)
 
 
+@torch.no_grad()
 def code_numbers(vae: GoalVAE, episodes: Episodes, plane_names: Sequence[str]) -> dict[str, Tensor]:
-    """What the codes keep of all views of co-players in these episodes, by the names of the log."""
-    views = episodes.observation[watched(episodes)].float()
-    mean, _ = vae.encode(views)
+    """What the codes keep of all views of co-players in these episodes, by the names of the log.
+
+    `goal/hit_ratio` is about the subgoals that were inferred when the episodes were played.
+    """
+    who = watched(episodes)
+    views = episodes.observation[who].float()
+    mean, _ = vae.codes(views)
     logits = vae.decode(mean)
     recall, precision = (measure(logits, views, plane_names) for measure in (plane_recall, plane_precision))
+    pictures = torch.zeros_like(episodes.observation, dtype=torch.bool)
+    pictures[who] = decided(vae.decode(episodes.goal[who]))
+    units = active_units(mean).float()
     return {
         **{f"goal/recall_{kind}": share for kind, share in recall.items()},
         **{f"goal/precision_{kind}": share for kind, share in precision.items() if kind in recall},  # what there is
-        "goal/active_units": active_units(mean).float(),
+        "goal/active_units": units,
+        "goal/collapsed": (units == 0).float(),
+        "goal/hit_ratio": hit_ratio(pictures, episodes.observation > 0, who),
     }
 
 
@@ -137,7 +159,7 @@ def selected_ahead(agent: Agent, data: EpisodeDataModule) -> Tensor:
     assert data.latest is not None
     episodes, rule = data.latest.episodes, agent.selector
     codes = torch.zeros_like(episodes.goal)
-    codes[episodes.active] = agent.vae.encode(episodes.observation[episodes.active].float())[0]
+    codes[episodes.active] = agent.vae.codes(episodes.observation[episodes.active].float())[0]
     values = None if data.rounds <= data.offline_rounds else agent.values
     random = torch.Generator(codes.device).manual_seed(data.env_steps)
     return latent(

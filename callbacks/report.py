@@ -24,6 +24,7 @@ class Report(Callback):
     def __init__(self) -> None:
         self._returns: dict[str, ReturnMetrics] = {}
         self._fit_s, self._started = 0.0, 0.0
+        self._trained: dict[str, float] = {}  # the last numbers of training, which an evaluation does not repeat
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Starts the clock; a resumed run goes on where it was."""
@@ -33,6 +34,11 @@ class Report(Callback):
         """Reads the clock."""
         self._fit_s = time.perf_counter() - self._started
         pl_module.log("time/fit_s", self._fit_s)
+
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Keeps the last numbers of training: the evaluation that follows starts with none."""
+        numbers = trainer.callback_metrics.items()
+        self._trained = {name: float(value) for name, value in numbers if not name.startswith("return/")}
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Writes the numbers of a `validate`."""
@@ -73,7 +79,8 @@ class Report(Callback):
 
     @rank_zero_only
     def _write(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        numbers = {name: float(value) for name, value in trainer.callback_metrics.items() if name != "step"}
+        numbers = self._trained | {name: float(value) for name, value in trainer.callback_metrics.items()}
+        numbers.pop("step", None)
         numbers["buffer/env_steps"] = float(trainer.datamodule.env_steps)  # type: ignore[attr-defined]
         numbers["time/fit_s"] = self._fit_s
         numbers["time/peak_memory_mib"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024

@@ -120,7 +120,7 @@ def test_trap_2_every_sample_is_a_step_of_somebody_who_is_there():
     agent = tiny_agent(game, "subgoal")
     episodes = play_with(agent, game, ["learner", "random", "random"], 12)
     seen = {}
-    agent.vae.loss = lambda samples, generator: seen.update(vae=len(samples.time)) or {}
+    agent.vae.loss = lambda samples, *rest: seen.update(vae=len(samples.time)) or {}
     agent.predictor.coplayer_loss = lambda view, *rest: seen.update(coplayer=len(view)) or {}
     agent.policy.loss = lambda view, *rest: seen.update(policy=len(view)) or {}
     agent.losses(as_batch(episodes))
@@ -393,6 +393,11 @@ def test_offline_batches_train_no_policy():
     agent = tiny_agent(game)
     episodes = play_with(agent, game, ["learner", "random"])
     losses = agent.losses(as_batch(episodes, offline=True))
+    assert "policy" not in losses
+    reached = gradients(agent, sum(losses[name] for name in LEAF_LOSSES if name in losses))
+    assert [name for name in reached if name.startswith("policy")], "the value learns from what the scripts earn"
+    agent.offline_value = False
+    losses = agent.losses(as_batch(episodes, offline=True))
     assert not {"policy", "value"} & set(losses)
     reached = gradients(agent, sum(losses[name] for name in LEAF_LOSSES if name in losses))
     assert not [name for name in reached if name.startswith("policy")]
@@ -434,7 +439,7 @@ def test_goal_model_co_player_model_and_policy_train_on_the_same_episodes():
     episodes = play_with(agent, game, ["learner", "nearest_hare"])
     seen = {}
     loss, infer = agent.vae.loss, agent.predictor.infer_episodes
-    agent.vae.loss = lambda samples, noise: seen.update(vae=samples.observation) or loss(samples, noise)
+    agent.vae.loss = lambda samples, *rest: seen.update(vae=samples.observation) or loss(samples, *rest)
     agent.predictor.infer_episodes = lambda same, samples: (
         seen.update(subgoal=samples.observation) or infer(same, samples)
     )

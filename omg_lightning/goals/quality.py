@@ -61,6 +61,34 @@ def plane_precision(logits: PlaneLogits, observation: Tensor, plane_names: Seque
     return _shares(picture & (observation > 0), picture, plane_names)
 
 
+def hit_ratio(pictures: Tensor, views: Tensor, who: Tensor) -> Tensor:
+    """Subgoal hit ratio (OMG, NeurIPS 2024): how much of a seat's future its inferred subgoals name.
+
+    A hit is a picture, decoded from the subgoal inferred at step t, that equals in every cell of every plane what the
+    seat sees at a later step of the same episode. Equal pictures count once. The ratio is hits over the seat's steps.
+
+    Args:
+        pictures: bool `[T, B, P, C, h, w]` decoded subgoals, see `decided`.
+        views: bool `[T, B, P, C, h, w]` what each seat saw.
+        who: bool `[T, B, P]` the steps of the seats that count; all of a seat's steps or none.
+
+    Returns:
+        Scalar: the mean over seats and episodes that count; 0 where there are none.
+    """
+    cells = pictures[0, 0, 0].numel()
+    secret = torch.Generator().manual_seed(0)  # pictures are told apart by a random 62-bit number for each set of 1s
+    keys = torch.randint(2**62, (cells,), generator=secret).to(pictures.device)
+    named, came = (torch.where(x.flatten(3), keys, 0).sum(-1) for x in (pictures, views))  # [T, B, P], modulo 2^64
+    steps = torch.arange(len(who), device=who.device)
+    later = steps[:, None] < steps  # [T, T]
+    both = who[:, None] & who[None] & later[..., None, None]  # [T, T, B, P] the second step after the first
+    hit = ((named[:, None] == came[None]) & both).any(1)  # [T, B, P]
+    again = ((named[:, None] == named[None]) & both & hit[:, None]).any(0)  # named before, and a hit then
+    length = who.sum(0)
+    ratio = (hit & ~again).sum(0) / length.clamp(min=1)
+    return ratio.sum() / (length > 0).sum().clamp(min=1)
+
+
 def active_units(mean: Tensor, threshold: float = 0.01) -> Tensor:
     """Counts the latent dimensions that the encoder uses: variance of the posterior mean over samples > threshold.
 

@@ -27,7 +27,7 @@ from omg_lightning.modules.checks import GAME_KEYS, NETWORK_KEYS, check_match, c
 from omg_lightning.modules.goal_vae import GoalVAE, draw_gaussian
 from omg_lightning.modules.hindsight import Hindsight, declared, explicit, latent, watched
 from omg_lightning.modules.policy import PolicyModule
-from omg_lightning.modules.samples import Samples, flatten
+from omg_lightning.modules.samples import Samples, flatten, futures
 from omg_lightning.modules.settings import LossWeights, SelectorConfig, VAEConfig
 from omg_lightning.modules.subgoal_predictor import Inference, SubgoalPredictor
 from omg_lightning.networks import TrunkKind
@@ -60,6 +60,8 @@ class Agent(LightningModule):
         belief: settings of the explicit belief.
         vae: settings of the state VAE.
         losses: weight of each loss.
+        vae_checkpoint: a run's checkpoint whose state VAE a `fit` starts from; its game and sizes must be this run's.
+        offline_value: train the value in the offline phase already, on the returns of the scripts.
         vae_online: go on training the VAE in the online phase; False freezes it after the offline phase.
         hidden: width of all networks.
         trunk: `mlp` or `conv`.
@@ -89,6 +91,8 @@ class Agent(LightningModule):
         vae: VAEConfig = VAEConfig(),
         losses: LossWeights = LossWeights(),
         vae_online: bool = True,
+        vae_checkpoint: str | None = None,
+        offline_value: bool = True,
         hidden: int = 128,
         trunk: TrunkKind = "mlp",
         learning_rate: float = 5e-4,
@@ -113,6 +117,9 @@ class Agent(LightningModule):
         self.goals, self.trees, self.simulations = goals, trees, simulations
         self.planner, self.selector, self.belief, self.weights = planner, selector, belief, losses
         self.vae_online, self.learning_rate, self.max_steps = vae_online, learning_rate, max_steps
+        self.offline_value, self.vae_checkpoint = offline_value, vae_checkpoint
+        if vae_checkpoint and goals != "subgoal":
+            raise ConfigError(f"vae_checkpoint is given, but goals is {goals!r}: only subgoal has a state VAE")
         self.num_goals, self.num_players, self.seed = num_goals, num_players, seed
         if goals in ("declared", "oracle") and not num_goals:
             raise ConfigError(f"goals is {goals!r}, but {game} declares no goals: use none or subgoal")
@@ -120,7 +127,7 @@ class Agent(LightningModule):
         size = sizes[goals]
         planes, height, width = observation_shape
         shape, latents = (planes, height, width), goals == "subgoal"
-        self.vae = GoalVAE(shape, num_players, goal_dim, hidden, trunk, **asdict(vae)) if latents else None
+        self.vae = GoalVAE(shape, num_players, num_actions, goal_dim, hidden, trunk, vae) if latents else None
         around = own_frame(torch.zeros(1, *shape), num_players).shape[-1]
         self.codebook = Codebook(num_codes, around) if goals == "codebook" else None
         self.predictor = SubgoalPredictor(shape, num_players, num_actions, size, latents, hidden, trunk, selector.alpha)
@@ -137,6 +144,24 @@ class Agent(LightningModule):
         datamodule = getattr(self.trainer, "datamodule", None)
         if datamodule is not None and hasattr(datamodule, "attach"):
             datamodule.attach(self.learner, self.load_learner)
+        if stage == "fit" and self.vae_checkpoint and not self.trainer.ckpt_path:  # a resumed run has its own by now
+            self._load_vae(self.vae_checkpoint)
+
+    def _load_vae(self, path: str) -> None:
+        """Starts from the state VAE of another run; an actor that it lacks stays untrained.
+
+        Raises:
+            ConfigError: there is no such checkpoint, it has no VAE, or it is of another game or size.
+        """
+        checkpoint = read_checkpoint(path)
+        saved = checkpoint["hyper_parameters"]
+        check_match(saved, self.hparams, (*GAME_KEYS, *NETWORK_KEYS))
+        assert self.vae is not None
+        weights = {key[4:]: value for key, value in checkpoint["state_dict"].items() if key.startswith("vae.")}
+        own = self.vae.state_dict()
+        if any(own[key].shape != value.shape for key, value in weights.items() if key in own):
+            raise ConfigError(f"the VAE of {path} predicts other actions: set model.vae.next_steps as it was there")
+        self.vae.load_state_dict({**own, **{key: value for key, value in weights.items() if key in own}})
 
     # What a rollout needs -------------------------------------------------------------------------------------------
 
@@ -208,12 +233,17 @@ class Agent(LightningModule):
         self.log("step", float(self.env_steps), on_step=False, on_epoch=True, batch_size=1)
         return loss
 
+    def on_train_batch_end(self, outputs: Any, batch: Batch, batch_idx: int) -> None:
+        """Moves the codes of goals: at once while everything is learned offline, slowly once others rely on them."""
+        if self.vae is not None:
+            self.vae.track(0.0 if batch.offline else self.vae.config.slowness)
+
     def losses(self, batch: Batch) -> dict[str, Tensor]:
         """Every loss that has a positive weight, and parts of them for the log, by name."""
         episodes, samples = batch.episodes, flatten(batch.episodes, self.max_steps)
         losses: dict[str, Tensor] = {}
         if self.vae is not None and self.weights.vae and (batch.offline or self.vae_online):
-            losses |= self.vae.loss(samples, self.noise)
+            losses |= self._vae_loss(self.vae, episodes, samples)
         if not any(weight for name, weight in asdict(self.weights).items() if name != "vae"):
             return losses
         hindsight, parts = self._hindsight(batch, samples)
@@ -229,9 +259,19 @@ class Agent(LightningModule):
             # Explicit beliefs need the likelihood of an action under each pure goal; latent goals are met as inferred.
             goal = mixed if self.goals == "subgoal" else hindsight.label
             losses |= self._coplayer_loss(episodes, goal, known)
+        if batch.offline and self.offline_value and self.weights.value:
+            losses |= self._offline_value_loss(episodes, mixed)
         if not batch.offline and (self.weights.policy or self.weights.value):
             losses |= self._policy_loss(episodes, mixed)
         return losses
+
+    def _vae_loss(self, vae: GoalVAE, episodes: Episodes, samples: Samples) -> dict[str, Tensor]:
+        """The losses of the state VAE, with the share of the KL that is due by now."""
+        config, later = vae.config, None
+        if config.acts:
+            later = futures(episodes, samples, config.horizon, config.next_steps, self.noise)
+        warmth = min(1.0, self.global_step / config.kl_warmup) if config.kl_warmup else 1.0
+        return vae.loss(samples, self.noise, later, warmth)
 
     def mixture(self, env_steps: int) -> float:
         """Probability of training on the selected goal, falling linearly to 0 (OMG: 0.5 to 0 over 50,000 steps)."""
@@ -274,7 +314,7 @@ class Agent(LightningModule):
     ) -> tuple[Hindsight, tuple[Tensor, Tensor]]:
         """Subgoals in hindsight: goals, and mean and log variance `[n, D]` of the selected codes."""
         assert self.vae is not None
-        mean, log_var = (samples.spread(part) for part in self.vae.encode(samples.observation))
+        mean, log_var = (samples.spread(part) for part in self.vae.codes(samples.observation))
         inferred = samples.spread(draw_gaussian(inference.mean, inference.log_var, self.noise))
         rule = self.selector
         hindsight, ahead = latent(
@@ -303,6 +343,13 @@ class Agent(LightningModule):
         view = episodes.observation[who].float()
         return self.predictor.coplayer_loss(view, time, goal[who], episodes.legal[who], episodes.action[who])
 
+    def _offline_value_loss(self, episodes: Episodes, goal: Tensor) -> dict[str, Tensor]:
+        """Trains the value alone, on what the scripts earned: there is no root policy to learn from yet."""
+        t, b, ego = episodes.active.nonzero(as_tuple=True)
+        others = ego_order(goal[t, b], ego)[:, 1:]
+        view = episodes.observation[t, b, ego].float()
+        return self.policy.value_loss(view, t / self.max_steps, others, episodes.value[t, b, ego])
+
     def _policy_loss(self, episodes: Episodes, goal: Tensor) -> dict[str, Tensor]:
         """Trains the policy on every planned step."""
         t, b, ego = episodes.planned.nonzero(as_tuple=True)
@@ -316,7 +363,9 @@ class Agent(LightningModule):
         """One Adam with a parameter group for each module: `global_step` then counts batches."""
         parts = {"vae": self.vae, "predictor": self.predictor, "policy": self.policy}
         groups: list[dict[str, Any]] = [
-            {"params": list(part.parameters()), "name": name} for name, part in parts.items() if part is not None
+            {"params": [weight for weight in part.parameters() if weight.requires_grad], "name": name}
+            for name, part in parts.items()
+            if part is not None
         ]
         return torch.optim.Adam(groups, lr=self.learning_rate)
 

@@ -28,8 +28,17 @@ def check_match(saved: Mapping[str, Any], own: Mapping[str, Any], keys: tuple[st
 
 
 def settings(kind: type, value: Any) -> Any:
-    """A group of settings, also from the plain values that a checkpoint holds."""
-    return kind(**value) if isinstance(value, dict) else value
+    """A group of settings, also from the plain values that a checkpoint holds.
+
+    Raises:
+        ConfigError: a checkpoint holds a setting that there is no more.
+    """
+    if not isinstance(value, dict):
+        return value
+    try:
+        return kind(**value)
+    except TypeError as error:
+        raise ConfigError(f"the checkpoint is of another version ({error}): train anew") from error
 
 
 def _plain(value: Any) -> Any:

@@ -1,73 +1,116 @@
 """The state VAE: the code of a goal is the code of a state, as the co-player in question sees it."""
 
-from typing import Literal
+from copy import deepcopy
 
 import torch
+import torch.nn.functional as F
 from lightning import LightningModule
 from torch import Tensor, nn
 
-from omg_lightning.losses import gaussian_kl, reconstruction, squared_error
-from omg_lightning.modules.samples import Samples
-from omg_lightning.networks import PlaneDecoder, Trunk, TrunkKind
+from omg_lightning.losses import gaussian_kl, masked_logits, reconstruction, squared_error
+from omg_lightning.modules.samples import NO_ACTION, Futures, Samples
+from omg_lightning.modules.settings import VAEConfig
+from omg_lightning.networks import GoalNet, PlaneDecoder, Trunk, TrunkKind
 from omg_lightning.types import PlaneLogits
 
 
 class GoalVAE(LightningModule):
     """Encoder q(z | s) and decoder p(s | z) with prior N(0, I) (OMG, NeurIPS 2024; beta-VAE loss).
 
+    What a code has to keep is a choice, and the choices can be mixed: the view itself (`reconstruction`), or what its
+    seat did on the way there. For the latter a code is read as a goal: z is the code of a view that the seat came to,
+    and from z and the view s_t before it the actor predicts a_t (`action`) or a_t and the ones after it
+    (`next_actions`).
+
     Args:
         observation_shape: `(C, h, w)`.
         num_players: P, how many of the planes are players.
+        num_actions: A.
         goal_dim: D, size of the code.
         hidden: width of the networks.
         trunk: `mlp` or `conv`.
-        kl_weight: weight of KL(q || prior), 0.001 as published.
-        free_bits: nats for each dimension below which the KL is not pressed further.
-        objective: `planes` is the likelihood of the planes, `mse` the published squared error.
+        config: objectives, and the weight of the KL.
     """
 
     def __init__(
         self,
         observation_shape: tuple[int, int, int],
         num_players: int,
+        num_actions: int,
         goal_dim: int = 16,
         hidden: int = 128,
         trunk: TrunkKind = "mlp",
-        kl_weight: float = 0.001,
-        free_bits: float = 0.0,
-        objective: Literal["planes", "mse"] = "planes",
+        config: VAEConfig = VAEConfig(),
     ) -> None:
         super().__init__()
-        self.kl_weight, self.free_bits, self.objective = kl_weight, free_bits, objective
+        self.config, self.num_actions = config, num_actions
         self.trunk = Trunk(observation_shape, hidden, trunk)
         self.posterior = nn.Linear(hidden, 2 * goal_dim)
         self.decoder = PlaneDecoder(goal_dim, observation_shape, num_players, hidden)
+        outputs = config.next_steps * num_actions
+        self.actor = GoalNet(observation_shape, goal_dim, outputs, hidden, trunk) if config.acts else None
+        self.slow = nn.ModuleList([deepcopy(self.trunk), deepcopy(self.posterior)]).requires_grad_(False)
 
     def encode(self, observation: Tensor) -> tuple[Tensor, Tensor]:
         """Mean and log variance `[M, D]` of the code of views `[M, C, h, w]`. Codes know no time."""
-        features = self.trunk(observation, observation.new_zeros(len(observation)))
-        mean, log_var = self.posterior(features).chunk(2, dim=-1)
-        return mean, log_var.clamp(-8, 4)
+        return _encode(self.trunk, self.posterior, observation)
+
+    def codes(self, observation: Tensor) -> tuple[Tensor, Tensor]:
+        """The same by the slow encoder: the codes that others learn from, which do not move under their feet."""
+        return _encode(self.slow[0], self.slow[1], observation)
+
+    @torch.no_grad()
+    def track(self, decay: float) -> None:
+        """Moves the slow encoder towards the one in training: `slow <- decay * slow + (1 - decay) * encoder`."""
+        fast = nn.ModuleList([self.trunk, self.posterior])
+        for slow, weight in zip(self.slow.parameters(), fast.parameters(), strict=True):
+            slow.lerp_(weight, 1 - decay)
 
     def decode(self, code: Tensor) -> PlaneLogits:
         """Plane logits of codes `[M, D]`."""
         return self.decoder(code)
 
-    def loss(self, samples: Samples, generator: torch.Generator) -> dict[str, Tensor]:
-        """The loss `vae`, and its parts `vae_reconstruction` and `vae_kl`, averaged over samples.
+    def loss(
+        self, samples: Samples, generator: torch.Generator, futures: Futures | None = None, warmth: float = 1.0
+    ) -> dict[str, Tensor]:
+        """The loss `vae`, and its parts `vae_<objective>` and `vae_kl`, averaged over samples.
 
         Every active seat's view at every step is a sample; padding never is one.
+
+        Args:
+            samples: the n samples.
+            generator: draws the codes.
+            futures: what became of them; needed for the objectives `action` and `next_actions`.
+            warmth: share of the KL's weight that is in force.
         """
+        config = self.config
         mean, log_var = self.encode(samples.observation)
-        logits = self.decode(draw_gaussian(mean, log_var, generator))
-        error = (reconstruction if self.objective == "planes" else squared_error)(logits, samples.observation)
+        code = draw_gaussian(mean, log_var, generator)
+        parts: dict[str, Tensor] = {}
+        if config.reconstruction:
+            error = reconstruction if config.error == "planes" else squared_error
+            parts["reconstruction"] = error(self.decode(code), samples.observation).mean()
+        if self.actor is not None and futures is not None:
+            parts |= self._action_losses(self.actor, samples, code, futures)
         kl = gaussian_kl(mean, log_var, torch.zeros_like(mean), torch.zeros_like(mean)).mean(0)  # [D]
-        pressed = kl.clamp(min=self.free_bits).sum()
-        return {
-            "vae": error.mean() + self.kl_weight * pressed,
-            "vae_reconstruction": error.mean().detach(),
-            "vae_kl": kl.sum().detach(),
-        }
+        total = warmth * config.kl_weight * kl.clamp(min=config.free_bits).sum()
+        total = total + sum(getattr(config, name) * value for name, value in parts.items())
+        return {"vae": total, "vae_kl": kl.sum().detach()} | {f"vae_{k}": v.detach() for k, v in parts.items()}
+
+    def _action_losses(self, actor: GoalNet, samples: Samples, code: Tensor, futures: Futures) -> dict[str, Tensor]:
+        """Cross entropy of the actions on the way to the view that each code stands for."""
+        condition = actor.condition(code[futures.goal])
+        logits = actor(samples.observation, samples.time, condition).unflatten(-1, (-1, self.num_actions))
+        logits = masked_logits(logits, futures.legal).transpose(1, 2)  # [n, A, S]
+        error = F.cross_entropy(logits, futures.action, ignore_index=NO_ACTION, reduction="none")  # [n, S]
+        played = (futures.action != NO_ACTION).sum(1)  # at least 1: a sample is a step that was played
+        losses = {"action": error[:, 0].mean(), "next_actions": (error.sum(1) / played).mean()}
+        return {name: loss for name, loss in losses.items() if getattr(self.config, name)}
+
+
+def _encode(trunk: nn.Module, posterior: nn.Module, observation: Tensor) -> tuple[Tensor, Tensor]:
+    mean, log_var = posterior(trunk(observation, observation.new_zeros(len(observation)))).chunk(2, dim=-1)
+    return mean, log_var.clamp(-8, 4)
 
 
 def draw_gaussian(mean: Tensor, log_var: Tensor, generator: torch.Generator) -> Tensor:

@@ -65,3 +65,8 @@ class PolicyModule(LightningModule):
             "policy": soft_cross_entropy(masked_logits(logits, legal), policy).sum() / count,
             "value": ((predicted - value) ** 2).sum() / count,
         }
+
+    def value_loss(self, observation: Tensor, time: Tensor, goals: Tensor, value: Tensor) -> dict[str, Tensor]:
+        """The loss `value` alone; arguments as in `loss`."""
+        _, predicted = self(observation, time, self.condition(goals))
+        return {"value": ((predicted - value) ** 2).sum() / max(len(value), 1)}

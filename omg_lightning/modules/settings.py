@@ -33,23 +33,56 @@ class LossWeights:
 
 @dataclass(frozen=True)
 class VAEConfig:
-    """How the state VAE is trained.
+    """What the code of a state has to keep, each with its weight, and how it is trained.
 
     Args:
-        objective: `planes` is the likelihood of the planes, `mse` the published squared error.
+        reconstruction: weight of the view itself.
+        action: weight of the seat's action, given its view and the code of a view it came to within `horizon` steps.
+        next_actions: weight of its next `next_steps` actions, given the same.
+        error: of the reconstruction: `planes` is the likelihood of the planes, `mse` the published squared error.
+        next_steps: how many actions `next_actions` predicts.
+        horizon: how many steps ahead the view lies at most whose code leads the actions.
         kl_weight: weight of KL(q || prior), 0.001 as published.
+        kl_warmup: training batches over which that weight rises from 0.
         free_bits: nats for each dimension below which the KL is not pressed further.
+        slowness: of the codes that subgoals are labelled with, once the VAE is adjusted online: they come from a
+            moving average of the encoder, which keeps this share of itself in each batch; 0 for the encoder itself.
     """
 
-    objective: Literal["planes", "mse"] = "planes"
+    reconstruction: float = 1.0
+    action: float = 0.0
+    next_actions: float = 0.0
+    error: Literal["planes", "mse"] = "planes"
+    next_steps: int = 5
+    horizon: int = 5
     kl_weight: float = 0.001
+    kl_warmup: int = 0
     free_bits: float = 0.0
+    slowness: float = 0.99
 
     def __post_init__(self) -> None:
-        if self.kl_weight < 0 or self.free_bits < 0:
+        if not 0 <= self.slowness < 1:
+            raise ConfigError(f"vae.slowness is {self.slowness}: it must be at least 0 and less than 1")
+        weights = (self.reconstruction, self.action, self.next_actions)
+        if min(weights) < 0 or max(weights) <= 0:
             raise ConfigError(
-                f"vae.kl_weight is {self.kl_weight} and free_bits {self.free_bits}: both must be at least 0"
+                f"vae.reconstruction, action and next_actions are {weights}: weights must be at least 0, and one of "
+                "them positive"
             )
+        if min(self.kl_weight, self.free_bits, self.kl_warmup) < 0:
+            raise ConfigError(
+                f"vae.kl_weight is {self.kl_weight}, kl_warmup {self.kl_warmup} and free_bits {self.free_bits}: all "
+                "must be at least 0"
+            )
+        if min(self.next_steps, self.horizon) < 1:
+            raise ConfigError(
+                f"vae.next_steps is {self.next_steps} and horizon {self.horizon}: both must be at least 1"
+            )
+
+    @property
+    def acts(self) -> bool:
+        """Whether actions are predicted from codes."""
+        return self.action > 0 or self.next_actions > 0
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,59 @@
+"""Inferred goals as points in TensorBoard's projector."""
+
+import torch
+from lightning import Callback, LightningModule, Trainer
+from lightning.pytorch.loggers import TensorBoardLogger
+from torch import Tensor
+
+from omg_lightning.goals import hindsight_goals
+from omg_lightning.modules.hindsight import watched
+from omg_lightning.types import NO_GOAL, ConfigError, Episodes
+
+
+class Projector(Callback):
+    """Shows what the learner took the co-players' goals to be in TensorBoard's projector, at the end of `fit`.
+
+    Points are goal vectors (beliefs, or latent subgoals) at steps of the latest round. They can be coloured by the
+    goal that the script really pursued, the goal that came of it, the seat and the step. Nothing is shown with
+    `goals: none`.
+
+    Args:
+        points: how many, at most.
+    """
+
+    def __init__(self, points: int = 2000) -> None:
+        if points < 1:
+            raise ConfigError(f"Projector(points={points}): at least 1 is needed")
+        self.points = points
+
+    def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Writes the points once: each call of `add_embedding` writes files of its own."""
+        data = trainer.datamodule  # type: ignore[attr-defined]
+        if data.latest is None or not trainer.is_global_zero:
+            return
+        vectors, rows = points(data.latest.episodes, self.points, data.game.goal_names)
+        for logger in trainer.loggers:
+            if isinstance(logger, TensorBoardLogger) and len(vectors) and vectors.shape[1] > 1:
+                step = data.env_steps
+                logger.experiment.add_embedding(vectors, rows, tag="goals", global_step=step, metadata_header=HEADER)
+
+
+HEADER = ["true goal", "realised goal", "seat", "step"]
+
+
+def points(episodes: Episodes, count: int, names: tuple[str, ...]) -> tuple[Tensor, list[list[str]]]:
+    """Goal vectors `[m, D]` of co-players at some m steps, and what is known of each, as in `HEADER`."""
+    who = watched(episodes).nonzero()
+    chosen = who[torch.randperm(len(who), generator=torch.Generator().manual_seed(0))[:count].to(who.device)]
+    t, b, p = chosen.unbind(1)
+    realised = hindsight_goals(episodes.realised, episodes.active)[t, b, p].tolist()
+    truth = episodes.truth[t, b, p].tolist()
+
+    def name(goal: int) -> str:
+        return "none" if goal == NO_GOAL else names[goal]
+
+    rows = [
+        [name(true), name(came), str(seat), str(step)]
+        for true, came, seat, step in zip(truth, realised, p.tolist(), t.tolist(), strict=True)
+    ]
+    return episodes.goal[t, b, p], rows
