@@ -9,6 +9,7 @@ from callbacks.report import Report
 from callbacks.return_figure import ReturnFigure
 from callbacks.run_checkpoint import RunCheckpoint
 from callbacks.run_progress import RunProgress
+from callbacks.seat_schedule import SeatSchedule
 from callbacks.tree_count import TreeCount
 
 __all__ = [
@@ -22,5 +23,6 @@ __all__ = [
     "ReturnFigure",
     "RunCheckpoint",
     "RunProgress",
+    "SeatSchedule",
     "TreeCount",
 ]

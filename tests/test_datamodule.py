@@ -308,3 +308,77 @@ def test_several_line_ups_share_the_environments_in_turn():
     assert data.seats == ["learner or nearest_hare", "nearest_stag or learner"]
     with pytest.raises(ConfigError, match="not both"):
         tiny_data(seats=["learner", ["learner", "random"]])
+
+
+def test_past_selves_are_kept_on_schedule_and_play_as_they_were():
+    data = tiny_data(seats=["learner", "past"], past_every=2, past_keep=2, offline_rounds=1)
+    agent = tiny_agent(data.game, "declared")
+    data.attach(agent.learner, agent.load_learner, agent.copy_weights)
+    kept = []
+    for number in range(6):
+        data.refresh()
+        kept.append([float(weights["policy.net.out.bias"][0]) for weights in data._past])
+        with torch.no_grad():
+            agent.policy.net.out.bias[0] = number + 1
+    start = kept[1][0]  # rounds 1, 3 and 5 are due, in which the bias is that of the start, then 3 (set in round 2), 5
+    assert kept == [[], [start], [start], [start, 3.0], [start, 3.0], [3.0, 5.0]]
+    policy = data._newest_past_self().policy
+    assert float(policy.net.out.bias[0]) == 5.0
+    assert float(agent.policy.net.out.bias[0].detach()) == 6.0
+
+
+def test_past_selves_are_planners_whose_steps_are_no_targets():
+    data = tiny_data(seats=["learner", "past"], offline_rounds=0)
+    agent = tiny_agent(data.game, "declared")
+    data.attach(agent.learner, agent.load_learner, agent.copy_weights)
+    episodes = data.refresh()[0].episodes
+    assert episodes.planned[..., 0].any()
+    assert not episodes.planned[..., 1].any()
+
+
+def test_a_past_self_needs_somebody_to_be_copied():
+    data = attached(tiny_data(seats=["learner", "past"], offline_rounds=0))
+    with pytest.raises(ConfigError, match="attach"):
+        data.refresh()
+    with pytest.raises(ConfigError, match="eval_seats"):
+        list(data.evaluate(data.eval_lineups, 2))
+
+
+def test_evaluation_has_seats_of_its_own():
+    data = attached(tiny_data(eval_seats=["learner", "nearest_hare"]))
+    truth = next(iter(data.val_dataloader())).truth
+    assert (truth[0, :, 1] == 1).all()
+    assert data.seats == ["learner", "nearest_stag"]
+
+
+def test_other_line_ups_start_with_new_beliefs_and_the_same_ones_go_on():
+    data = attached(tiny_data(offline_rounds=0, num_envs=2))
+    data.refresh()
+    carried = data._prior
+    data.seat([["learner", "nearest_stag"]])
+    data.refresh()
+    assert data._seated == [["learner", "nearest_stag"]]
+    assert carried is not None
+    data.seat([["learner", "nearest_hare"]])
+    truth = data.refresh()[0].episodes.truth
+    assert (truth[0, :, 1] == 1).all()
+    with pytest.raises(ConfigError, match="seats"):
+        data.seat([["learner"]])
+
+
+def test_a_scheduled_line_up_goes_on_bit_by_bit():
+    line_ups = [["nearest_hare", "learner"]]
+
+    def run(data, rounds):
+        for _ in range(rounds):
+            if data.rounds >= 2:
+                data.seat(line_ups)
+            played = data.refresh()[0]
+        return played
+
+    first = attached(tiny_data(offline_rounds=1))
+    run(first, 3)
+    state = through_a_file(first.state_dict())
+    second = attached(tiny_data(offline_rounds=1))
+    second.load_state_dict(state)
+    assert same(run(first, 2).episodes, run(second, 2).episodes)

@@ -10,7 +10,7 @@ def views(rows=6, seed=0):
     return (torch.rand(rows, *SHAPE, generator=torch.Generator().manual_seed(seed)) < 0.3).float()
 
 
-@pytest.mark.parametrize("kind", ["mlp", "conv"])
+@pytest.mark.parametrize("kind", ["mlp", "centred", "conv"])
 def test_trunk_reads_the_view_and_the_time_row_by_row(kind):
     trunk = Trunk(SHAPE, 16, kind)
     x, time = views(), torch.linspace(0, 1, 6)
@@ -23,7 +23,7 @@ def test_trunk_reads_the_view_and_the_time_row_by_row(kind):
     assert trunk(x[:0], time[:0]).shape == (0, 16)
 
 
-@pytest.mark.parametrize("kind", ["mlp", "conv"])
+@pytest.mark.parametrize("kind", ["mlp", "centred", "conv"])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 def test_trunk_reads_lists_of_places_like_planes(kind, dtype):
     trunk = Trunk(SHAPE, 16, kind).to(dtype)
@@ -59,7 +59,7 @@ def test_without_a_goal_there_is_nothing_to_condition_on():
     assert net(views(), torch.zeros(6), net.condition(torch.zeros(6, 0))).shape == (6, 7)
 
 
-@pytest.mark.parametrize("kind", ["mlp", "conv"])
+@pytest.mark.parametrize("kind", ["mlp", "centred", "conv"])
 def test_a_small_goal_does_not_drown_in_a_wide_view(kind):
     torch.manual_seed(0)
     net = GoalNet(SHAPE, 4, 7, 64, kind)

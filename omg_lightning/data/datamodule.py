@@ -13,8 +13,10 @@ from omg_lightning.data.buffer import EpisodeBuffer
 from omg_lightning.data.dataset import Draws
 from omg_lightning.data.game import GameConfig
 from omg_lightning.goals import OracleGoals
-from omg_lightning.rollout import CHECKPOINT, LEARNER, Played, Seats, arrange, play, scripted_lineups, scripts_of
+from omg_lightning.rollout import CHECKPOINT, LEARNER, PAST, Played, Seats, arrange, play, scripted_lineups, scripts_of
 from omg_lightning.types import NO_GOAL, Batch, ConfigError, Episodes, Learner
+
+Weights = dict[str, Tensor]
 
 _EVALUATION_SEED = 7919  # evaluation plays the same starts at every epoch, apart from all training randomness
 
@@ -30,8 +32,10 @@ class EpisodeDataModule(LightningDataModule):
         game: which game.
         seats: who sits in each seat: `learner`, `random`, `nearest_stag` or `nearest_hare` (of stag_hunt), `cleaner` or
             `defector` (of snowdrift), `switcher` (one of the two, drawn for each episode; `switcher:5` also changes at
-            step 5 of each), `checkpoint:PATH`, or the dotted path of a class that follows
-            `omg_lightning.players.Player`. A list of such line-ups spreads them over the environments in turn.
+            step 5 of each), `past` (the learner as it was at an earlier round), `checkpoint:PATH`, or the dotted path
+            of a class that follows `omg_lightning.players.Player`. A list of such line-ups spreads them over the
+            environments in turn; `callbacks.SeatSchedule` changes them while training.
+        eval_seats: who sits in each seat in evaluations and replays; by default `seats`.
         num_envs: B, environments played at once.
         batch_size: episodes in a batch.
         steps_per_epoch: batches drawn in each round.
@@ -44,6 +48,8 @@ class EpisodeDataModule(LightningDataModule):
         partners: who sits beside the learner in `test`, in turn, in all seats but the first learner's; by default
             `random` and the game's scripts.
         predict_episodes: episodes that `predict` plays.
+        past_every: online rounds between two past selves that are kept, for seats called `past`.
+        past_keep: how many of them are kept, the newest; one is drawn for each round, evaluations take the newest.
         seed: of games, search and sampling; `--seed_everything` on the command line.
 
     Raises:
@@ -54,6 +60,7 @@ class EpisodeDataModule(LightningDataModule):
         self,
         game: GameConfig = GameConfig(preset="2h1s_4x4"),
         seats: list[str] | list[list[str]] = ["learner", "nearest_stag"],  # noqa: B006  read, never written to
+        eval_seats: list[str] | list[list[str]] | None = None,
         num_envs: int = 64,
         batch_size: int = 64,
         steps_per_epoch: int = 16,
@@ -64,11 +71,13 @@ class EpisodeDataModule(LightningDataModule):
         eval_episodes: int = 500,
         partners: Sequence[str] | None = None,
         predict_episodes: int = 4,
+        past_every: int = 10,
+        past_keep: int = 5,
         seed: int = 0,
     ) -> None:
         super().__init__()
         positive = ("num_envs", "batch_size", "steps_per_epoch", "val_episodes", "eval_episodes", "predict_episodes")
-        for name in positive:
+        for name in (*positive, "past_every", "past_keep"):
             _check(name, locals()[name], 1)
         _check("offline_rounds", offline_rounds, 0)
         _check("capacity", capacity, num_envs)
@@ -78,35 +87,65 @@ class EpisodeDataModule(LightningDataModule):
         self.num_players, self.num_actions = self.game.num_players, self.game.num_actions
         self.num_goals = len(self.game.goal_names)
         self.lineups = _lineups(seats)
-        self.seats = [" or ".join(dict.fromkeys(names)) for names in zip(*self.lineups, strict=False)]  # for pictures
+        self.eval_lineups = self.lineups if eval_seats is None else _lineups(eval_seats)
         self.partners = ["random", *scripts_of(self.game)] if partners is None else list(partners)
         self.num_envs, self.batch_size, self.steps_per_epoch = num_envs, batch_size, steps_per_epoch
         self.offline_rounds = offline_rounds
         self.offline_lineups = offline_lineups or scripted_lineups(self.game)
         self.val_episodes, self.eval_episodes, self.predict_episodes = val_episodes, eval_episodes, predict_episodes
         self.seed = seed
+        self.past_every, self.past_keep = past_every, past_keep
         self.buffer = EpisodeBuffer(capacity, self.max_steps)
         self.rounds, self.env_steps = 0, 0
         if not self.partners:
             raise ConfigError("data.partners is empty: name at least one, such as random")
         others = self.num_players - 1
         beside = [[LEARNER, *[partner] * others] for partner in self.partners]
-        for lineups in (self.lineups, beside, self.offline_lineups):  # fails now, not when they are to play
-            names = arrange(lineups, len(lineups), self.game, torch.device("cpu")).names
-            for path in (name.removeprefix(CHECKPOINT) for name in names if name.startswith(CHECKPOINT)):
-                if not Path(path).is_file():
-                    raise ConfigError(f"data: no checkpoint at {path}: give the path of a .ckpt file that `fit` wrote")
+        for lineups in (self.lineups, self.eval_lineups, beside, self.offline_lineups):
+            self.check(lineups)  # fails now, not when they are to play
         self._learner: Callable[[], Learner] | None = None
-        self._load: Callable[[str], Learner] | None = None
+        self._load: Callable[[str | Weights], Learner] | None = None
+        self._weights: Callable[[], Weights] | None = None
+        self._past: list[Weights] = []  # of the learner's past selves, the newest last
         self._loaded: dict[str, Learner] = {}
-        self._tables: dict[bool, Seats] = {}
+        self._seated: list[list[str]] | None = None  # the line-ups that `_prior` is about
+        self._table: Seats | None = None
         self.latest: Played | None = None  # what the last refresh played, for callbacks that show it
         self._prior: dict[str, Tensor] | None = None
         self._random: dict[str, torch.Generator] = {}
 
-    def attach(self, learner: Callable[[], Learner], load: Callable[[str], Learner]) -> None:
-        """Takes the learner's callables (always its current weights) and what loads a checkpoint's."""
-        self._learner, self._load = learner, load
+    def attach(
+        self,
+        learner: Callable[[], Learner],
+        load: Callable[[str | Weights], Learner],
+        weights: Callable[[], Weights] | None = None,
+    ) -> None:
+        """Takes the learner's callables: `learner` itself, with the weights that it has whenever it is called.
+
+        Args:
+            learner: gives the learner in training.
+            load: gives the learner of a checkpoint's path, or the one in training with other weights.
+            weights: gives a copy of the weights in training; needed where a seat is called `past`.
+        """
+        self._learner, self._load, self._weights = learner, load, weights
+
+    @property
+    def seats(self) -> list[str]:
+        """Who may sit in each seat in training, for pictures."""
+        return [" or ".join(dict.fromkeys(names)) for names in zip(*self.lineups, strict=True)]
+
+    def check(self, lineups: list[list[str]]) -> None:
+        """Raises ConfigError unless everybody in these line-ups can be found and can play this game."""
+        names = arrange(lineups, len(lineups), self.game, torch.device("cpu")).names
+        for path in (name.removeprefix(CHECKPOINT) for name in names if name.startswith(CHECKPOINT)):
+            if not Path(path).is_file():
+                raise ConfigError(f"data: no checkpoint at {path}: give the path of a .ckpt file that `fit` wrote")
+
+    def seat(self, lineups: list[list[str]]) -> None:
+        """Seats other line-ups from the next round on; beliefs start anew, for others sit there."""
+        if lineups != self.lineups:
+            self.check(lineups)
+            self.lineups = lineups
 
     # Playing --------------------------------------------------------------------------------------------------------
 
@@ -127,12 +166,18 @@ class EpisodeDataModule(LightningDataModule):
             What was played, and how many episodes were dropped.
         """
         offline = self.offline
-        if offline not in self._tables:
-            self._tables[offline], self._prior = self._arrange(offline), None
-        learners = self._learners(self._tables[offline].names)
-        played = play(self.game, self._tables[offline], learners, self.random("rollout"), self._prior)
+        due = self.offline_lineups if offline else self.lineups
+        if due != self._seated:
+            self._seated, self._prior, self._table = due, None, None
+        if self._table is None:
+            self._table = arrange(due, self.num_envs, self.game, self.device)
+        table = self._table
+        learners = self._learners(table.names)
+        if PAST in table.names:
+            learners[PAST] = self._past_self()
+        played = play(self.game, table, learners, self.random("rollout"), self._prior)
         if not offline:
-            _check_told(self._tables[offline], learners[LEARNER], played.episodes)
+            _check_told(table, learners[LEARNER], played.episodes)
         self._prior, self.latest = played.prior, played
         self.buffer.add(played.episodes, self.rounds)
         dropped = 0 if max_age is None else self.buffer.drop(self.rounds - max_age + 1)
@@ -153,6 +198,8 @@ class EpisodeDataModule(LightningDataModule):
             prior = state["prior"]
             prior = None if prior is None else {name: rows[:count] for name, rows in prior.items()}
             learners = self._learners(table.names)
+            if PAST in table.names:
+                learners[PAST] = self._newest_past_self()
             played = play(self.game, table, learners, state["random"], prior, greedy=True)
             _check_told(table, learners[LEARNER], played.episodes)
             state["prior"] = played.prior
@@ -168,9 +215,6 @@ class EpisodeDataModule(LightningDataModule):
             self._random[name] = torch.Generator(device).manual_seed(2 * self.seed + offset)
         return self._random[name]
 
-    def _arrange(self, offline: bool) -> Seats:
-        return arrange(self.offline_lineups if offline else self.lineups, self.num_envs, self.game, self.device)
-
     def _learners(self, seats: Sequence[str]) -> dict[str, Learner]:
         """The planners: the one in training always, for it watches even where it does not play."""
         if self._learner is None or self._load is None:
@@ -179,6 +223,21 @@ class EpisodeDataModule(LightningDataModule):
             if name.startswith(CHECKPOINT) and name not in self._loaded:
                 self._loaded[name] = self._load(name.removeprefix(CHECKPOINT))
         return {LEARNER: self._learner()} | {name: self._loaded[name] for name in seats if name in self._loaded}
+
+    def _past_self(self) -> Learner:
+        """Keeps a copy of the learner when one is due, and draws one of those kept."""
+        if self._weights is None or self._load is None:
+            raise ConfigError("the data module cannot copy its learner: hand it what gives its weights with `attach`")
+        if not self._past or (self.rounds - self.offline_rounds) % self.past_every == 0:
+            self._past = [*self._past, self._weights()][-self.past_keep :]
+        generator = self.random("rollout")
+        index = int(torch.randint(len(self._past), (1,), generator=generator, device=generator.device))
+        return self._load(self._past[index])
+
+    def _newest_past_self(self) -> Learner:
+        if not self._past or self._load is None:
+            raise ConfigError("nobody to sit in the seat `past`: no past self was kept by now; set data.eval_seats")
+        return self._load(self._past[-1])
 
     # Lightning ------------------------------------------------------------------------------------------------------
 
@@ -194,7 +253,7 @@ class EpisodeDataModule(LightningDataModule):
     def val_dataloader(self) -> DataLoader:
         """Evaluation beside the training partners; fewer episodes while fitting."""
         fitting = self.trainer is not None and self.trainer.state.fn == "fit"
-        return _loader(self.evaluate(self.lineups, self.val_episodes if fitting else self.eval_episodes))
+        return _loader(self.evaluate(self.eval_lineups, self.val_episodes if fitting else self.eval_episodes))
 
     def test_dataloader(self) -> DataLoader:
         """Evaluation beside each of `partners` in turn: items are (partner, episodes)."""
@@ -209,7 +268,7 @@ class EpisodeDataModule(LightningDataModule):
 
     def predict_dataloader(self) -> DataLoader:
         """Episodes for replays."""
-        return _loader(self.evaluate(self.lineups, self.predict_episodes))
+        return _loader(self.evaluate(self.eval_lineups, self.predict_episodes))
 
     def state_dict(self) -> dict[str, Any]:
         """Buffer, counters, beliefs carried over and generators: with them a resumed run goes on bit by bit."""
@@ -218,6 +277,8 @@ class EpisodeDataModule(LightningDataModule):
             "rounds": self.rounds,
             "env_steps": self.env_steps,
             "prior": self._prior,
+            "past": self._past,
+            "seated": self._seated,
             "generators": {name: generator.get_state() for name, generator in self._random.items()},
         }
 
@@ -227,7 +288,7 @@ class EpisodeDataModule(LightningDataModule):
         Raises:
             ConfigError: the sizes of buffer or batch are others than in the checkpoint.
         """
-        self.env_steps = state["env_steps"]
+        self.env_steps, self._past = state["env_steps"], state["past"]
         if self.trainer is not None and self.trainer.state.fn != "fit":
             return
         for rows in (state["prior"] or {}).values():
@@ -240,10 +301,7 @@ class EpisodeDataModule(LightningDataModule):
         self.rounds = state["rounds"]
         for name, saved in state["generators"].items():
             self.random(name).set_state(saved.cpu())
-        if self.rounds:  # the line-up in play keeps the beliefs it has carried over
-            offline = self.rounds <= self.offline_rounds
-            self._tables[offline] = self._arrange(offline)
-        self._prior = state["prior"]
+        self._prior, self._seated = state["prior"], state["seated"]  # who goes on playing keeps the beliefs about it
 
 
 def _lineups(seats: list[str] | list[list[str]]) -> list[list[str]]:

@@ -1,5 +1,6 @@
 """The agent: composes goal VAE, subgoal predictor and policy; one optimiser, one training step; it logs."""
 
+from collections.abc import Mapping
 from dataclasses import asdict, is_dataclass
 from typing import Any
 
@@ -64,7 +65,7 @@ class Agent(LightningModule):
         offline_value: train the value in the offline phase already, on the returns of the scripts.
         vae_online: go on training the VAE in the online phase; False freezes it after the offline phase.
         hidden: width of all networks.
-        trunk: `mlp` or `conv`.
+        trunk: `mlp`, `centred` or `conv`, see `Trunk`.
         learning_rate: of Adam; 5e-4 as published.
         seed: of the noise in the losses.
         game: name of the game; a checkpoint of another game is refused.
@@ -143,7 +144,7 @@ class Agent(LightningModule):
         """Hands the data module the callables that it plays with: the only arrow back, and it is a value."""
         datamodule = getattr(self.trainer, "datamodule", None)
         if datamodule is not None and hasattr(datamodule, "attach"):
-            datamodule.attach(self.learner, self.load_learner)
+            datamodule.attach(self.learner, self.load_learner, self.copy_weights)
         if stage == "fit" and self.vae_checkpoint and not self.trainer.ckpt_path:  # a resumed run has its own by now
             self._load_vae(self.vae_checkpoint)
 
@@ -195,15 +196,25 @@ class Agent(LightningModule):
             return Subgoals(size, predictor.start, predictor.infer, predictor.advance)
         return NoGoals()
 
-    def load_learner(self, path: str) -> Learner:
-        """The callables of a checkpoint's agent, which may have other settings but must know this game.
+    def load_learner(self, source: str | dict[str, Tensor]) -> Learner:
+        """The callables of a checkpoint's agent, or of this one with other weights.
+
+        Args:
+            source: the checkpoint's path, which may have other settings but must know this game; or weights.
 
         Raises:
             ConfigError: there is no such checkpoint, or it is of another game or size.
         """
-        agent = load_agent(path, self.device)
-        check_match(agent.hparams, self.hparams, GAME_KEYS)
+        if isinstance(source, str):
+            agent = load_agent(source, self.device)
+            check_match(agent.hparams, self.hparams, GAME_KEYS)
+        else:
+            agent = _restore(self.hparams, source, self.device)
         return agent.learner()
+
+    def copy_weights(self) -> dict[str, Tensor]:
+        """A copy of all weights as they are now, for `load_learner`."""
+        return {name: value.detach().clone() for name, value in self.state_dict().items()}
 
     def encode(self, observation: Tensor) -> Tensor:
         """Learned code, int64 `[M]`, of what lies around each viewer of `observation` `[M, C, h, w]`."""
@@ -433,7 +444,11 @@ def load_agent(path: str, device: torch.device | str = "cpu") -> Agent:
         ConfigError: there is no such file, or it is not a checkpoint of an agent.
     """
     checkpoint = read_checkpoint(path)
-    agent = Agent(**{key: value for key, value in checkpoint["hyper_parameters"].items() if not key.startswith("_")})
-    agent.load_state_dict(checkpoint["state_dict"])
-    agent = agent.to(device)
-    return agent.eval().requires_grad_(False)
+    return _restore(checkpoint["hyper_parameters"], checkpoint["state_dict"], device)
+
+
+def _restore(settings: Mapping[str, Any], weights: Mapping[str, Tensor], device: torch.device | str) -> Agent:
+    """An agent of these hyperparameters and weights, ready to play and not to be trained."""
+    agent = Agent(**{key: value for key, value in settings.items() if not key.startswith("_")})
+    agent.load_state_dict(weights)
+    return agent.to(device).eval().requires_grad_(False)

@@ -28,7 +28,7 @@ class GoalVAE(LightningModule):
         num_actions: A.
         goal_dim: D, size of the code.
         hidden: width of the networks.
-        trunk: `mlp` or `conv`.
+        trunk: kind of `Trunk`.
         config: objectives, and the weight of the KL.
     """
 

@@ -17,7 +17,7 @@ class PolicyModule(LightningModule):
         num_actions: A.
         goal_size: D, length of one goal vector.
         hidden: width.
-        trunk: `mlp` or `conv`.
+        trunk: kind of `Trunk`.
     """
 
     def __init__(

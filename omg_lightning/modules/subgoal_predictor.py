@@ -36,7 +36,7 @@ class SubgoalPredictor(LightningModule):
         goal_size: D, length of the goal vector.
         infers: build the inference part; False where goals are not latent and only the action head is needed.
         hidden: width of the networks and of the context.
-        trunk: `mlp` or `conv`.
+        trunk: kind of `Trunk`.
         alpha: weight of KL(q(g | tau, s) || q_vae(g_bar | s_g)), 0.001 as published.
     """
 

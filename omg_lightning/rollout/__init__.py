@@ -1,12 +1,22 @@
 """Rollouts: whole episodes, in many environments at once, with search in the loop. The only user of `planning`."""
 
 from omg_lightning.rollout.play import Played, plan, play
-from omg_lightning.rollout.seats import CHECKPOINT, LEARNER, Seats, arrange, is_planner, scripted_lineups, scripts_of
+from omg_lightning.rollout.seats import (
+    CHECKPOINT,
+    LEARNER,
+    PAST,
+    Seats,
+    arrange,
+    is_planner,
+    scripted_lineups,
+    scripts_of,
+)
 from omg_lightning.rollout.simulator import Node, Simulator
 
 __all__ = [
     "CHECKPOINT",
     "LEARNER",
+    "PAST",
     "Node",
     "Played",
     "Seats",

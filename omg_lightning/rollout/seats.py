@@ -12,6 +12,7 @@ from omg_lightning.types import NO_GOAL, ConfigError
 
 LEARNER = "learner"
 CHECKPOINT = "checkpoint:"
+PAST = "past"  # the learner as it was some rounds ago
 
 
 class Seated(NamedTuple):
@@ -49,14 +50,14 @@ class Seats(NamedTuple):
 
 def is_planner(name: str) -> bool:
     """Says whether a seat's name stands for networks that plan by search, not for a player class."""
-    return name == LEARNER or name.startswith(CHECKPOINT)
+    return name in (LEARNER, PAST) or name.startswith(CHECKPOINT)
 
 
 def arrange(lineups: Sequence[Sequence[str]], batch: int, game: Game, device: torch.device) -> Seats:
     """Seats line-ups in `batch` environments, in turn: environment b gets line-up b mod len(lineups).
 
     Args:
-        lineups: each a name for every seat: `learner`, `checkpoint:PATH`, a scripted player or a dotted path.
+        lineups: each a name for every seat: `learner`, `past`, `checkpoint:PATH`, a scripted player or a dotted path.
         batch: B.
         game: for the number of seats, and for what a script can play.
         device: of the indices.

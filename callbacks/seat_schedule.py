@@ -1,0 +1,33 @@
+"""Changes who sits where while training."""
+
+from lightning import Callback, LightningModule, Trainer
+
+from omg_lightning.types import ConfigError
+
+
+class SeatSchedule(Callback):
+    """Seats other line-ups from given environment steps on, such as more self-play late in training.
+
+    Must stand before `BufferRefresh`. Evaluations keep to `data.eval_seats`, or to the line-ups of the first round.
+
+    Args:
+        schedule: environment step -> line-ups from then on, each a name for every seat as in `data.seats`. Before the
+            first entry, and with an empty schedule, `data.seats` holds.
+    """
+
+    def __init__(self, schedule: dict[int, list[list[str]]]) -> None:
+        if any(step < 0 for step in schedule) or not all(schedule.values()):
+            raise ConfigError(f"SeatSchedule {schedule}: steps must be at least 0, each with at least one line-up")
+        self.schedule = dict(sorted(schedule.items()))
+
+    def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Fails now, not when they are to play."""
+        for lineups in self.schedule.values():
+            trainer.datamodule.check(lineups)  # type: ignore[attr-defined]
+
+    def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Seats who is due in the coming rollout."""
+        data = trainer.datamodule  # type: ignore[attr-defined]
+        due = [lineups for step, lineups in self.schedule.items() if step <= data.env_steps]
+        if due:
+            data.seat(due[-1])
