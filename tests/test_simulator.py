@@ -215,7 +215,7 @@ def test_rows_do_not_influence_each_other():
     assert all(same(take(whole, part), some) for whole, some in zip(one, two, strict=True))
 
 
-@pytest.mark.parametrize("trunk", ["mlp", "conv"])
+@pytest.mark.parametrize("trunk", ["mlp", "centred", "conv"])
 def test_sparse_views_change_nothing(trunk):
     game, generator = stag_hunt(3, num_blocks=1, height=5), torch.Generator().manual_seed(1)
     agent = tiny_agent(game, goals="declared", trunk=trunk)

@@ -376,3 +376,18 @@ def test_place_sets_what_it_was_told_in_every_row():
     assert torch.equal(view, view[:1].expand_as(view))
     found = {name: p.nonzero().tolist() for name, p in zip(game.plane_names, view[0, 1], strict=True)}
     assert found == {"self": [[0, 1]], "other_1": [[2, 2]], "drifts": [list(cell) for cell in DRIFTS]}
+
+
+def test_sparse_views_name_the_ones_of_the_planes():
+    game, generator = Snowdrift.preset("msg"), torch.Generator().manual_seed(1)
+    state = game.reset(16, generator)
+    for _ in range(12):
+        dense, places = game.observe(state).flatten(2), game.observe(state, sparse=True)
+        none = dense.shape[-1]
+        found = torch.zeros(*dense.shape[:2], none + 1).scatter_add_(2, places.long(), torch.ones(places.shape))
+        assert torch.equal(found[..., :none], dense)
+        legal = game.legal(state).float()
+        actions = torch.multinomial(legal.flatten(0, 1), 1, generator=generator).view(16, 4)
+        actions = torch.where(game.legal(state)[..., SHOVEL], SHOVEL, actions)
+        state, _ = game.step(state, actions)
+    assert (state.left < 6).any(), "drifts must have gone for this to be seen"

@@ -174,10 +174,24 @@ class Snowdrift:
         """Says which actions are legal: bool `[B, P, A]`. Once the episode is over one may only stay."""
         return (self._codes(state)[..., None] & self._constants(state).bits) != 0
 
-    def observe(self, state: SnowdriftState) -> Tensor:
-        """Returns every seat's own view: float32 `[B, P, P + 1, h, w]` of 0 and 1, planes as in `plane_names`."""
+    sparse_views = True  # `observe` can say where the planes are 1 instead of writing them out
+
+    def observe(self, state: SnowdriftState, sparse: bool = False) -> Tensor:
+        """Returns every seat's own view: float32 `[B, P, P + 1, h, w]` of 0 and 1, planes as in `plane_names`.
+
+        Args:
+            state: what to look at.
+            sparse: return where the planes are 1 instead of the planes: int32 `[B, P, n]`, places in the flattened
+                planes, and `(P + 1) * h * w` for none; see `StagHunt.observe`.
+        """
         batch, players = state.players.shape
         seats = self._constants(state).seats  # [P, P]
+        if sparse:
+            drifts = self._drift_cells(state)  # [B, num_drifts]
+            area = self.height * self.width
+            who = state.players[:, seats] + torch.arange(players, device=seats.device) * area  # [B, P, P]
+            what = torch.where(drifts < area, drifts + players * area, (players + 1) * area)
+            return torch.cat([who, what[:, None].expand(-1, players, -1)], -1).int()
         planes = state.cells.new_zeros(batch, players, players + 1, self.height * self.width, dtype=torch.float32)
         planes[:, :, :players].scatter_(3, state.players[:, seats, None], 1.0)
         planes[:, :, players] = (state.cells != 0).float()[:, None]  # [B, 1, h * w]
@@ -215,6 +229,13 @@ class Snowdrift:
         """Returns the drift that each seat shovels by these actions: int64 `[B, P]`, NO_GOAL for none."""
         shovels = self._effective(state, actions) == SHOVEL
         return torch.where(shovels, state.cells.gather(1, state.players).long() - 1, NO_GOAL)
+
+    def _drift_cells(self, state: SnowdriftState) -> Tensor:
+        """Looks up where each drift lies: int64 `[B, num_drifts]`, `h * w` for one that is gone."""
+        area = self.height * self.width
+        cells = torch.arange(area, device=state.cells.device).expand_as(state.cells)
+        where = cells.new_full((len(state.cells), self.num_drifts + 1), area)
+        return where.scatter_(1, state.cells.long(), cells)[:, 1:]  # column 0 takes all the cells without a drift
 
     def _codes(self, state: SnowdriftState) -> Tensor:
         """Looks up what each seat may do, as bits: uint8 `[B, P]`."""
