@@ -1,0 +1,174 @@
+"""Runs a study: some settings, several seeds each, and a table of what came of it.
+
+    python benchmarks/study.py --list
+    python benchmarks/study.py goals trees --seeds 5 --out runs/studies
+
+Every run is one `python -m omg_lightning fit` with configs/base.yaml, configs/study.yaml and the flags of its arm. Runs
+that are there already are not repeated, and arms with the same flags share their runs, so a study can be stopped and
+gone on with. The tables hold means over seeds with 95% intervals (Student's t), and the difference from the first arm
+seed by seed, with its interval. `studies.json` in the output folder has the same numbers and the flags.
+"""
+
+import argparse
+import json
+import re
+import shlex
+import statistics
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import yaml
+from table import T95
+
+NO_PICTURE = "--model.vae.reconstruction=0"
+REFRESH = "--refresh="  # a flag of this script alone: max_age of callbacks.BufferRefresh
+STUDIES: dict[str, dict[str, list[str]]] = {
+    "goals": {
+        "none": ["--model.goals=none"],
+        "declared": ["--model.goals=declared"],
+        "subgoal": ["--model.goals=subgoal"],
+        "codebook": ["--model.goals=codebook"],
+        "oracle": ["--model.goals=oracle"],
+    },
+    "goal-dim": {f"{size}": ["--model.goals=subgoal", f"--model.goal_dim={size}"] for size in (16, 64, 4, 2)},
+    "trees": {
+        f"{goals}, {trees}": [f"--model.goals={goals}", f"--model.trees={trees}"]
+        for goals in ("declared", "subgoal")
+        for trees in (5, 1)
+    },
+    "objective": {
+        "reconstruction": ["--model.goals=subgoal"],
+        "squared error": ["--model.goals=subgoal", "--model.vae.error=mse"],
+        "action": ["--model.goals=subgoal", NO_PICTURE, "--model.vae.action=1"],
+        "next actions": ["--model.goals=subgoal", NO_PICTURE, "--model.vae.next_actions=1"],
+        "all three": ["--model.goals=subgoal", "--model.vae.action=1", "--model.vae.next_actions=1"],
+    },
+    "vae-online": {
+        "adjusted online": ["--model.goals=subgoal"],
+        "frozen after the offline phase": ["--model.goals=subgoal", "--model.vae_online=false"],
+        "online only": ["--model.goals=subgoal", "--data.offline_rounds=0"],
+    },
+    "refresh": {
+        f"{goals}, {name}": [f"--model.goals={goals}", *flags]
+        for goals in ("declared", "subgoal")
+        for name, flags in {
+            "8 rounds": [],
+            "2 rounds": [f"{REFRESH}2"],
+            "never": [f"{REFRESH}null"],
+        }.items()
+    },
+    "belief": {
+        "intra and inter": ["--model.goals=declared"],
+        "intra only": ["--model.goals=declared", "--model.belief.inter=false"],
+        "inter only": ["--model.goals=declared", "--model.belief.intra=false"],
+        "neither": ["--model.goals=declared", "--model.belief.intra=false", "--model.belief.inter=false"],
+    },
+}
+COLUMNS = {  # metric -> heading; a column that no arm has is left out
+    "return/team_mean": "team return",
+    "return/team_discounted": "discounted",
+    "return/length_mean": "steps",
+    "goal/action_share": "action top-1 / best",
+    "goal/belief_true_3": "belief in the true goal after 3 steps",
+    "goal/belief_nmi_3": "NMI after 3 steps",
+    "goal/hit_ratio": "hit ratio",
+    "goal/recall_other": "recall of others",
+    "goal/recall_hares": "recall of hares",
+    "loss/vae_reconstruction": "reconstruction",
+    "loss/vae_kl": "KL",
+    "goal/active_units": "active units",
+    "goal/return_shuffled": "return, goals shuffled",
+    "time/fit_s": "training, s",
+}
+
+
+def folder(out: Path, flags: list[str], seed: int) -> Path:
+    """Where a run of these flags and seed goes: arms with the same flags share it."""
+    name = re.sub(r"[^A-Za-z0-9.]+", "_", " ".join(flag.removeprefix("--") for flag in flags)).strip("_")
+    return out / name / f"seed_{seed}"
+
+
+def spelled(flag: str, where: Path) -> list[str]:
+    """The words of a flag on the command line. A list of callbacks can only be replaced whole, by another file."""
+    if not flag.startswith(REFRESH):
+        return [flag]
+    callbacks = yaml.safe_load(Path("configs/base.yaml").read_text())["trainer"]["callbacks"]
+    for callback in callbacks:
+        if callback["class_path"] == "callbacks.BufferRefresh":
+            callback["init_args"] = {"max_age": yaml.safe_load(flag.removeprefix(REFRESH))}
+    path = where / "refresh.yaml"
+    path.write_text(yaml.safe_dump({"trainer": {"callbacks": callbacks}}, sort_keys=False))
+    return ["--config", str(path)]
+
+
+def run(where: Path, flags: list[str], seed: int, extra: list[str]) -> dict[str, float]:
+    """Runs one `fit`, unless it is there; its metrics."""
+    found = sorted(where.glob("lightning_logs/version_*/metrics.json"))
+    if not found:
+        where.mkdir(parents=True, exist_ok=True)
+        command = [sys.executable, "-m", "omg_lightning", "fit"]
+        command += ["--config", "configs/base.yaml", "--config", "configs/study.yaml"]
+        command += [word for flag in (*flags, *extra) for word in spelled(flag, where)]
+        command += [f"--seed_everything={seed}", f"--trainer.default_root_dir={where}"]
+        start = time.perf_counter()
+        with (where / "log.txt").open("w") as log:
+            subprocess.run(command, stdout=log, stderr=subprocess.STDOUT, check=True)
+        print(f"  {time.perf_counter() - start:4.0f} s  {shlex.join(command[5:])}", file=sys.stderr, flush=True)
+        found = sorted(where.glob("lightning_logs/version_*/metrics.json"))
+    return json.loads(found[-1].read_text())
+
+
+def interval(values: list[float]) -> tuple[float, float]:
+    """Mean, and half the 95% interval of the mean (0 for one value)."""
+    if len(values) < 2:
+        return statistics.mean(values), 0.0
+    return statistics.mean(values), T95[len(values)] * statistics.stdev(values) / len(values) ** 0.5
+
+
+def table(arms: dict[str, list[dict[str, float]]]) -> str:
+    """Markdown: a row for each arm, means and intervals over seeds, and the difference from the first arm."""
+    shown = {m: h for m, h in COLUMNS.items() if any(m in seed for runs in arms.values() for seed in runs)}
+    lines = [" | ".join(["| arm", *shown.values(), "team return against the first |"])]
+    lines.append("|---" * (len(shown) + 2) + "|")
+    first = next(iter(arms.values()))
+    for arm, runs in arms.items():
+        cells = []
+        for metric in shown:
+            values = [seed[metric] for seed in runs if metric in seed]
+            mean, half = interval(values) if values else (float("nan"), 0.0)
+            cells.append(f"{mean:.2f} +- {half:.2f}" if values else "-")
+        pairs = [a["return/team_mean"] - b["return/team_mean"] for a, b in zip(runs, first, strict=True)]
+        mean, half = interval(pairs)
+        lines.append(" | ".join([f"| {arm}", *cells, "- |" if runs is first else f"{mean:+.2f} +- {half:.2f} |"]))
+    return "\n".join(lines)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("studies", nargs="*", help="names of studies; all of them by default")
+    parser.add_argument("--list", action="store_true", help="what there is")
+    parser.add_argument("--seeds", type=int, default=5)
+    parser.add_argument("--out", type=Path, default=Path("runs/studies"))
+    parser.add_argument("--flags", nargs="*", default=[], help="of all runs, such as --flags=--data.game.preset=4h1s_4x4")
+    args = parser.parse_args()
+    if unknown := [name for name in args.studies if name not in STUDIES]:
+        parser.error(f"no study {unknown[0]!r}: there are {', '.join(STUDIES)}")
+    if args.list:
+        for name, arms in STUDIES.items():
+            print(name, *(f"  {arm}: {' '.join(flags) or '(nothing changed)'}" for arm, flags in arms.items()), sep="\n")
+        return
+    report = {}
+    for name in args.studies or STUDIES:
+        arms = {}
+        for arm, flags in STUDIES[name].items():
+            seeds = range(args.seeds)
+            arms[arm] = [run(folder(args.out, [*flags, *args.flags], s), flags, s, args.flags) for s in seeds]
+        print(f"\n### {name}\n\n{table(arms)}", flush=True)
+        report[name] = {arm: {"flags": STUDIES[name][arm], "seeds": runs} for arm, runs in arms.items()}
+    (args.out / "studies.json").write_text(json.dumps(report, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()
