@@ -3,6 +3,7 @@
 from callbacks.buffer_refresh import BufferRefresh
 from callbacks.code_drift import CodeDrift
 from callbacks.goal_pictures import GoalPictures
+from callbacks.goal_quality import GoalQuality
 from callbacks.projector import Projector
 from callbacks.replay import EpisodeAnimation, ReplayWriter
 from callbacks.report import Report
@@ -16,6 +17,7 @@ __all__ = [
     "CodeDrift",
     "EpisodeAnimation",
     "GoalPictures",
+    "GoalQuality",
     "Projector",
     "ReplayWriter",
     "Report",

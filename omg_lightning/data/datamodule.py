@@ -153,7 +153,7 @@ class EpisodeDataModule(LightningDataModule):
             prior = state["prior"]
             prior = None if prior is None else {name: rows[:count] for name, rows in prior.items()}
             learners = self._learners(table.names)
-            played = play(self.game, table, learners, state["random"], prior, greedy=True)
+            played = play(self.game, table, learners, state["random"], prior, greedy=True, measure=True)
             _check_told(table, learners[LEARNER], played.episodes)
             state["prior"] = played.prior
             return played.episodes
