@@ -2,6 +2,7 @@
 
 from callbacks.buffer_refresh import BufferRefresh
 from callbacks.code_drift import CodeDrift
+from callbacks.goal_effect import GoalEffect
 from callbacks.goal_pictures import GoalPictures
 from callbacks.goal_quality import GoalQuality
 from callbacks.projector import Projector
@@ -16,6 +17,7 @@ __all__ = [
     "BufferRefresh",
     "CodeDrift",
     "EpisodeAnimation",
+    "GoalEffect",
     "GoalPictures",
     "GoalQuality",
     "Projector",

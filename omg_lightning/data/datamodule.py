@@ -17,6 +17,7 @@ from omg_lightning.rollout import CHECKPOINT, LEARNER, Played, Seats, arrange, p
 from omg_lightning.types import NO_GOAL, Batch, ConfigError, Episodes, Learner
 
 _EVALUATION_SEED = 7919  # evaluation plays the same starts at every epoch, apart from all training randomness
+_CHUNK = 1_000_003  # between the seeds of an evaluation's chunks
 
 
 class EpisodeDataModule(LightningDataModule):
@@ -140,20 +141,31 @@ class EpisodeDataModule(LightningDataModule):
         self.env_steps += played.env_steps
         return played, dropped
 
-    def evaluate(self, lineups: list[list[str]], episodes: int) -> Draws[Episodes]:
-        """Greedy episodes of `lineups`, in chunks of `num_envs`: the same starts each time it is iterated."""
+    def evaluate(
+        self, lineups: list[list[str]], episodes: int, change: Callable[[Learner], Learner] | None = None
+    ) -> Draws[Episodes]:
+        """Greedy episodes of `lineups`, in chunks of `num_envs`: the same starts each time, whoever plays.
+
+        Args:
+            lineups: who sits where.
+            episodes: how many.
+            change: makes another learner of the one in training, to see what a part of it is good for.
+        """
         state: dict[str, Any] = {}
 
         def draw(index: int) -> Episodes:
+            # Each chunk has a seed of its own: how much chance the last one took must not change the next one's starts.
+            random = torch.Generator(self.device).manual_seed(_EVALUATION_SEED + self.seed + _CHUNK * index)
             if index == 0:
-                state["random"] = torch.Generator(self.device).manual_seed(_EVALUATION_SEED + self.seed)
                 state["prior"] = None
             count = min(self.num_envs, episodes - index * self.num_envs)
             table = arrange(lineups, count, self.game, self.device)
             prior = state["prior"]
             prior = None if prior is None else {name: rows[:count] for name, rows in prior.items()}
             learners = self._learners(table.names)
-            played = play(self.game, table, learners, state["random"], prior, greedy=True, measure=True)
+            if change is not None:
+                learners[LEARNER] = change(learners[LEARNER])
+            played = play(self.game, table, learners, random, prior, greedy=True, measure=True)
             _check_told(table, learners[LEARNER], played.episodes)
             state["prior"] = played.prior
             return played.episodes

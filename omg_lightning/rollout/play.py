@@ -6,7 +6,6 @@ import torch
 from torch import Tensor
 
 from omg_lightning.games.base import Game
-from omg_lightning.goals import OracleGoals
 from omg_lightning.losses import discounted_returns, masked_logits
 from omg_lightning.planning import SearchConfig, search
 from omg_lightning.players import Player, best_chance
@@ -99,7 +98,7 @@ class _Table:
         record.legal[t, live], record.active[t, live] = legal, active
         record.truth[t] = self.seats.truth(self.game)
         for name, learner in self.learners.items():
-            if isinstance(learner.source, OracleGoals):  # it is told anew: a goal may change within an episode
+            if getattr(learner.source, "told", False):  # anew: a goal may change within an episode
                 self.memory[name] = learner.source.start(self.prior[name][live], record.truth[t, live])
         actions = torch.full_like(record.action[t, live], self.game.noop)
         self._ask_players(t, actions)
