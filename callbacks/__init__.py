@@ -2,7 +2,9 @@
 
 from callbacks.buffer_refresh import BufferRefresh
 from callbacks.code_drift import CodeDrift
+from callbacks.goal_effect import GoalEffect
 from callbacks.goal_pictures import GoalPictures
+from callbacks.goal_quality import GoalQuality
 from callbacks.projector import Projector
 from callbacks.replay import EpisodeAnimation, ReplayWriter
 from callbacks.report import Report
@@ -16,7 +18,9 @@ __all__ = [
     "BufferRefresh",
     "CodeDrift",
     "EpisodeAnimation",
+    "GoalEffect",
     "GoalPictures",
+    "GoalQuality",
     "Projector",
     "ReplayWriter",
     "Report",

@@ -51,6 +51,7 @@ class Episodes(NamedTuple):
     goal: Tensor  # float [T, B, P, D] what the learners took seat p's goal to be when they acted
     realised: Tensor  # int64 [T, B, P] declared goal that seat p realised by this step's action, or NO_GOAL
     truth: Tensor  # int64 [T, B, P] declared goal that seat p's script pursues, or NO_GOAL: never seen by a learner
+    script_best: Tensor  # float [T, B, P] largest probability in its script, or 0 if not known: never seen either
 
 
 class View(NamedTuple):

@@ -27,7 +27,7 @@ def numbered(first, count, length, junk=99):
         observation=wide(3, 2, 2, dtype=torch.uint8), legal=wide(4, dtype=torch.bool), action=number.clone(),
         reward=wide(dtype=torch.float32), active=active, planned=active, policy=wide(4, dtype=torch.float32),
         value=wide(dtype=torch.float32), goal=wide(2, dtype=torch.float32), realised=number.clone(),
-        truth=number.clone(),
+        truth=number.clone(), script_best=wide(dtype=torch.float32),
     )  # fmt: skip
 
 

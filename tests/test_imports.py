@@ -13,7 +13,8 @@ MAY_IMPORT = {
     "types": set(),
     "losses": BASE,
     "networks": BASE | {"losses"},
-    "metrics": BASE,
+    "metrics": BASE | {"goals"},
+    "exact": BASE | {"games", "players", "goals"},
     "games": BASE,
     "planning": BASE,  # two callables and a budget: no game, no network
     "goals": BASE | {"losses", "networks"},

@@ -3,14 +3,24 @@ import math
 import pytest
 import torch
 
-from omg_lightning.metrics import BeliefMetrics, PredictionMetrics, ReturnMetrics, normalised_information
-from omg_lightning.types import Episodes
+from omg_lightning.losses import discounted_returns
+from omg_lightning.metrics import (
+    BeliefMetrics,
+    CodeMetrics,
+    PredictionMetrics,
+    ReturnMetrics,
+    normalised_information,
+    recalls,
+)
+from omg_lightning.metrics.belief import match_codes, waiting
+from omg_lightning.types import NO_GOAL, Episodes
 
 
-def episodes(reward, active):
-    """Episodes of which only reward and active `[T][B][P]` matter."""
-    fields = dict.fromkeys(Episodes._fields)
-    return Episodes(**{**fields, "reward": torch.tensor(reward), "active": torch.tensor(active)})
+def episodes(reward, active, **fields):
+    """Episodes of which only reward and active `[T][B][P]`, and what is given, matter."""
+    reward = torch.tensor(reward)
+    known = {"reward": reward, "active": torch.tensor(active), "value": discounted_returns(reward, 0.5)}
+    return Episodes(**{**dict.fromkeys(Episodes._fields), **known, **fields})
 
 
 FIRST = episodes([[[1.0, 0.0], [0.0, 0.0]], [[0.0, 2.0], [0.0, 0.0]]], [[[True] * 2] * 2, [[False, True], [False] * 2]])
@@ -28,6 +38,7 @@ def test_returns_by_hand():
             "return/team_mean": mean,
             "return/team_low": mean - half,
             "return/team_high": mean + half,
+            "return/team_discounted": (1 + 2 * 0.5 + 0 + 10) / 3,
             "return/seat_0_mean": 2.0,
             "return/seat_1_mean": 7 / 3,
             "return/length_mean": 4 / 3,
@@ -57,6 +68,26 @@ def test_predictions_by_hand():
     assert found == {"goal/action_top1": 0.25, "goal/action_top3": 0.5, "goal/action_majority": 0.5}
 
 
+def test_confusion_and_recall_by_hand():
+    metrics = PredictionMetrics(3)
+    logits = torch.tensor([[2.0, 1, 0], [2.0, 1, 0], [0.0, 1, 2], [0.0, 2, 1]])
+    metrics.update(logits, torch.tensor([0, 1, 1, 1]))
+    assert metrics.confusion.tolist() == [[1, 0, 0], [1, 1, 1], [0, 0, 0]]  # played in rows, predicted in columns
+    found = {name: float(value) for name, value in recalls(metrics.confusion, ("up", "stay", "hunt")).items()}
+    assert found == pytest.approx({"goal/action_recall_up": 1, "goal/action_recall_stay": 1 / 3})
+
+
+def test_top1_against_the_best_possible_by_hand():
+    metrics = PredictionMetrics(2)
+    logits = torch.tensor([[1.0, 0.0], [1.0, 0.0]])
+    metrics.update(logits, torch.tensor([0, 1]), torch.tensor([0.5, 1.0]))
+    found = metrics.compute()
+    assert float(found["goal/action_best"]) == 0.75
+    assert float(found["goal/action_share"]) == pytest.approx(0.5 / 0.75)
+    metrics.update(logits, torch.tensor([0, 1]), torch.tensor([0.5, 0.0]))  # the second player does not know
+    assert not {"goal/action_best", "goal/action_share"} & set(metrics.compute())
+
+
 @pytest.mark.filterwarnings("ignore:The ``compute`` method")
 def test_predictions_of_few_actions_or_of_nobody():
     metrics = PredictionMetrics(2)
@@ -67,7 +98,7 @@ def test_predictions_of_few_actions_or_of_nobody():
 
 
 def test_beliefs_by_hand():
-    metrics = BeliefMetrics(num_goals=2, size=2, same=True)
+    metrics = BeliefMetrics(num_goals=2, size=2, same=True, max_steps=5)
     belief = torch.tensor([[0.5, 0.5], [0.8, 0.2], [1.0, 0.0]])[:, None, None].expand(3, 2, 1, 2).clone()
     belief[:, 1] = belief[:, 1].flip(-1)  # the second episode's player has the other goal
     truth = torch.tensor([[0], [1]]).expand(3, 2, 1)
@@ -81,9 +112,119 @@ def test_beliefs_by_hand():
     assert found["goal/belief_nmi_1"] == pytest.approx((math.log(2) - noise) / math.log(2), abs=1e-6)
 
 
+def seen(true, *probabilities):
+    """Belief `[T, 1, 1, 2]` in goal 0 at each step, its truth, and who is there."""
+    steps = len(probabilities)
+    belief = torch.tensor(probabilities)[:, None, None, None]
+    truth = torch.tensor(true if isinstance(true, list) else [true] * steps)[:, None, None]
+    return torch.cat([belief, 1 - belief], -1), truth, torch.ones(steps, 1, 1).bool()
+
+
+def measured(*rows, exact=None, **settings):
+    metrics = BeliefMetrics(**{"num_goals": 2, "size": 2, "same": True, "max_steps": 8, **settings})
+    for k, (belief, truth, who) in enumerate(rows):
+        metrics.update(belief, truth, who, None if exact is None else exact[k])
+    return {name.removeprefix("goal/"): float(value) for name, value in metrics.compute().items()}
+
+
+def test_accuracy_and_calibration_by_hand():
+    found = measured(seen(0, 0.5, 0.8), seen(1, 0.5, 0.8), seen(1, 0.5, 0.3))
+    assert found["belief_accuracy_1"] == pytest.approx(2 / 3)
+    # Said 0.8 twice and was right once; said 0.7 once and was right.
+    assert found["belief_calibration_1"] == pytest.approx(2 / 3 * (0.8 - 0.5) + 1 / 3 * (1 - 0.7), abs=1e-6)
+    perfect = measured(seen(0, 0.5, 1.0), seen(1, 0.5, 0.0))
+    assert (perfect["belief_accuracy_1"], perfect["belief_calibration_1"]) == (1, 0)
+
+
+def test_the_truth_is_that_of_the_step():
+    found = measured(seen([0, 0, 1, 1], 0.5, 0.9, 0.9, 0.2))
+    assert found["belief_true_1"] == pytest.approx(0.9)
+    assert found["belief_true_3"] == pytest.approx(0.8)
+    assert found["belief_accuracy_3"] == 1
+
+
+def test_steps_until_the_belief_is_sure_by_hand():
+    found = measured(seen(0, 0.5, 0.95, 0.5), seen(0, 0.5, 0.6, 0.7, 0.91), seen(1, 0.5, 0.95), seen(1, 0.05))
+    assert found["belief_reached_90"] == 3 / 4  # the third never
+    assert found["belief_steps_to_90"] == pytest.approx((1 + 3 + 0) / 3)
+    assert found["belief_steps_to_90_median"] == 1
+
+
+def test_a_changed_goal_is_waited_for_from_the_change_on():
+    truth = torch.tensor([[0, 0, 1, 1, 1, 0]])
+    probability = torch.tensor([[0.95, 0.95, 0.1, 0.1, 0.95, 0.99]])
+    found = waiting(probability, truth, torch.tensor([5]))  # what comes after the end does not count
+    assert float(found["goal/belief_reached_90"]) == 1
+    assert float(found["goal/belief_steps_to_90"]) == pytest.approx((0 + 2) / 2)
+    alone = waiting(probability, truth, torch.tensor([4]))
+    assert float(alone["goal/belief_reached_90"]) == 0.5
+
+
+def test_beliefs_where_exact_bayes_can_decide_by_hand():
+    rows = [seen(0, 0.5, 0.95), seen(0, 0.5, 0.6), seen(1, 0.5, 0.01)]
+    exact = [seen(0, 0.5, p)[0] for p in (0.92, 0.99, 0.5)]  # nobody can know of the third
+    found = measured(*rows, exact=exact)
+    assert found["belief_decidable_1"] == pytest.approx(2 / 3)
+    assert found["belief_decided_1"] == 1 / 2
+    assert "belief_decided_1" not in measured(*rows), "without the scripts' probabilities it is not known"
+
+
+def test_codes_are_matched_to_the_goals_beside_which_they_are_believed_in():
+    assert match_codes(torch.tensor([[3.0, 0, 1], [1.0, 2, 2]])).tolist() == [[1, 0], [0, 1], [0, 1]]
+
+    def codes(true, *last):
+        belief = torch.tensor([[1 / 3] * 3, last])[:, None, None]
+        return belief, torch.tensor([true, true])[:, None, None], torch.ones(2, 1, 1).bool()
+
+    # Codes 0 and 2 go with goal 1, code 1 with goal 0.
+    rows = [codes(1, 0.5, 0.1, 0.4), codes(0, 0.0, 1.0, 0.0), codes(1, 0.1, 0.3, 0.6)]
+    found = measured(*rows, size=3, same=False)
+    assert found["belief_true_1"] == pytest.approx((0.9 + 1 + 0.7) / 3)
+    assert found["belief_accuracy_1"] == 1
+    assert found["belief_reached_90"] == pytest.approx(2 / 3)
+    alone = measured(codes(1, 0.5, 0.1, 0.4), size=3, same=False)
+    assert alone == {}, "one goal fits any codes"
+
+
+def test_codes_against_goals_by_hand():
+    metrics = CodeMetrics(num_codes=4, num_goals=2)
+    # Four episodes of one seat: rewarded at step 1, 0, 1 and never. The last has two steps, too.
+    reward = [[[0.0], [5.0], [0.0], [0.0]], [[1.0], [0.0], [5.0], [0.0]]]
+    active = [[[True]] * 4, [[True], [False], [True], [True]]]
+    realised = torch.tensor([[[-1], [1], [-1], [-1]], [[0], [-1], [1], [-1]]])
+    truth = torch.tensor([[[0], [1], [1], [0]]] * 2)
+    codes = torch.tensor([[[3], [2], [3], [3]], [[0], [3], [2], [2]]])
+    played = episodes(reward, active, realised=realised, truth=truth)
+    metrics.update(played, codes, played.active)
+    assert metrics.usage.tolist() == [[1, 0, 0], [0, 0, 0], [0, 2, 0], [0, 0, 0]]
+    assert metrics.pursued.tolist() == [[1, 0, 0], [0, 0, 0], [1, 2, 0], [0, 0, 0]]  # the fourth: its last view
+    found = {name: float(value) for name, value in metrics.compute().items()}
+    third = -(1 / 3 * math.log(1 / 3) + 2 / 3 * math.log(2 / 3))
+    quarter = -(1 / 4 * math.log(1 / 4) + 3 / 4 * math.log(3 / 4))
+    goal, both = math.log(2), -(2 / 4 * math.log(1 / 4) + 1 / 2 * math.log(1 / 2))
+    assert found == pytest.approx(
+        {
+            "goal/code_nmi_realised": 1,
+            "goal/code_nmi_true": 2 * (goal + quarter - both) / (goal + quarter),
+            "goal/code_perplexity": math.exp(third),
+        },
+        abs=1e-5,
+    )
+
+
+@pytest.mark.filterwarnings("ignore:The ``compute`` method")
+def test_codes_without_events_or_with_one_goal_only():
+    metrics = CodeMetrics(2, 2)
+    assert metrics.compute() == {}
+    nobody = torch.full((1, 2, 1), NO_GOAL)
+    played = episodes([[[1.0], [1.0]]], [[[True], [True]]], realised=nobody, truth=nobody)
+    metrics.update(played, torch.tensor([[[0], [1]]]), played.active)
+    assert {name: float(value) for name, value in metrics.compute().items()} == {"goal/code_perplexity": 2}
+
+
 @pytest.mark.filterwarnings("ignore:The ``compute`` method")
 def test_beliefs_about_nobody_or_without_a_declared_goal():
-    metrics = BeliefMetrics(2, 8, same=False)
+    metrics = BeliefMetrics(2, 8, same=False, max_steps=3)
     assert metrics.compute() == {}
     nobody = torch.full((3, 2, 1), -1)
     metrics.update(torch.ones(3, 2, 1, 8), nobody, torch.ones(3, 2, 1).bool())

@@ -19,6 +19,7 @@ from omg_lightning.types import NO_GOAL, Batch, ConfigError, Episodes, Learner
 Weights = dict[str, Tensor]
 
 _EVALUATION_SEED = 7919  # evaluation plays the same starts at every epoch, apart from all training randomness
+_CHUNK = 1_000_003  # between the seeds of an evaluation's chunks
 
 
 class EpisodeDataModule(LightningDataModule):
@@ -185,13 +186,22 @@ class EpisodeDataModule(LightningDataModule):
         self.env_steps += played.env_steps
         return played, dropped
 
-    def evaluate(self, lineups: list[list[str]], episodes: int) -> Draws[Episodes]:
-        """Greedy episodes of `lineups`, in chunks of `num_envs`: the same starts each time it is iterated."""
+    def evaluate(
+        self, lineups: list[list[str]], episodes: int, change: Callable[[Learner], Learner] | None = None
+    ) -> Draws[Episodes]:
+        """Greedy episodes of `lineups`, in chunks of `num_envs`: the same starts each time, whoever plays.
+
+        Args:
+            lineups: who sits where.
+            episodes: how many.
+            change: makes another learner of the one in training, to see what a part of it is good for.
+        """
         state: dict[str, Any] = {}
 
         def draw(index: int) -> Episodes:
+            # Each chunk has a seed of its own: how much chance the last one took must not change the next one's starts.
+            random = torch.Generator(self.device).manual_seed(_EVALUATION_SEED + self.seed + _CHUNK * index)
             if index == 0:
-                state["random"] = torch.Generator(self.device).manual_seed(_EVALUATION_SEED + self.seed)
                 state["prior"] = None
             count = min(self.num_envs, episodes - index * self.num_envs)
             table = arrange(lineups, count, self.game, self.device)
@@ -200,7 +210,9 @@ class EpisodeDataModule(LightningDataModule):
             learners = self._learners(table.names)
             if PAST in table.names:
                 learners[PAST] = self._newest_past_self()
-            played = play(self.game, table, learners, state["random"], prior, greedy=True)
+            if change is not None:
+                learners[LEARNER] = change(learners[LEARNER])
+            played = play(self.game, table, learners, random, prior, greedy=True, measure=True)
             _check_told(table, learners[LEARNER], played.episodes)
             state["prior"] = played.prior
             return played.episodes

@@ -2,6 +2,7 @@
 
 from omg_lightning.goals.belief import inter, intra
 from omg_lightning.goals.codebook import Codebook, event_labels, own_frame
+from omg_lightning.goals.controls import ShuffledGoals, UninformedGoals
 from omg_lightning.goals.selector import SelectorRule, candidates, select, shift
 from omg_lightning.goals.sources import (
     BeliefConfig,
@@ -25,7 +26,9 @@ __all__ = [
     "NoGoals",
     "OracleGoals",
     "SelectorRule",
+    "ShuffledGoals",
     "Subgoals",
+    "UninformedGoals",
     "candidates",
     "event_labels",
     "hindsight_goals",

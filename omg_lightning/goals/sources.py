@@ -106,7 +106,7 @@ class DeclaredGoals:
     def infer(self, memory: Tensor, view: View) -> Estimate:
         """The belief, and goals drawn from it, for a log belief `[L, P, G]`."""
         belief = memory.softmax(-1)
-        return Estimate(belief, lambda trees, generator: _draw_one_hot(belief, trees, generator))
+        return Estimate(belief, lambda trees, generator: draw_one_hot(belief, trees, generator))
 
     def update(self, memory: Tensor, view: View, actions: Tensor) -> Tensor:
         """Bayes on the actions `[L, P]` of those still playing."""
@@ -162,7 +162,13 @@ class CodebookGoals(DeclaredGoals):
 
 
 class OracleGoals(NoGoals):
-    """The scripts' true goals: an upper bound. Memory is a one-hot, `[L, P, G]`, all zero where there is none."""
+    """The scripts' true goals: an upper bound. Memory is a one-hot, `[L, P, G]`, all zero where there is none.
+
+    Attributes:
+        told: such a source is started anew at each step, since a goal may change within an episode.
+    """
+
+    told = True
 
     def __init__(self, num_goals: int) -> None:
         self.size = num_goals
@@ -243,7 +249,7 @@ def one_hot_goals(goal: Tensor, num_goals: int) -> Tensor:
     return F.one_hot(goal.clamp(min=0), num_goals).float() * known
 
 
-def _draw_one_hot(belief: Tensor, trees: int, generator: torch.Generator) -> Tensor:
+def draw_one_hot(belief: Tensor, trees: int, generator: torch.Generator) -> Tensor:
     """Draws one-hot goals `[L, K, P, G]` from beliefs `[L, P, G]`."""
     rows, seats, goals = belief.shape
     index = torch.multinomial(belief.reshape(-1, goals), trees, replacement=True, generator=generator)  # [L*P, K]

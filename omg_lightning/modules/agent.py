@@ -23,7 +23,7 @@ from omg_lightning.goals import (
     shift,
 )
 from omg_lightning.losses import masked_logits
-from omg_lightning.metrics import BeliefMetrics, PredictionMetrics, ReturnMetrics
+from omg_lightning.metrics import PredictionMetrics, ReturnMetrics
 from omg_lightning.modules.checks import GAME_KEYS, NETWORK_KEYS, check_match, check_positive, settings
 from omg_lightning.modules.goal_vae import GoalVAE, draw_gaussian
 from omg_lightning.modules.hindsight import Hindsight, declared, explicit, latent, watched
@@ -135,8 +135,6 @@ class Agent(LightningModule):
         self.policy = PolicyModule(shape, num_players, num_actions, size, hidden, trunk)
         self.returns = ReturnMetrics()
         self.predictions = PredictionMetrics(num_actions)
-        believes = goals in ("declared", "codebook") and num_goals > 0
-        self.beliefs = BeliefMetrics(num_goals, size, goals == "declared") if believes else None
         self.env_steps = 0  # of the newest batch: the x axis of everything that is logged
         self._noise: torch.Generator | None = None
 
@@ -393,16 +391,13 @@ class Agent(LightningModule):
             log_policy = self.predictor.mixture(view, time, legal, goal)
         else:
             log_policy = masked_logits(head(view, time, head.condition(goal)), legal)
-        self.predictions.update(log_policy, episodes.action[who])
-        if self.beliefs is not None:
-            self.beliefs.update(episodes.goal, episodes.truth, who)
+        self.predictions.update(log_policy, episodes.action[who], episodes.script_best[who])
 
     def on_validation_epoch_end(self) -> None:
         """Logs the metrics of all evaluation episodes."""
-        for metric in (self.returns, self.predictions, self.beliefs):
-            if metric is not None:
-                self.log_dict(metric.compute())
-                metric.reset()
+        for metric in (self.returns, self.predictions):
+            self.log_dict(metric.compute())
+            metric.reset()
         self.log("step", float(self.env_steps))
 
     def test_step(self, batch: tuple[str, Episodes], batch_idx: int) -> None:

@@ -68,3 +68,17 @@ def goals_of(player: Player, game: Game, batch_size: int, device: torch.device) 
     if len(goals) and (goals.min() < NO_GOAL or goals.max() >= len(game.goal_names)):
         raise ConfigError(f"{type(player).__name__}.goals must be places in {list(game.goal_names)}, or {NO_GOAL}")
     return goals
+
+
+def best_chance(player: Player, observation: Tensor, legal: Tensor) -> Tensor:
+    """The largest probability in the player's own action distribution: float `[B]`, 0 where it does not know it.
+
+    Args:
+        player: about to act; asking it changes nothing.
+        observation: `[B, C, h, w]`.
+        legal: bool `[B, A]`.
+    """
+    asked = (player, *getattr(player, "scripts", ()))  # a switcher knows what its scripts know
+    if not all(hasattr(each, "action_probabilities") for each in asked):
+        return torch.zeros(len(legal), device=legal.device)
+    return player.action_probabilities(observation, legal).amax(-1)  # type: ignore[attr-defined]

@@ -6,10 +6,9 @@ import torch
 from torch import Tensor
 
 from omg_lightning.games.base import Game
-from omg_lightning.goals import OracleGoals
 from omg_lightning.losses import discounted_returns, masked_logits
 from omg_lightning.planning import SearchConfig, search
-from omg_lightning.players import Player
+from omg_lightning.players import Player, best_chance
 from omg_lightning.rollout.seats import LEARNER, Seats
 from omg_lightning.rollout.simulator import Simulator
 from omg_lightning.types import NO_GOAL, ConfigError, Episodes, Estimate, Learner, View, take
@@ -32,6 +31,7 @@ def play(
     generator: torch.Generator,
     prior: dict[str, Tensor] | None = None,
     greedy: bool = False,
+    measure: bool = False,
 ) -> Played:
     """Plays one episode in each of B environments, from start to end.
 
@@ -45,11 +45,12 @@ def play(
         generator: all randomness; its device is where everything runs.
         prior: what the learners believe before the episode, as an earlier call returned it.
         greedy: take the best action instead of drawing from the root policy.
+        measure: ask scripts for their own action distributions, too, to judge predictions by.
 
     Returns:
         The episodes, with T the length of the longest.
     """
-    table = _Table(game, seats, learners, generator, prior, greedy)
+    table = _Table(game, seats, learners, generator, prior, greedy, measure)
     for t in range(game.max_steps):
         if not table.step(t):
             break
@@ -67,8 +68,10 @@ class _Table:
         generator: torch.Generator,
         prior: dict[str, Tensor] | None,
         greedy: bool,
+        measure: bool,
     ) -> None:
         self.game, self.seats, self.learners, self.generator, self.greedy = game, seats, learners, generator, greedy
+        self.measure = measure
         batch, device = seats.who.shape[0], generator.device
         self.state = game.reset(batch, generator)
         self.live = torch.arange(batch, device=device)
@@ -95,7 +98,7 @@ class _Table:
         record.legal[t, live], record.active[t, live] = legal, active
         record.truth[t] = self.seats.truth(self.game)
         for name, learner in self.learners.items():
-            if isinstance(learner.source, OracleGoals):  # it is told anew: a goal may change within an episode
+            if getattr(learner.source, "told", False):  # anew: a goal may change within an episode
                 self.memory[name] = learner.source.start(self.prior[name][live], record.truth[t, live])
         actions = torch.full_like(record.action[t, live], self.game.noop)
         self._ask_players(t, actions)
@@ -136,8 +139,10 @@ class _Table:
     def _ask_players(self, t: int, actions: Tensor) -> None:
         """Writes the players' choices into `actions` `[L, P]`. A player always sees all of its environments."""
         for player, seat, rows in self.seats.seated:
-            view = self.record.observation[t, rows, seat].float()
-            choice = player.act(view, self.record.legal[t, rows, seat])
+            view, legal = self.record.observation[t, rows, seat].float(), self.record.legal[t, rows, seat]
+            if self.measure:
+                self.record.script_best[t, rows, seat] = best_chance(player, view, legal)
+            choice = player.act(view, legal)
             _check_choice(choice, player, len(rows), self.game.num_actions)
             chosen = torch.full((len(self.record.action[t]),), self.game.noop, device=actions.device)
             chosen[rows] = choice.to(chosen)
@@ -248,4 +253,5 @@ def _empty(game: Game, batch: int, goal_size: int, device: torch.device) -> Epis
         goal=zeros(goal_size),
         realised=torch.full(lead, NO_GOAL, device=device),
         truth=torch.full(lead, NO_GOAL, device=device),
+        script_best=zeros(),
     )

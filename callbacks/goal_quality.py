@@ -1,0 +1,64 @@
+"""How good the goals are, in numbers, at each evaluation."""
+
+from typing import Any
+
+from lightning import Callback, LightningModule, Trainer
+
+from omg_lightning.exact import exact_beliefs
+from omg_lightning.metrics import BeliefMetrics, CodeMetrics, recalls
+from omg_lightning.modules import Agent
+from omg_lightning.modules.hindsight import watched
+from omg_lightning.types import Episodes
+
+
+class GoalQuality(Callback):
+    """Measures goals on the episodes of each evaluation, and logs it.
+
+    `goal/action_recall_<name>`, the share of each action that was predicted; with an explicit belief, what it says of
+    scripted co-players' true goals (`goal/belief_*`, see `BeliefMetrics`); with `goals: codebook`, what the codes
+    stand for (`goal/code_*`, see `CodeMetrics`).
+    """
+
+    def __init__(self) -> None:
+        self.beliefs: BeliefMetrics | None = None
+        self.codes: CodeMetrics | None = None
+
+    def on_validation_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Starts with empty metrics."""
+        self.beliefs = self.codes = None
+        if not isinstance(pl_module, Agent) or not pl_module.num_goals:
+            return
+        goals, size, steps = pl_module.num_goals, pl_module.source().size, pl_module.max_steps
+        if pl_module.goals in ("declared", "codebook"):
+            self.beliefs = BeliefMetrics(goals, size, pl_module.goals == "declared", steps).to(pl_module.device)
+        if pl_module.codebook is not None:
+            self.codes = CodeMetrics(size, goals).to(pl_module.device)
+
+    def on_validation_batch_end(
+        self,
+        trainer: Trainer,
+        pl_module: LightningModule,
+        outputs: Any,
+        batch: Episodes,
+        batch_idx: int,
+        dataloader_idx: int = 0,
+    ) -> None:
+        """Adds the episodes."""
+        who = watched(batch)
+        if self.beliefs is not None:
+            exact = exact_beliefs(trainer.datamodule.game, batch)  # type: ignore[attr-defined]
+            self.beliefs.update(batch.goal, batch.truth, who, exact)
+        if self.codes is not None:
+            assert isinstance(pl_module, Agent)
+            codes = batch.truth.new_zeros(who.shape)
+            codes[who] = pl_module.encode(batch.observation[who].float())
+            self.codes.update(batch, codes, who)
+
+    def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Logs them all; the agent has not yet forgotten its predictions."""
+        for metric in (self.beliefs, self.codes):
+            if metric is not None:
+                pl_module.log_dict(metric.compute())
+        if isinstance(pl_module, Agent):
+            names = trainer.datamodule.game.action_names  # type: ignore[attr-defined]
+            pl_module.log_dict(recalls(pl_module.predictions.confusion, names))

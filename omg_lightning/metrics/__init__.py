@@ -1,0 +1,9 @@
+"""Torchmetrics of finished episodes: returns, predicted actions, beliefs and codes of goals."""
+
+from omg_lightning.metrics.belief import BeliefMetrics
+from omg_lightning.metrics.codes import CodeMetrics
+from omg_lightning.metrics.information import normalised_information
+from omg_lightning.metrics.prediction import PredictionMetrics, recalls
+from omg_lightning.metrics.returns import ReturnMetrics
+
+__all__ = ["BeliefMetrics", "CodeMetrics", "PredictionMetrics", "ReturnMetrics", "normalised_information", "recalls"]

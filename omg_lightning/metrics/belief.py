@@ -1,0 +1,166 @@
+"""What an explicit belief says of the goals that scripted co-players really pursue."""
+
+import torch
+from torch import Tensor
+from torchmetrics import Metric
+from torchmetrics.functional.classification import multiclass_calibration_error
+from torchmetrics.utilities import dim_zero_cat
+
+from omg_lightning.metrics.information import informative, normalised_information
+
+SURE = 0.9  # from here on a belief counts as sure of a goal
+
+
+class BeliefMetrics(Metric):
+    """What a belief says of the true goals of scripted co-players, after so many steps seen.
+
+    For n = 1, 3, 5 and 10 steps, and all, `compute` gives
+
+    - `goal/belief_nmi_<n>`: the mutual information of the true goal and a goal drawn from the belief, over the mean of
+      their entropies; it asks for no names of the goals, so it suits learned codes as well;
+    - `goal/belief_true_<n>`: the mean probability of the true goal;
+    - `goal/belief_accuracy_<n>`: how often the likeliest goal is the true one;
+    - `goal/belief_calibration_<n>`: the expected calibration error, by how much the probability of the likeliest goal
+      and its accuracy differ (15 bins; Guo et al. 2017, arXiv 1706.04599);
+    - `goal/belief_decidable_<n>` and `goal/belief_decided_<n>`, where the scripts' own probabilities are given: the
+      share of episodes in which exact Bayes on them has the true goal at 0.9 or more, and among those the share in
+      which the belief has it, too. Where the scripts still act alike, nobody can know.
+
+    And over all steps `goal/belief_reached_90`, the share of goals that the belief ever had at 0.9 or more while they
+    were pursued, and of those that it had, `goal/belief_steps_to_90` and `goal/belief_steps_to_90_median`: how many
+    steps had been seen by then. A goal that changes within an episode counts as another one, from the change on.
+
+    Learned codes have no names. For them, the probability of a goal is that of all codes matched to it, and a code is
+    matched to the goal beside which it has most of its belief at the end of episodes. That is decided on the same
+    episodes, and nothing is given, but for the mutual information, where all have the same goal: any match would fit.
+
+    The truth is that of the step in question. Episodes that end earlier count with their last belief. Nothing is given
+    where no script declares a goal.
+
+    Args:
+        num_goals: how many goals the game declares.
+        size: G, how many goals the belief is over.
+        same: the belief is over the declared goals.
+        max_steps: the longest episode.
+    """
+
+    beliefs: list[Tensor]
+    truths: list[Tensor]
+    lengths: list[Tensor]
+    exacts: list[Tensor]
+    full_state_update = False
+    steps = (1, 3, 5, 10, None)
+
+    def __init__(self, num_goals: int, size: int, same: bool, max_steps: int) -> None:
+        super().__init__()
+        self.num_goals, self.size, self.same, self.max_steps = num_goals, size, same, max_steps
+        for name in ("beliefs", "truths", "lengths", "exacts"):
+            self.add_state(name, default=[], dist_reduce_fx="cat")
+
+    def update(self, belief: Tensor, truth: Tensor, who: Tensor, exact: Tensor | None = None) -> None:
+        """Adds whole episodes; entry t of a belief is what was believed before action t was seen.
+
+        Args:
+            belief: float `[T, B, P, G]`.
+            truth: int64 `[T, B, P]` true goals, or NO_GOAL.
+            who: bool `[T, B, P]` the seats that count, while they are active.
+            exact: float `[T, B, P, num_goals]` what exact Bayes believes; `None` where that is not known.
+        """
+        known = (truth >= 0) | ~who  # [T, B, P]
+        b, p = (who.any(0) & known.all(0)).nonzero(as_tuple=True)
+        self.beliefs.append(self._rows(belief, b, p))
+        self.truths.append(self._rows(truth, b, p))
+        self.lengths.append(who[:, b, p].sum(0))
+        if exact is not None:
+            self.exacts.append(self._rows(exact, b, p))
+
+    def compute(self) -> dict[str, Tensor]:
+        """Flat names to scalars; empty before the first script with a goal."""
+        if not sum(map(len, self.lengths)):
+            return {}
+        belief, truth, length = (dim_zero_cat(state) for state in (self.beliefs, self.truths, self.lengths))
+        exact = dim_zero_cat(self.exacts) if self.exacts else None
+        found: dict[str, Tensor] = {}
+        joint = self._joint(belief, truth, length - 1)
+        varies = informative(joint)
+        named = belief if self.same else belief @ match_codes(joint)  # [N, T, num_goals]
+        for step in self.steps:
+            name, at = ("all", length - 1) if step is None else (str(step), (length - 1).clamp(max=step))
+            joint = self._joint(belief, truth, at)
+            if informative(joint):
+                found[f"goal/belief_nmi_{name}"] = normalised_information(joint / joint.sum())
+            if self.same or varies:
+                found |= {f"goal/belief_{key}_{name}": x for key, x in self._at(named, truth, exact, at).items()}
+        if self.same or varies:
+            found |= waiting(true_probability(named, truth), truth, length)
+        return found
+
+    def _at(self, named: Tensor, truth: Tensor, exact: Tensor | None, at: Tensor) -> dict[str, Tensor]:
+        """The measures of one step, `at` `[N]`, of beliefs in declared goals, `[N, T, num_goals]`."""
+        rows = torch.arange(len(at), device=at.device)
+        belief, true = named[rows, at], truth[rows, at]
+        probability = true_probability(belief, true)
+        found = {"true": probability.mean(), "accuracy": (belief.argmax(-1) == true).float().mean()}
+        if self.num_goals > 1:
+            found["calibration"] = multiclass_calibration_error(belief, true, num_classes=self.num_goals)
+        if exact is not None:
+            decidable = true_probability(exact[rows, at], true) >= SURE
+            found["decidable"] = decidable.float().mean()
+            if decidable.any():
+                found["decided"] = (probability[decidable] >= SURE).float().mean()
+        return found
+
+    def _joint(self, belief: Tensor, truth: Tensor, at: Tensor) -> Tensor:
+        """Summed beliefs `[num_goals, G]` at steps `at` `[N]`, by true goal."""
+        rows = torch.arange(len(at), device=at.device)
+        table = belief.new_zeros(self.num_goals, self.size)
+        return table.index_add_(0, truth[rows, at], belief[rows, at])
+
+    def _rows(self, x: Tensor, b: Tensor, p: Tensor) -> Tensor:
+        """Takes seats out of `x` `[T, B, P, ...]`: `[N, max_steps, ...]`, with zeros after the end."""
+        rows = x.new_zeros(len(b), self.max_steps, *x.shape[3:])
+        rows[:, : len(x)] = x[:, b, p].transpose(0, 1)
+        return rows
+
+
+def match_codes(joint: Tensor) -> Tensor:
+    """The goal of each code: the one beside which it has most of its belief.
+
+    Args:
+        joint: `[num_goals, G]` summed beliefs.
+
+    Returns:
+        float `[G, num_goals]` one-hot.
+    """
+    return torch.nn.functional.one_hot(joint.argmax(0), len(joint)).to(joint.dtype)
+
+
+def true_probability(belief: Tensor, truth: Tensor) -> Tensor:
+    """The probability `[...]` of the true goal `[...]` in beliefs `[..., num_goals]`."""
+    return belief.gather(-1, truth[..., None])[..., 0]
+
+
+def waiting(probability: Tensor, truth: Tensor, length: Tensor) -> dict[str, Tensor]:
+    """How long it takes until the true goal is at 0.9 or more, from the start or from the last change of the goal.
+
+    Args:
+        probability: float `[N, T]` of the true goal.
+        truth: int64 `[N, T]`.
+        length: int64 `[N]` steps of each.
+    """
+    count, steps = truth.shape
+    time = torch.arange(steps, device=truth.device).expand(count, -1)
+    changed = torch.zeros_like(truth, dtype=torch.bool)
+    changed[:, 1:] = truth[:, 1:] != truth[:, :-1]
+    since = time - torch.where(changed, time, 0).cummax(1).values  # steps seen of this goal
+    goal = changed.cumsum(1) + steps * torch.arange(count, device=truth.device)[:, None]  # its number, over all rows
+    there = time < length[:, None]
+    sure = there & (probability >= SURE)
+    first = torch.full((count * steps,), steps, device=truth.device)
+    first = first.scatter_reduce(0, goal[sure], since[sure], "amin")[goal[there].unique()]
+    reached = first[first < steps].float()
+    found = {"goal/belief_reached_90": torch.as_tensor(len(reached) / len(first))}
+    if len(reached):
+        found["goal/belief_steps_to_90"] = reached.mean()
+        found["goal/belief_steps_to_90_median"] = reached.quantile(0.5)
+    return found

@@ -1,0 +1,64 @@
+"""What learned codes of goals stand for."""
+
+import torch
+from torch import Tensor
+from torchmetrics import Metric
+
+from omg_lightning.goals import rewarded
+from omg_lightning.metrics.information import entropy, informative, normalised_information
+from omg_lightning.types import NO_GOAL, Episodes
+
+
+class CodeMetrics(Metric):
+    """What learned codes have to do with goals that have names, which they never saw.
+
+    `compute` gives `goal/code_nmi_realised`, the mutual information (over the mean entropy) of the code at an event and
+    the declared goal that was realised there, over all events at which one was: an event is a step at which the seat
+    was rewarded; `goal/code_nmi_true`, that of the goal which the script really pursued and the code at the seat's last
+    event, or at its last step if nothing happened to it; and `goal/code_perplexity`, how many codes are in use: the
+    exponential of the entropy of their shares of the events. A mutual information is left out where only one goal
+    occurs.
+
+    Args:
+        num_codes: G.
+        num_goals: how many goals the game declares.
+
+    Attributes:
+        usage: `[G, num_goals + 1]` events for each code and goal realised; the last column is for none.
+    """
+
+    usage: Tensor
+    pursued: Tensor
+    full_state_update = False
+
+    def __init__(self, num_codes: int, num_goals: int) -> None:
+        super().__init__()
+        self.add_state("usage", default=torch.zeros(num_codes, num_goals + 1), dist_reduce_fx="sum")
+        self.add_state("pursued", default=torch.zeros(num_codes, num_goals + 1), dist_reduce_fx="sum")
+
+    def update(self, episodes: Episodes, codes: Tensor, who: Tensor) -> None:
+        """Adds the codes, int64 `[T, B, P]`, of the views of seats in bool `[T, B, P]`, while they are active."""
+        event = rewarded(episodes) & who
+        _count(self.usage, codes[event], episodes.realised[event])
+        step = torch.arange(len(who), device=who.device)[:, None, None]
+        last = torch.where(event.any(0), (step * event).amax(0), who.sum(0) - 1)  # [B, P]
+        b, p = who.any(0).nonzero(as_tuple=True)
+        _count(self.pursued, codes[last[b, p], b, p], episodes.truth[last[b, p], b, p])
+
+    def compute(self) -> dict[str, Tensor]:
+        """Flat names to scalars; empty before the first event."""
+        found: dict[str, Tensor] = {}
+        for name, table in (("realised", self.usage), ("true", self.pursued)):
+            known = table[:, :-1].T
+            if informative(known):
+                found[f"goal/code_nmi_{name}"] = normalised_information(known / known.sum())
+        if self.usage.sum() > 0:
+            found["goal/code_perplexity"] = entropy(self.usage.sum(1) / self.usage.sum()).exp()
+        return found
+
+
+def _count(table: Tensor, codes: Tensor, goals: Tensor) -> None:
+    """Adds one to `table` `[G, num_goals + 1]` for each pair of a code and a goal `[m]`; NO_GOAL is the last column."""
+    columns = table.shape[1]
+    column = torch.where(goals == NO_GOAL, columns - 1, goals)
+    table += torch.bincount(codes * columns + column, minlength=table.numel()).view_as(table)

@@ -1,0 +1,51 @@
+"""What episodes earn."""
+
+from torch import Tensor, tensor, zeros_like
+from torchmetrics import Metric
+from torchmetrics.utilities import dim_zero_cat
+
+from omg_lightning.types import Episodes
+
+
+class ReturnMetrics(Metric):
+    """Returns over episodes: mean, 95% interval, per seat, and length.
+
+    `compute` gives `return/team_mean`, `return/team_low` and `return/team_high` (the normal 95% interval of the
+    mean), `return/seat_<p>_mean`, `return/length_mean` in steps, and `return/episodes`: all of undiscounted returns.
+    `return/team_discounted` is the mean of the returns discounted from the first step, with the planner's discount:
+    two teams that get the same prey may need more or less time for it.
+    """
+
+    returns: list[Tensor]
+    discounted: list[Tensor]
+    lengths: list[Tensor]
+    full_state_update = False
+
+    def __init__(self) -> None:
+        super().__init__()
+        for name in ("returns", "discounted", "lengths"):
+            self.add_state(name, default=[], dist_reduce_fx="cat")
+
+    def update(self, episodes: Episodes) -> None:
+        """Adds whole episodes, `[T, B, P, ...]`."""
+        self.returns.append(episodes.reward.sum(0))  # [B, P]
+        self.discounted.append(episodes.value[0].sum(-1))  # [B]
+        self.lengths.append(episodes.active.any(-1).sum(0))  # [B]
+
+    def compute(self) -> dict[str, Tensor]:
+        """Flat names to scalars; empty before the first episode."""
+        if not self.returns:
+            return {}
+        returns, lengths = dim_zero_cat(self.returns), dim_zero_cat(self.lengths)
+        team = returns.sum(-1)
+        half = 1.96 * team.std(correction=1) / len(team) ** 0.5 if len(team) > 1 else zeros_like(team[0])
+        seats = {f"return/seat_{p}_mean": returns[:, p].mean() for p in range(returns.shape[1])}
+        return {
+            "return/team_mean": team.mean(),
+            "return/team_low": team.mean() - half,
+            "return/team_high": team.mean() + half,
+            "return/team_discounted": dim_zero_cat(self.discounted).mean(),
+            **seats,
+            "return/length_mean": lengths.float().mean(),
+            "return/episodes": tensor(float(len(team))),
+        }

@@ -1,0 +1,121 @@
+"""Exact Bayes from the scripts' own probabilities, and what the scripts themselves say of their next action."""
+
+import pytest
+import torch
+from toys import (
+    Fixed,
+    TokenGame,
+    as_batch,
+    attached,
+    plain_learner,
+    play_with,
+    same,
+    stag_hunt,
+    tiny_agent,
+    tiny_data,
+)
+
+from omg_lightning.exact import exact_beliefs, goal_scripts
+from omg_lightning.games import Snowdrift
+from omg_lightning.players import NearestHare, NearestStag, best_chance, make_player
+from omg_lightning.rollout import arrange, play
+
+CPU = torch.device("cpu")
+
+
+def rollout(game, lineup, batch, measure=False, **learners):
+    seats = arrange([lineup], batch, game, CPU)
+    return play(game, seats, learners, torch.Generator().manual_seed(0), measure=measure).episodes
+
+
+def one_hunter(stags, hares):
+    """Seat 1 stands in the middle of a row of five; seat 0 in a corner where it is in nobody's way."""
+    game = stag_hunt(height=1, width=5, num_hares=len(hares))
+    return Fixed(game, game.place(1, hunters=[(0, 0), (0, 2)], stags=stags, hares=hares))
+
+
+def test_exact_beliefs_by_hand_where_one_step_tells_all():
+    game = one_hunter([(0, 4)], [(0, 0)])
+    episodes = rollout(game, ["nearest_hare", "nearest_stag"], 1)
+    belief = exact_beliefs(game, episodes)[:, 0, 1, 0]  # of seat 1, in the stag
+    assert belief[:2].tolist() == pytest.approx([0.5, 1.0], abs=1e-5)
+
+
+def test_exact_beliefs_by_hand_where_a_step_tells_half():
+    # The stag lies to the right, hares lie to both sides: who seeks a hare goes right half of the time.
+    game = one_hunter([(0, 3)], [(0, 0), (0, 4)])
+    episodes = rollout(game, ["nearest_hare", "nearest_stag"], 1)
+    belief = exact_beliefs(game, episodes)[:, 0, 1, 0]
+    assert belief[:3].tolist() == pytest.approx([1 / 2, 2 / 3, 1], abs=1e-5)  # then it hunts
+
+
+def test_exact_beliefs_find_the_goal_again_after_a_change():
+    game = one_hunter([(0, 4)], [(0, 0)])
+    episodes = rollout(game, ["nearest_stag", "switcher:1"], 1)
+    truth, belief = episodes.truth[:, 0, 1], exact_beliefs(game, episodes)[:, 0, 1]
+    assert truth[0] != truth[1]
+    assert float(belief[1, truth[0]]) > 0.99
+    assert float(belief[2, truth[2]]) > 0.99
+
+
+def test_goal_scripts_stand_in_the_order_of_the_goals():
+    assert [type(script) for script in goal_scripts(stag_hunt())] == [NearestStag, NearestHare]
+    assert goal_scripts(Snowdrift()) is None, "its scripts pursue none of its declared goals all along"
+    assert goal_scripts(TokenGame()) is None, "it has no scripts"
+
+
+def test_scripts_say_how_sure_they_are_and_others_do_not(generator):
+    game = one_hunter([(0, 3)], [(0, 0), (0, 4)])
+    view, legal = game.observe(game.reset(1))[:, 1], game.legal(game.reset(1))[:, 1]
+    for name, expected in (("nearest_stag", 1.0), ("nearest_hare", 0.5), ("random", 1 / 3)):
+        player = make_player(name)
+        player.reset(1, 1, game, generator)
+        assert best_chance(player, view, legal).tolist() == pytest.approx([expected])
+    assert best_chance(Silent(), view, legal).tolist() == [0]
+    player = make_player("switcher")
+    player.reset(1, 1, game, generator)
+    assert best_chance(player, view, legal).tolist() == [1.0 if player.goals[0] == 0 else 0.5]
+    player.scripts = (Silent(), Silent())
+    assert best_chance(player, view, legal).tolist() == [0]
+
+
+class Silent:
+    def reset(self, batch_size, seat, game, generator):
+        self.noop = game.noop
+
+    def act(self, observation, legal):
+        return torch.full((len(legal),), self.noop)
+
+
+def test_a_rollout_records_it_when_asked_and_plays_the_same():
+    game = stag_hunt()
+    plain, measured = (
+        rollout(game, ["learner", "nearest_hare"], 6, learner=plain_learner(game), measure=measure)
+        for measure in (False, True)
+    )
+    assert torch.equal(plain.action, measured.action)
+    assert not plain.script_best.any()
+    here = measured.active[:, :, 1]
+    best = measured.script_best[:, :, 1][here]
+    assert set((1 / best).round().int().tolist()) <= {1, 2, 3, 4}
+    assert best.min() < 1, "there are ties"
+    assert not measured.script_best[:, :, 0].any(), "a learner's seat is no script's"
+
+
+def test_evaluation_asks_the_scripts_and_training_does_not():
+
+    data = attached(tiny_data(seats=["learner", "nearest_hare"]))
+    (episodes, *_) = data.evaluate(data.lineups, 4)
+    assert (episodes.script_best[:, :, 1][episodes.active[:, :, 1]] > 0).all()
+    played, _ = data.refresh()
+    assert not played.episodes.script_best.any()
+
+
+@pytest.mark.parametrize("goals", ["none", "declared", "subgoal", "codebook"])
+def test_what_scripts_know_of_themselves_never_reaches_a_learner(goals):
+    game = stag_hunt()
+    episodes = play_with(tiny_agent(game, goals), game, ["learner", "switcher"])
+    told = episodes._replace(script_best=torch.rand(episodes.reward.shape), truth=1 - episodes.truth)
+    one, two = (tiny_agent(game, goals).losses(as_batch(each)) for each in (episodes, told))
+    assert same(one, two)
+    assert one, "or there is nothing to compare"
