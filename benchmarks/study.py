@@ -19,11 +19,9 @@ import sys
 import time
 from pathlib import Path
 
-import yaml
 from table import T95
 
 NO_PICTURE = "--model.vae.reconstruction=0"
-REFRESH = "--refresh="  # a flag of this script alone: max_age of callbacks.BufferRefresh
 STUDIES: dict[str, dict[str, list[str]]] = {
     "goals": {
         "none": ["--model.goals=none"],
@@ -55,8 +53,8 @@ STUDIES: dict[str, dict[str, list[str]]] = {
         for goals in ("declared", "subgoal")
         for name, flags in {
             "8 rounds": [],
-            "2 rounds": [f"{REFRESH}2"],
-            "never": [f"{REFRESH}null"],
+            "2 rounds": ["--refresh.max_age=2"],
+            "never": ["--refresh.max_age=null"],
         }.items()
     },
     "belief": {
@@ -90,19 +88,6 @@ def folder(out: Path, flags: list[str], seed: int) -> Path:
     return out / name / f"seed_{seed}"
 
 
-def spelled(flag: str, where: Path) -> list[str]:
-    """The words of a flag on the command line. A list of callbacks can only be replaced whole, by another file."""
-    if not flag.startswith(REFRESH):
-        return [flag]
-    callbacks = yaml.safe_load(Path("configs/base.yaml").read_text())["trainer"]["callbacks"]
-    for callback in callbacks:
-        if callback["class_path"] == "callbacks.BufferRefresh":
-            callback["init_args"] = {"max_age": yaml.safe_load(flag.removeprefix(REFRESH))}
-    path = where / "refresh.yaml"
-    path.write_text(yaml.safe_dump({"trainer": {"callbacks": callbacks}}, sort_keys=False))
-    return ["--config", str(path)]
-
-
 def run(where: Path, flags: list[str], seed: int, extra: list[str]) -> dict[str, float]:
     """Runs one `fit`, unless it is there; its metrics."""
     found = sorted(where.glob("lightning_logs/version_*/metrics.json"))
@@ -110,8 +95,7 @@ def run(where: Path, flags: list[str], seed: int, extra: list[str]) -> dict[str,
         where.mkdir(parents=True, exist_ok=True)
         command = [sys.executable, "-m", "omg_lightning", "fit"]
         command += ["--config", "configs/base.yaml", "--config", "configs/study.yaml"]
-        command += [word for flag in (*flags, *extra) for word in spelled(flag, where)]
-        command += [f"--seed_everything={seed}", f"--trainer.default_root_dir={where}"]
+        command += [*flags, *extra, f"--seed_everything={seed}", f"--trainer.default_root_dir={where}"]
         start = time.perf_counter()
         with (where / "log.txt").open("w") as log:
             subprocess.run(command, stdout=log, stderr=subprocess.STDOUT, check=True)
@@ -151,13 +135,17 @@ def main() -> None:
     parser.add_argument("--list", action="store_true", help="what there is")
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--out", type=Path, default=Path("runs/studies"))
-    parser.add_argument("--flags", nargs="*", default=[], help="of all runs, such as --flags=--data.game.preset=4h1s_4x4")
+    parser.add_argument(
+        "--flags", nargs="*", default=[], help="of all runs, such as --flags=--data.game.preset=4h1s_4x4"
+    )
     args = parser.parse_args()
     if unknown := [name for name in args.studies if name not in STUDIES]:
         parser.error(f"no study {unknown[0]!r}: there are {', '.join(STUDIES)}")
     if args.list:
         for name, arms in STUDIES.items():
-            print(name, *(f"  {arm}: {' '.join(flags) or '(nothing changed)'}" for arm, flags in arms.items()), sep="\n")
+            print(
+                name, *(f"  {arm}: {' '.join(flags) or '(nothing changed)'}" for arm, flags in arms.items()), sep="\n"
+            )
         return
     report = {}
     for name in args.studies or STUDIES:

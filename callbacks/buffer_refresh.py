@@ -11,8 +11,8 @@ from omg_lightning.types import ConfigError
 class BufferRefresh(Callback):
     """Plays new episodes into the buffer and drops old ones, at the start of every `interval`-th epoch.
 
-    Logs `buffer/*` (episodes held, dropped, age of the oldest), `return/*` of the new episodes, `search/*` and
-    `time/*`, against environment steps.
+    On the command line `--refresh.max_age` and `--refresh.interval`. Logs `buffer/*` (episodes held, dropped, age
+    of the oldest), `return/*` of the new episodes, `search/*` and `time/*`, against environment steps.
 
     Args:
         max_age: rounds after which an episode is dropped; none keeps episodes until the buffer is full.

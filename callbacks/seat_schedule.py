@@ -8,14 +8,15 @@ from omg_lightning.types import ConfigError
 class SeatSchedule(Callback):
     """Seats other line-ups from given environment steps on, such as more self-play late in training.
 
-    Must stand before `BufferRefresh`. Evaluations keep to `data.eval_seats`, or to the line-ups of the first round.
+    On the command line `--seat_schedule.schedule`. Must stand before `BufferRefresh`. Evaluations keep to
+    `data.eval_seats`, or to the line-ups of the first round.
 
     Args:
         schedule: environment step -> line-ups from then on, each a name for every seat as in `data.seats`. Before the
             first entry, and with an empty schedule, `data.seats` holds.
     """
 
-    def __init__(self, schedule: dict[int, list[list[str]]]) -> None:
+    def __init__(self, schedule: dict[int, list[list[str]]] = {}) -> None:  # noqa: B006  read, never written to
         if any(step < 0 for step in schedule) or not all(schedule.values()):
             raise ConfigError(f"SeatSchedule {schedule}: steps must be at least 0, each with at least one line-up")
         self.schedule = dict(sorted(schedule.items()))

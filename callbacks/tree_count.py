@@ -8,13 +8,15 @@ from omg_lightning.types import ConfigError
 class TreeCount(Callback):
     """Sets how many trees a decision gets, by environment steps; evaluation always has the model's own `trees`.
 
+    On the command line `--tree_count.schedule`.
+
     Args:
         schedule: environment step -> trees from then on; null stands for the model's own number, so that
             `{0: 1, 20000: null}` is one tree until step 20,000 and `--model.trees` after it. Before the first entry,
             and with an empty schedule, the model's own number holds.
     """
 
-    def __init__(self, schedule: dict[int, int | None]) -> None:
+    def __init__(self, schedule: dict[int, int | None] = {}) -> None:  # noqa: B006  read, never written to
         if any(step < 0 or (trees is not None and trees < 1) for step, trees in schedule.items()):
             raise ConfigError(f"TreeCount schedule {schedule}: steps must be at least 0 and trees at least 1 or null")
         self.schedule = dict(sorted(schedule.items()))

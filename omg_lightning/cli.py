@@ -6,11 +6,11 @@ import warnings
 from typing import Any
 
 from jsonargparse import ArgumentError
-from lightning import Trainer
+from lightning import Callback, Trainer
 from lightning.pytorch.callbacks import ProgressBar
 from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI
 
-import callbacks  # noqa: F401  named in configs; imported here so that a foreign package of that name fails at once
+from callbacks import BufferRefresh, SeatSchedule, TreeCount  # a foreign package of that name fails at once
 from omg_lightning.data import EpisodeDataModule
 from omg_lightning.modules import Agent
 from omg_lightning.runs import WholeCheckpointIO, new_run, read_checkpoint
@@ -23,7 +23,13 @@ class CLI(LightningCLI):
     """LightningCLI with sizes linked from data to model, a run folder of its own, and an evaluation at the end."""
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
-        """Links what the model must know of the game, and one seed for everything."""
+        """Links what the model must know of the game, and one seed for everything; schedules get keys of their own.
+
+        A list of callbacks can only be replaced whole, by another file. So those that are studied are not in it.
+        """
+        parser.add_lightning_class_args(SeatSchedule, "seat_schedule")
+        parser.add_lightning_class_args(TreeCount, "tree_count")
+        parser.add_lightning_class_args(BufferRefresh, "refresh")
         for name in _SIZES:
             parser.link_arguments(f"data.{name}", f"model.{name}", apply_on="instantiate")
         parser.link_arguments("data.game_name", "model.game", apply_on="instantiate")
@@ -49,6 +55,13 @@ class CLI(LightningCLI):
             ]
         kwargs["plugins"] = [*(settings.get("plugins") or []), WholeCheckpointIO()]
         return super().instantiate_trainer(**kwargs)
+
+    def _instantiate_trainer(self, config: dict[str, Any], callbacks: list[Callback]) -> Trainer:
+        """Puts the schedules before the other callbacks, except those which a list of the user's names, too."""
+        listed = config.get("callbacks") or []
+        kinds = {type(callback) for callback in listed}
+        config["callbacks"] = [*(each for each in callbacks if type(each) not in kinds), *listed]
+        return super()._instantiate_trainer(config, [])
 
     def after_fit(self) -> None:
         """Ends a run with an evaluation of the last weights, in the same folder."""

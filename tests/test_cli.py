@@ -189,3 +189,12 @@ def test_the_module_is_the_command_line():
     done = subprocess.run([sys.executable, "-m", "omg_lightning", "fit"], capture_output=True, text=True, cwd=ROOT)
     assert done.returncode == 2
     assert "Traceback" not in done.stderr
+
+
+def test_schedules_have_keys_of_their_own_and_a_listed_callback_stands_for_them(tmp_path):
+    flags = ["--refresh.max_age=1", "--tree_count.schedule={0: 1}", "--seat_schedule.schedule={0: [[learner, random]]}"]
+    listed = ["--trainer.callbacks+=callbacks.BufferRefresh", "--trainer.callbacks.max_age=2"]
+    for extra, held in ((flags, 4), ([*flags, *listed], 8)):
+        folder = run("fit", tmp_path, *TINY, "--model.trees=3", *extra)
+        assert numbers(folder)["buffer/episodes"] == held  # 4 environments: once a round, whoever asks for it
+        assert numbers(folder)["search/trees"] == 1
