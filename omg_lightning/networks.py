@@ -118,6 +118,8 @@ class GoalNet(nn.Module):
         outputs: number of outputs.
         hidden: width.
         kind: trunk of the network.
+        seats: P where the network is told which seat it stands for, so that seats can take on roles of their own; 0
+            where all are alike to it.
     """
 
     def __init__(
@@ -127,16 +129,19 @@ class GoalNet(nn.Module):
         outputs: int,
         hidden: int,
         kind: TrunkKind = "mlp",
+        seats: int = 0,
     ) -> None:
         super().__init__()
-        self.trunk = Trunk(observation_shape, hidden, kind)
-        self.film = nn.Linear(goal_size, 2 * hidden) if goal_size else None
+        self.trunk, self.seats = Trunk(observation_shape, hidden, kind), seats
+        self.film = nn.Linear(goal_size + seats, 2 * hidden) if goal_size + seats else None
         self.mix = nn.Linear(hidden, hidden)
         self.out = nn.Linear(hidden, outputs)
 
-    def condition(self, goal: Tensor) -> Tensor:
-        """Scale and shift `[M, 2 * hidden]` for goals `[M, D]`; empty `[M, 0]` for an unconditioned network."""
-        return goal[:, :0] if self.film is None else self.film(goal)
+    def condition(self, goal: Tensor, seat: Tensor) -> Tensor:
+        """Scale and shift `[M, 2 * hidden]` for goals `[M, D]` and seats, int64 `[M]`; `[M, 0]` if unconditioned."""
+        if self.seats:
+            goal = torch.cat([goal, F.one_hot(seat, self.seats).to(goal.dtype)], -1)
+        return goal if self.film is None else self.film(goal)
 
     def modulate(self, features: Tensor, condition: Tensor) -> Tensor:
         """Outputs `[M, outputs]` for features `[M, hidden]` under `condition` of `condition()`."""

@@ -153,9 +153,10 @@ class Learner(NamedTuple):
 
     source: GoalSource
     policy: Callable[[Tensor, Tensor, Tensor], tuple[Tensor, Tensor]]  # view, time, condition -> logits, value
-    policy_condition: Callable[[Tensor], Tensor]  # goals of the co-players in ego order [M, P-1, D] -> condition
+    # goals of the co-players in ego order [M, P-1, D], the ego's seat [M] -> condition
+    policy_condition: Callable[[Tensor, Tensor], Tensor]
     coplayer: Callable[[Tensor, Tensor, Tensor], Tensor]  # view, time, condition -> logits
-    coplayer_condition: Callable[[Tensor], Tensor]  # goals [M, D] -> condition
+    coplayer_condition: Callable[[Tensor, Tensor], Tensor]  # goals [M, D], whose they are: seats [M] -> condition
     trees: int
     simulations: int
     planner: PlannerConfig

@@ -178,7 +178,7 @@ def test_coplayer_loss_by_hand():
         predictor.coplayer.out.bias.copy_(torch.tensor([0.0, math.log(3), 9.0]))
     legal = torch.tensor([[True, True, False], [True, True, True]])
     found = predictor.coplayer_loss(
-        torch.zeros(2, *SHAPE), torch.zeros(2), torch.zeros(2, 1), legal, torch.tensor([0, 2])
+        torch.zeros(2, *SHAPE), torch.zeros(2), torch.zeros(2, 1), torch.tensor([0, 1]), legal, torch.tensor([0, 2])
     )
     second = math.log(4 + math.exp(9)) - 9
     assert found["coplayer"].item() == pytest.approx((math.log(4) + second) / 2, rel=1e-5)
@@ -190,9 +190,11 @@ def test_losses_of_nobody_are_zero_and_not_nan():
     predictor = SubgoalPredictor(SHAPE, P, A, 1, infers=False, hidden=8)
     legal = torch.ones(0, A, dtype=torch.bool)
     views = torch.zeros(0, *SHAPE)
-    assert float(predictor.coplayer_loss(views, none, torch.zeros(0, 1), legal, none.long())["coplayer"]) == 0
+    assert (
+        float(predictor.coplayer_loss(views, none, torch.zeros(0, 1), none.long(), legal, none.long())["coplayer"]) == 0
+    )
     policy = PolicyModule(SHAPE, P, A, 1, hidden=8)
-    found = policy.loss(views, none, torch.zeros(0, 1, 1), legal, torch.zeros(0, A), none)
+    found = policy.loss(views, none, torch.zeros(0, 1, 1), none.long(), legal, torch.zeros(0, A), none)
     assert float(found["policy"]) == float(found["value"]) == 0
 
 
@@ -207,7 +209,11 @@ def test_policy_loss_by_hand():
     legal = torch.tensor([[True, True], [True, False]])
     target = torch.tensor([[0.5, 0.5], [1.0, 0.0]])
     found = module.loss(
-        torch.zeros(2, *SHAPE), torch.zeros(2), torch.zeros(2, 1, 1), legal, target, torch.tensor([5.0, 1.0])
+        *(torch.zeros(2, *size) for size in (SHAPE, (), (1, 1))),
+        torch.tensor([0, 1]),
+        legal,
+        target,
+        torch.tensor([5.0, 1.0]),
     )
     assert float(found["policy"]) == pytest.approx((0.5 * math.log(4) + 0.5 * math.log(4 / 3)) / 2, rel=1e-5)
     assert float(found["value"]) == pytest.approx((9 + 1) / 2)
@@ -216,7 +222,7 @@ def test_policy_loss_by_hand():
 def test_values_reads_the_view_once_and_agrees_with_forward():
     module = PolicyModule(SHAPE, 3, A, 2, hidden=8)
     views, time, goals = torch.rand(4, *SHAPE), torch.rand(4), torch.randn(3, 4, 2, 2)
-    conditions = torch.stack([module.condition(goal) for goal in goals])
+    conditions = torch.stack([module.condition(goal, torch.arange(4) % 3) for goal in goals])
     found = module.values(views, time, conditions)
     for k in range(3):
         torch.testing.assert_close(found[k], module(views, time, conditions[k])[1])
@@ -241,7 +247,7 @@ def test_seat_scores_against_a_loop_over_pairs(ragged):
             others = [(ego + m) % seats for m in range(1, seats)]
             goals = torch.stack([codes[t + 1 + k, b, j] if seat == j else inferred[t, b, seat] for seat in others])
             view = episodes.observation[t, b, ego].float()[None]
-            _, value = agent.policy(view, torch.tensor([t / game.max_steps]), agent.policy.condition(goals[None]))
+            _, value = agent.policy(view, torch.tensor([t / game.max_steps]), agent.policy.condition(goals[None], None))
             values.append(float(value))
         pairs += len(values) == 2
         expected = sum(values) / len(values) if values else 0.0
@@ -422,7 +428,7 @@ def test_likelihood_against_a_loop():
     for row in range(3):
         for seat in range(2):
             for goal in range(2):
-                condition = head.condition(torch.eye(2)[goal][None])
+                condition = head.condition(torch.eye(2)[goal][None], torch.tensor([seat]))
                 logits = head(view.observation[row, seat][None], view.time[row][None], condition)[0]
                 logs = masked_logits(logits, view.legal[row, seat]).log_softmax(-1)
                 assert float(found[row, seat, goal]) == pytest.approx(float(logs[actions[row, seat]]), abs=1e-5)
@@ -677,7 +683,7 @@ def test_validation_adds_up_to_metrics():
     found = agent.returns.compute()
     assert float(found["return/episodes"]) == 8
     assert float(found["return/team_mean"]) == pytest.approx(float(episodes.reward.sum((0, 2)).mean()))
-    samples = int(agent.predictions.counts.sum())
+    samples = int(agent.predictions.confusion.sum())
     assert samples == int(episodes.active[..., 1].sum()), "the learner's own steps are no predictions"
 
 

@@ -4,6 +4,7 @@ import torch
 from omg_lightning.networks import GoalNet, PlaneDecoder, Trunk
 
 SHAPE = (5, 3, 4)
+SEATS = torch.arange(6) % 3
 
 
 def views(rows=6, seed=0):
@@ -55,8 +56,8 @@ def test_modulation_by_hand():
 
 def test_without_a_goal_there_is_nothing_to_condition_on():
     net = GoalNet(SHAPE, 0, 7, 16)
-    assert net.condition(torch.zeros(6, 0)).shape == (6, 0)
-    assert net(views(), torch.zeros(6), net.condition(torch.zeros(6, 0))).shape == (6, 7)
+    assert net.condition(torch.zeros(6, 0), SEATS).shape == (6, 0)
+    assert net(views(), torch.zeros(6), net.condition(torch.zeros(6, 0), SEATS)).shape == (6, 7)
 
 
 @pytest.mark.parametrize("kind", ["mlp", "centred", "conv"])
@@ -65,15 +66,15 @@ def test_a_small_goal_does_not_drown_in_a_wide_view(kind):
     net = GoalNet(SHAPE, 4, 7, 64, kind)
     x, goals = views(32), torch.randn(32, 4)
     time = torch.zeros(32)
-    by_goal = net(x[:1].expand_as(x), time, net.condition(goals)).std(0).mean()
-    by_view = net(x, time, net.condition(goals[:1].expand_as(goals))).std(0).mean()
+    by_goal = net(x[:1].expand_as(x), time, net.condition(goals, None)).std(0).mean()
+    by_view = net(x, time, net.condition(goals[:1].expand_as(goals), None)).std(0).mean()
     assert by_goal > 0.2 * by_view
 
 
 def test_the_goal_gets_a_gradient():
     net = GoalNet(SHAPE, 4, 7, 16)
     goal = torch.zeros(6, 4, requires_grad=True)
-    net(views(), torch.zeros(6), net.condition(goal)).square().sum().backward()
+    net(views(), torch.zeros(6), net.condition(goal, SEATS)).square().sum().backward()
     assert (goal.grad != 0).any(1).all()
 
 
@@ -88,3 +89,15 @@ def test_decoder_gives_each_player_its_cells_and_each_object_its_plane():
     assert objects.shape == (5, 3, 3, 4)
     assert players[0].flatten().tolist() == list(range(26))
     assert objects[4].flatten().tolist() == list(range(26, 26 + 36))
+
+
+@pytest.mark.parametrize("goal_size", [0, 2])
+def test_roles_tell_seats_apart_and_without_them_all_are_alike(goal_size):
+    view, time, goal = views(1).expand(6, -1, -1, -1), torch.zeros(6), torch.ones(6, goal_size)
+    net = GoalNet(SHAPE, goal_size, 7, 16, seats=3)
+    out = net(view, time, net.condition(goal, SEATS))
+    assert torch.equal(out[:3], out[3:])
+    assert len({tuple(row) for row in out[:3].tolist()}) == 3
+    net = GoalNet(SHAPE, goal_size, 7, 16)
+    out = net(view, time, net.condition(goal, SEATS))
+    assert torch.equal(out, out[:1].expand_as(out))

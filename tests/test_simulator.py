@@ -234,3 +234,17 @@ def test_sparse_views_change_nothing(trunk):
     torch.testing.assert_close(root[:3], dense_root[:3])
     assert torch.equal(root.state.coplayers, dense_root.state.coplayers)
     assert torch.equal(result.visits, dense_result.visits)
+
+
+def test_with_roles_each_network_is_told_whose_seat_it_stands_for():
+    game, generator = stag_hunt(3), torch.Generator().manual_seed(1)
+    state, ego = game.reset(6, generator), torch.arange(6) % 3
+    asked = {}
+
+    def told(name):
+        return lambda goals, seat: asked.update({name: seat.tolist()}) or goals.flatten(1)
+
+    learner = plain_learner(game)._replace(policy_condition=told("policy"), coplayer_condition=told("coplayer"))
+    Simulator(game, learner, ego, torch.zeros(6, 3, 0), generator).root(state)
+    assert asked["policy"] == [0, 1, 2] * 2
+    assert asked["coplayer"] == [1, 2, 2, 0, 0, 1] * 2  # ego order: the seats after the ego's

@@ -138,7 +138,7 @@ def test_trap_2_the_policy_is_asked_what_it_is_trained_on_when_somebody_has_left
     asked = []
     learner = agent.learner()
     condition = learner.policy_condition
-    learner = learner._replace(policy_condition=lambda goals: asked.append(goals) or condition(goals))
+    learner = learner._replace(policy_condition=lambda goals, seat: asked.append(goals) or condition(goals, seat))
     episodes = play(Fixed(game, state), seats, {"learner": learner}, torch.Generator().manual_seed(0)).episodes
     assert episodes.active[:, 0].tolist() == [[True, True]] * 2 + [[True, False]] * 4
     trained = []
@@ -269,7 +269,7 @@ def test_trap_4_the_policy_gets_each_co_players_own_goal_in_its_place():
     size = episodes.goal.shape[-1]
     numbers = torch.eye(size)[torch.arange(episodes.active.numel()).view_as(episodes.active) % size]
     seen = []
-    agent.policy.loss = lambda view, time, goals, legal, policy, value: seen.append((view, goals, value)) or {}
+    agent.policy.loss = lambda view, time, goals, seat, legal, policy, value: seen.append((view, goals, value)) or {}
     agent.losses(as_batch(episodes._replace(goal=numbers)))
     view, goals, value = seen[0]
     for m, (t, b, ego) in enumerate(episodes.planned.nonzero().tolist()):
@@ -375,16 +375,16 @@ def test_shuffled_goals_change_the_policy():
     views, time = (torch.rand(256, 4, 3, 3) < 0.3).float(), torch.rand(256)
     which = torch.randint(4, (256, 2))
     goals, target = torch.eye(4)[which], torch.eye(4)[which[:, 1]]
-    legal = torch.ones(256, 4, dtype=torch.bool)
+    seat, legal = torch.arange(256) % 3, torch.ones(256, 4, dtype=torch.bool)
     optimizer = torch.optim.Adam(module.parameters(), lr=1e-2)
     for _ in range(60):
-        loss = module.loss(views, time, goals, legal, target, torch.zeros(256))["policy"]
+        loss = module.loss(views, time, goals, seat, legal, target, torch.zeros(256))["policy"]
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
     assert float(loss) < 0.1
     with torch.no_grad():
-        logits, _ = module(views, time, module.condition(goals[torch.randperm(256)]))
+        logits, _ = module(views, time, module.condition(goals[torch.randperm(256)], seat))
     assert float(soft_cross_entropy(logits, target).mean()) > 1.0
 
 

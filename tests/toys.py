@@ -127,9 +127,9 @@ def plain_learner(game, coplayer=None, source=None, trees=1, simulations=4, **pl
     return Learner(
         source=source or NoGoals(),
         policy=lambda view, time, condition: (torch.zeros(len(view), actions), torch.zeros(len(view))),
-        policy_condition=lambda goals: goals.flatten(1),
+        policy_condition=lambda goals, seat: goals.flatten(1),
         coplayer=coplayer or (lambda view, time, condition: torch.zeros(len(view), actions)),
-        coplayer_condition=lambda goals: goals,
+        coplayer_condition=lambda goals, seat: goals,
         trees=trees,
         simulations=simulations,
         planner=PlannerConfig(**planner),

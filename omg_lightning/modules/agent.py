@@ -66,6 +66,8 @@ class Agent(LightningModule):
         vae_online: go on training the VAE in the online phase; False freezes it after the offline phase.
         hidden: width of all networks.
         trunk: `mlp`, `centred` or `conv`, see `Trunk`.
+        roles: tell the networks which seat they stand for, so that learners in different seats may settle on roles of
+            their own; without it all seats are alike, whoever sits there.
         learning_rate: of Adam; 5e-4 as published.
         seed: of the noise in the losses.
         game: name of the game; a checkpoint of another game is refused.
@@ -96,6 +98,7 @@ class Agent(LightningModule):
         offline_value: bool = True,
         hidden: int = 128,
         trunk: TrunkKind = "mlp",
+        roles: bool = False,
         learning_rate: float = 5e-4,
         seed: int = 0,
         game: str = "",
@@ -131,8 +134,10 @@ class Agent(LightningModule):
         self.vae = GoalVAE(shape, num_players, num_actions, goal_dim, hidden, trunk, vae) if latents else None
         around = own_frame(torch.zeros(1, *shape), num_players).shape[-1]
         self.codebook = Codebook(num_codes, around) if goals == "codebook" else None
-        self.predictor = SubgoalPredictor(shape, num_players, num_actions, size, latents, hidden, trunk, selector.alpha)
-        self.policy = PolicyModule(shape, num_players, num_actions, size, hidden, trunk)
+        self.predictor = SubgoalPredictor(
+            shape, num_players, num_actions, size, latents, hidden, trunk, selector.alpha, roles
+        )
+        self.policy = PolicyModule(shape, num_players, num_actions, size, hidden, trunk, roles)
         self.returns = ReturnMetrics()
         self.predictions = PredictionMetrics(num_actions)
         self.env_steps = 0  # of the newest batch: the x axis of everything that is logged
@@ -340,24 +345,25 @@ class Agent(LightningModule):
         )
         return hindsight, (hindsight.label[samples.mask], shift(log_var, ahead)[samples.mask])
 
-    def values(self, observation: Tensor, time: Tensor, goals: Tensor) -> Tensor:
-        """Values `[H, m]` of views under goals `[H, m, P-1, D]`."""
-        conditions = self.policy.condition(goals.flatten(0, 1)).unflatten(0, goals.shape[:2])
+    def values(self, observation: Tensor, time: Tensor, goals: Tensor, seat: Tensor) -> Tensor:
+        """Values `[H, m]` of views from seats `[m]` under goals `[H, m, P-1, D]`."""
+        conditions = self.policy.condition(goals.flatten(0, 1), seat.repeat(len(goals)))
+        conditions = conditions.unflatten(0, goals.shape[:2])
         return self.policy.values(observation, time, conditions)
 
     def _coplayer_loss(self, episodes: Episodes, goal: Tensor, known: Tensor) -> dict[str, Tensor]:
         """Trains the action head on those whom a learner has to predict."""
         who = watched(episodes) & known
-        time = who.nonzero()[:, 0] / self.max_steps
-        view = episodes.observation[who].float()
-        return self.predictor.coplayer_loss(view, time, goal[who], episodes.legal[who], episodes.action[who])
+        t, _, seat = who.nonzero(as_tuple=True)
+        view, time = episodes.observation[who].float(), t / self.max_steps
+        return self.predictor.coplayer_loss(view, time, goal[who], seat, episodes.legal[who], episodes.action[who])
 
     def _offline_value_loss(self, episodes: Episodes, goal: Tensor) -> dict[str, Tensor]:
         """Trains the value alone, on what the scripts earned: there is no root policy to learn from yet."""
         t, b, ego = episodes.active.nonzero(as_tuple=True)
         others = ego_order(goal[t, b], ego)[:, 1:]
         view = episodes.observation[t, b, ego].float()
-        return self.policy.value_loss(view, t / self.max_steps, others, episodes.value[t, b, ego])
+        return self.policy.value_loss(view, t / self.max_steps, others, ego, episodes.value[t, b, ego])
 
     def _policy_loss(self, episodes: Episodes, goal: Tensor) -> dict[str, Tensor]:
         """Trains the policy on every planned step."""
@@ -365,7 +371,7 @@ class Agent(LightningModule):
         others = ego_order(goal[t, b], ego)[:, 1:]
         view, where = episodes.observation[t, b, ego].float(), (t, b, ego)
         return self.policy.loss(
-            view, t / self.max_steps, others, episodes.legal[where], episodes.policy[where], episodes.value[where]
+            view, t / self.max_steps, others, ego, episodes.legal[where], episodes.policy[where], episodes.value[where]
         )
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
@@ -384,13 +390,14 @@ class Agent(LightningModule):
         """Adds episodes that were played for evaluation to the metrics."""
         self.returns.update(episodes)
         who = watched(episodes) & episodes.active
-        view, time = episodes.observation[who].float(), who.nonzero()[:, 0] / self.max_steps
+        t, _, seat = who.nonzero(as_tuple=True)
+        view, time = episodes.observation[who].float(), t / self.max_steps
         goal, legal = episodes.goal[who], episodes.legal[who]
         head = self.predictor.coplayer
         if self.goals in ("declared", "codebook"):
-            log_policy = self.predictor.mixture(view, time, legal, goal)
+            log_policy = self.predictor.mixture(view, time, seat, legal, goal)
         else:
-            log_policy = masked_logits(head(view, time, head.condition(goal)), legal)
+            log_policy = masked_logits(head(view, time, head.condition(goal, seat)), legal)
         self.predictions.update(log_policy, episodes.action[who], episodes.script_best[who])
 
     def on_validation_epoch_end(self) -> None:

@@ -6,7 +6,7 @@ from typing import Any
 from omg_lightning.types import ConfigError
 
 GAME_KEYS = ("game", "observation_shape", "num_players", "num_actions", "max_steps")
-NETWORK_KEYS = ("goals", "goal_dim", "num_codes", "hidden", "trunk")
+NETWORK_KEYS = ("goals", "goal_dim", "num_codes", "hidden", "trunk", "roles")
 
 
 def check_positive(arguments: dict[str, Any], names: tuple[str, ...]) -> None:

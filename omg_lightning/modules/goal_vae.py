@@ -99,7 +99,7 @@ class GoalVAE(LightningModule):
 
     def _action_losses(self, actor: GoalNet, samples: Samples, code: Tensor, futures: Futures) -> dict[str, Tensor]:
         """Cross entropy of the actions on the way to the view that each code stands for."""
-        condition = actor.condition(code[futures.goal])
+        condition = actor.condition(code[futures.goal], futures.goal)
         logits = actor(samples.observation, samples.time, condition).unflatten(-1, (-1, self.num_actions))
         logits = masked_logits(logits, futures.legal).transpose(1, 2)  # [n, A, S]
         error = F.cross_entropy(logits, futures.action, ignore_index=NO_ACTION, reduction="none")  # [n, S]

@@ -9,7 +9,8 @@ from torch import Tensor
 from omg_lightning.goals import SelectorRule, candidates, hindsight_goals, one_hot_goals, select, shift
 from omg_lightning.types import NO_GOAL, Episodes, ego_order
 
-Values = Callable[[Tensor, Tensor, Tensor], Tensor]  # views [m, ...], times [m], goals [H, m, P-1, D] -> [H, m]
+# views [m, ...], times [m], goals [H, m, P-1, D], seats [m] -> [H, m]
+Values = Callable[[Tensor, Tensor, Tensor, Tensor], Tensor]
 
 
 class Hindsight(NamedTuple):
@@ -70,7 +71,7 @@ def seat_scores(
         seat = (ego + k) % seats
         goals = others.expand(horizon, *others.shape).clone()
         goals[:, :, k - 1] = codes[ahead, b, seat]
-        found = values(view, time, goals)  # [H, m]
+        found = values(view, time, goals, ego)  # [H, m]
         score[:, t, b, seat] += found  # (t, b, seat) is unique for each k
         count[t, b, seat] += 1
     return score / count.clamp(min=1)

@@ -18,6 +18,7 @@ class PolicyModule(LightningModule):
         goal_size: D, length of one goal vector.
         hidden: width.
         trunk: kind of `Trunk`.
+        roles: the network is told which seat it plays.
     """
 
     def __init__(
@@ -28,13 +29,15 @@ class PolicyModule(LightningModule):
         goal_size: int,
         hidden: int = 128,
         trunk: TrunkKind = "mlp",
+        roles: bool = False,
     ) -> None:
         super().__init__()
-        self.net = GoalNet(observation_shape, (num_players - 1) * goal_size, num_actions + 1, hidden, trunk)
+        goals, seats = (num_players - 1) * goal_size, num_players if roles else 0
+        self.net = GoalNet(observation_shape, goals, num_actions + 1, hidden, trunk, seats)
 
-    def condition(self, goals: Tensor) -> Tensor:
-        """What `forward` takes of the co-players' goals `[M, P-1, D]`, in ego order."""
-        return self.net.condition(goals.flatten(1))
+    def condition(self, goals: Tensor, seat: Tensor) -> Tensor:
+        """What `forward` takes of the co-players' goals `[M, P-1, D]`, in ego order, and the ego's seat `[M]`."""
+        return self.net.condition(goals.flatten(1), seat)
 
     def forward(self, observation: Tensor, time: Tensor, condition: Tensor) -> tuple[Tensor, Tensor]:
         """Logits `[M, A]` and value `[M]` of views `[M, C, h, w]` at `time` `[M]` under `condition`."""
@@ -47,7 +50,14 @@ class PolicyModule(LightningModule):
         return torch.stack([self.net.modulate(features, condition)[:, -1] for condition in conditions])
 
     def loss(
-        self, observation: Tensor, time: Tensor, goals: Tensor, legal: Tensor, policy: Tensor, value: Tensor
+        self,
+        observation: Tensor,
+        time: Tensor,
+        goals: Tensor,
+        seat: Tensor,
+        legal: Tensor,
+        policy: Tensor,
+        value: Tensor,
     ) -> dict[str, Tensor]:
         """Cross entropy to the search's policy, `policy`, and squared error to the return, `value`.
 
@@ -55,18 +65,21 @@ class PolicyModule(LightningModule):
             observation: float `[m, C, h, w]` the ego's view at planned steps.
             time: float `[m]`.
             goals: float `[m, P-1, D]` the co-players' goals in ego order.
+            seat: int64 `[m]` the ego's.
             legal: bool `[m, A]`.
             policy: float `[m, A]` root policies.
             value: float `[m]` discounted returns.
         """
-        logits, predicted = self(observation, time, self.condition(goals))
+        logits, predicted = self(observation, time, self.condition(goals, seat))
         count = max(len(value), 1)  # an empty mean is NaN; offline there are no planned steps
         return {
             "policy": soft_cross_entropy(masked_logits(logits, legal), policy).sum() / count,
             "value": ((predicted - value) ** 2).sum() / count,
         }
 
-    def value_loss(self, observation: Tensor, time: Tensor, goals: Tensor, value: Tensor) -> dict[str, Tensor]:
+    def value_loss(
+        self, observation: Tensor, time: Tensor, goals: Tensor, seat: Tensor, value: Tensor
+    ) -> dict[str, Tensor]:
         """The loss `value` alone; arguments as in `loss`."""
-        _, predicted = self(observation, time, self.condition(goals))
+        _, predicted = self(observation, time, self.condition(goals, seat))
         return {"value": ((predicted - value) ** 2).sum() / max(len(value), 1)}

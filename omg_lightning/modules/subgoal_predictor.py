@@ -38,6 +38,7 @@ class SubgoalPredictor(LightningModule):
         hidden: width of the networks and of the context.
         trunk: kind of `Trunk`.
         alpha: weight of KL(q(g | tau, s) || q_vae(g_bar | s_g)), 0.001 as published.
+        roles: the action head is told whose actions it predicts.
     """
 
     def __init__(
@@ -50,10 +51,12 @@ class SubgoalPredictor(LightningModule):
         hidden: int = 128,
         trunk: TrunkKind = "mlp",
         alpha: float = 0.001,
+        roles: bool = False,
     ) -> None:
         super().__init__()
         self.alpha, self.hidden, self.num_actions, self.goal_size = alpha, hidden, num_actions, goal_size
-        self.coplayer = GoalNet(observation_shape, goal_size, num_actions, hidden, trunk)
+        seats = num_players if roles else 0
+        self.coplayer = GoalNet(observation_shape, goal_size, num_actions, hidden, trunk, seats)
         if infers:
             self.trunk = Trunk(observation_shape, hidden, trunk)
             self.history = nn.GRU(hidden + num_players * num_actions, hidden)
@@ -118,7 +121,7 @@ class SubgoalPredictor(LightningModule):
         }
 
     def coplayer_loss(
-        self, observation: Tensor, time: Tensor, goal: Tensor, legal: Tensor, action: Tensor
+        self, observation: Tensor, time: Tensor, goal: Tensor, seat: Tensor, legal: Tensor, action: Tensor
     ) -> dict[str, Tensor]:
         """Cross entropy of the co-players' actions, as `coplayer`, and the share predicted right, `coplayer_top1`.
 
@@ -126,10 +129,11 @@ class SubgoalPredictor(LightningModule):
             observation: float `[m, C, h, w]` the co-player's own view.
             time: float `[m]`.
             goal: float `[m, D]`.
+            seat: int64 `[m]` the co-player's.
             legal: bool `[m, A]`.
             action: int64 `[m]`.
         """
-        logits = masked_logits(self.coplayer(observation, time, self.coplayer.condition(goal)), legal)
+        logits = masked_logits(self.coplayer(observation, time, self.coplayer.condition(goal, seat)), legal)
         count = max(len(action), 1)  # an empty mean is NaN
         return {
             "coplayer": F.cross_entropy(logits, action, reduction="sum") / count,
@@ -140,26 +144,29 @@ class SubgoalPredictor(LightningModule):
         """Log probability `[L, P, G]` of `actions` `[L, P]` under each one-hot goal: `log pi_j(a_j | o_j, t, g)`."""
         rows, seats = actions.shape
         time = view.time.repeat_interleave(seats)
-        each = self._under_each_goal(view.observation.flatten(0, 1), time, view.legal.flatten(0, 1))  # [L*P, G, A]
+        seat = torch.arange(seats, device=actions.device).repeat(rows)
+        each = self._under_each_goal(view.observation.flatten(0, 1), time, seat, view.legal.flatten(0, 1))
         index = actions.flatten()[:, None, None].expand(-1, self.goal_size, 1)
         return each.gather(-1, index).view(rows, seats, -1)
 
-    def mixture(self, observation: Tensor, time: Tensor, legal: Tensor, belief: Tensor) -> Tensor:
+    def mixture(self, observation: Tensor, time: Tensor, seat: Tensor, legal: Tensor, belief: Tensor) -> Tensor:
         """Log of `sum_g b(g) pi_j(a | o_j, t, g)`, float `[m, A]`.
 
         Args:
             observation: float `[m, C, h, w]`.
             time: float `[m]`.
+            seat: int64 `[m]`.
             legal: bool `[m, A]`.
             belief: float `[m, G]`.
         """
-        return (self._under_each_goal(observation, time, legal) + belief.log()[..., None]).logsumexp(1)
+        return (self._under_each_goal(observation, time, seat, legal) + belief.log()[..., None]).logsumexp(1)
 
-    def _under_each_goal(self, observation: Tensor, time: Tensor, legal: Tensor) -> Tensor:
+    def _under_each_goal(self, observation: Tensor, time: Tensor, seat: Tensor, legal: Tensor) -> Tensor:
         """Log policies `[m, G, A]` of views `[m, C, h, w]` under each one-hot goal; the view is read once."""
         features, goals, head = self.coplayer.trunk(observation, time), self.goal_size, self.coplayer
-        each = head.condition(torch.eye(goals, device=observation.device))  # [G, 2 * hidden]
-        logits = head.modulate(features.repeat_interleave(goals, 0), each.repeat(len(features), 1))
+        each = torch.eye(goals, device=observation.device).repeat(len(features), 1)  # [m * G, G]
+        condition = head.condition(each, seat.repeat_interleave(goals))
+        logits = head.modulate(features.repeat_interleave(goals, 0), condition)
         return masked_logits(logits.view(len(features), goals, -1), legal[:, None]).log_softmax(-1)
 
     def _features(self, view: View) -> Tensor:

@@ -44,7 +44,7 @@ class Simulator:
         order = ego_order(every, ego) + seats * torch.arange(trees, device=ego.device)[:, None]
         self.own, self.others = order[:, 0], order[:, 1:].flatten()  # rows of [T * P]: the egos, and who is beside them
         self.goals = ego_order(goals, ego)[:, 1:]  # [T, P-1, D]
-        self.policy_condition = learner.policy_condition(self.goals)
+        self.policy_condition = learner.policy_condition(self.goals, ego)
         sparse = learner.sparse and getattr(game, "sparse_views", False)
         observe: Callable[..., Tensor] = game.observe
         self.look = partial(observe, sparse=True) if sparse else observe
@@ -54,7 +54,8 @@ class Simulator:
         # Who has left before the search is never asked again.
         self.asked = self.game.active(state).flatten().index_select(0, self.others).nonzero()[:, 0]
         self.rows = self.others[self.asked]
-        self.coplayer_condition = self.learner.coplayer_condition(self.goals.flatten(0, 1)[self.asked])
+        goals, seats = self.goals.flatten(0, 1)[self.asked], self.rows % self.game.num_players
+        self.coplayer_condition = self.learner.coplayer_condition(goals, seats)
         output, node = self._look(state, torch.zeros_like(self.ego, dtype=torch.float32))
         return Root(output.prior_logits, output.value, output.legal, node)
 
