@@ -81,7 +81,7 @@ class Report(Callback):
         """Writes the numbers and figures of a `test`."""
         if not trainer.fast_dev_run:  # type: ignore[attr-defined]
             self._write(trainer, pl_module)
-            self._show(trainer)
+            self._show(trainer, pl_module.trained_seed)  # type: ignore[arg-type]
         rank_zero_info("\n" + evaluation.table(self._results, _data(trainer).adaptation.score_steps))
 
     def state_dict(self) -> dict[str, Any]:
@@ -108,10 +108,10 @@ class Report(Callback):
             trainer.logger.log_hyperparams(dict(pl_module.hparams), final)
 
     @rank_zero_only
-    def _show(self, trainer: Trainer) -> None:
-        """Writes the curves and draws them."""
+    def _show(self, trainer: Trainer, seed: int) -> None:
+        """Writes the curves and draws them; `seed` is that of the training."""
         data, folder = _data(trainer), Path(trainer.log_dir or trainer.default_root_dir)
-        about = {"seed": data.seed, "game": data.game_options, "checkpoint": str(trainer.ckpt_path)}
+        about = {"seed": seed, "game": data.game_options, "checkpoint": str(trainer.ckpt_path)}
         evaluation.save(folder / evaluation.FILE, self._results, **about, **asdict(data.adaptation))
         over = f"{data.adaptation.relationships} relationships"
         for result in self._results:

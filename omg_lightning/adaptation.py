@@ -46,11 +46,10 @@ def draw(path: Path, runs: Sequence[dict[str, Any]], found: dict[str, Any]) -> N
     """Draws the scores, or the returns if some co-player has no score, and a curve for each co-player."""
     partners = found["partners"]
     what = "score" if all("score" in entry for entry in partners.values()) else "return"
-    label = "normalised score (0: random play, 1: best response)" if what == "score" else "return in the last steps"
     points = [np.array(entry[what]["values"][0]) for entry in partners.values()]
     rows = [entry[what]["iqm"] for entry in partners.values()]
     summaries = np.array([[np.nan if x is None else x for x in (r["value"], r["low"], r["high"])] for r in rows])
-    _save(scores_figure(list(partners), points, summaries, f"{label}, interquartile mean"), path)
+    _save(scores_figure(list(partners), points, summaries, what == "score"), path)
     for partner, entry in partners.items():
         each = [run["partners"][partner] for run in runs]
         final = [np.nan if entry["return"]["mean"][k] is None else entry["return"]["mean"][k] for k in Summary._fields]

@@ -51,7 +51,7 @@ def adaptation_figure(
     axes.set_ylabel("return of the learner\n(points per episode)")
     axes.set_title(f"beside {partner}", fontsize=10, loc="left")
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-    axes.set_xlim(1 if len(index) > 1 else 0.5, 1.08 * index[-1])
+    axes.set_xlim(1 - 0.02 * max(len(index), 25), 1.08 * index[-1])
     bottom, top = axes.get_ylim()
     axes.set_ylim(min(0.0, bottom), top + 0.06 * (top - min(0.0, bottom)))
     _tidy(axes)
@@ -90,33 +90,42 @@ def heat_map(values: NDArray, names: Sequence[str], title: str, unit: str = "poi
     )
     axes.set_xticks(range(count), names, fontsize=8, **slant)
     axes.set_yticks(range(count), names, fontsize=8)
-    axes.set_xlabel("in all other seats")
-    axes.set_ylabel("in seat 0")
+    axes.set_xlabel("in all other seats", fontsize=9)
+    axes.set_ylabel("in seat 0", fontsize=9)
     axes.set_title(title, fontsize=10, loc="left")
     axes.tick_params(length=0)
     axes.spines[:].set_visible(False)
-    figure.colorbar(image, ax=axes, shrink=0.82, label=unit).outline.set_visible(False)
+    bar = figure.colorbar(image, ax=axes, shrink=0.82)
+    bar.set_label(unit, fontsize=9)
+    bar.ax.tick_params(labelsize=8)
+    bar.outline.set_visible(False)
     return figure
 
 
-def scores_figure(names: Sequence[str], points: Sequence[NDArray], summaries: NDArray, label: str) -> Figure:
+def scores_figure(names: Sequence[str], points: Sequence[NDArray], summaries: NDArray, normalised: bool) -> Figure:
     """Draws a row for each co-player: every seed as a dot, the interquartile mean with its interval.
 
     Args:
         names: of the co-players.
         points: for each, the values of its seeds `[n]`.
         summaries: for each, interquartile mean, low and high `[co-players, 3]`; NaN where there is no interval.
-        label: of the axis.
+        normalised: these are scores between random play and a best response, not returns.
     """
-    figure = Figure(figsize=(5.4, 1.1 + 0.36 * len(names)), dpi=110, layout="constrained")
+    figure = Figure(figsize=(5.4, 1.2 + 0.36 * len(names)), dpi=110, layout="constrained")
     axes = figure.subplots()
+    if normalised:
+        for value, name, colour in ((0, "random play", _RANDOM), (1, "best response", _BEST)):
+            axes.axvline(value, color=colour, linestyle=(0, (4, 1.5)), linewidth=1.2)
+            place = axes.get_xaxis_transform()  # x in scores, y from 0 to 1
+            axes.text(value, 1.02, name, transform=place, ha="center", va="bottom", fontsize=8, color=colour)
     for row, (values, (value, low, high)) in enumerate(zip(points, summaries, strict=True)):
-        axes.plot(values, np.full(len(values), row), "o", color=INK, alpha=0.35, markersize=4, markeredgewidth=0)
+        axes.plot(values, np.full(len(values), row + 0.24), "o", color=INK, alpha=0.35, markersize=4, markeredgewidth=0)
         error = [[value - low], [high - value]] if np.isfinite(low) else None
         axes.errorbar([value], [row], xerr=error, fmt="D", color=_FINAL, markersize=5, capsize=3, linewidth=1.4)
     axes.set_yticks(range(len(names)), names, fontsize=9)
     axes.set_ylim(len(names) - 0.4, -0.6)
-    axes.set_xlabel(label)
+    what = "normalised score" if normalised else "return in the last steps"
+    axes.set_xlabel(f"{what}: interquartile mean, 95% interval; each seed", fontsize=9)
     _tidy(axes, "x")
     return figure
 

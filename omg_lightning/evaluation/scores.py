@@ -21,7 +21,7 @@ class Curve(NamedTuple):
     """The return at each episode index, over relationships or seeds."""
 
     mean: NDArray  # float [K]
-    smooth: NDArray  # float [K] mean of this episode and the next, `WINDOW` of them
+    smooth: NDArray  # float [K] mean of this episode and the next ones, `WINDOW` in all
     low: NDArray  # float [K] 95% interval of `smooth`
     high: NDArray  # float [K]
 
@@ -49,8 +49,9 @@ def final_return(played: Relationship, steps: int, last: int) -> float:
 
 
 def smooth(values: NDArray, window: int = WINDOW) -> NDArray:
-    """Means of each value `[K]` and those that follow, `window` of them or as many as there are: `[K]`."""
-    return np.array([values[k : k + window].mean() for k in range(len(values))])
+    """Means of each value `[K]` and those that follow, `window` of them; near the end, of the last `window`: `[K]`."""
+    last = max(0, len(values) - window)
+    return np.array([values[min(k, last) :][:window].mean() for k in range(len(values))])
 
 
 def curve(relationships: Sequence[Relationship]) -> Curve:

@@ -25,7 +25,9 @@ def read(paths: Sequence[Path]) -> list[dict[str, Any]]:
     runs = [load(path) for path in paths]
     first, seeds = runs[0], [run["seed"] for run in runs]
     if len(set(seeds)) < len(seeds):
-        raise ConfigError(f"the runs have seeds {seeds}: give one run of each seed, for seeds are what is resampled")
+        raise ConfigError(
+            f"the runs were trained with seeds {seeds}: give one of each seed, for these are what is resampled"
+        )
     for path, run in zip(paths, runs, strict=True):
         for key in _SHARED:
             if run.get(key) != first.get(key):

@@ -139,6 +139,7 @@ class Agent(LightningModule):
         believes = goals in ("declared", "codebook") and num_goals > 0
         self.beliefs = BeliefMetrics(num_goals, size, goals == "declared") if believes else None
         self.env_steps = 0  # of the newest batch: the x axis of everything that is logged
+        self.trained_seed = seed  # of the run that the weights come from: what counts as a seed in statistics
         self._noise: torch.Generator | None = None
         self._adapter: Adapter | None = None  # what learns in `test`, where it is asked to
 
@@ -443,6 +444,7 @@ class Agent(LightningModule):
         check_match(checkpoint["hyper_parameters"], self.hparams, (*GAME_KEYS, *NETWORK_KEYS))
         if "noise" in checkpoint:
             self.noise.set_state(checkpoint["noise"].cpu())
+            self.trained_seed = checkpoint["hyper_parameters"]["seed"]
             self.env_steps = checkpoint["env_steps"]
 
 
