@@ -75,7 +75,7 @@ class Report(Callback):
             found = self._record.result(place, partner, label, data.adaptation.steps, data.adaptation.score_steps)
             if found is not None:
                 self._results.append(evaluation.refer(found, references, data.game_options))
-        pl_module.log_dict(evaluation.numbers(self._results))
+        pl_module.log_dict(evaluation.numbers(self._results) | {"step": float(data.env_steps)})
 
     def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Writes the numbers and figures of a `test`."""

@@ -46,6 +46,10 @@ def make(references: References, settings: Sequence[str], seeds: Sequence[int]) 
     """
     parts = run(["validate", *settings], Parts)
     data = parts.datamodule
+    if LEARNER in data.partners:
+        raise ConfigError("the partner learner is not always the same: name a checkpoint of it, checkpoint:PATH")
+    if parts.config["validate"]["trainer"]["fast_dev_run"]:
+        raise ConfigError("references need a whole `fit`: leave out --trainer.fast_dev_run")
     game, lines = data.game_options, [["partner", "random", "best response", "seeds"]]
     for partner in data.partners:
         entry = references.find(game, partner)

@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 from PIL import Image
 
 from omg_lightning import adaptation, cli, crossplay, references
@@ -134,13 +135,22 @@ def test_cross_play_is_a_matrix_with_a_heat_map(trained, here, capsys):
     assert "cross-play" in capsys.readouterr().out
 
 
-def test_cross_play_is_between_whom_it_says(trained):
-    """Twice the same checkpoint: all four entries are the same matches."""
+def test_cross_play_is_between_whom_it_says(trained, monkeypatch):
+    """The same checkpoint twice, so that all entries are the same matches; then, who is asked to sit where."""
     parts = cli.run(["validate", *SMOKE, *TINY], cli.Parts)
     found = crossplay.cross_play(parts, [str(trained)] * 2, 5)
     assert found.shape == (2, 2, 5, 2)
     assert (found[0, 1] == found[1, 0]).all()
     assert (found[0, 0] == found[1, 1]).all()
+
+    def told(game, lineup, learners, episodes, batch, generator):
+        assert set(learners) == set(lineup)
+        return torch.tensor([[float(name.removeprefix("checkpoint:")) for name in lineup]] * episodes)
+
+    monkeypatch.setattr(crossplay, "match", told)
+    seats = crossplay.cross_play(parts, [str(trained)] * 3, 1)[:, :, 0]
+    assert seats[2, 1].tolist() == [2, 1]
+    assert seats[0, 2].tolist() == [0, 2]
 
 
 def test_seeds_are_put_together_with_figures(trained, here, capsys):
@@ -164,9 +174,12 @@ def test_mistakes_are_one_line(trained, known, here, capsys):
     assert "name the checkpoints first" in refused(crossplay.main, SMOKE, capsys)
     assert "--episodes is 0" in refused(crossplay.main, [str(trained), *SMOKE, "--episodes=0"], capsys)
     assert "bogus" in refused(references.main, [*SMOKE, "--partners", "[bogus]"], capsys)
+    assert "name a checkpoint" in refused(references.main, [*SMOKE, "--partners", "[learner]"], capsys)
     assert "give a list of names" in refused(references.main, [*SMOKE, "--partners", "random"], capsys)
     assert "goalz" in refused(references.main, [*SMOKE, "--model.goalz=none"], capsys)
     assert "adaptation.json" in refused(adaptation.main, [str(here)], capsys)
+    dev = [*SMOKE, *TINY, "--partners", "[random]", "--trainer.fast_dev_run=true"]
+    assert "leave out --trainer.fast_dev_run" in refused(references.main, dev, capsys)
     (here / "broken.json").write_text("{")
     assert "not a file of references" in refused(references.main, [*SMOKE, "--out", "broken.json"], capsys)
     broken = ["test", *SMOKE, *TINY, "--ckpt_path", str(trained), "--data.references=broken.json"]

@@ -8,7 +8,7 @@ from toys import attached, same, tiny_agent, tiny_data
 
 from omg_lightning.data import AdaptationConfig, Relationships
 from omg_lightning.modules.adapter import Adapter
-from omg_lightning.rollout import LEARNER, arrange
+from omg_lightning.rollout import LEARNER, arrange, matches
 from omg_lightning.types import ConfigError
 
 PARTNERS = ["nearest_hare", "random", "switcher"]
@@ -141,6 +141,24 @@ def test_keeping_some_environments_keeps_their_players():
         ("RandomPlayer", 0, [1]),
     ]
     assert len(seats.keep(torch.tensor([0, 3])).seated) == 1, "who plays nowhere is not asked"
+
+
+def test_a_match_carries_beliefs_from_one_batch_of_episodes_to_the_next(monkeypatch):
+    data = tiny_data()
+    name, given = "checkpoint:a", []
+    learner = tiny_agent(data.game, "declared", belief=BELIEF).learner()
+    whole = matches.play
+    monkeypatch.setattr(
+        matches, "play", lambda *args, **named: given.append((args[4], whole(*args, **named))) or given[-1][1]
+    )
+    random = torch.Generator().manual_seed(0)
+    returns = matches.match(data.game, [name, "nearest_hare"], {name: learner}, 7, 3, random)
+    assert returns.shape == (7, 2)
+    (first, one), (second, two), (third, last) = given
+    assert first is None
+    assert torch.equal(second[name], one.prior[name])
+    assert torch.equal(third[name], two.prior[name][:1])
+    assert torch.equal(returns[6:], last.episodes.reward.sum(0))
 
 
 @pytest.mark.parametrize("setting", ["relationships", "steps", "score_steps"])
