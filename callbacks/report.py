@@ -117,7 +117,7 @@ class Report(Callback):
         for result in self._results:
             final, references = (result.final, result.low, result.high), (result.random, result.best_response)
             last = data.adaptation.score_steps
-            figure = adaptation_figure(result.curve, result.partner, final, last, over, *references)
+            figure = adaptation_figure(result.curve, result.label, final, last, over, *references)
             figure.savefig(folder / f"adapt_{result.label}.png", dpi=300)
             for logger in trainer.loggers:
                 if isinstance(logger, TensorBoardLogger):

@@ -49,19 +49,19 @@ def draw(path: Path, runs: Sequence[dict[str, Any]], found: dict[str, Any]) -> N
     points = [np.array(entry[what]["values"][0]) for entry in partners.values()]
     rows = [entry[what]["iqm"] for entry in partners.values()]
     summaries = np.array([[np.nan if x is None else x for x in (r["value"], r["low"], r["high"])] for r in rows])
-    _save(scores_figure(list(partners), points, summaries, what == "score"), path)
+    _save(scores_figure([entry["label"] for entry in partners.values()], points, summaries, what == "score"), path)
     for partner, entry in partners.items():
         each = [run["partners"][partner] for run in runs]
         final = [np.nan if entry["return"]["mean"][k] is None else entry["return"]["mean"][k] for k in Summary._fields]
         over, references = f"{len(runs)} seeds", (each[0]["random"], each[0]["best_response"])
         shape = seed_curve([np.array(one["curve"]["mean"]) for one in each])
-        figure = adaptation_figure(shape, partner, final, runs[0]["score_steps"], over, *references)
-        _save(figure, path.with_stem(f"{path.stem}_{each[0]['label']}"))
+        figure = adaptation_figure(shape, entry["label"], final, runs[0]["score_steps"], over, *references)
+        _save(figure, path.with_stem(f"{path.stem}_{entry['label']}"))
 
 
 def _table(found: dict[str, Any]) -> str:
     lines = [["co-player", "return: mean", "return: IQM", "score: mean", "score: IQM"]]
-    rows = dict(found["partners"])
+    rows = {entry["label"]: entry for entry in found["partners"].values()}
     if "overall" in found:
         rows[f"all {len(found['overall']['partners'])} with a score"] = found["overall"]
     for name, entry in rows.items():

@@ -139,7 +139,7 @@ def table(results: Sequence[Result], last: int) -> str:
         early = [_two(mean[k - 1]) if k <= len(mean) else "-" for k in SHOWN]
         final = f"{_two(result.final)} +- {_two(result.high - result.final)}"
         rest = [_two(result.random), _two(result.best_response), _two(result.score)]
-        lines.append([result.partner, adapted, *early, final, *rest])
+        lines.append([result.label, adapted, *early, final, *rest])
     notes = dict.fromkeys(f"no score: {result.note}" for result in results if result.note)
     return "\n".join([align(lines), *notes])
 

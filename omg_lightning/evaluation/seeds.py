@@ -48,7 +48,10 @@ def summarise(runs: Sequence[dict[str, Any]]) -> dict[str, Any]:
     partners = list(runs[0]["partners"])
     found: dict[str, Any] = {"seeds": [run["seed"] for run in runs], "partners": {}}
     for partner in partners:
-        entry = {"return": _both([_values(runs, partner, "final")])}
+        entry: dict[str, Any] = {
+            "label": runs[0]["partners"][partner]["label"],
+            "return": _both([_values(runs, partner, "final")]),
+        }
         if runs[0]["partners"][partner]["score"] is not None:
             entry["score"] = _both([_values(runs, partner, "score")])
         found["partners"][partner] = entry
