@@ -3,6 +3,7 @@
 import json
 import resource
 import time
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -10,19 +11,22 @@ from lightning import Callback, LightningModule, Trainer
 from lightning.pytorch.loggers import TensorBoardLogger
 from lightning.pytorch.utilities import rank_zero_info, rank_zero_only
 
-from omg_lightning.metrics import ReturnMetrics
-from omg_lightning.types import Episodes
+from omg_lightning import evaluation
+from omg_lightning.evaluation.figures import adaptation_figure
+from omg_lightning.types import Lap
 
 
 class Report(Callback):
     """Writes the numbers of `validate`, `test` and the end of `fit` to `metrics.json` in the run folder.
 
-    In `test`, returns beside each partner are reported as `return/<partner>_team_mean` and so on. After `fit` the
-    hyperparameters are logged with the final return, so that TensorBoard can compare runs.
+    `test`, the adaptation protocol, also prints a table and writes `adaptation.json` and a figure for each partner,
+    `adapt_<partner>.png`; the numbers are `adapt/<partner>_return`, `adapt/<partner>_score` and so on, and
+    `return/<partner>_team_mean` and so on of all its episodes. After `fit` the hyperparameters are logged with the
+    final return, so that TensorBoard can compare runs.
     """
 
     def __init__(self) -> None:
-        self._returns: dict[str, ReturnMetrics] = {}
+        self._record, self._results = evaluation.Record(), list[evaluation.Result]()
         self._fit_s, self._started = 0.0, 0.0
         self._trained: dict[str, float] = {}  # the last numbers of training, which an evaluation does not repeat
 
@@ -45,29 +49,40 @@ class Report(Callback):
         if trainer.state.fn == "validate":
             self._write(trainer, pl_module)
 
+    def on_test_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Starts a new record; fails now, not at the end, where the references cannot be read."""
+        self._record, self._results = evaluation.Record(), []
+        evaluation.References(_data(trainer).references or evaluation.REFERENCES)
+
     def on_test_batch_end(
         self,
         trainer: Trainer,
         pl_module: LightningModule,
         outputs: Any,
-        batch: tuple[str, Episodes],
+        batch: Lap,
         batch_idx: int,
         dataloader_idx: int = 0,
     ) -> None:
-        """Adds the episodes to the returns beside this partner."""
-        partner, episodes = batch
-        self._returns.setdefault(partner, ReturnMetrics()).update(episodes)
+        """Adds the episodes of a lap."""
+        self._record.add(batch)
 
     def on_test_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Logs the returns beside each partner."""
-        for partner, metric in self._returns.items():
-            for name, value in metric.compute().items():
-                pl_module.log(name.replace("return/", f"return/{partner}_"), value)
-        self._returns = {}
+        """Logs the numbers beside each partner."""
+        data = _data(trainer)
+        references = evaluation.References(data.references or evaluation.REFERENCES)
+        labels = evaluation.labels(data.partners)
+        for place, (partner, label) in enumerate(zip(data.partners, labels, strict=True)):
+            found = self._record.result(place, partner, label, data.adaptation.steps, data.adaptation.score_steps)
+            if found is not None:
+                self._results.append(evaluation.refer(found, references, data.game_options))
+        pl_module.log_dict(evaluation.numbers(self._results) | {"step": float(data.env_steps)})
 
     def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Writes the numbers of a `test`."""
-        self._write(trainer, pl_module)
+        """Writes the numbers and figures of a `test`."""
+        if not trainer.fast_dev_run:  # type: ignore[attr-defined]
+            self._write(trainer, pl_module)
+            self._show(trainer, pl_module.trained_seed)  # type: ignore[arg-type]
+        rank_zero_info("\n" + evaluation.table(self._results, _data(trainer).adaptation.score_steps))
 
     def state_dict(self) -> dict[str, Any]:
         """Seconds of training so far."""
@@ -91,3 +106,23 @@ class Report(Callback):
         if isinstance(trainer.logger, TensorBoardLogger) and "return/team_mean" in numbers and self._fit_s:
             final = {"final/team_return": numbers["return/team_mean"], "final/fit_s": self._fit_s}
             trainer.logger.log_hyperparams(dict(pl_module.hparams), final)
+
+    @rank_zero_only
+    def _show(self, trainer: Trainer, seed: int) -> None:
+        """Writes the curves and draws them; `seed` is that of the training."""
+        data, folder = _data(trainer), Path(trainer.log_dir or trainer.default_root_dir)
+        about = {"seed": seed, "game": data.game_options, "checkpoint": str(trainer.ckpt_path)}
+        evaluation.save(folder / evaluation.FILE, self._results, **about, **asdict(data.adaptation))
+        over = f"{data.adaptation.relationships} relationships"
+        for result in self._results:
+            final, references = (result.final, result.low, result.high), (result.random, result.best_response)
+            last = data.adaptation.score_steps
+            figure = adaptation_figure(result.curve, result.label, final, last, over, *references)
+            figure.savefig(folder / f"adapt_{result.label}.png", dpi=300)
+            for logger in trainer.loggers:
+                if isinstance(logger, TensorBoardLogger):
+                    logger.experiment.add_figure(f"adaptation/{result.label}", figure, data.env_steps)
+
+
+def _data(trainer: Trainer) -> Any:
+    return trainer.datamodule  # type: ignore[attr-defined]

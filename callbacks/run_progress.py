@@ -25,11 +25,27 @@ class RunProgress(ProgressBar):
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Opens the bar."""
+        self._open(trainer.max_epochs, trainer.current_epoch, "round")
+
+    def on_test_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Opens a bar over the laps of the adaptation protocol."""
+        self._open(int(sum(trainer.num_test_batches)), 0, "lap")
+
+    def on_test_batch_end(self, *args: Any, **kwargs: Any) -> None:
+        """Moves the bar on by a lap."""
+        if self._bar is not None:
+            self._bar.update()
+
+    def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Closes the bar."""
+        self.on_train_end(trainer, pl_module)
+
+    def _open(self, total: int | None, initial: int, unit: str) -> None:
         watched = sys.stderr.isatty()
         self._bar = tqdm(
-            total=trainer.max_epochs,
-            initial=trainer.current_epoch,
-            unit="round",
+            total=total,
+            initial=initial,
+            unit=unit,
             disable=not self._enabled,
             dynamic_ncols=watched,
             mininterval=0.1 if watched else 30.0,

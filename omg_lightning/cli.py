@@ -3,7 +3,9 @@
 import logging
 import sys
 import warnings
-from typing import Any
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, TypeVar
 
 from jsonargparse import ArgumentError
 from lightning import Callback, Trainer
@@ -16,6 +18,7 @@ from omg_lightning.modules import Agent
 from omg_lightning.runs import WholeCheckpointIO, new_run, read_checkpoint
 from omg_lightning.types import ConfigError
 
+Kind = TypeVar("Kind", bound="CLI")
 _SIZES = ("observation_shape", "num_players", "num_actions", "max_steps", "num_goals")
 
 
@@ -63,25 +66,60 @@ class CLI(LightningCLI):
         config["callbacks"] = [*(each for each in callbacks if type(each) not in kinds), *listed]
         return super()._instantiate_trainer(config, [])
 
+    def before_test(self) -> None:
+        """Leaves the table to the callback `Report`: Lightning's would have a line for each of a hundred numbers."""
+        self.config_init["test"]["verbose"] = False
+
     def after_fit(self) -> None:
         """Ends a run with an evaluation of the last weights, in the same folder."""
         if not self.trainer.fast_dev_run:  # type: ignore[attr-defined]
             self.trainer.validate(self.model, self.datamodule)
 
 
+def run(args: ArgsType = None, kind: type[Kind] = CLI) -> Kind:  # type: ignore[assignment]
+    """Runs a command line.
+
+    Raises:
+        ConfigError: the user made a mistake; or ArgumentError.
+    """
+    _quieten()
+    return kind(
+        Agent,
+        EpisodeDataModule,
+        args=args,
+        auto_configure_optimizers=False,
+        save_config_kwargs={"overwrite": True},  # the folder is this run's own
+        seed_everything_default=0,
+        parser_kwargs={"allow_abbrev": False, "exit_on_error": False},
+    )
+
+
 def main(args: ArgsType = None) -> None:
     """Runs the command line. A mistake of the user's ends in one line on stderr and exit code 2."""
-    _quieten()
+    with one_line():
+        run(args)
+
+
+class Parts(CLI):
+    """Model and data module of the command line of a `validate` that is not run: for commands that go another way."""
+
+    datamodule: EpisodeDataModule
+    model: Agent
+
+    def instantiate_trainer(self, **kwargs: Any) -> Trainer:
+        """A trainer that knows the device and leaves nothing behind, no run folder either."""
+        device = {key: self._get(self.config_init, "trainer")[key] for key in ("accelerator", "devices")}
+        return Trainer(**device, logger=False, enable_checkpointing=False, enable_model_summary=False)
+
+    def _run_subcommand(self, subcommand: str) -> None:
+        """The parts are all that is wanted."""
+
+
+@contextmanager
+def one_line() -> Iterator[None]:
+    """Ends the program with one line on stderr and exit code 2 where the user made a mistake."""
     try:
-        CLI(
-            Agent,
-            EpisodeDataModule,
-            args=args,
-            auto_configure_optimizers=False,
-            save_config_kwargs={"overwrite": True},  # the folder is this run's own
-            seed_everything_default=0,
-            parser_kwargs={"allow_abbrev": False, "exit_on_error": False},
-        )
+        yield
     except (ConfigError, ArgumentError) as error:
         print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
         sys.exit(2)

@@ -71,6 +71,20 @@ class Batch(NamedTuple):
     offline: bool  # drawn in the offline phase, on scripted line-ups
 
 
+class Lap(NamedTuple):
+    """A stretch of the adaptation protocol, in which every relationship went on by so many environment steps.
+
+    One row for each of E whole episodes; those of a relationship in the order in which they were played.
+    """
+
+    partner: Tensor  # int64 [E] who sat beside the learner: its place in the data module's `partners`
+    relationship: Tensor  # int64 [E] the players who meet again and again; numbered within the partner
+    returns: Tensor  # float [E, P] undiscounted
+    length: Tensor  # int64 [E] environment steps
+    batches: tuple[Batch, ...] = ()  # what the networks are to learn from now; none where they do not learn
+    last: bool = False  # these partners are done: what the networks learned with them is to be forgotten
+
+
 class PlaneLogits(NamedTuple):
     """What a decoder says of a view: where each player is, and what lies on each cell."""
 

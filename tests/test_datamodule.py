@@ -152,13 +152,10 @@ def test_evaluation_does_not_depend_on_how_long_was_trained():
     assert same(one, two)
 
 
-def test_loaders_of_validate_test_and_predict():
-    data = attached(tiny_data(partners=["random", "nearest_hare"], predict_episodes=2))
+def test_loaders_of_validate_and_predict():
+    data = attached(tiny_data(predict_episodes=2))
     assert sum(chunk.active.shape[1] for chunk in data.val_dataloader()) == 5
     assert [chunk.active.shape[1] for chunk in data.predict_dataloader()] == [2]
-    items = list(data.test_dataloader())
-    assert [name for name, _ in items] == ["random"] * 2 + ["nearest_hare"] * 2
-    assert all((episodes.truth[0, :, 1] == (1 if name == "nearest_hare" else -1)).all() for name, episodes in items)
 
 
 def test_seeds_differ_and_repeat():
@@ -240,9 +237,29 @@ def test_without_scripts_a_game_is_left_to_random():
     assert data.offline_lineups == [["random"] * 3]
 
 
-def test_partners_are_random_and_the_games_scripts_by_default():
-    assert tiny_data().partners == ["random", "nearest_stag", "nearest_hare"]
-    assert tiny_data(game=SNOWDRIFT, seats=["learner"] * 2).partners == ["random", "cleaner", "defector"]
+def test_partners_are_one_of_each_kind_by_default():
+    assert tiny_data().partners == ["random", "nearest_stag", "nearest_hare", "switcher"]
+    assert tiny_data(game=SNOWDRIFT, seats=["learner"] * 2).partners == ["random", "cleaner", "defector", "switcher"]
+    assert tiny_data(partners=["random", "random"]).partners == ["random"]
+
+
+def test_a_game_is_described_by_all_its_options():
+    preset, plain = GameConfig(preset="2h1s_4x4"), {"num_hares": 2, "height": 4, "width": 4, "num_blocks": 0}
+    same_game = GameConfig(options={"num_players": 2, "num_stags": 1, **plain})
+    found = preset.describe(preset.build())
+    assert found == same_game.describe(same_game.build()), "a preset is the same game written out"
+    assert found["max_steps"] == 35
+    for change in ({"prosocial": True}, {"strength": [1.0, 2.0]}, {"steps_after_first_hunt": 5}, {"hare_reward": 2.0}):
+        other = GameConfig(preset="2h1s_4x4", options=change)
+        assert other.describe(other.build()) != found
+    token = GameConfig("toys.TokenGame", options={"max_steps": 4})
+    assert token.describe(token.build()) == {
+        "name": "toys.TokenGame",
+        "num_players": 3,
+        "num_actions": 5,
+        "max_steps": 4,
+        "ragged": True,
+    }
 
 
 def test_an_oracle_beside_somebody_without_a_declared_goal_is_refused():

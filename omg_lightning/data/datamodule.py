@@ -12,9 +12,12 @@ from torch.utils.data import DataLoader
 from omg_lightning.data.buffer import EpisodeBuffer
 from omg_lightning.data.dataset import Draws
 from omg_lightning.data.game import GameConfig
+from omg_lightning.data.relationships import AdaptationConfig, Relationships, join
+from omg_lightning.games import Game
 from omg_lightning.goals import OracleGoals
+from omg_lightning.players import SWITCHER
 from omg_lightning.rollout import CHECKPOINT, LEARNER, PAST, Played, Seats, arrange, play, scripted_lineups, scripts_of
-from omg_lightning.types import NO_GOAL, Batch, ConfigError, Episodes, Learner
+from omg_lightning.types import NO_GOAL, Batch, ConfigError, Episodes, Lap, Learner
 
 Weights = dict[str, Tensor]
 
@@ -45,9 +48,12 @@ class EpisodeDataModule(LightningDataModule):
         offline_lineups: line-ups of the offline phase; by default k of the first of the game's scripts beside P-k of
             the second for k = 0..P (nearest_stag and nearest_hare, cleaner and defector), and all random.
         val_episodes: episodes of an evaluation during `fit`.
-        eval_episodes: episodes of `validate`, of `test` beside each partner, and of the evaluation that ends `fit`.
-        partners: who sits beside the learner in `test`, in turn, in all seats but the first learner's; by default
-            `random` and the game's scripts.
+        eval_episodes: episodes of `validate` and of the evaluation that ends `fit`.
+        partners: who sits beside the learner in `test`, each in all seats but seat 0, the learner's; by default
+            `random` and, where the game has scripts, these and `switcher`.
+        adaptation: settings of `test`, the adaptation protocol.
+        references: file in which `python -m omg_lightning.references` keeps the returns that scores of `test` are
+            normalised by; by default `references.json`, if there is one.
         predict_episodes: episodes that `predict` plays.
         past_every: online rounds between two past selves that are kept, for seats called `past`.
         past_keep: how many of them are kept, the newest; one is drawn for each round, evaluations take the newest.
@@ -71,6 +77,8 @@ class EpisodeDataModule(LightningDataModule):
         val_episodes: int = 64,
         eval_episodes: int = 500,
         partners: Sequence[str] | None = None,
+        adaptation: AdaptationConfig = AdaptationConfig(),
+        references: str | None = None,
         predict_episodes: int = 4,
         past_every: int = 10,
         past_keep: int = 5,
@@ -81,15 +89,19 @@ class EpisodeDataModule(LightningDataModule):
         for name in (*positive, "past_every", "past_keep"):
             _check(name, locals()[name], 1)
         _check("offline_rounds", offline_rounds, 0)
-        _check("capacity", capacity, num_envs)
+        _check("capacity", capacity, max(num_envs, adaptation.relationships if adaptation.networks else 0))
+        if references is not None and not Path(references).is_file():
+            raise ConfigError(f"data.references: no file {references}; make it with python -m omg_lightning.references")
         self.game = game.build()
+        self.game_options = game.describe(self.game)
         self.game_name = type(self.game).__name__
         self.observation_shape, self.max_steps = self.game.observation_shape, self.game.max_steps
         self.num_players, self.num_actions = self.game.num_players, self.game.num_actions
         self.num_goals = len(self.game.goal_names)
         self.lineups = _lineups(seats)
         self.eval_lineups = self.lineups if eval_seats is None else _lineups(eval_seats)
-        self.partners = ["random", *scripts_of(self.game)] if partners is None else list(partners)
+        self.partners = _partners(self.game) if partners is None else list(dict.fromkeys(partners))
+        self.adaptation, self.references = adaptation, references
         self.num_envs, self.batch_size, self.steps_per_epoch = num_envs, batch_size, steps_per_epoch
         self.offline_rounds = offline_rounds
         self.offline_lineups = offline_lineups or scripted_lineups(self.game)
@@ -219,6 +231,33 @@ class EpisodeDataModule(LightningDataModule):
 
         return Draws(draw, -(-episodes // self.num_envs))
 
+    def adapt(self, places: list[int]) -> Draws[Lap]:
+        """The adaptation protocol beside the partners at these `places` of `partners`; an item is a lap."""
+        state: dict[str, Any] = {}
+        ends, learns = self.adaptation.laps(self.max_steps), self.adaptation.networks
+        last = len(ends) - 1
+
+        def draw(index: int) -> Lap:
+            if index == 0:
+                random = torch.Generator(self.device).manual_seed(_EVALUATION_SEED + self.seed)
+                names = [self.partners[place] for place in places]
+                state["now"] = Relationships(self.game, names, places, self.adaptation, self._learners, random)
+                state["buffer"] = EpisodeBuffer(self.buffer.capacity, self.max_steps)
+                state["random"] = torch.Generator().manual_seed(self.seed)
+            now, buffer, laps = state["now"], state["buffer"], []
+            for lap, played in now.play_until(ends[index]):
+                laps.append(lap)
+                if len(lap.length) == len(now.steps):
+                    _check_told(now.seats, self._learners([])[LEARNER], played.episodes)
+                if learns:
+                    buffer.add(played.episodes, index)
+            count = self.steps_per_epoch if learns and index < last else 0
+            samples = [buffer.sample(self.batch_size, state["random"]) for _ in range(count)]
+            batches = tuple(Batch(episodes, self.env_steps, False) for episodes in samples)
+            return join(laps)._replace(batches=batches, last=index == last)
+
+        return Draws(draw, len(ends))
+
     def random(self, name: str) -> torch.Generator:
         """The generator called `name`, seeded from `seed`; its state is in the checkpoint."""
         if name not in self._random:
@@ -268,15 +307,12 @@ class EpisodeDataModule(LightningDataModule):
         return _loader(self.evaluate(self.eval_lineups, self.val_episodes if fitting else self.eval_episodes))
 
     def test_dataloader(self) -> DataLoader:
-        """Evaluation beside each of `partners` in turn: items are (partner, episodes)."""
-        others = self.num_players - 1
-        parts = [self.evaluate([[LEARNER, *[name] * others]], self.eval_episodes) for name in self.partners]
+        """The adaptation protocol: all partners at once or, where networks learn, one after the other."""
+        self.adaptation.check(self.max_steps)
+        places = range(len(self.partners))
+        parts = [self.adapt([k]) for k in places] if self.adaptation.networks else [self.adapt(list(places))]
         each = len(parts[0])
-
-        def draw(index: int) -> tuple[str, Episodes]:
-            return self.partners[index // each], parts[index // each].draw(index % each)
-
-        return _loader(Draws(draw, each * len(parts)))
+        return _loader(Draws(lambda index: parts[index // each].draw(index % each), each * len(parts)))
 
     def predict_dataloader(self) -> DataLoader:
         """Episodes for replays."""
@@ -322,6 +358,12 @@ def _lineups(seats: list[str] | list[list[str]]) -> list[list[str]]:
     if any(nested) and not all(nested):
         raise ConfigError(f"data.seats is {seats}: give one name for each seat, or a list of such lists, not both")
     return [list(entry) for entry in seats] if any(nested) else [[str(name) for name in seats]]
+
+
+def _partners(game: Game) -> list[str]:
+    """Whom a learner meets in `test` unless told otherwise: one of each kind that the game knows."""
+    scripts = scripts_of(game)
+    return ["random", *scripts, *([SWITCHER] if scripts else [])]
 
 
 def _check_told(table: Seats, learner: Learner, episodes: Episodes) -> None:

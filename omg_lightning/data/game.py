@@ -1,7 +1,9 @@
 """Which game is played: a name, a preset and changes to it."""
 
 import importlib
+import json
 from dataclasses import dataclass, field
+from inspect import signature
 from typing import Any
 
 from omg_lightning.games import Game, Snowdrift, StagHunt
@@ -42,6 +44,15 @@ class GameConfig:
         if not isinstance(game, Game):
             raise ConfigError(f"{self.name} does not follow omg_lightning.games.Game: see its documentation")
         return game
+
+    def describe(self, game: Game) -> dict[str, Any]:
+        """The name and every option of a game that `build` made, as plain values: equal only for equal games.
+
+        An option is read from the game's attribute of the same name, or else from what the user gave.
+        """
+        known = {option: getattr(game, option) for option in signature(type(game)).parameters if hasattr(game, option)}
+        given = {"preset": self.preset, **self.options} if not known else self.options
+        return {"name": self.name, **json.loads(json.dumps({**given, **known}, default=str))}
 
 
 def _import(name: str) -> type:

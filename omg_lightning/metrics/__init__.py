@@ -4,6 +4,14 @@ from omg_lightning.metrics.belief import BeliefMetrics
 from omg_lightning.metrics.codes import CodeMetrics
 from omg_lightning.metrics.information import normalised_information
 from omg_lightning.metrics.prediction import PredictionMetrics, recalls
-from omg_lightning.metrics.returns import ReturnMetrics
+from omg_lightning.metrics.returns import ReturnMetrics, return_statistics
 
-__all__ = ["BeliefMetrics", "CodeMetrics", "PredictionMetrics", "ReturnMetrics", "normalised_information", "recalls"]
+__all__ = [
+    "BeliefMetrics",
+    "CodeMetrics",
+    "PredictionMetrics",
+    "ReturnMetrics",
+    "normalised_information",
+    "recalls",
+    "return_statistics",
+]

@@ -36,16 +36,21 @@ class ReturnMetrics(Metric):
         """Flat names to scalars; empty before the first episode."""
         if not self.returns:
             return {}
-        returns, lengths = dim_zero_cat(self.returns), dim_zero_cat(self.lengths)
-        team = returns.sum(-1)
-        half = 1.96 * team.std(correction=1) / len(team) ** 0.5 if len(team) > 1 else zeros_like(team[0])
-        seats = {f"return/seat_{p}_mean": returns[:, p].mean() for p in range(returns.shape[1])}
-        return {
-            "return/team_mean": team.mean(),
-            "return/team_low": team.mean() - half,
-            "return/team_high": team.mean() + half,
-            "return/team_discounted": dim_zero_cat(self.discounted).mean(),
-            **seats,
-            "return/length_mean": lengths.float().mean(),
-            "return/episodes": tensor(float(len(team))),
-        }
+        discounted = dim_zero_cat(self.discounted).mean()
+        found = return_statistics(dim_zero_cat(self.returns), dim_zero_cat(self.lengths))
+        return found | {"return/team_discounted": discounted}
+
+
+def return_statistics(returns: Tensor, lengths: Tensor) -> dict[str, Tensor]:
+    """What `ReturnMetrics` gives of undiscounted returns `[B, P]` and lengths `[B]` of at least one episode."""
+    team = returns.sum(-1)
+    half = 1.96 * team.std(correction=1) / len(team) ** 0.5 if len(team) > 1 else zeros_like(team[0])
+    seats = {f"return/seat_{p}_mean": returns[:, p].mean() for p in range(returns.shape[1])}
+    return {
+        "return/team_mean": team.mean(),
+        "return/team_low": team.mean() - half,
+        "return/team_high": team.mean() + half,
+        **seats,
+        "return/length_mean": lengths.float().mean(),
+        "return/episodes": tensor(float(len(team))),
+    }

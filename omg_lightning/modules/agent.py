@@ -24,6 +24,7 @@ from omg_lightning.goals import (
 )
 from omg_lightning.losses import masked_logits
 from omg_lightning.metrics import PredictionMetrics, ReturnMetrics
+from omg_lightning.modules.adapter import Adapter
 from omg_lightning.modules.checks import GAME_KEYS, NETWORK_KEYS, check_match, check_positive, settings
 from omg_lightning.modules.goal_vae import GoalVAE, draw_gaussian
 from omg_lightning.modules.hindsight import Hindsight, declared, explicit, latent, watched
@@ -39,6 +40,7 @@ from omg_lightning.types import (
     ConfigError,
     Episodes,
     GoalSource,
+    Lap,
     Learner,
     PlannerConfig,
     ego_order,
@@ -141,7 +143,9 @@ class Agent(LightningModule):
         self.returns = ReturnMetrics()
         self.predictions = PredictionMetrics(num_actions)
         self.env_steps = 0  # of the newest batch: the x axis of everything that is logged
+        self.trained_seed = seed  # of the run that the weights come from: what counts as a seed in statistics
         self._noise: torch.Generator | None = None
+        self._adapter: Adapter | None = None  # what learns in `test`, where it is asked to
 
     def setup(self, stage: str) -> None:
         """Hands the data module the callables that it plays with: the only arrow back, and it is a value."""
@@ -233,13 +237,9 @@ class Agent(LightningModule):
             None where nothing is to be trained: the offline phase of a run that trains the policy alone.
         """
         losses = self.losses(batch)
-        due = [weight * losses[name] for name, weight in asdict(self.weights).items() if name in losses]
-        if not due:
+        loss = self.weigh(losses)
+        if loss is None:
             return None
-        loss = torch.stack(due).sum()
-        if not torch.isfinite(loss):
-            values = ", ".join(f"{name} {float(value):.3g}" for name, value in losses.items())
-            raise ConfigError(f"a loss is not finite ({values}): lower model.learning_rate")
         named = {f"loss/{name}": value for name, value in losses.items() if not name.endswith("top1")}
         named |= {f"goal/{name}": value for name, value in losses.items() if name.endswith("top1")}
         self.log_dict(named, on_step=False, on_epoch=True, batch_size=1)
@@ -251,6 +251,21 @@ class Agent(LightningModule):
         """Moves the codes of goals: at once while everything is learned offline, slowly once others rely on them."""
         if self.vae is not None:
             self.vae.track(0.0 if batch.offline else self.vae.config.slowness)
+
+    def weigh(self, losses: dict[str, Tensor]) -> Tensor | None:
+        """The weighted sum of what `losses` gave, or None where nothing is to be trained.
+
+        Raises:
+            ConfigError: it is not finite.
+        """
+        due = [weight * losses[name] for name, weight in asdict(self.weights).items() if name in losses]
+        if not due:
+            return None
+        loss = torch.stack(due).sum()
+        if not torch.isfinite(loss):
+            values = ", ".join(f"{name} {float(value):.3g}" for name, value in losses.items())
+            raise ConfigError(f"a loss is not finite ({values}): lower model.learning_rate")
+        return loss
 
     def losses(self, batch: Batch) -> dict[str, Tensor]:
         """Every loss that has a positive weight, and parts of them for the log, by name."""
@@ -407,8 +422,14 @@ class Agent(LightningModule):
             metric.reset()
         self.log("step", float(self.env_steps))
 
-    def test_step(self, batch: tuple[str, Episodes], batch_idx: int) -> None:
-        """Nothing to compute: episodes beside one kind of partner go to the callbacks that report them."""
+    def test_step(self, lap: Lap, batch_idx: int) -> None:
+        """Learns from the episodes just played, where the networks are to adapt; after the last lap it forgets it."""
+        if lap.batches:
+            self._adapter = self._adapter or Adapter(self)
+            self._adapter.learn(lap.batches)
+        if lap.last and self._adapter is not None:
+            self._adapter.forget()
+            self._adapter = None
 
     def predict_step(self, episodes: Episodes, batch_idx: int) -> Episodes:
         """Hands on the episodes to the callback that writes replays."""
@@ -436,6 +457,7 @@ class Agent(LightningModule):
         check_match(checkpoint["hyper_parameters"], self.hparams, (*GAME_KEYS, *NETWORK_KEYS))
         if "noise" in checkpoint:
             self.noise.set_state(checkpoint["noise"].cpu())
+            self.trained_seed = checkpoint["hyper_parameters"]["seed"]
             self.env_steps = checkpoint["env_steps"]
 
 

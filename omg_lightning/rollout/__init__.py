@@ -1,5 +1,6 @@
 """Rollouts: whole episodes, in many environments at once, with search in the loop. The only user of `planning`."""
 
+from omg_lightning.rollout.matches import match
 from omg_lightning.rollout.play import Played, plan, play
 from omg_lightning.rollout.seats import (
     CHECKPOINT,
@@ -23,6 +24,7 @@ __all__ = [
     "Simulator",
     "arrange",
     "is_planner",
+    "match",
     "plan",
     "play",
     "scripted_lineups",

@@ -40,6 +40,13 @@ class Seats(NamedTuple):
             player.reset(len(rows), seat, game, generator)
         return self.truth(game)
 
+    def keep(self, index: Tensor) -> "Seats":
+        """The same players in the environments `index` alone, int64 `[R]`, in this order."""
+        place = torch.full_like(self.who[:, 0], -1)
+        place[index] = torch.arange(len(index), device=index.device)
+        kept = (each._replace(rows=place[each.rows][place[each.rows] >= 0]) for each in self.seated)
+        return Seats(self.who[index], self.names, tuple(each for each in kept if len(each.rows)))
+
     def truth(self, game: Game) -> Tensor:
         """The goals that the players pursue with their next actions, int64 `[B, P]`, or NO_GOAL."""
         truth = torch.full_like(self.who, NO_GOAL)

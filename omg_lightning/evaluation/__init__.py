@@ -1,0 +1,29 @@
+"""What is measured of trained agents: the adaptation protocol, statistics over seeds, figures. Nobody plays in here."""
+
+from omg_lightning.evaluation.protocol import FILE, Record, Result, align, labels, load, numbers, refer, save, table
+from omg_lightning.evaluation.references import FILE as REFERENCES
+from omg_lightning.evaluation.references import References
+from omg_lightning.evaluation.scores import Curve, Relationship, normalise
+from omg_lightning.evaluation.statistics import Summary, bootstrap, iqm, mean
+
+__all__ = [
+    "FILE",
+    "REFERENCES",
+    "Curve",
+    "Record",
+    "References",
+    "Relationship",
+    "Result",
+    "Summary",
+    "align",
+    "bootstrap",
+    "iqm",
+    "labels",
+    "load",
+    "mean",
+    "normalise",
+    "numbers",
+    "refer",
+    "save",
+    "table",
+]

@@ -1,0 +1,82 @@
+"""The file of references: what a random player and a best response earn beside certain co-players, in certain games."""
+
+import hashlib
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from omg_lightning.types import ConfigError
+
+FILE = "references.json"
+COMMAND = "python -m omg_lightning.references"
+_CHECKPOINT = "checkpoint:"
+Entry = dict[str, Any]  # random, best_response, and where they come from
+
+
+class References:
+    """Entries by game and partner; a file holds those of any number of games.
+
+    Args:
+        path: of the JSON file; it need not exist yet.
+
+    Raises:
+        ConfigError: the file is something else.
+    """
+
+    def __init__(self, path: str | os.PathLike[str] = FILE) -> None:
+        self.path, self.games = Path(path), {}
+        if not self.path.is_file():
+            return
+        try:
+            self.games = json.loads(self.path.read_text())["games"]
+            for game in self.games.values():
+                for entry in game["partners"].values():
+                    float(entry["random"]), float(entry["best_response"])
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            raise ConfigError(f"{path} is not a file of references: make one with {COMMAND}") from error
+
+    def find(self, game: Mapping[str, Any], partner: str) -> Entry | None:
+        """The entry of a partner in the game with these options; None if there is none."""
+        found = self.games.get(fingerprint(game))
+        return None if found is None else found["partners"].get(partner_key(partner))
+
+    def add(self, game: Mapping[str, Any], partner: str, entry: Entry) -> None:
+        """Adds an entry and writes the file: it is whole at any time."""
+        own = self.games.setdefault(fingerprint(game), {"game": dict(game), "partners": {}})
+        own["partners"][partner_key(partner)] = entry
+        partial = self.path.with_suffix(".partial")
+        try:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            partial.write_text(json.dumps({"games": self.games}, indent=2) + "\n")
+            os.replace(partial, self.path)
+        except OSError as error:
+            raise ConfigError(f"cannot write {self.path} ({error.strerror}): name another file") from error
+
+    def missing(self, game: Mapping[str, Any], partner: str) -> str:
+        """Says, in a few words, why there is no entry."""
+        if not self.games:
+            return f"no references in {self.path}"
+        if fingerprint(game) not in self.games:
+            return f"{self.path} has references of other games, none of this one"
+        return f"{self.path} has no reference for {partner}"
+
+
+def fingerprint(game: Mapping[str, Any]) -> str:
+    """Twelve letters that stand for a game's name and all its options, in whatever order."""
+    return hashlib.sha256(json.dumps(game, sort_keys=True).encode()).hexdigest()[:12]
+
+
+def partner_key(partner: str) -> str:
+    """A partner's name; of a checkpoint, what is in the file, for the same path may hold other weights tomorrow.
+
+    Raises:
+        ConfigError: there is no such checkpoint.
+    """
+    if not partner.startswith(_CHECKPOINT):
+        return partner
+    path = Path(partner.removeprefix(_CHECKPOINT))
+    if not path.is_file():
+        raise ConfigError(f"no checkpoint at {path}: give the path of a .ckpt file that `fit` wrote")
+    return f"{_CHECKPOINT}{hashlib.sha256(path.read_bytes()).hexdigest()[:12]}"

@@ -1,0 +1,92 @@
+"""The numbers of the adaptation protocol, from the returns of a relationship's episodes. Arrays in, numbers out."""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+WINDOW = 5  # episodes in the moving average that tells when a learner has adapted
+SHARE = 0.9  # of the final return that it has to reach
+
+
+class Relationship(NamedTuple):
+    """The episodes of one relationship, in the order in which they were played."""
+
+    returns: NDArray  # float [E] of the focal seat
+    length: NDArray  # int [E] environment steps
+
+
+class Curve(NamedTuple):
+    """The return at each episode index, over relationships or seeds."""
+
+    mean: NDArray  # float [K]
+    smooth: NDArray  # float [K] mean of this episode and the next ones, `WINDOW` in all
+    low: NDArray  # float [K] 95% interval of `smooth`
+    high: NDArray  # float [K]
+
+
+def within(played: Relationship, steps: int) -> Relationship:
+    """The episodes that end within the first `steps` environment steps: what comes later does not count."""
+    count = int((np.cumsum(played.length) <= steps).sum())
+    return Relationship(played.returns[:count], played.length[:count])
+
+
+def final_return(played: Relationship, steps: int, last: int) -> float:
+    """Mean return of the episodes that end within the last of all steps, after `steps - last` and not after `steps`.
+
+    An episode counts whole or not at all, so the score is on the scale of a return. One that began before the last
+    steps and ends in them counts; one that is cut by the end of the protocol does not.
+
+    Returns:
+        NaN if there is none, or if the relationship did not last for all steps.
+    """
+    ends = np.cumsum(played.length)
+    if len(ends) == 0 or ends[-1] < steps:
+        return float("nan")
+    counts = (ends > steps - last) & (ends <= steps)
+    return float(played.returns[counts].mean()) if counts.any() else float("nan")
+
+
+def smooth(values: NDArray, window: int = WINDOW) -> NDArray:
+    """Means of each value `[K]` and those that follow, `window` of them; near the end, of the last `window`: `[K]`."""
+    last = max(0, len(values) - window)
+    return np.array([values[min(k, last) :][:window].mean() for k in range(len(values))])
+
+
+def curve(relationships: Sequence[Relationship]) -> Curve:
+    """The return at episode index 1, 2, ... up to the last that all relationships reached, with normal intervals.
+
+    Beyond it the mean would be over those alone whose episodes are short.
+    """
+    length = min(len(each.returns) for each in relationships)
+    table = np.stack([each.returns[:length] for each in relationships]).astype(float)  # [R, K]
+    smoothed = np.stack([smooth(row) for row in table])
+    middle = smoothed.mean(0)
+    half = 1.96 * smoothed.std(0, ddof=1) / len(table) ** 0.5 if len(table) > 1 else np.zeros(length)
+    return Curve(table.mean(0), middle, middle - half, middle + half)
+
+
+def adapted_at(smoothed: NDArray, final: float) -> int | None:
+    """The first episode index, from 1, at which the learner does about as well as in the end.
+
+    That is the first k at which the mean of `WINDOW` episodes k, k + 1, ... is not below `final` by more than a tenth
+    of it; None if there is none.
+
+    Args:
+        smoothed: `Curve.smooth` `[K]`.
+        final: the return in the end.
+    """
+    reached = smoothed >= final - (1 - SHARE) * abs(final)
+    return int(reached.argmax()) + 1 if reached.any() else None
+
+
+def normalise(value: float, random: float, best_response: float) -> float:
+    """Min-max normalises a return between that of a random player (0) and that of a best response (1).
+
+    Raises:
+        ValueError: the best response is no better than random.
+    """
+    if best_response <= random:
+        raise ValueError(f"the best response earns {best_response:.3g}, no more than random play with {random:.3g}")
+    return (value - random) / (best_response - random)

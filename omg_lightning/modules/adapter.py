@@ -1,0 +1,62 @@
+"""Learning while being tested, and forgetting it afterwards."""
+
+from collections.abc import Sequence
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor
+
+from omg_lightning.types import Batch, Episodes
+
+
+class Adaptable(Protocol):
+    """What an adapter needs of an agent; see `Agent`."""
+
+    def losses(self, batch: Batch) -> dict[str, Tensor]:
+        """Every loss by name."""
+
+    def weigh(self, losses: dict[str, Tensor]) -> Tensor | None:
+        """Their weighted sum."""
+
+    def configure_optimizers(self) -> torch.optim.Optimizer:
+        """A new optimiser."""
+
+    def on_train_batch_end(self, outputs: Any, batch: Batch, batch_idx: int) -> None:
+        """What follows each training step."""
+
+    def state_dict(self) -> dict[str, Any]:
+        """The weights, not copied."""
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> Any:
+        """Sets the weights."""
+
+
+class Adapter:
+    """Trains an agent from where it is now, with a new optimiser, outside of Lightning's training loop.
+
+    Args:
+        agent: to be trained; it gets back the weights that it has now from `forget`.
+    """
+
+    def __init__(self, agent: Adaptable) -> None:
+        self.agent = agent
+        self._saved = {name: value.detach().clone() for name, value in agent.state_dict().items()}
+        self._optimizer = agent.configure_optimizers()
+
+    def learn(self, batches: Sequence[Batch]) -> None:
+        """Takes one training step on each of `batches`."""
+        with torch.inference_mode(False), torch.enable_grad():
+            for batch in batches:
+                # Tensors that were made in inference mode cannot take part in a gradient; their copies can.
+                batch = batch._replace(episodes=Episodes(*(field.clone() for field in batch.episodes)))
+                loss = self.agent.weigh(self.agent.losses(batch))
+                if loss is None:
+                    return
+                self._optimizer.zero_grad()
+                loss.backward()
+                self._optimizer.step()
+                self.agent.on_train_batch_end(None, batch, 0)
+
+    def forget(self) -> None:
+        """Puts the weights back."""
+        self.agent.load_state_dict(self._saved)

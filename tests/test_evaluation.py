@@ -1,0 +1,294 @@
+"""Scores, statistics over seeds and references, by hand and against slow loops."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+
+from omg_lightning.evaluation import (
+    Record,
+    References,
+    Relationship,
+    Result,
+    bootstrap,
+    iqm,
+    labels,
+    load,
+    mean,
+    normalise,
+    numbers,
+    refer,
+    save,
+    table,
+)
+from omg_lightning.evaluation.scores import Curve, adapted_at, curve, final_return, smooth, within
+from omg_lightning.evaluation.seeds import read, seed_curve, summarise
+from omg_lightning.types import ConfigError, Lap
+
+GAME = {"name": "stag_hunt", "num_players": 2, "max_steps": 35}
+OTHER = {**GAME, "max_steps": 50}
+
+
+def slow_final(played: Relationship, steps: int, last: int) -> float:
+    """Step by step: an episode's return is booked at the step with which it ends."""
+    booked, now = {}, 0
+    for value, length in zip(played.returns, played.length, strict=True):
+        for _ in range(length):
+            now += 1
+        booked[now] = value
+    counted = [booked[step] for step in range(steps - last + 1, steps + 1) if step in booked]
+    return sum(counted) / len(counted) if counted else float("nan")
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_the_episodes_that_end_in_the_last_steps_as_a_slow_loop_finds_them(seed):
+    random = np.random.default_rng(seed)
+    length = random.integers(1, 8, size=40)
+    played = Relationship(random.normal(size=40), length)
+    for steps, last in ((60, 20), (60, 8), (60, 60), (7, 7)):
+        assert final_return(played, steps, last) == pytest.approx(slow_final(played, steps, last))
+
+
+def test_an_episode_counts_by_its_end_and_as_a_whole():
+    played = Relationship(np.array([1.0, 2.0, 4.0, 8.0, 16.0]), np.array([4, 4, 4, 4, 4]))  # end at 4, 8, 12, 16, 20
+    assert final_return(played, 16, 8) == (4 + 8) / 2, "it ends at step 8 of 16: before the last 8"
+    assert final_return(played, 16, 9) == (2 + 4 + 8) / 3, "it only just ends in them, and counts whole"
+    assert final_return(played, 19, 4) == 8, "the last one ends after the protocol"
+    assert np.isnan(final_return(played, 19, 3))
+    assert np.isnan(final_return(played, 21, 9)), "cut short: it is not known how the last episodes would have been"
+    assert within(played, 19).returns.tolist() == [1, 2, 4, 8]
+
+
+def test_a_curve_goes_as_far_as_all_relationships():
+    long, short = (Relationship(np.array(values), np.ones(len(values))) for values in ([1.0, 3.0, 9.0], [3.0, 5.0]))
+    found = curve([long, short])
+    assert found.mean.tolist() == [2, 4]
+    assert found.smooth.tolist() == [3, 3]
+    half = 1.96 * 2**0.5 / 2**0.5  # the deviation of two values that are 2 apart is sqrt(2)
+    np.testing.assert_allclose(found.high - found.smooth, half)
+    np.testing.assert_allclose(found.smooth - found.low, half)
+    alone = curve([long])
+    assert alone.high.tolist() == alone.low.tolist() == [13 / 3] * 3, "one relationship has no interval"
+
+
+def test_smooth_looks_ahead_and_at_the_end_at_the_last():
+    assert smooth(np.array([1.0, 2.0, 6.0, 8.0]), 3).tolist() == [3, 16 / 3, 16 / 3, 16 / 3]
+    assert smooth(np.array([1.0, 2.0]), 3).tolist() == [1.5, 1.5]
+
+
+def test_adapted_is_the_first_episode_that_does_about_as_well_as_the_last():
+    mean = smooth(np.array([0.0] * 3 + [10.0] * 20))
+    assert adapted_at(mean, 10.0) == 4
+    assert adapted_at(mean, 8.0) == 3, "0 and four times 10 are 8 in the mean"
+    assert adapted_at(mean, 8.9) == 4
+    assert adapted_at(mean, 11.2) is None
+    assert adapted_at(smooth(np.array([-10.0] * 5 + [-1.0] * 9)), -1.0) == 6, "a tenth of a loss is a loss"
+    assert adapted_at(mean, float("nan")) is None
+
+
+def test_normalise():
+    assert normalise(2.0, 1.0, 5.0) == 0.25
+    assert normalise(0.0, 1.0, 5.0) == -0.25
+    with pytest.raises(ValueError, match="no more than random"):
+        normalise(2.0, 5.0, 5.0)
+
+
+def test_the_interquartile_mean_drops_a_quarter_at_each_end():
+    assert iqm(np.array([9.0, 1.0, 2.0, 3.0, -50.0])) == 2  # of five, one at each end
+    assert iqm(np.array([1.0, 2.0, 6.0])) == 3  # of three, none
+    assert iqm(np.array([100.0, 1.0, 2.0, 3.0, 4.0, 5.0, 6.0, -9.0])) == 3.5
+    assert iqm(np.array([[0.0, 1.0, 2.0, 9.0], [4.0, 4.0, 0.0, 0.0]])).tolist() == [1.5, 2]
+
+
+def test_the_bootstrap_draws_within_each_stratum():
+    apart = [np.zeros(4), np.full(4, 10.0)]
+    assert bootstrap(apart, mean) == (5, 5, 5), "drawn over all eight, the mean would vary"
+    assert bootstrap([np.concatenate(apart)], mean).low < 4
+
+
+def test_the_bootstrap_interval_is_that_of_all_possible_draws():
+    """Two seeds, 0 and 1: a draw's mean is 0, 1/2 or 1 with 1/4, 1/2, 1/4. Four: the binomial distribution."""
+    assert bootstrap([np.array([0.0, 1.0])], mean) == (0.5, 0, 1)
+    assert bootstrap([np.array([0.0, 1.0] * 8)], mean) == (0.5, 0.25, 0.75)  # binomial(16, 1/2): 4/16 and 12/16
+    assert bootstrap([np.array([3.0, 4.0, 9.0])], mean) == bootstrap([np.array([3.0, 4.0, 9.0])], mean)
+
+
+def test_a_single_seed_has_no_interval():
+    value, low, high = bootstrap([np.array([3.0]), np.array([5.0])], iqm)
+    assert value == 4
+    assert np.isnan(low)
+    assert np.isnan(high)
+
+
+# The record ---------------------------------------------------------------------------------------------------------
+
+
+def laps() -> list[Lap]:
+    """Two partners, two relationships each; the second partner's episodes are twice as long."""
+
+    def lap(*rows: tuple[int, int, float, int]) -> Lap:
+        partner, number, focal, length = (torch.tensor(column) for column in zip(*rows, strict=True))
+        return Lap(partner, number, torch.stack([focal, -focal], 1), length)
+
+    return [
+        lap((0, 0, 1.0, 2), (1, 0, 5.0, 4), (0, 1, 3.0, 2), (1, 1, 7.0, 4)),
+        lap((0, 0, 2.0, 2), (0, 1, 4.0, 2)),
+        lap((0, 1, 9.0, 1), (0, 0, 6.0, 1), (1, 1, 8.0, 2), (1, 0, 8.0, 3)),
+    ]
+
+
+def recorded() -> Record:
+    record = Record()
+    for lap in laps():
+        record.add(lap)
+    return record
+
+
+def test_a_record_sorts_episodes_by_partner_and_relationship():
+    one = recorded().result(0, "random", "random", steps=5, last=3)
+    assert one.curve.mean.tolist() == [2, 3, 7.5]
+    assert one.final == ((2 + 6) / 2 + (4 + 9) / 2) / 2, "each relationship weighs the same"
+    assert one.returns["return/episodes"] == 6
+    two = recorded().result(1, "b", "b", steps=6, last=2)
+    assert two.curve.mean.tolist() == [6], "the last episode of relationship 0 ends at step 7 of 6"
+    assert np.isnan(two.final)
+    assert two.returns["return/seat_1_mean"] == pytest.approx(-(5 + 7 + 8) / 3)
+    assert recorded().result(2, "c", "c", 5, 3) is None
+    assert Record().result(0, "a", "a", 5, 3) is None
+
+
+def test_names_for_metrics_and_files_are_short_and_differ():
+    names = ["switcher:5", "checkpoint:a/b/last.ckpt", "checkpoint:c/b/last.ckpt", "checkpoint:d/last.ckpt"]
+    found = ["switcher_5", "checkpoint_b_last.ckpt", "checkpoint_b_last.ckpt_2", "checkpoint_d_last.ckpt"]
+    assert labels(names) == found
+
+
+def test_flat_names_leave_out_what_is_not_known():
+    one, two = recorded().result(0, "random", "random", 5, 3), recorded().result(1, "b", "b", 6, 2)
+    found = numbers([one, two])
+    assert found["adapt/random_return"] == one.final
+    assert found["adapt/random_episode_1"] == 2
+    assert found["return/random_seat_0_mean"] == pytest.approx(25 / 6)
+    assert not {"adapt/random_episode_5", "adapt/random_score", "adapt/b_return"} & found.keys()
+
+
+# References ---------------------------------------------------------------------------------------------------------
+
+
+def test_references_are_found_again_by_game_and_partner_alone(tmp_path):
+    path = tmp_path / "deep" / "r.json"
+    References(path).add(GAME, "random", {"random": 1.0, "best_response": 5.0})
+    References(path).add(OTHER, "random", {"random": 2.0, "best_response": 6.0})
+    found = References(path)
+    assert found.find(dict(reversed(GAME.items())), "random")["best_response"] == 5
+    assert found.find(OTHER, "random")["best_response"] == 6
+    assert found.find(GAME, "nearest_stag") is None
+    assert found.find({**GAME, "num_players": 3}, "random") is None
+
+
+def test_a_checkpoint_is_known_by_what_is_in_it(tmp_path):
+    path, moved = tmp_path / "a.ckpt", tmp_path / "b.ckpt"
+    path.write_text("weights")
+    references = References(tmp_path / "r.json")
+    references.add(GAME, f"checkpoint:{path}", {"random": 1.0, "best_response": 5.0})
+    moved.write_text("weights")
+    assert references.find(GAME, f"checkpoint:{moved}") is not None
+    path.write_text("other weights")
+    assert references.find(GAME, f"checkpoint:{path}") is None
+
+
+def test_a_result_gets_its_score_or_says_why_not(tmp_path):
+    result = recorded().result(0, "random", "random", 5, 3)  # final 5.25
+    empty = References(tmp_path / "r.json")
+    assert "no references in" in refer(result, empty, GAME).note
+    empty.add(GAME, "random", {"random": 1.25, "best_response": 9.25})
+    scored = refer(result, empty, GAME)
+    assert (scored.score, scored.note) == (0.5, "")
+    assert "0.50" in table([scored], 3).splitlines()[2]
+    assert "other games" in refer(result, empty, OTHER).note
+    assert "no reference for nearest_stag" in refer(result._replace(partner="nearest_stag"), empty, GAME).note
+    empty.add(GAME, "random", {"random": 9.0, "best_response": 9.0})
+    bad = refer(result, empty, GAME)
+    assert bad.score is None
+    assert "no more than random play" in table([bad], 3)
+
+
+@pytest.mark.parametrize("text", ["{", "[]", '{"games": {"a": {}}}', '{"games": {"a": {"partners": {"b": {}}}}}'])
+def test_a_broken_file_of_references_is_refused(text, tmp_path):
+    (tmp_path / "r.json").write_text(text)
+    with pytest.raises(ConfigError, match="not a file of references"):
+        References(tmp_path / "r.json")
+
+
+# Seeds --------------------------------------------------------------------------------------------------------------
+
+ABOUT = {"game": GAME, "steps": 5, "score_steps": 3, "belief": True, "networks": False}
+
+
+def a_run(folder, seed: int, score: float | None = 0.5, final: float = 2.0, **about):
+    folder = folder / f"run_{seed}_{len(list(folder.iterdir()))}"
+    folder.mkdir()
+    shape = Curve(*(np.array([0.0, final if final == final else 0.0]) for _ in range(4)))
+    references = {} if score is None else {"random": 0.0, "best_response": 4.0}
+    result = Result("random", "random", shape, final, final, final, 1, score=score, **references)
+    save(folder / "adaptation.json", [result], seed=seed, **{**ABOUT, **about})
+    return folder
+
+
+def test_what_is_saved_is_read_again_and_nan_is_null(tmp_path):
+    folder = a_run(tmp_path, 3, None, float("nan"))
+    assert "NaN" not in (folder / "adaptation.json").read_text()
+    assert load(folder)["partners"]["random"]["final"] is None
+    assert load(folder / "adaptation.json")["seed"] == 3
+
+
+def test_seeds_are_put_together(tmp_path):
+    runs = read([a_run(tmp_path, seed, seed / 4, float(seed)) for seed in range(4)])
+    found = summarise(runs)
+    assert found["seeds"] == [0, 1, 2, 3]
+    assert found["partners"]["random"]["return"]["mean"]["value"] == 1.5
+    assert found["partners"]["random"]["score"]["values"] == [[0, 0.25, 0.5, 0.75]]
+    assert found["overall"]["score"]["iqm"]["value"] == 0.375
+    assert found["overall"]["score"]["mean"]["low"] < 0.375 < found["overall"]["score"]["mean"]["high"]
+    shape = seed_curve([np.array([0.0, float(seed), 9.0]) for seed in range(4)])
+    assert shape.mean.tolist() == [0, 1.5, 9]
+    assert shape.smooth.tolist() == [3.5, 3.5, 3.5]
+    assert (shape.low < shape.smooth).all()
+    assert (seed_curve([np.array([1.0, 2.0])] * 3).low == 1.5).all(), "all seeds alike"
+    alone = summarise(runs[:1])
+    assert alone["overall"]["score"]["iqm"]["low"] is None
+    json.dumps(found, allow_nan=False)
+
+
+def test_without_references_nothing_is_said_over_all(tmp_path):
+    found = summarise(read([a_run(tmp_path, seed, None) for seed in range(2)]))
+    assert "overall" not in found
+    assert "score" not in found["partners"]["random"]
+
+
+def test_runs_that_do_not_belong_together_are_refused(tmp_path):
+    first = a_run(tmp_path, 0)
+    other = {
+        "game": a_run(tmp_path, 1, game=OTHER),
+        "score_steps": a_run(tmp_path, 2, score_steps=4),
+        "seed": a_run(tmp_path, 0),
+        "cut short": a_run(tmp_path, 4, 0.5, float("nan")),
+        "other references": a_run(tmp_path, 5, None),
+    }
+    for word, folder in other.items():
+        with pytest.raises(ConfigError, match=word):
+            read([first, folder])
+    strangers = a_run(tmp_path, 6) / "adaptation.json"
+    strangers.write_text(strangers.read_text().replace('"random": {', '"cleaner": {'))
+    with pytest.raises(ConfigError, match="other partners"):
+        read([first, strangers])
+
+
+@pytest.mark.parametrize("text", ["{", "{}", "[]"])
+def test_a_file_of_something_else_is_refused(text, tmp_path):
+    with pytest.raises(ConfigError, match="give the folder of a run"):
+        load(tmp_path)
+    (tmp_path / "adaptation.json").write_text(text)
+    with pytest.raises(ConfigError, match="not what `test` writes"):
+        load(tmp_path)
