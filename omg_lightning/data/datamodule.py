@@ -13,6 +13,7 @@ from omg_lightning.data.buffer import EpisodeBuffer
 from omg_lightning.data.dataset import Draws
 from omg_lightning.data.game import GameConfig
 from omg_lightning.data.relationships import AdaptationConfig, Relationships, join
+from omg_lightning.data.symmetry import Symmetries
 from omg_lightning.games import Game
 from omg_lightning.goals import OracleGoals
 from omg_lightning.players import SWITCHER
@@ -43,6 +44,7 @@ class EpisodeDataModule(LightningDataModule):
         num_envs: B, environments played at once.
         batch_size: episodes in a batch.
         steps_per_epoch: batches drawn in each round.
+        symmetries: train on each batch as it would be on the board turned and mirrored at random.
         capacity: episodes that the buffer holds.
         offline_rounds: rounds played by `offline_lineups` before the online phase.
         offline_lineups: line-ups of the offline phase; by default k of the first of the game's scripts beside P-k of
@@ -71,6 +73,7 @@ class EpisodeDataModule(LightningDataModule):
         num_envs: int = 64,
         batch_size: int = 64,
         steps_per_epoch: int = 16,
+        symmetries: bool = False,
         capacity: int = 512,
         offline_rounds: int = 10,
         offline_lineups: list[list[str]] | None = None,
@@ -107,6 +110,7 @@ class EpisodeDataModule(LightningDataModule):
         self.offline_lineups = offline_lineups or scripted_lineups(self.game)
         self.val_episodes, self.eval_episodes, self.predict_episodes = val_episodes, eval_episodes, predict_episodes
         self.seed = seed
+        self.symmetries = Symmetries(self.game) if symmetries else None
         self.past_every, self.past_keep = past_every, past_keep
         self.buffer = EpisodeBuffer(capacity, self.max_steps)
         self.rounds, self.env_steps = 0, 0
@@ -296,7 +300,11 @@ class EpisodeDataModule(LightningDataModule):
         """Batches from the buffer. No workers: they would hold stale copies of it."""
 
         def draw(index: int) -> Batch:
-            episodes = self.buffer.sample(self.batch_size, self.random("buffer"))
+            random = self.random("buffer")
+            episodes = self.buffer.sample(self.batch_size, random)
+            if self.symmetries is not None:
+                index = int(torch.randint(len(self.symmetries), (1,), generator=random))
+                episodes = self.symmetries.apply(episodes, index)
             return Batch(episodes, self.env_steps, self.rounds <= self.offline_rounds)
 
         return _loader(Draws(draw, self.steps_per_epoch))

@@ -1,0 +1,68 @@
+"""Turned and mirrored boards: where a game looks the same from all sides, one episode is worth eight."""
+
+import torch
+from torch import Tensor
+
+from omg_lightning.games import Game
+from omg_lightning.types import ConfigError, Episodes
+
+_STEPS = {"up": (-1, 0), "down": (1, 0), "left": (0, -1), "right": (0, 1)}  # as (row, column)
+
+
+class Symmetries:
+    """The turns and reflections of a game's board, with what they make of its actions.
+
+    They are the eight of a square, or the four of a rectangle that leave it as it is. Moves are known by their names
+    (`up`, `down`, `left`, `right`); other actions have no direction.
+
+    Args:
+        game: its rules must not care which way is up.
+
+    Raises:
+        ConfigError: it has a move in one direction but not in all four.
+    """
+
+    def __init__(self, game: Game) -> None:
+        names = list(game.action_names)
+        if missing := [name for name in _STEPS if name not in names]:
+            raise ConfigError(
+                f"data.symmetries: {type(game).__name__} has no action {missing[0]!r}, so its board cannot be turned: "
+                "leave it out"
+            )
+        _, height, width = game.observation_shape
+        turns = range(4) if height == width else (0, 2)
+        self.each = [(turn, mirror) for mirror in (False, True) for turn in turns]
+        self._maps = torch.tensor([_renamed(names, turn, mirror) for turn, mirror in self.each])
+
+    def __len__(self) -> int:
+        """How many there are, with the one that changes nothing, which comes first."""
+        return len(self.each)
+
+    def apply(self, episodes: Episodes, index: int) -> Episodes:
+        """Episodes `[T, B, P, ...]` as if symmetry number `index` had been applied to the board before all began."""
+        turn, mirror = self.each[index]
+        new = self._maps[index].to(episodes.action.device)  # [A] what each action is called now
+        old = new.argsort()  # [A] what the action of this name was called before
+        return episodes._replace(
+            observation=_moved(episodes.observation, turn, mirror),
+            legal=episodes.legal[..., old],
+            action=new[episodes.action],
+            policy=episodes.policy[..., old],
+        )
+
+
+def _moved(planes: Tensor, turn: int, mirror: bool) -> Tensor:
+    """Planes `[..., h, w]`, mirrored left to right and then turned counterclockwise `turn` times."""
+    return torch.rot90(planes.flip(-1) if mirror else planes, turn, (-2, -1))
+
+
+def _renamed(names: list[str], turn: int, mirror: bool) -> list[int]:
+    """For each action the number of the one that does the same on the moved board."""
+    found = []
+    for name in names:
+        row, column = _STEPS.get(name, (0, 0))
+        column = -column if mirror else column
+        for _ in range(turn):
+            row, column = -column, row
+        found.append(names.index(next((move for move, step in _STEPS.items() if step == (row, column)), name)))
+    return found
