@@ -146,12 +146,15 @@ class PlannerConfig:
         c_puct: weight of the prior in PUCT; published 1 for Stag-Hunt and 15 for Snowdrift.
         discount: per step.
         beta: the policy is softmax(beta * Q) of the root values averaged over trees.
+        rescale: let these values run from 0 to 1 over the legal actions first, so that choices are as sharp where one
+            point is at stake as where ten are.
     """
 
     rule: Literal["puct", "gumbel"] = "puct"
     c_puct: float = 1.0
     discount: float = 0.95
     beta: float = 2.0
+    rescale: bool = False
 
     def __post_init__(self) -> None:
         if self.rule not in ("puct", "gumbel"):

@@ -1,3 +1,4 @@
+import math
 import sys
 
 import pytest
@@ -18,8 +19,8 @@ from toys import (
 from omg_lightning.games.stag_hunt import STAY
 from omg_lightning.goals import NoGoals
 from omg_lightning.goals.sources import last_known
-from omg_lightning.rollout import arrange, plan, play
-from omg_lightning.types import NO_GOAL, ConfigError, take
+from omg_lightning.rollout import arrange, plan, play, root_policy
+from omg_lightning.types import NO_GOAL, ConfigError, PlannerConfig, take
 
 CPU = torch.device("cpu")
 
@@ -334,3 +335,19 @@ def test_every_tree_has_goals_of_its_own_and_keeps_them():
     expected = torch.cat([numbers[0, :, [2, 0], 0], numbers[1, :, [1, 2], 0]])
     assert all(torch.equal(condition, expected) for condition in seen)
     assert len(seen) == 1 + learner.simulations
+
+
+def test_root_policy_by_hand():
+    q, legal = torch.tensor([[1.0, 2.0, 9.0], [0.1, 0.3, 0.2]]), torch.tensor([[True, True, False], [True] * 3])
+    found = root_policy(q, legal, PlannerConfig(beta=2.0))
+    assert found[0].tolist() == pytest.approx([1 / (1 + math.e**2), math.e**2 / (1 + math.e**2), 0.0])
+    # Rescaled, both rows run from 0 to 1: the smaller stakes of the second do not matter.
+    found = root_policy(q, legal, PlannerConfig(beta=2.0, rescale=True))
+    assert found[0].tolist() == pytest.approx([1 / (1 + math.e**2), math.e**2 / (1 + math.e**2), 0.0])
+    total = 1 + math.e**2 + math.e
+    assert found[1].tolist() == pytest.approx([1 / total, math.e**2 / total, math.e / total])
+
+
+def test_equal_values_stay_equal_when_rescaled():
+    found = root_policy(torch.full((1, 4), 0.3), torch.tensor([[True, True, False, True]]), PlannerConfig(rescale=True))
+    assert found[0].tolist() == pytest.approx([1 / 3, 1 / 3, 0.0, 1 / 3])

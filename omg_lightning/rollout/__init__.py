@@ -1,7 +1,7 @@
 """Rollouts: whole episodes, in many environments at once, with search in the loop. The only user of `planning`."""
 
 from omg_lightning.rollout.matches import match
-from omg_lightning.rollout.play import Played, plan, play
+from omg_lightning.rollout.play import Played, plan, play, root_policy
 from omg_lightning.rollout.seats import (
     CHECKPOINT,
     LEARNER,
@@ -27,6 +27,7 @@ __all__ = [
     "match",
     "plan",
     "play",
+    "root_policy",
     "scripted_lineups",
     "scripts_of",
 ]

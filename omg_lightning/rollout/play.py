@@ -11,7 +11,7 @@ from omg_lightning.planning import SearchConfig, search
 from omg_lightning.players import Player, best_chance
 from omg_lightning.rollout.seats import LEARNER, Seats
 from omg_lightning.rollout.simulator import Simulator
-from omg_lightning.types import NO_GOAL, ConfigError, Episodes, Estimate, Learner, View, take
+from omg_lightning.types import NO_GOAL, ConfigError, Episodes, Estimate, Learner, PlannerConfig, View, take
 
 
 class Played(NamedTuple):
@@ -192,7 +192,7 @@ def plan(
         greedy: take the best action.
 
     Returns:
-        The root policy softmax(beta * Q), float `[M, A]`, 0 where illegal; and actions, int64 `[M]`.
+        The root policy, float `[M, A]`, see `root_policy`; and actions, int64 `[M]`.
     """
     trees, config = learner.trees, learner.planner
     goals = estimate.draw(trees, generator)[rows].flatten(0, 1)  # [M*K, P, D]
@@ -204,10 +204,28 @@ def plan(
     result = search(root, simulator.step, settings, generator)
     q = result.q.view(len(rows), trees, -1).mean(1)
     legal = root.legal.view(len(rows), trees, -1)[:, 0]
-    policy = masked_logits(config.beta * q, legal).softmax(-1) * legal
+    policy = root_policy(q, legal, config)
     if greedy:
         return policy, masked_logits(q, legal).argmax(-1)
     return policy, torch.multinomial(policy, 1, generator=generator)[:, 0]
+
+
+def root_policy(q: Tensor, legal: Tensor, config: PlannerConfig) -> Tensor:
+    """Softmax(beta * Q), 0 where illegal (HOP, ICML 2024).
+
+    Args:
+        q: float `[M, A]` root values.
+        legal: bool `[M, A]`.
+        config: beta, and whether Q is rescaled to [0, 1] over the legal actions before.
+
+    Returns:
+        float `[M, A]`.
+    """
+    if config.rescale:
+        low = q.masked_fill(~legal, torch.inf).amin(-1, keepdim=True)
+        span = q.masked_fill(~legal, -torch.inf).amax(-1, keepdim=True) - low
+        q = (q - low) / span.clamp(min=1e-6)
+    return masked_logits(config.beta * q, legal).softmax(-1) * legal
 
 
 def _of_present(estimate: Estimate, active: Tensor) -> Estimate:
