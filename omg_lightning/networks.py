@@ -92,6 +92,11 @@ class Trunk(nn.Module):
         return torch.where(places < area, still, moved).clamp_max_(planes * (2 * height - 1) * columns)
 
 
+def for_codes(kind: TrunkKind) -> TrunkKind:
+    """The kind of trunk for codes of whole states, which must say where things are: `centred` reads that poorly."""
+    return "mlp" if kind == "centred" else kind
+
+
 def _frame(shape: tuple[int, int, int]) -> Tensor:
     """For each place in flattened planes, and none, where it is in planes centred on the first cell: `[C * h * w + 1]`.
 

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from omg_lightning.losses import gaussian_kl, masked_logits, reconstruction, squared_error
 from omg_lightning.modules.samples import NO_ACTION, Futures, Samples
 from omg_lightning.modules.settings import VAEConfig
-from omg_lightning.networks import GoalNet, PlaneDecoder, Trunk, TrunkKind
+from omg_lightning.networks import GoalNet, PlaneDecoder, Trunk, TrunkKind, for_codes
 from omg_lightning.types import PlaneLogits
 
 
@@ -44,7 +44,7 @@ class GoalVAE(LightningModule):
     ) -> None:
         super().__init__()
         self.config, self.num_actions = config, num_actions
-        self.trunk = Trunk(observation_shape, hidden, trunk)
+        self.trunk = Trunk(observation_shape, hidden, for_codes(trunk))
         self.posterior = nn.Linear(hidden, 2 * goal_dim)
         self.decoder = PlaneDecoder(goal_dim, observation_shape, num_players, hidden)
         outputs = config.next_steps * num_actions

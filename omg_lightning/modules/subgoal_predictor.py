@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from omg_lightning.losses import gaussian_kl, masked_logits, reconstruction
 from omg_lightning.modules.goal_vae import draw_gaussian
 from omg_lightning.modules.samples import Samples
-from omg_lightning.networks import GoalNet, PlaneDecoder, Trunk, TrunkKind
+from omg_lightning.networks import GoalNet, PlaneDecoder, Trunk, TrunkKind, for_codes
 from omg_lightning.types import Episodes, View, ego_order
 
 
@@ -58,7 +58,7 @@ class SubgoalPredictor(LightningModule):
         seats = num_players if roles else 0
         self.coplayer = GoalNet(observation_shape, goal_size, num_actions, hidden, trunk, seats)
         if infers:
-            self.trunk = Trunk(observation_shape, hidden, trunk)
+            self.trunk = Trunk(observation_shape, hidden, for_codes(trunk))
             self.history = nn.GRU(hidden + num_players * num_actions, hidden)
             self.posterior = nn.Sequential(nn.Linear(2 * hidden, hidden), nn.ReLU(), nn.Linear(hidden, 2 * goal_size))
             self.decoder = PlaneDecoder(goal_size + hidden, observation_shape, num_players, hidden)
