@@ -718,3 +718,20 @@ def test_ego_order_and_back():
     ego = torch.tensor([0, 1, 2, 1])
     assert ego_order(x, ego).tolist() == [[0, 1, 2], [4, 5, 3], [8, 6, 7], [10, 11, 9]]
     assert torch.equal(ego_order(ego_order(x, ego), (3 - ego) % 3), x)
+
+
+def test_annealing_ends_at_a_twentieth_in_the_last_epoch():
+    game = stag_hunt()
+    agent = tiny_agent(game, "declared", learning_rate=1e-2, anneal=True)
+    trainer = Trainer(max_epochs=5, logger=False, enable_checkpointing=False)
+    agent.trainer = trainer
+    parts = agent.configure_optimizers()
+    rates = []
+    for _ in range(5):
+        rates.append(parts["optimizer"].param_groups[0]["lr"])
+        parts["optimizer"].step()
+        parts["lr_scheduler"].step()
+    assert rates == pytest.approx([1e-2 * (1 - 0.95 * k / 4) for k in range(5)])
+    trainer.fit_loop.max_epochs = -1
+    with pytest.raises(ConfigError, match="max_epochs"):
+        agent.configure_optimizers()

@@ -71,6 +71,7 @@ class Agent(LightningModule):
         roles: tell the networks which seat they stand for, so that learners in different seats may settle on roles of
             their own; without it all seats are alike, whoever sits there.
         learning_rate: of Adam; 5e-4 as published.
+        anneal: lower the learning rate linearly, to a twentieth in the last of `trainer.max_epochs`.
         seed: of the noise in the losses.
         game: name of the game; a checkpoint of another game is refused.
         observation_shape: `(C, h, w)`.
@@ -102,6 +103,7 @@ class Agent(LightningModule):
         trunk: TrunkKind = "mlp",
         roles: bool = False,
         learning_rate: float = 5e-4,
+        anneal: bool = False,
         seed: int = 0,
         game: str = "",
         observation_shape: tuple[int, int, int] = (0, 0, 0),
@@ -123,6 +125,7 @@ class Agent(LightningModule):
         self.goals, self.trees, self.simulations = goals, trees, simulations
         self.planner, self.selector, self.belief, self.weights = planner, selector, belief, losses
         self.vae_online, self.learning_rate, self.max_steps = vae_online, learning_rate, max_steps
+        self.anneal = anneal
         self.offline_value, self.vae_checkpoint = offline_value, vae_checkpoint
         if vae_checkpoint and goals != "subgoal":
             raise ConfigError(f"vae_checkpoint is given, but goals is {goals!r}: only subgoal has a state VAE")
@@ -389,7 +392,7 @@ class Agent(LightningModule):
             view, t / self.max_steps, others, ego, episodes.legal[where], episodes.policy[where], episodes.value[where]
         )
 
-    def configure_optimizers(self) -> torch.optim.Optimizer:
+    def configure_optimizers(self) -> torch.optim.Optimizer | dict[str, Any]:
         """One Adam with a parameter group for each module: `global_step` then counts batches."""
         parts = {"vae": self.vae, "predictor": self.predictor, "policy": self.policy}
         groups: list[dict[str, Any]] = [
@@ -397,7 +400,14 @@ class Agent(LightningModule):
             for name, part in parts.items()
             if part is not None
         ]
-        return torch.optim.Adam(groups, lr=self.learning_rate)
+        optimizer = torch.optim.Adam(groups, lr=self.learning_rate)
+        if not self.anneal:
+            return optimizer
+        rounds = self.trainer.max_epochs
+        if not rounds or rounds < 2:
+            raise ConfigError(f"model.anneal needs the length of the run, but trainer.max_epochs is {rounds}")
+        schedule = torch.optim.lr_scheduler.LinearLR(optimizer, 1.0, 0.05, rounds - 1)  # one step for each epoch
+        return {"optimizer": optimizer, "lr_scheduler": schedule}
 
     # Evaluation -----------------------------------------------------------------------------------------------------
 
