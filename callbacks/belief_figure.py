@@ -1,6 +1,6 @@
 """What was believed of each co-player over the steps of an episode, under the frames of it."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -63,29 +63,32 @@ def named_parts(goal_names: Sequence[str], size: int, usage: Tensor | None) -> l
     return parts
 
 
+def frame_steps(length: int, count: int) -> list[int]:
+    """At most `count` steps of an episode of `length` steps, evenly spread: the start and the end are among them."""
+    return sorted({round(k * length / (count - 1)) for k in range(count)})
+
+
 def belief_figure(
-    frames: Sequence[NDArray[np.uint8]],
+    frames: Mapping[int, NDArray[np.uint8]],
     panels: Sequence[Panel],
     parts: Sequence[Part],
     goal_names: Sequence[str],
-    count: int = 8,
 ) -> Figure:
     """Draws the figure: each frame stands over its step.
 
     Args:
-        frames: uint8 `[H, W, 3]` each, the start and the board after each step.
+        frames: uint8 `[H, W, 3]` each, the board after so many steps, rising; the last one is the end.
         panels: one for each co-player.
         parts: what a belief is over, from the bottom up.
         goal_names: of the game.
-        count: of frames, at most.
     """
-    steps = np.unique(np.linspace(0, len(frames) - 1, min(count, len(frames))).round().astype(int))
+    steps, end = list(frames), max(frames)
     each = (_WIDTH - _LEFT - _RIGHT) / len(steps)  # inches for a frame
-    tall = 0.94 * each * frames[0].shape[0] / frames[0].shape[1]
+    tall = 0.94 * each * frames[end].shape[0] / frames[end].shape[1]
     height = _ABOVE + tall + len(panels) * (_HEIGHT + _GAP) + _BELOW
     figure = Figure(figsize=(_WIDTH, height), dpi=110)
-    margin = 0.5 * (len(frames) - 1) / max(len(steps) - 1, 1)
-    limits = (-margin, len(frames) - 1 + margin)
+    margin = 0.5 * end / max(len(steps) - 1, 1)
+    limits = (-margin, end + margin)
 
     def place(x: float, top: float, width: float, size: float) -> Axes:
         return figure.add_axes((x / _WIDTH, 1 - (top + size) / height, width / _WIDTH, size / height))
@@ -95,7 +98,7 @@ def belief_figure(
         axes = place(middle - 0.47 * each, _ABOVE, 0.94 * each, tall)
         axes.imshow(frames[step])
         axes.axis("off")
-        words = "end" if step == len(frames) - 1 else f"t = {step}"
+        words = "end" if step == end else f"t = {step}"
         axes.set_title(words, fontsize=8, color=INK, pad=2)
     for k, panel in enumerate(panels):
         top = _ABOVE + tall + _GAP + k * (_HEIGHT + _GAP)

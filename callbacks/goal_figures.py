@@ -8,7 +8,7 @@ from lightning.pytorch.loggers import TensorBoardLogger
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from callbacks.belief_figure import Panel, belief_figure, named_parts
+from callbacks.belief_figure import Panel, belief_figure, frame_steps, named_parts
 from callbacks.goal_quality import GoalQuality
 from callbacks.replay import episode_frames
 from callbacks.table_figures import code_figure, confusion_figure
@@ -18,14 +18,14 @@ from omg_lightning.modules import Agent
 from omg_lightning.modules.hindsight import watched
 from omg_lightning.types import ConfigError, Episodes
 
-_CELL = 96  # pixels
+_CELL = 64  # pixels
 
 
 class GoalFigures(Callback):
     """Draws what `GoalQuality`, which must stand before it in the list of callbacks, has measured in an evaluation.
 
-    Each figure goes to TensorBoard's images at every evaluation, and into the run folder, where that of the newest
-    evaluation stays:
+    Each figure goes to TensorBoard's images at every evaluation; that of a `validate`, or of the evaluation that ends
+    `fit`, into the run folder, too:
 
     - `figures/confusion`, `confusion.png`: which action the co-players took and which was predicted;
     - `figures/codes`, `codes.png`, with `goals: codebook`: how often each code was at an event, which goal was realised
@@ -90,8 +90,9 @@ class GoalFigures(Callback):
             best = None if exact is None else exact[:here, 0, seat].cpu().numpy()
             belief, truth = episode.goal[:here, 0, seat].cpu().numpy(), episode.truth[:here, 0, seat].tolist()
             panels.append(Panel(seat, data.seats[seat], belief, truth, best))
-        frames = [board_only(picture, _CELL) for picture in episode_frames(episode, 0, game, cell=_CELL)]
-        return belief_figure(frames, panels, parts, game.goal_names, self.frames)
+        steps = frame_steps(int(episode.active.any(-1).sum()), self.frames)
+        pictures = [board_only(picture, _CELL) for picture in episode_frames(episode, 0, game, _CELL, steps)]
+        return belief_figure(dict(zip(steps, pictures, strict=True)), panels, parts, game.goal_names)
 
     def _quality(self, trainer: Trainer) -> GoalQuality | None:
         before = trainer.callbacks[: trainer.callbacks.index(self)]  # type: ignore[attr-defined]
@@ -99,12 +100,12 @@ class GoalFigures(Callback):
 
 
 def show(trainer: Trainer, name: str, figure: Figure) -> None:
-    """Puts a figure into TensorBoard as `figures/<name>`, and as `<name>.png` into the run folder."""
-    if trainer.fast_dev_run:  # type: ignore[attr-defined]
-        return
-    folder = Path(trainer.log_dir or trainer.default_root_dir)
-    folder.mkdir(parents=True, exist_ok=True)
-    figure.savefig(folder / f"{name}.png", dpi=300, bbox_inches="tight", pad_inches=0.05)
+    """Puts a figure into TensorBoard as `figures/<name>`, and at the end as `<name>.png` into the run folder."""
+    last = trainer.state.fn == "validate" or trainer.current_epoch + 1 == trainer.max_epochs
+    if last and not trainer.fast_dev_run:  # type: ignore[attr-defined]
+        folder = Path(trainer.log_dir or trainer.default_root_dir)
+        folder.mkdir(parents=True, exist_ok=True)
+        figure.savefig(folder / f"{name}.png", dpi=300, bbox_inches="tight", pad_inches=0.05)
     for logger in trainer.loggers:
         if isinstance(logger, TensorBoardLogger):
             logger.experiment.add_figure(f"figures/{name}", figure, trainer.datamodule.env_steps)  # type: ignore[attr-defined]

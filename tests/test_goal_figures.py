@@ -13,7 +13,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from toys import attached, stag_hunt, tiny_agent, tiny_data
 
 from callbacks import GoalFigures, GoalQuality
-from callbacks.belief_figure import Panel, belief_figure, named_parts
+from callbacks.belief_figure import Panel, belief_figure, frame_steps, named_parts
 from callbacks.table_figures import GOAL_COLOURS, NOTHING, code_figure, code_picture, confusion_figure
 from omg_lightning.goals import own_frame
 from omg_lightning.types import NO_GOAL, ConfigError
@@ -98,7 +98,7 @@ def test_parts_are_goals_or_codes_by_the_goal_they_go_with():
 @pytest.fixture
 def drawn():
     """A belief over two steps, of a goal that changes."""
-    frames = [np.full((8, 8, 3), 40 * k, dtype=np.uint8) for k in range(3)]
+    frames = {k: np.full((8, 8, 3), 40 * k, dtype=np.uint8) for k in range(3)}
     panel = Panel(1, "switcher:1", np.array([[0.5, 0.5], [0.8, 0.2]]), [0, 1], np.array([[0.5, 0.5], [0.9, 0.1]]))
     return belief_figure(frames, [panel], named_parts(NAMES, 2, None), NAMES)
 
@@ -135,11 +135,12 @@ def test_frames_stand_over_their_steps(drawn):
 
 
 def test_of_a_long_episode_some_frames_are_shown_the_first_and_the_last_among_them():
-    frames = [np.zeros((8, 8, 3), dtype=np.uint8)] * 36
+    frames = dict.fromkeys(frame_steps(35, 4), np.zeros((8, 8, 3), dtype=np.uint8))
     panels = [Panel(p, "x", np.full((35, 2), 0.5), [NO_GOAL] * 35, None) for p in (1, 2)]
-    figure = belief_figure(frames, panels, named_parts(NAMES, 2, None), NAMES, count=4)
+    figure = belief_figure(frames, panels, named_parts(NAMES, 2, None), NAMES)
     titles = [axes.get_title() for axes in figure.axes]
     assert titles == ["t = 0", "t = 12", "t = 23", "end", "", ""]
+    assert frame_steps(3, 8) == [0, 1, 2, 3], "no more than there are"
 
 
 # Where they go ------------------------------------------------------------------------------------------------------

@@ -677,7 +677,7 @@ def test_validation_adds_up_to_metrics():
     found = agent.returns.compute()
     assert float(found["return/episodes"]) == 8
     assert float(found["return/team_mean"]) == pytest.approx(float(episodes.reward.sum((0, 2)).mean()))
-    samples = int(agent.predictions.counts.sum())
+    samples = int(agent.predictions.confusion.sum())
     assert samples == int(episodes.active[..., 1].sum()), "the learner's own steps are no predictions"
 
 
