@@ -13,7 +13,7 @@ from callbacks.goal_quality import GoalQuality
 from callbacks.replay import episode_frames
 from callbacks.table_figures import code_figure, confusion_figure
 from omg_lightning.envs.render import board_only
-from omg_lightning.exact import exact_beliefs
+from omg_lightning.exact import exact_observer
 from omg_lightning.modules import Agent
 from omg_lightning.modules.hindsight import watched
 from omg_lightning.types import ConfigError, Episodes
@@ -82,12 +82,12 @@ class GoalFigures(Callback):
     def _belief(self, trainer: Trainer, episode: Episodes, usage: Tensor | None) -> Figure:
         """The figure of one episode, `[T, 1, P, ...]`."""
         data = trainer.datamodule  # type: ignore[attr-defined]
-        game, exact = data.game, exact_beliefs(data.game, episode)
+        game, exact = data.game, exact_observer(data.game, episode)
         parts = named_parts(game.goal_names, episode.goal.shape[-1], usage)
         panels = []
         for seat in watched(episode).any(0)[0].nonzero()[:, 0].tolist():
             here = int(episode.active[:, 0, seat].sum())
-            best = None if exact is None else exact[:here, 0, seat].cpu().numpy()
+            best = None if exact is None else exact.belief[:here, 0, seat].cpu().numpy()
             belief, truth = episode.goal[:here, 0, seat].cpu().numpy(), episode.truth[:here, 0, seat].tolist()
             panels.append(Panel(seat, data.seats[seat], belief, truth, best))
         steps = frame_steps(int(episode.active.any(-1).sum()), self.frames)
