@@ -3,6 +3,7 @@
 from callbacks.buffer_refresh import BufferRefresh
 from callbacks.code_drift import CodeDrift
 from callbacks.goal_effect import GoalEffect
+from callbacks.goal_figures import GoalFigures
 from callbacks.goal_pictures import GoalPictures
 from callbacks.goal_quality import GoalQuality
 from callbacks.projector import Projector
@@ -19,6 +20,7 @@ __all__ = [
     "CodeDrift",
     "EpisodeAnimation",
     "GoalEffect",
+    "GoalFigures",
     "GoalPictures",
     "GoalQuality",
     "Projector",

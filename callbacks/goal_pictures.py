@@ -228,7 +228,7 @@ def belief_picture(picture: Picture, plane_names: Sequence[str], ego: int) -> ND
             if plane < players:
                 _draw_player(place, likely, (ego + plane) % players)
             elif likely > _VISIBLE:
-                _fade(canvas, place, partial(draw_thing, name=plane_names[plane]), likely)
+                fade(canvas, place, partial(draw_thing, name=plane_names[plane]), likely)
     for k, likely in enumerate(absent):
         place = Pen(ImageDraw.Draw(canvas), 0, height * _CELL, _CELL).part(k * 0.5 + 0.3, _FOOTER / 2, 0.46)
         _draw_player(place, float(likely), (ego + k) % players, present=False)
@@ -256,7 +256,7 @@ def _draw_player(place: Pen, likely: float, seat: int, present: bool = True) -> 
             place.ellipse(0.5, 0.5, 0.7 * radius, 0.7 * radius, PAPER)
 
 
-def _fade(canvas: Image.Image, place: Pen, paint: Callable[[Pen], None], opacity: float) -> None:
+def fade(canvas: Image.Image, place: Pen, paint: Callable[[Pen], None], opacity: float) -> None:
     """Paints into a square of the canvas with some opacity."""
     box = (round(place.x), round(place.y), round(place.x + place.size), round(place.y + place.size))
     before = canvas.crop(box)

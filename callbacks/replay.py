@@ -1,6 +1,7 @@
 """Episodes as animations: one now and then in TensorBoard, all of a `predict` as files."""
 
 import io
+from collections.abc import Container
 from pathlib import Path
 from typing import Any
 
@@ -86,7 +87,9 @@ class ReplayWriter(Callback):
         print(f"{self._count} replays written to {_folder(trainer)}")
 
 
-def episode_frames(episodes: Episodes, b: int, game: Game, cell: int = 64) -> list[NDArray[np.uint8]]:
+def episode_frames(
+    episodes: Episodes, b: int, game: Game, cell: int = 64, steps: Container[int] | None = None
+) -> list[NDArray[np.uint8]]:
     """Draws one episode, as seat 0 sees it: the start, and the board after each step with what the step took.
 
     The board after the last step is nowhere recorded. It is drawn as the board before it, without what was taken, and
@@ -98,17 +101,21 @@ def episode_frames(episodes: Episodes, b: int, game: Game, cell: int = 64) -> li
         b: which of the B episodes.
         game: for the names of planes and goals.
         cell: pixels of a cell's side.
+        steps: which frames, by the number of steps played by then; all by default.
 
     Returns:
-        uint8 `[H, W, 3]` each, one more than the episode has steps.
+        uint8 `[H, W, 3]` each; all of them are one more than the episode has steps.
     """
     length = int(episodes.active[:, b].any(-1).sum())
     views = episodes.observation[:length, b, 0].cpu()  # [L, C, h, w]
     returns = episodes.reward[:length, b].cumsum(0).tolist()  # [L, P]
     leavers = not bool(((episodes.realised[:-1, b] != NO_GOAL) & episodes.active[1:, b]).any())
-    title = f"step 0 of {game.max_steps}"
-    frames = [frame(views[0], game.plane_names, title=title, returns=[0.0] * game.num_players, cell=cell)]
+    title, frames = f"step 0 of {game.max_steps}", []
+    if steps is None or 0 in steps:
+        frames.append(frame(views[0], game.plane_names, title=title, returns=[0.0] * game.num_players, cell=cell))
     for t in range(length):
+        if steps is not None and t + 1 not in steps:
+            continue
         realised = episodes.realised[t, b].tolist()
         captures = captures_of(views[t, : game.num_players], realised, game.goal_names, game.plane_names)
         board = views[t + 1] if t + 1 < length else _without(views[t], captures, game, leavers)

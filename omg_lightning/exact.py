@@ -1,5 +1,7 @@
 """What can be known of scripted players' goals: their own action distributions, turned around by Bayes."""
 
+from typing import NamedTuple
+
 import torch
 from torch import Tensor
 
@@ -24,8 +26,15 @@ def goal_scripts(game: Game) -> tuple[Player, ...] | None:
     return tuple(player for player in known if player) if known and len(known) == len(chosen) else None
 
 
-def exact_beliefs(game: Game, episodes: Episodes) -> Tensor | None:
-    """The best belief that there can be: exact Bayes by somebody who knows the scripts, and that each goal is alike.
+class Exact(NamedTuple):
+    """What an observer knows that has the scripts' own probabilities, and has seen all actions before each step."""
+
+    belief: Tensor  # float [T, B, P, G] of each declared goal
+    best: Tensor  # float [T, B, P] its chance to predict the action of the step
+
+
+def exact_observer(game: Game, episodes: Episodes) -> Exact | None:
+    """The best that can be known: exact Bayes by somebody who knows the scripts, to whom all goals are alike at first.
 
     It starts afresh with each episode, and takes it that a player acts as one of the game's scripts does, by what it
     sees at that step alone. Only scripts and measurements know this; a learner never does.
@@ -35,23 +44,23 @@ def exact_beliefs(game: Game, episodes: Episodes) -> Tensor | None:
         episodes: `[T, B, P, ...]`.
 
     Returns:
-        float `[T, B, P, G]` before the action of each step was seen; `None` where not every goal has its script.
+        `None` where not every goal has its script.
     """
     scripts = goal_scripts(game)
     if scripts is None:
         return None
-    log_likelihood = torch.zeros(*episodes.active.shape, len(scripts), device=episodes.reward.device)
+    shape = (*episodes.active.shape, len(scripts), game.num_actions)
+    chance = torch.ones(shape, device=episodes.reward.device) / game.num_actions  # [T, B, P, G, A]
     for seat in range(game.num_players):
         who = episodes.active[:, :, seat]
         view, legal = episodes.observation[:, :, seat][who].float(), episodes.legal[:, :, seat][who]
-        action = episodes.action[:, :, seat][who][:, None]
         for goal, script in enumerate(scripts):
             script.reset(len(view), seat, game, torch.Generator(view.device))
-            chance = script.action_probabilities(view, legal).gather(1, action)[:, 0]  # type: ignore[attr-defined]
-            log_likelihood[:, :, seat, goal][who] = chance.clamp(min=_LEAST).log()
-    belief = torch.full_like(log_likelihood[0], 1 / len(scripts)).log()
-    beliefs = []
-    for step in log_likelihood:
-        beliefs.append(belief)
-        belief = intra(belief, step, _FLOOR)
-    return torch.stack(beliefs).exp()
+            chance[:, :, seat, goal][who] = script.action_probabilities(view, legal)  # type: ignore[attr-defined]
+    played = episodes.action[..., None, None].expand(*shape[:-1], 1)
+    log_likelihood = chance.gather(-1, played)[..., 0].clamp(min=_LEAST).log()
+    log_belief = torch.full_like(log_likelihood, 1 / len(scripts)).log()
+    for t in range(1, len(log_belief)):
+        log_belief[t] = intra(log_belief[t - 1], log_likelihood[t - 1], _FLOOR)
+    belief = log_belief.exp()
+    return Exact(belief, (belief[..., None] * chance).sum(-2).amax(-1))

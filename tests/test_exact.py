@@ -15,7 +15,7 @@ from toys import (
     tiny_data,
 )
 
-from omg_lightning.exact import exact_beliefs, goal_scripts
+from omg_lightning.exact import exact_observer, goal_scripts
 from omg_lightning.games import Snowdrift
 from omg_lightning.players import NearestHare, NearestStag, best_chance, make_player
 from omg_lightning.rollout import arrange, play
@@ -37,7 +37,7 @@ def one_hunter(stags, hares):
 def test_exact_beliefs_by_hand_where_one_step_tells_all():
     game = one_hunter([(0, 4)], [(0, 0)])
     episodes = rollout(game, ["nearest_hare", "nearest_stag"], 1)
-    belief = exact_beliefs(game, episodes)[:, 0, 1, 0]  # of seat 1, in the stag
+    belief = exact_observer(game, episodes).belief[:, 0, 1, 0]  # of seat 1, in the stag
     assert belief[:2].tolist() == pytest.approx([0.5, 1.0], abs=1e-5)
 
 
@@ -45,14 +45,16 @@ def test_exact_beliefs_by_hand_where_a_step_tells_half():
     # The stag lies to the right, hares lie to both sides: who seeks a hare goes right half of the time.
     game = one_hunter([(0, 3)], [(0, 0), (0, 4)])
     episodes = rollout(game, ["nearest_hare", "nearest_stag"], 1)
-    belief = exact_beliefs(game, episodes)[:, 0, 1, 0]
-    assert belief[:3].tolist() == pytest.approx([1 / 2, 2 / 3, 1], abs=1e-5)  # then it hunts
+    found = exact_observer(game, episodes)
+    assert found.belief[:3, 0, 1, 0].tolist() == pytest.approx([1 / 2, 2 / 3, 1], abs=1e-5)  # then it hunts
+    # At first it goes right for the stag, right or left for a hare; then it hunts, or goes on to the right.
+    assert found.best[:3, 0, 1].tolist() == pytest.approx([1 / 2 + 1 / 4, 2 / 3, 1], abs=1e-5)
 
 
 def test_exact_beliefs_find_the_goal_again_after_a_change():
     game = one_hunter([(0, 4)], [(0, 0)])
     episodes = rollout(game, ["nearest_stag", "switcher:1"], 1)
-    truth, belief = episodes.truth[:, 0, 1], exact_beliefs(game, episodes)[:, 0, 1]
+    truth, belief = episodes.truth[:, 0, 1], exact_observer(game, episodes).belief[:, 0, 1]
     assert truth[0] != truth[1]
     assert float(belief[1, truth[0]]) > 0.99
     assert float(belief[2, truth[2]]) > 0.99
@@ -62,6 +64,7 @@ def test_goal_scripts_stand_in_the_order_of_the_goals():
     assert [type(script) for script in goal_scripts(stag_hunt())] == [NearestStag, NearestHare]
     assert goal_scripts(Snowdrift()) is None, "its scripts pursue none of its declared goals all along"
     assert goal_scripts(TokenGame()) is None, "it has no scripts"
+    assert exact_observer(Snowdrift(), None) is None
 
 
 def test_scripts_say_how_sure_they_are_and_others_do_not(generator):

@@ -297,6 +297,16 @@ def test_in_snowdrift_who_shovels_stays_on_the_board_to_the_last_frame(monkeypat
     assert drawn[-1][1]["returns"] == [8.0, 8.0]
 
 
+def test_single_frames_are_those_of_the_whole_animation(pictured):
+    episodes, game = pictured.data.latest.episodes, pictured.data.game
+    everything = episode_frames(episodes, 0, game, 16)
+    last = len(everything) - 1
+    chosen = episode_frames(episodes, 0, game, 16, [0, last])
+    assert len(chosen) == 2
+    for one, other in zip(chosen, (everything[0], everything[last]), strict=True):
+        assert np.array_equal(one, other)
+
+
 def test_padding_after_the_end_is_no_frame(pictured):
     episodes = pictured.data.latest.episodes
     longer = Episodes(*(torch.cat([field, torch.zeros_like(field[:2])]) for field in episodes))

@@ -6,7 +6,7 @@ from lightning import Trainer
 from toys import tiny_agent, tiny_data
 
 from callbacks import GoalQuality
-from omg_lightning.exact import exact_beliefs
+from omg_lightning.exact import exact_observer
 from omg_lightning.metrics import BeliefMetrics
 from omg_lightning.modules.hindsight import watched
 
@@ -29,10 +29,12 @@ def evaluated(goals, callbacks, seats=("learner", "switcher"), **settings):
 def test_what_an_evaluation_says_of_declared_goals_and_actions():
     found, _, data = evaluated("declared", [GoalQuality()])
     metrics = BeliefMetrics(2, 2, True, data.max_steps)
-    best, counts = [], torch.zeros(data.num_actions)
+    best, bayes, counts = [], [], torch.zeros(data.num_actions)
     for episodes in data.evaluate(data.lineups, 10):
         who = watched(episodes)
-        metrics.update(episodes.goal, episodes.truth, who, exact_beliefs(data.game, episodes))
+        exact = exact_observer(data.game, episodes)
+        metrics.update(episodes.goal, episodes.truth, who, exact.belief)
+        bayes.append(exact.best[who])
         best.append(episodes.script_best[who])
         counts += torch.bincount(episodes.action[who], minlength=data.num_actions)
     expected = metrics.compute()
@@ -40,6 +42,9 @@ def test_what_an_evaluation_says_of_declared_goals_and_actions():
     assert {name: found[name] for name in expected} == pytest.approx({n: float(x) for n, x in expected.items()})
     assert found["goal/action_best"] == pytest.approx(float(torch.cat(best).mean()))
     assert found["goal/action_share"] == pytest.approx(found["goal/action_top1"] / found["goal/action_best"])
+    assert found["goal/action_bayes"] == pytest.approx(float(torch.cat(bayes).mean()))
+    assert found["goal/action_bayes_share"] == pytest.approx(found["goal/action_top1"] / found["goal/action_bayes"])
+    assert found["goal/action_bayes"] < found["goal/action_best"], "it has to find out the goal"
     named = {f"goal/action_recall_{name}" for name, n in zip(data.game.action_names, counts, strict=True) if n}
     assert named == {name for name in found if "action_recall" in name}
     assert not [name for name in found if "code_" in name]
@@ -59,7 +64,11 @@ def test_without_an_explicit_belief_there_are_actions_alone(goals):
     assert not [name for name in found if "belief" in name or "code" in name]
 
 
-def test_beside_players_that_do_not_know_their_chances_there_is_no_best():
+def test_beside_players_without_chances_or_goals_there_is_no_best():
     found, *_ = evaluated("none", [GoalQuality()], seats=["learner", "learner"])
     assert "goal/action_top1" in found
     assert "goal/action_best" not in found
+    assert "goal/action_bayes" not in found
+    found, *_ = evaluated("none", [GoalQuality()], seats=["learner", "random"])
+    assert "goal/action_best" in found
+    assert "goal/action_bayes" not in found, "it pursues no goal"

@@ -86,6 +86,11 @@ def frame(
     return np.asarray(canvas.resize(size, Image.Resampling.LANCZOS))
 
 
+def board_only(picture: NDArray[np.uint8], cell: int) -> NDArray[np.uint8]:
+    """Cuts the title and the line below the board off what `frame` drew with cells of `cell` pixels."""
+    return picture[int(_TITLE * cell) : len(picture) - int(_FOOTER * cell)]
+
+
 def text(planes: ArrayLike, plane_names: Sequence[str]) -> str:
     """Writes the board, seat 0's view `[C, h, w]`, as lines: seats are digits, things the first letter of their plane.
 

@@ -159,7 +159,7 @@ def waiting(probability: Tensor, truth: Tensor, length: Tensor) -> dict[str, Ten
     first = torch.full((count * steps,), steps, device=truth.device)
     first = first.scatter_reduce(0, goal[sure], since[sure], "amin")[goal[there].unique()]
     reached = first[first < steps].float()
-    found = {"goal/belief_reached_90": torch.as_tensor(len(reached) / len(first))}
+    found = {"goal/belief_reached_90": probability.new_tensor(len(reached) / len(first))}
     if len(reached):
         found["goal/belief_steps_to_90"] = reached.mean()
         found["goal/belief_steps_to_90_median"] = reached.quantile(0.5)

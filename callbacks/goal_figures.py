@@ -1,0 +1,111 @@
+"""What an evaluation says of goals, as figures: actions predicted, codes in use, a belief over an episode."""
+
+from pathlib import Path
+from typing import Any
+
+from lightning import Callback, LightningModule, Trainer
+from lightning.pytorch.loggers import TensorBoardLogger
+from matplotlib.figure import Figure
+from torch import Tensor
+
+from callbacks.belief_figure import Panel, belief_figure, frame_steps, named_parts
+from callbacks.goal_quality import GoalQuality
+from callbacks.replay import episode_frames
+from callbacks.table_figures import code_figure, confusion_figure
+from omg_lightning.envs.render import board_only
+from omg_lightning.exact import exact_observer
+from omg_lightning.modules import Agent
+from omg_lightning.modules.hindsight import watched
+from omg_lightning.types import ConfigError, Episodes
+
+_CELL = 64  # pixels
+
+
+class GoalFigures(Callback):
+    """Draws what `GoalQuality`, which must stand before it in the list of callbacks, has measured in an evaluation.
+
+    Each figure goes to TensorBoard's images at every evaluation; that of a `validate`, or of the evaluation that ends
+    `fit`, into the run folder, too:
+
+    - `figures/confusion`, `confusion.png`: which action the co-players took and which was predicted;
+    - `figures/codes`, `codes.png`, with `goals: codebook`: how often each code was at an event, which goal was realised
+      there, and what the code looks like;
+    - `figures/belief`, `belief.png`, with an explicit belief (`declared` or `codebook`): the frames of one episode, and
+      what was believed of each co-player under them. A latent subgoal is no distribution over anything that has a
+      name, so `goals: subgoal` has no such figure; `GoalPictures` decodes it instead.
+
+    Args:
+        episode: which episode of the evaluation is shown; it has the same start each time.
+        frames: of that episode, at most.
+    """
+
+    def __init__(self, episode: int = 0, frames: int = 8) -> None:
+        if episode < 0 or frames < 2:
+            raise ConfigError(f"GoalFigures(episode={episode}, frames={frames}): expected at least 0 and at least 2")
+        self.episode, self.frames = episode, frames
+        self._chosen: Episodes | None = None  # [T, 1, P, ...]
+
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Says so at once if there is nobody who measures."""
+        if self._quality(trainer) is None:
+            raise ConfigError("GoalFigures draws what GoalQuality has measured: put callbacks.GoalQuality before it")
+
+    def on_validation_batch_end(
+        self,
+        trainer: Trainer,
+        pl_module: LightningModule,
+        outputs: Any,
+        batch: Episodes,
+        batch_idx: int,
+        dataloader_idx: int = 0,
+    ) -> None:
+        """Keeps the episode that is to be shown; the last one there is, if there are fewer."""
+        first = batch_idx * trainer.datamodule.num_envs  # type: ignore[attr-defined]
+        if first <= self.episode:
+            b = min(self.episode - first, batch.active.shape[1] - 1)
+            self._chosen = Episodes(*(field[:, b : b + 1] for field in batch))
+
+    def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Draws them all."""
+        quality = self._quality(trainer)
+        if not isinstance(pl_module, Agent) or quality is None or not trainer.is_global_zero:
+            return
+        game, usage = trainer.datamodule.game, None  # type: ignore[attr-defined]
+        if pl_module.predictions.confusion.any():
+            show(trainer, "confusion", confusion_figure(pl_module.predictions.confusion.cpu(), game.action_names))
+        if quality.codes is not None and pl_module.codebook is not None and quality.codes.usage.any():
+            usage = quality.codes.usage.cpu()
+            show(trainer, "codes", code_figure(pl_module.codebook.codes.cpu(), usage, game))
+        if quality.beliefs is not None and self._chosen is not None:
+            show(trainer, "belief", self._belief(trainer, self._chosen, usage))
+
+    def _belief(self, trainer: Trainer, episode: Episodes, usage: Tensor | None) -> Figure:
+        """The figure of one episode, `[T, 1, P, ...]`."""
+        data = trainer.datamodule  # type: ignore[attr-defined]
+        game, exact = data.game, exact_observer(data.game, episode)
+        parts = named_parts(game.goal_names, episode.goal.shape[-1], usage)
+        panels = []
+        for seat in watched(episode).any(0)[0].nonzero()[:, 0].tolist():
+            here = int(episode.active[:, 0, seat].sum())
+            best = None if exact is None else exact.belief[:here, 0, seat].cpu().numpy()
+            belief, truth = episode.goal[:here, 0, seat].cpu().numpy(), episode.truth[:here, 0, seat].tolist()
+            panels.append(Panel(seat, data.seats[seat], belief, truth, best))
+        steps = frame_steps(int(episode.active.any(-1).sum()), self.frames)
+        pictures = [board_only(picture, _CELL) for picture in episode_frames(episode, 0, game, _CELL, steps)]
+        return belief_figure(dict(zip(steps, pictures, strict=True)), panels, parts, game.goal_names)
+
+    def _quality(self, trainer: Trainer) -> GoalQuality | None:
+        before = trainer.callbacks[: trainer.callbacks.index(self)]  # type: ignore[attr-defined]
+        return next((each for each in before if isinstance(each, GoalQuality)), None)
+
+
+def show(trainer: Trainer, name: str, figure: Figure) -> None:
+    """Puts a figure into TensorBoard as `figures/<name>`, and at the end as `<name>.png` into the run folder."""
+    last = trainer.state.fn == "validate" or trainer.current_epoch + 1 == trainer.max_epochs
+    if last and not trainer.fast_dev_run:  # type: ignore[attr-defined]
+        folder = Path(trainer.log_dir or trainer.default_root_dir)
+        folder.mkdir(parents=True, exist_ok=True)
+        figure.savefig(folder / f"{name}.png", dpi=300, bbox_inches="tight", pad_inches=0.05)
+    for logger in trainer.loggers:
+        if isinstance(logger, TensorBoardLogger):
+            logger.experiment.add_figure(f"figures/{name}", figure, trainer.datamodule.env_steps)  # type: ignore[attr-defined]

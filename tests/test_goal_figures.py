@@ -1,0 +1,198 @@
+"""The figures about goals: what is in them, and where they go."""
+
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+from lightning import Trainer
+from lightning.pytorch.loggers import TensorBoardLogger
+from matplotlib.colors import to_hex
+from PIL import Image, ImageColor
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from toys import attached, stag_hunt, tiny_agent, tiny_data
+
+from callbacks import GoalFigures, GoalQuality
+from callbacks.belief_figure import Panel, belief_figure, frame_steps, named_parts
+from callbacks.table_figures import GOAL_COLOURS, NOTHING, code_figure, code_picture, confusion_figure
+from omg_lightning.goals import own_frame
+from omg_lightning.types import NO_GOAL, ConfigError
+
+STAG, HARE = GOAL_COLOURS[:2]
+NAMES = ("stag", "hare")
+
+
+# Confusion ----------------------------------------------------------------------------------------------------------
+
+
+def test_confusion_is_in_shares_of_the_actions_played():
+    axes = confusion_figure(torch.tensor([[3.0, 1, 0], [0, 0, 0], [0, 2, 0]]), ("up", "stay", "hunt_stag")).axes[0]
+    assert axes.images[0].get_array().tolist() == [[0.75, 0.25, 0], [0, 0, 0], [0, 1, 0]]
+    assert {(text.get_position(), text.get_text()) for text in axes.texts} == {
+        ((0, 0), "75"),
+        ((1, 0), "25"),
+        ((1, 2), "100"),
+    }
+    assert [label.get_text() for label in axes.get_yticklabels()] == [
+        "up  (n = 4)",
+        "stay  (n = 0)",
+        "hunt stag  (n = 2)",
+    ]
+    assert [label.get_text() for label in axes.get_xticklabels()] == ["up", "stay", "hunt stag"]
+    assert "0.500" in axes.get_title(), "top-1: 3 of 6"
+
+
+# Codes --------------------------------------------------------------------------------------------------------------
+
+
+def test_codes_are_bars_of_their_share_of_events_stacked_by_goal():
+    game = stag_hunt()
+    usage = torch.tensor([[1.0, 1, 0], [0, 0, 0], [6, 0, 2]])
+    pictures, axes = code_figure(torch.zeros(3, 27), usage, game).axes[:2]
+    bars = {(round(p.get_x() + 0.35), to_hex(p.get_facecolor())): (p.get_y(), p.get_height()) for p in axes.patches}
+    expected = {  # place 0 is code 2, which is at more events
+        (0, STAG): (0, 0.6),
+        (0, NOTHING): (0.6, 0.2),
+        (1, STAG): (0, 0.1),
+        (1, HARE): (0.1, 0.1),
+    }
+    for key, value in expected.items():
+        assert bars[key[0], key[1].lower()] == pytest.approx(value), key
+    assert [label.get_text() for label in axes.get_xticklabels()] == ["code 2", "code 0"]
+    assert axes.get_xlabel().startswith("1 of 3")
+    assert len(pictures.child_axes) == 2, "a picture of each code in use"
+
+
+def test_a_code_looks_like_what_lies_around_the_player():
+    game = stag_hunt()
+    state = game.place(1, hunters=[(1, 1), (3, 3)], stags=[(1, 1)], hares=[(0, 1), (3, 0)])
+    picture = code_picture(own_frame(game.observe(state)[:, 0], game.num_players)[0], game)
+    side = picture.shape[0] // 3
+
+    def inside(row, column, colour):
+        cell = picture[row * side : (row + 1) * side, column * side : (column + 1) * side]
+        return bool((cell == ImageColor.getrgb(colour)).all(-1).any())
+
+    fur, grey = "#9A5B2E", "#A3A7AE"  # of the painters
+    assert [(r, c) for r, c in np.ndindex(3, 3) if inside(r, c, fur)] == [(1, 1)]
+    assert [(r, c) for r, c in np.ndindex(3, 3) if inside(r, c, grey)] == [(0, 1)]
+
+
+# Belief -------------------------------------------------------------------------------------------------------------
+
+
+def test_parts_are_goals_or_codes_by_the_goal_they_go_with():
+    assert [part[:3] for part in named_parts(NAMES, 2, None)] == [(0, 0, "stag"), (1, 1, "hare")]
+    usage = torch.tensor([[0.0, 3, 0], [0, 0, 5], [4, 1, 0], [9, 0, 0]])
+    parts = named_parts(NAMES, 4, usage)
+    assert [part[:3] for part in parts] == [
+        (3, 0, "code 3 (stag)"),
+        (2, 0, "code 2 (stag)"),
+        (0, 1, "code 0 (hare)"),
+        (1, NO_GOAL, "code 1"),
+    ]
+    assert parts[0].colour.lower() == STAG.lower()
+    assert len({part.colour for part in parts}) == 4, "codes of one goal are shades of its colour"
+
+
+@pytest.fixture
+def drawn():
+    """A belief over two steps, of a goal that changes."""
+    frames = {k: np.full((8, 8, 3), 40 * k, dtype=np.uint8) for k in range(3)}
+    panel = Panel(1, "switcher:1", np.array([[0.5, 0.5], [0.8, 0.2]]), [0, 1], np.array([[0.5, 0.5], [0.9, 0.1]]))
+    return belief_figure(frames, [panel], named_parts(NAMES, 2, None), NAMES)
+
+
+def corners(collection):
+    """`(left, right, bottom, top)` of what a collection fills."""
+    points = collection.get_paths()[0].vertices
+    return (*points[:, 0].min(keepdims=True), points[:, 0].max(), points[:, 1].min(), points[:, 1].max())
+
+
+def test_the_belief_is_stacked_under_the_true_goal(drawn):
+    axes = drawn.axes[-1]
+    stag, hare, *strip = axes.collections
+    assert [to_hex(area.get_facecolor()[0]) for area in (stag, hare)] == [STAG.lower(), HARE.lower()]
+    heights = {tuple(point) for point in stag.get_paths()[0].vertices.round(6).tolist()}
+    assert {(0, 0.5), (1, 0.5), (1, 0.8), (2, 0.8)} <= heights, "0.5 until one step is seen, then 0.8"
+    assert corners(hare)[3] == pytest.approx(1)
+    assert [to_hex(area.get_facecolor()[0]) for area in strip] == [STAG.lower(), HARE.lower()], "the goal changes"
+    assert [corners(area)[:2] for area in strip] == [(0, 1), (1, 2)]
+    assert all(corners(area)[2] > 1 for area in strip)
+    assert axes.lines[0].get_ydata().tolist() == [0.5, 0.9, 0.9], "exact Bayes: its probability of the first goal"
+    assert "seat 1" in axes.get_ylabel()
+
+
+def test_frames_stand_over_their_steps(drawn):
+    *pictures, panel = drawn.axes
+    assert [axes.get_title() for axes in pictures] == ["t = 0", "t = 1", "end"]
+    assert [int(axes.images[0].get_array()[0, 0, 0]) for axes in pictures] == [0, 40, 80]
+    for step, axes in enumerate(pictures):
+        middle = axes.get_position().x0 + axes.get_position().width / 2
+        place = panel.get_position()
+        left, right = panel.get_xlim()
+        assert middle == pytest.approx(place.x0 + place.width * (step - left) / (right - left), abs=1e-3)
+
+
+def test_of_a_long_episode_some_frames_are_shown_the_first_and_the_last_among_them():
+    frames = dict.fromkeys(frame_steps(35, 4), np.zeros((8, 8, 3), dtype=np.uint8))
+    panels = [Panel(p, "x", np.full((35, 2), 0.5), [NO_GOAL] * 35, None) for p in (1, 2)]
+    figure = belief_figure(frames, panels, named_parts(NAMES, 2, None), NAMES)
+    titles = [axes.get_title() for axes in figure.axes]
+    assert titles == ["t = 0", "t = 12", "t = 23", "end", "", ""]
+    assert frame_steps(3, 8) == [0, 1, 2, 3], "no more than there are"
+
+
+# Where they go ------------------------------------------------------------------------------------------------------
+
+
+def evaluate(folder, goals, callbacks):
+    data = tiny_data(seats=["learner", "switcher"], eval_episodes=6)
+    agent = tiny_agent(data.game, goals)
+    if agent.codebook is not None:
+        agent.codebook.codes[:2], agent.codebook.count[:2] = torch.tensor([[0.0], [1.0]]), 1.0
+    trainer = Trainer(
+        accelerator="cpu",
+        callbacks=callbacks,
+        logger=TensorBoardLogger(folder, name="", default_hp_metric=False),
+        enable_progress_bar=False,
+        enable_model_summary=False,
+    )
+    trainer.validate(agent, data, verbose=False)
+    tags = EventAccumulator(trainer.log_dir, {"images": 0}).Reload().Tags()["images"]
+    return trainer, {tag.removeprefix("figures/") for tag in tags}
+
+
+@pytest.mark.parametrize(
+    ("goals", "expected"),
+    [
+        ("codebook", {"confusion", "codes", "belief"}),
+        ("declared", {"confusion", "belief"}),
+        ("subgoal", {"confusion"}),
+    ],
+)
+def test_figures_are_in_tensorboard_and_in_the_run_folder(goals, expected, tmp_path):
+    trainer, tags = evaluate(tmp_path, goals, [GoalQuality(), GoalFigures()])
+    assert tags == expected
+    for name in expected:
+        with Image.open(f"{trainer.log_dir}/{name}.png") as picture:
+            assert min(picture.size) > 400
+
+
+@pytest.mark.parametrize(("wanted", "b"), [(0, 0), (5, 5), (99, 5)])
+def test_the_episode_is_the_one_asked_for_or_the_last(wanted, b):
+    figures, data = GoalFigures(episode=wanted), attached(tiny_data())
+    chunks = list(data.evaluate(data.lineups, 6))
+    for index, chunk in enumerate(chunks):
+        figures.on_validation_batch_end(SimpleNamespace(datamodule=data), None, None, chunk, index)
+    expected = chunks[b // data.num_envs].action[:, b % data.num_envs]
+    assert torch.equal(figures._chosen.action[:, 0], expected)
+
+
+def test_what_cannot_be_drawn_is_refused():
+    with pytest.raises(ConfigError, match="at least 2"):
+        GoalFigures(frames=1)
+    data = tiny_data()
+    trainer = Trainer(accelerator="cpu", callbacks=[GoalFigures()], logger=False, enable_progress_bar=False)
+    with pytest.raises(ConfigError, match="GoalQuality"):
+        trainer.validate(tiny_agent(data.game, "none"), data, verbose=False)
