@@ -95,6 +95,19 @@ def test_simulations_and_growth(tmp_path, monkeypatch, capsys):
     assert Path(out).stat().st_size > 1000
 
 
+@pytest.mark.parametrize("goals", ["none", "declared", "oracle", "subgoal", "codebook"])
+def test_simulations_of_four_learners_with_any_goals(goals, tmp_path):
+    game = StagHunt.preset("4h1s_6x6")
+    agent, checkpoint = tiny_agent(game, goals), tmp_path / "tiny.ckpt"
+    torch.save({"hyper_parameters": dict(agent.hparams), "state_dict": agent.state_dict()}, checkpoint)
+    where = ["--preset", "4h1s_6x6", "--seats", *["learner"] * 4]
+    few = ["--simulations", "1", "2", "--trees", "1", "--episodes", "3", "--num-envs", "2"]
+    rows = script("simulations").main(["--checkpoint", str(checkpoint), *where, *few])
+    assert [(row["rule"], row["simulations"], row["episodes"]) for row in rows] == [
+        (rule, simulations, 3) for rule in ("puct", "gumbel") for simulations in (1, 2)
+    ]
+
+
 def test_the_profile_of_a_fit_accounts_for_all_of_it_and_cleans_up():
     before = StagHunt.step, Trainer.fit, Agent.log
     start = time.perf_counter()

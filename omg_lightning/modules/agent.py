@@ -137,6 +137,7 @@ class Agent(LightningModule):
         believes = goals in ("declared", "codebook") and num_goals > 0
         self.beliefs = BeliefMetrics(num_goals, size, goals == "declared") if believes else None
         self.env_steps = 0  # of the newest batch: the x axis of everything that is logged
+        self._found: list[dict[str, Tensor]] = []  # losses of the batches of this epoch
         self._noise: torch.Generator | None = None
 
     def setup(self, stage: str) -> None:
@@ -228,10 +229,20 @@ class Agent(LightningModule):
             raise ConfigError(f"a loss is not finite ({values}): lower model.learning_rate")
         named = {f"loss/{name}": value for name, value in losses.items() if not name.endswith("top1")}
         named |= {f"goal/{name}": value for name, value in losses.items() if name.endswith("top1")}
-        self.log_dict(named, on_step=False, on_epoch=True, batch_size=1)
+        self._found.append({name: value.detach() for name, value in named.items()})
         self.env_steps = batch.env_steps
-        self.log("step", float(self.env_steps), on_step=False, on_epoch=True, batch_size=1)
         return loss
+
+    def on_train_epoch_start(self) -> None:
+        """Forgets the losses of an epoch that was broken off."""
+        self._found.clear()
+
+    def on_train_epoch_end(self) -> None:
+        """Logs the means of the losses over the batches: once, for to log at every batch costs as much as to learn."""
+        if self._found:
+            names = dict.fromkeys(name for found in self._found for name in found)
+            parts = {name: torch.stack([found[name] for found in self._found if name in found]) for name in names}
+            self.log_dict({**{name: part.mean() for name, part in parts.items()}, "step": float(self.env_steps)})
 
     def on_train_batch_end(self, outputs: Any, batch: Batch, batch_idx: int) -> None:
         """Moves the codes of goals: at once while everything is learned offline, slowly once others rely on them."""
