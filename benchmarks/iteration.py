@@ -1,10 +1,11 @@
 """Times one research iteration: self-play of four learners on 6x6 with goals on, and the training that follows it.
 
-Run:  python benchmarks/iteration.py [--growth | --profile] [--iterations 5]
+Run:  python benchmarks/iteration.py [--growth | --trees 1 5 | --profile] [--iterations 5]
 An iteration plays one episode in each environment, 3 trees x 200 simulations for each decision, and trains 16 batches.
 How many decisions that makes depends on how long the episodes get, so playing time is scaled to 2,621 decisions: an
-earlier system took 1,680 s for these. `growth_mib` is what memory gained since the second iteration. `--profile` prints
-where the time of playing goes instead. Prints a table and then one JSON line.
+earlier system took 1,680 s for these. `growth_mib` is what memory gained since the second iteration. `--trees` compares
+numbers of trees, with the same simulations in each. `--profile` prints where the time of playing goes instead. Prints a
+table and then one JSON line.
 """
 
 import argparse
@@ -190,6 +191,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--iterations", type=int, default=5)
     parser.add_argument("--growth", action="store_true", help="how cost grows with trees, simulations, batch and board")
+    parser.add_argument("--trees", type=int, nargs="+", help="for each decision; several are compared")
     parser.add_argument("--profile", action="store_true", help="where the time of playing goes")
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     args = parser.parse_args()
@@ -206,10 +208,13 @@ def main() -> None:
     kinds |= {"growth_mib": "11.0f", "peak_mib": "9.0f"}
     print(" ".join(f"{name:>{kind.split('.')[0].strip(',')}}" for name, kind in kinds.items()))
     rows = []
-    for settings in GROWTH if args.growth else [{}]:
+    for settings in GROWTH if args.growth else [{"trees": trees} for trees in args.trees or [3]]:
         row = measure(args.iterations, **settings)
         rows.append(row)
         print(" ".join(f"{row[name]:>{kind}}" for name, kind in kinds.items()), flush=True)
+    for row in rows[1:] if args.trees else []:
+        ratio = row["play_s"] / rows[0]["play_s"]
+        print(f"playing with {row['trees']} trees takes {ratio:.2f} times as long as with {rows[0]['trees']}")
     print(json.dumps({"benchmark": "iteration", **machine, "rows": rows}))
 
 

@@ -1,7 +1,7 @@
 """Small networks: a trunk that reads a view, a goal-conditioned head, and the planes decoder."""
 
 import math
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
@@ -45,6 +45,7 @@ class Trunk(nn.Module):
             bound = (planes * height * width + 1) ** -0.5  # as many inputs as `mlp` has can be other than 0
             nn.init.uniform_(self.dense.weight, -bound, bound)
         self.register_buffer("frame", _frame(observation_shape), persistent=False)
+        self._known: tuple[tuple[Any, ...], Tensor, Tensor] | None = None  # see `_tables`
 
     def forward(self, observation: Tensor, time: Tensor) -> Tensor:
         """Features, float `[M, hidden]`, of views at `time` `[M]`, the share of the episode gone.
@@ -52,15 +53,30 @@ class Trunk(nn.Module):
         Views are planes `[M, C, h, w]`, or what a game's sparse `observe` gives: integers `[M, n]`, the places in the
         flattened planes where there is a 1, and `C * h * w` for none.
         """
-        weight, bias = self.dense.weight, self.dense.bias
         if observation.is_floating_point() or len(self.planes) > 1:
             planes = self._dense(observation)
             flat = self._centre(planes) if self.centred else self.planes(planes)
             return self.dense(torch.cat([flat, time[:, None].to(flat.dtype)], dim=-1)).relu_()
+        table, clock = self._tables()
         places = self._centre_places(observation) if self.centred else observation
-        table = torch.cat([weight[:, :-1].t(), torch.zeros_like(weight[:, :1]).t()])  # [inputs + 1, hidden]
-        clock = torch.addcmul(bias, time[:, None].to(weight.dtype), weight[:, -1])
-        return clock.add_(F.embedding_bag(places, table, mode="sum")).relu_()
+        late = torch.addcmul(self.dense.bias, time[:, None].to(clock.dtype), clock)
+        return late.add_(F.embedding_bag(places, table, mode="sum")).relu_()
+
+    def _tables(self) -> tuple[Tensor, Tensor]:
+        """The weights of each place, `[inputs + 1, hidden]`, with zeros for none; and of the time, `[hidden]`.
+
+        A search reads millions of views with the same weights: what was made for these very weights is used again.
+        """
+        weight = self.dense.weight
+        learning = torch.is_grad_enabled() or weight.is_inference()
+        key = () if learning else (weight._version, weight.data_ptr(), weight.dtype, weight.device)
+        if learning or self._known is None or self._known[0] != key:
+            places = torch.cat([weight[:, :-1].t(), torch.zeros_like(weight[:, :1]).t()])
+            clock = weight[:, -1].contiguous()
+            if learning:
+                return places, clock
+            self._known = key, places, clock
+        return self._known[1:]
 
     def _dense(self, observation: Tensor) -> Tensor:
         """Planes `[M, C, h, w]` of a view in either form."""

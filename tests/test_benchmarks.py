@@ -3,14 +3,17 @@
 import importlib.util
 import json
 import sys
+import time
 from itertools import product
 from pathlib import Path
 
 import pytest
 import torch
+from lightning import Trainer
 from toys import stag_hunt, tiny_agent
 
 from omg_lightning.games import StagHunt
+from omg_lightning.modules import Agent
 from omg_lightning.planning import SearchConfig, search
 
 FOLDER = Path(__file__).parents[1] / "benchmarks"
@@ -90,3 +93,27 @@ def test_simulations_and_growth(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(sys, "argv", ["growth.py", out, str(tmp_path / "planner"), str(tmp_path / "games")])
     script("growth").main()
     assert Path(out).stat().st_size > 1000
+
+
+@pytest.mark.parametrize("goals", ["none", "declared", "oracle", "subgoal", "codebook"])
+def test_simulations_of_four_learners_with_any_goals(goals, tmp_path):
+    game = StagHunt.preset("4h1s_6x6")
+    agent, checkpoint = tiny_agent(game, goals), tmp_path / "tiny.ckpt"
+    torch.save({"hyper_parameters": dict(agent.hparams), "state_dict": agent.state_dict()}, checkpoint)
+    where = ["--preset", "4h1s_6x6", "--seats", *["learner"] * 4]
+    few = ["--simulations", "1", "2", "--trees", "1", "--episodes", "3", "--num-envs", "2"]
+    rows = script("simulations").main(["--checkpoint", str(checkpoint), *where, *few])
+    assert [(row["rule"], row["simulations"], row["episodes"]) for row in rows] == [
+        (rule, simulations, 3) for rule in ("puct", "gumbel") for simulations in (1, 2)
+    ]
+
+
+def test_the_profile_of_a_fit_accounts_for_all_of_it_and_cleans_up():
+    before = StagHunt.step, Trainer.fit, Agent.log
+    start = time.perf_counter()
+    found = script("fit_profile").profile(["--config", str(FOLDER.parent / "configs" / "smoke.yaml")])
+    assert 0 < sum(found.values()) < time.perf_counter() - start
+    for part in (*script("fit_profile").INSIDE, "logging", "buffer", "callback GoalPictures"):
+        assert found[part] > 0, part
+    assert (StagHunt.step, Trainer.fit, Agent.log) == before
+    assert "log" not in vars(Agent)

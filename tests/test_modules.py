@@ -353,10 +353,14 @@ def test_the_weighted_sum_of_losses_by_hand(monkeypatch):
     monkeypatch.setattr(agent, "losses", lambda batch: {name: torch.tensor(x) for name, x in parts.items()})
     logged = {}
     monkeypatch.setattr(agent, "log_dict", lambda named, **kwargs: logged.update(named))
-    monkeypatch.setattr(agent, "log", lambda name, value, **kwargs: logged.update({name: value}))
+    agent.on_train_epoch_start()
     assert float(agent.training_step(as_batch(None, env_steps=77), 0)) == 2 + 2 + 2
-    assert set(logged) == {"loss/coplayer", "goal/coplayer_top1", "loss/policy", "loss/value", "step"}
-    assert logged["step"] == 77
+    parts["coplayer"] = 2.0
+    assert float(agent.training_step(as_batch(None, env_steps=77), 1)) == 4 + 2 + 2
+    assert not logged
+    agent.on_train_epoch_end()
+    means = {"loss/coplayer": 1.5, "goal/coplayer_top1": 100.0, "loss/policy": 4.0, "loss/value": 8.0, "step": 77.0}
+    assert {name: float(value) for name, value in logged.items()} == means
 
 
 def test_the_mixture_falls_linearly_to_zero():

@@ -101,3 +101,43 @@ def test_roles_tell_seats_apart_and_without_them_all_are_alike(goal_size):
     net = GoalNet(SHAPE, goal_size, 7, 16)
     out = net(view, time, net.condition(goal, SEATS))
     assert torch.equal(out, out[:1].expand_as(out))
+
+
+@pytest.mark.parametrize("kind", ["mlp", "centred", "conv"])
+def test_everything_is_where_the_inputs_are(kind):
+    # on "meta" a hidden CPU tensor or a wait for a value raises
+    net, time = GoalNet(SHAPE, 4, 7, 16, kind).to("meta"), torch.zeros(6, device="meta")
+    condition = net.condition(torch.zeros(6, 4, device="meta"), None)
+    for x in (views(), torch.zeros(6, 9, dtype=torch.int32)):
+        for learning in (True, False):
+            with torch.set_grad_enabled(learning):
+                assert net(x.to("meta"), time, condition).device.type == "meta"
+    decoded = PlaneDecoder(3, SHAPE, 2, 8).to("meta")(torch.zeros(6, 3, device="meta"))
+    assert {x.device.type for x in decoded} == {"meta"}
+
+
+def test_lists_of_places_are_read_with_the_weights_of_the_moment():
+    trunk, time = Trunk(SHAPE, 16), torch.linspace(0, 1, 6)
+    x = views()
+    places = torch.where(x.flatten(1) > 0, torch.arange(60), 60).int()
+    other = Trunk(SHAPE, 16).state_dict()
+    optimiser = torch.optim.SGD(trunk.parameters(), lr=1.0)
+
+    def check():
+        with torch.no_grad():
+            torch.testing.assert_close(trunk(places, time), trunk(x, time))
+
+    check()
+    trunk(places, time).sum().backward()
+    assert trunk.dense.weight.grad is not None, "it is the weights that are learned, not a copy"
+    optimiser.step()
+    check()
+    trunk.load_state_dict(other)
+    check()
+    trunk.dense.weight = torch.nn.Parameter(trunk.dense.weight.detach() + 1)
+    check()
+    trunk, time = trunk.double(), time.double()
+    x = x.double()
+    check()
+    with torch.inference_mode():
+        check()

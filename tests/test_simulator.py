@@ -248,3 +248,33 @@ def test_with_roles_each_network_is_told_whose_seat_it_stands_for():
     Simulator(game, learner, ego, torch.zeros(6, 3, 0), generator).root(state)
     assert asked["policy"] == [0, 1, 2] * 2
     assert asked["coplayer"] == [1, 2, 2, 0, 0, 1] * 2  # ego order: the seats after the ego's
+
+
+@pytest.mark.parametrize("sparse", [True, False])
+def test_no_hidden_device(sparse):
+    # a tensor made without naming the inputs' device would land on "meta" and mix with them
+    game, found = stag_hunt(3, num_blocks=1, height=5), []
+    agent = tiny_agent(game, goals="declared")
+    state, goals = game.reset(8, torch.Generator().manual_seed(1)), torch.rand(8, 3, 2)
+    for device in ("cpu", "meta"):
+        random, ego = torch.Generator().manual_seed(2), torch.arange(8, device="cpu") % 3
+        game._tables.clear()
+        with torch.device(device), torch.no_grad():
+            simulator = Simulator(game, agent.learner()._replace(sparse=sparse), ego, goals, random)
+            root = simulator.root(state)
+            found.append((root, search(root, simulator.step, SearchConfig(6), random)))
+    assert same(*found)
+
+
+def test_dtypes_follow_the_networks():
+    game = stag_hunt(3)
+    agent = tiny_agent(game, goals="declared").double()
+    state, goals = game.reset(8, torch.Generator().manual_seed(1)), torch.rand(8, 3, 2, dtype=torch.float64)
+    simulator = Simulator(game, agent.learner(), torch.arange(8) % 3, goals, torch.Generator().manual_seed(2))
+    with torch.no_grad():
+        root = simulator.root(state)
+        output, node = simulator.step(root.state, root.legal.long().argmax(-1))
+        result = search(root, simulator.step, SearchConfig(6), torch.Generator())
+    assert {x.dtype for x in (root.prior_logits, root.value, output.prior_logits, output.value)} == {torch.float64}
+    assert node.coplayers.dtype == torch.int64
+    assert result.q.dtype == result.policy.dtype == result.value.dtype == torch.float64

@@ -147,6 +147,7 @@ class Agent(LightningModule):
         self.predictions = PredictionMetrics(num_actions)
         self.env_steps = 0  # of the newest batch: the x axis of everything that is logged
         self.trained_seed = seed  # of the run that the weights come from: what counts as a seed in statistics
+        self._found: list[dict[str, Tensor]] = []  # losses of the batches of this epoch
         self._noise: torch.Generator | None = None
         self._adapter: Adapter | None = None  # what learns in `test`, where it is asked to
 
@@ -245,10 +246,20 @@ class Agent(LightningModule):
             return None
         named = {f"loss/{name}": value for name, value in losses.items() if not name.endswith("top1")}
         named |= {f"goal/{name}": value for name, value in losses.items() if name.endswith("top1")}
-        self.log_dict(named, on_step=False, on_epoch=True, batch_size=1)
+        self._found.append({name: value.detach() for name, value in named.items()})
         self.env_steps = batch.env_steps
-        self.log("step", float(self.env_steps), on_step=False, on_epoch=True, batch_size=1)
         return loss
+
+    def on_train_epoch_start(self) -> None:
+        """Forgets the losses of an epoch that was broken off."""
+        self._found.clear()
+
+    def on_train_epoch_end(self) -> None:
+        """Logs the means of the losses over the batches: once, for to log at every batch costs as much as to learn."""
+        if self._found:
+            names = dict.fromkeys(name for found in self._found for name in found)
+            parts = {name: torch.stack([found[name] for found in self._found if name in found]) for name in names}
+            self.log_dict({**{name: part.mean() for name, part in parts.items()}, "step": float(self.env_steps)})
 
     def on_train_batch_end(self, outputs: Any, batch: Batch, batch_idx: int) -> None:
         """Moves the codes of goals: at once while everything is learned offline, slowly once others rely on them."""

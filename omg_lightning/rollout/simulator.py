@@ -54,8 +54,8 @@ class Simulator:
         # Who has left before the search is never asked again.
         self.asked = self.game.active(state).flatten().index_select(0, self.others).nonzero()[:, 0]
         self.rows = self.others[self.asked]
-        goals, seats = self.goals.flatten(0, 1)[self.asked], self.rows % self.game.num_players
-        self.coplayer_condition = self.learner.coplayer_condition(goals, seats)
+        self.trees, seats = self.rows // self.game.num_players, self.rows % self.game.num_players
+        self.coplayer_condition = self.learner.coplayer_condition(self.goals.flatten(0, 1)[self.asked], seats)
         output, node = self._look(state, torch.zeros_like(self.ego, dtype=torch.float32))
         return Root(output.prior_logits, output.value, output.legal, node)
 
@@ -72,27 +72,25 @@ class Simulator:
         # Who shares the others' rewards goes on earning after it has left; its own value there is not known, so 0.
         going = active.any(-1) if getattr(self.game, "prosocial", False) else here
         time = state.time / self.game.max_steps
-        own = legal.index_select(0, self.own)
         logits, value = self.learner.policy(views.index_select(0, self.own), time, self.policy_condition)
         output = ModelOutput(
-            prior_logits=masked_logits(logits, own),
+            prior_logits=logits,  # the search reads those of legal actions only
             value=value * here,
             reward=reward,
             discount=going.to(reward.dtype),
-            legal=own,
+            legal=legal.index_select(0, self.own),
         )
         return output, Node(state, self._draw(views, legal, time))
 
     def _draw(self, views: Tensor, legal: Tensor, time: Tensor) -> Tensor:
         """Draws the co-players' actions `[T, P-1]`, given all seats' views and legal actions, `[T * P, ...]`."""
-        seats = self.game.num_players
         actions = torch.full_like(self.others, self.game.noop)
         if len(self.rows):
-            time = time.index_select(0, self.rows // seats)
+            time = time.index_select(0, self.trees)
             logits = self.learner.coplayer(views.index_select(0, self.rows), time, self.coplayer_condition)
             logits = masked_logits(logits, legal.index_select(0, self.rows))
             # The largest of logits plus Gumbel noise is a draw from their softmax.
             noise = torch.rand(logits.shape, generator=self.generator, dtype=logits.dtype, device=logits.device)
             noise.clamp_min_(torch.finfo(noise.dtype).tiny).log_().neg_().log_()
             actions[self.asked] = (logits - noise).max(-1).indices  # several times faster than `argmax` on a CPU
-        return actions.view(-1, seats - 1)
+        return actions.view(-1, self.game.num_players - 1)
