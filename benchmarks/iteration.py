@@ -159,7 +159,7 @@ def train(data: EpisodeDataModule, agent: Agent, optimizer: torch.optim.Optimize
 def measure(iterations: int, **settings: Any) -> dict[str, Any]:
     """Plays and trains; a row of results, medians over iterations after one to warm up."""
     data, agent = build(**settings)
-    optimizer = agent.configure_optimizers()
+    optimizer = agent.optimizer()
     playing, training, decisions, memory = [], [], [], []
     for _ in range(iterations + 1):
         start = time.perf_counter()

@@ -321,7 +321,7 @@ def test_training_reaches_every_part_that_is_due(goals, offline):
 @pytest.mark.parametrize("goals", GOALS)
 def test_parameter_groups_are_disjoint_and_complete(goals):
     agent = tiny_agent(stag_hunt(), goals)
-    optimizer = agent.configure_optimizers()
+    optimizer = agent.optimizer()
     grouped = [id(p) for group in optimizer.param_groups for p in group["params"]]
     assert len(grouped) == len(set(grouped))
     assert set(grouped) == {id(p) for name, p in agent.named_parameters() if not name.startswith("vae.slow.")}
@@ -739,3 +739,12 @@ def test_annealing_ends_at_a_twentieth_in_the_last_epoch():
     trainer.fit_loop.max_epochs = -1
     with pytest.raises(ConfigError, match="max_epochs"):
         agent.configure_optimizers()
+
+
+@pytest.mark.parametrize("online", [True, False])
+def test_a_co_player_model_that_is_not_trained_online_stays_as_the_scripts_taught_it(online):
+    game = stag_hunt()
+    agent = tiny_agent(game, "declared", coplayer_online=online)
+    episodes = play_with(agent, game, ["learner", "nearest_hare"])
+    assert "coplayer" in agent.losses(as_batch(episodes, offline=True))
+    assert ("coplayer" in agent.losses(as_batch(episodes))) == online

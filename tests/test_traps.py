@@ -289,7 +289,7 @@ def test_trap_5_what_was_learned_of_each_player_is_what_the_search_sees_it_do():
     game = TokenGame(3, ragged=False)
     agent = tiny_agent(game, "none", hidden=32, learning_rate=1e-2)
     episodes = play_with(agent, game, ["learner", "toys.Counter", "toys.Counter"], 32)
-    optimizer = agent.configure_optimizers()
+    optimizer = agent.optimizer()
     for _ in range(60):
         loss = agent.losses(as_batch(episodes))["coplayer"]
         optimizer.zero_grad()

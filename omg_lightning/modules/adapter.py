@@ -18,7 +18,7 @@ class Adaptable(Protocol):
     def weigh(self, losses: dict[str, Tensor]) -> Tensor | None:
         """Their weighted sum."""
 
-    def configure_optimizers(self) -> torch.optim.Optimizer:
+    def optimizer(self) -> torch.optim.Optimizer:
         """A new optimiser."""
 
     def on_train_batch_end(self, outputs: Any, batch: Batch, batch_idx: int) -> None:
@@ -41,7 +41,7 @@ class Adapter:
     def __init__(self, agent: Adaptable) -> None:
         self.agent = agent
         self._saved = {name: value.detach().clone() for name, value in agent.state_dict().items()}
-        self._optimizer = agent.configure_optimizers()
+        self._optimizer = agent.optimizer()
 
     def learn(self, batches: Sequence[Batch]) -> None:
         """Takes one training step on each of `batches`."""

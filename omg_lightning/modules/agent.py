@@ -6,6 +6,7 @@ from typing import Any
 
 import torch
 from lightning import LightningModule
+from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor
 
 from omg_lightning.goals import (
@@ -66,6 +67,8 @@ class Agent(LightningModule):
         vae_checkpoint: a run's checkpoint whose state VAE a `fit` starts from; its game and sizes must be this run's.
         offline_value: train the value in the offline phase already, on the returns of the scripts.
         vae_online: go on training the VAE in the online phase; False freezes it after the offline phase.
+        coplayer_online: go on training the co-player model in the online phase; False keeps what it learned of the
+            scripts, so that learners reason about each other as about these.
         hidden: width of all networks.
         trunk: `mlp`, `centred` or `conv`, see `Trunk`.
         roles: tell the networks which seat they stand for, so that learners in different seats may settle on roles of
@@ -99,6 +102,7 @@ class Agent(LightningModule):
         vae_online: bool = True,
         vae_checkpoint: str | None = None,
         offline_value: bool = True,
+        coplayer_online: bool = True,
         hidden: int = 128,
         trunk: TrunkKind = "mlp",
         roles: bool = False,
@@ -125,7 +129,7 @@ class Agent(LightningModule):
         self.goals, self.trees, self.simulations = goals, trees, simulations
         self.planner, self.selector, self.belief, self.weights = planner, selector, belief, losses
         self.vae_online, self.learning_rate, self.max_steps = vae_online, learning_rate, max_steps
-        self.anneal = anneal
+        self.anneal, self.coplayer_online = anneal, coplayer_online
         self.offline_value, self.vae_checkpoint = offline_value, vae_checkpoint
         if vae_checkpoint and goals != "subgoal":
             raise ConfigError(f"vae_checkpoint is given, but goals is {goals!r}: only subgoal has a state VAE")
@@ -298,7 +302,7 @@ class Agent(LightningModule):
         chosen = torch.rand(hindsight.known.shape, generator=self.noise, device=self.device) < share
         known = hindsight.known & episodes.active
         mixed = torch.where((chosen & known)[..., None], hindsight.label, hindsight.inferred)
-        if self.weights.coplayer:
+        if self.weights.coplayer and (batch.offline or self.coplayer_online):
             # Explicit beliefs need the likelihood of an action under each pure goal; latent goals are met as inferred.
             goal = mixed if self.goals == "subgoal" else hindsight.label
             losses |= self._coplayer_loss(episodes, goal, known)
@@ -403,7 +407,7 @@ class Agent(LightningModule):
             view, t / self.max_steps, others, ego, episodes.legal[where], episodes.policy[where], episodes.value[where]
         )
 
-    def configure_optimizers(self) -> torch.optim.Optimizer | dict[str, Any]:
+    def optimizer(self) -> torch.optim.Optimizer:
         """One Adam with a parameter group for each module: `global_step` then counts batches."""
         parts = {"vae": self.vae, "predictor": self.predictor, "policy": self.policy}
         groups: list[dict[str, Any]] = [
@@ -411,7 +415,15 @@ class Agent(LightningModule):
             for name, part in parts.items()
             if part is not None
         ]
-        optimizer = torch.optim.Adam(groups, lr=self.learning_rate)
+        return torch.optim.Adam(groups, lr=self.learning_rate)
+
+    def configure_optimizers(self) -> OptimizerLRScheduler:
+        """The optimiser and, to `anneal`, its schedule.
+
+        Raises:
+            ConfigError: it is not known how long the run will be.
+        """
+        optimizer = self.optimizer()
         if not self.anneal:
             return optimizer
         rounds = self.trainer.max_epochs
