@@ -1,0 +1,39 @@
+"""What hunters earn who all go for the stag and nobody gives way: a reference for self-play in Stag-Hunt.
+
+    python benchmarks/selfish.py [--presets 4h1s_4x4 4h1s_6x6 4h1s] [--starts 20000]
+
+Everybody walks to the stag by a shortest path and hunts once another hunter is there. So the stag falls to those who
+arrive second or before, with everyone who arrives at the same time; later ones take a hare each. A third hunter who
+arrives in time gains by joining (10 / 3 against 1) but costs the team a hare. So this is no bound on what teams can
+have, which is two with the stag and two with hares (12), but on what hunters have of whom nobody gives way.
+"""
+
+import argparse
+
+import torch
+
+from omg_lightning.games import StagHunt
+from omg_lightning.players.scripted import distance_to
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--presets", nargs="+", default=["4h1s_4x4", "4h1s_6x6", "4h1s"], help="with one stag")
+    parser.add_argument("--starts", type=int, default=20_000)
+    args = parser.parse_args()
+    print("| preset | three share the stag | all four | team return | 95% interval |\n|---|---|---|---|---|")
+    for preset in args.presets:
+        game = StagHunt.preset(preset)
+        state = game.reset(args.starts, torch.Generator().manual_seed(0))
+        view = dict(zip(game.plane_names, game.observe(state)[:, 0].unbind(1), strict=True))
+        distance = distance_to(view["stags"] > 0, view["blocks"] == 0).flatten(1)
+        arrival = distance.gather(1, state.hunters).sort(1).values  # [B, P]
+        sharing = (arrival <= arrival[:, 1:2]).sum(1)
+        team = game.stag_reward + (game.num_players - sharing) * game.hare_reward
+        half = 1.96 * team.std() / len(team) ** 0.5
+        shares = " | ".join(f"{(sharing == count).float().mean():.3f}" for count in (3, 4))
+        print(f"| {preset} | {shares} | {team.mean():.2f} | {team.mean() - half:.2f} to {team.mean() + half:.2f} |")
+
+
+if __name__ == "__main__":
+    main()
