@@ -5,7 +5,7 @@ import torch
 
 from omg_lightning.data import EpisodeDataModule, GameConfig
 from omg_lightning.games import StagHunt
-from omg_lightning.goals import Codebook, CodebookGoals, event_labels, own_frame, rewarded
+from omg_lightning.goals import Codebook, CodebookGoals, endings, event_labels, own_frame, rewarded
 from omg_lightning.goals.sources import BeliefConfig
 from omg_lightning.rollout import arrange, play
 from omg_lightning.types import NO_GOAL, ConfigError
@@ -137,3 +137,29 @@ def test_unused_codes_are_not_believed_in_at_first():
     assert prior.shape == (2, 3, 4)
     assert prior[0, 0].tolist() == [0.5, 0, 0.5, 0]
     assert source.start(prior, None).exp().min() == pytest.approx(0.01)
+
+
+def test_endings_by_hand():
+    event = torch.tensor([[0, 0], [1, 0], [0, 0], [0, 0]]).bool().view(4, 1, 2)
+    active = torch.tensor([[1, 1], [1, 1], [1, 0], [0, 0]]).bool().view(4, 1, 2)
+    # Seat 0: its event, and its last step after it; seat 1: its last step alone.
+    assert endings(event, active).view(4, 2).tolist() == [[False, False], [True, True], [True, False], [False, False]]
+    leaves = endings(event, active & torch.tensor([[1], [1], [0], [0]]).bool().view(4, 1, 1))
+    assert leaves[:, 0, 0].tolist() == [False, True, False, False]  # who leaves with its event ends with it
+
+
+def test_in_snowdrift_those_who_clean_and_those_who_do_not_get_codes_of_their_own():
+    game = GameConfig("snowdrift", "msg").build()
+    lineups = [["cleaner"] * k + ["defector"] * (4 - k) for k in range(1, 4)]
+    episodes = play(game, arrange(lineups, 48, game, CPU), {}, rng(1)).episodes
+    event = rewarded(episodes)
+    around = own_frame(episodes.observation[endings(event, episodes.active)].float(), 4)
+    book, random = Codebook(8, around.shape[1]), rng()
+    for _ in range(8):
+        book.update(around, random)
+    views = episodes.observation[episodes.active].float()
+    codes = torch.zeros_like(episodes.action)
+    codes[episodes.active] = book(own_frame(views, 4))
+    first = event_labels(codes, event, episodes.active)[0]  # what is said of the first step
+    cleans = event.any(0)
+    assert not set(first[cleans].tolist()) & set(first[~cleans].tolist())

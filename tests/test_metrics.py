@@ -194,7 +194,8 @@ def test_codes_against_goals_by_hand():
     realised = torch.tensor([[[-1], [1], [-1], [-1]], [[0], [-1], [1], [-1]]])
     truth = torch.tensor([[[0], [1], [1], [0]]] * 2)
     codes = torch.tensor([[[3], [2], [3], [3]], [[0], [3], [2], [2]]])
-    played = episodes(reward, active, realised=realised, truth=truth)
+    bare = torch.zeros(2, 4, 1, 2, 1, 1)  # a board with nothing on it
+    played = episodes(reward, active, realised=realised, truth=truth, observation=bare)
     metrics.update(played, codes, played.active)
     assert metrics.usage.tolist() == [[1, 0, 0], [0, 0, 0], [0, 2, 0], [0, 0, 0]]
     assert metrics.pursued.tolist() == [[1, 0, 0], [0, 0, 0], [1, 2, 0], [0, 0, 0]]  # the fourth: its last view
@@ -217,7 +218,8 @@ def test_codes_without_events_or_with_one_goal_only():
     metrics = CodeMetrics(2, 2)
     assert metrics.compute() == {}
     nobody = torch.full((1, 2, 1), NO_GOAL)
-    played = episodes([[[1.0], [1.0]]], [[[True], [True]]], realised=nobody, truth=nobody)
+    bare = torch.zeros(1, 2, 1, 2, 1, 1)
+    played = episodes([[[1.0], [1.0]]], [[[True], [True]]], realised=nobody, truth=nobody, observation=bare)
     metrics.update(played, torch.tensor([[[0], [1]]]), played.active)
     assert {name: float(value) for name, value in metrics.compute().items()} == {"goal/code_perplexity": 2}
 

@@ -5,6 +5,7 @@ from hypothesis import strategies as st
 from test_belief import slow_inter, slow_intra
 from toys import same, snapshot
 
+from omg_lightning.games import Snowdrift
 from omg_lightning.goals import (
     BeliefConfig,
     DeclaredGoals,
@@ -13,8 +14,9 @@ from omg_lightning.goals import (
     Subgoals,
     hindsight_goals,
     one_hot_goals,
+    rewarded,
 )
-from omg_lightning.types import NO_GOAL, ConfigError, View
+from omg_lightning.types import NO_GOAL, ConfigError, Episodes, View
 
 L, P, G, A = 4, 3, 2, 5
 CPU = torch.device("cpu")
@@ -191,3 +193,20 @@ def test_hindsight_goals_against_a_loop(steps, seed):
     for t, b, p in torch.ones_like(active).nonzero().tolist():
         later = [int(realised[k, b, p]) for k in range(t, steps) if realised[k, b, p] != NO_GOAL]
         assert int(label[t, b, p]) == (later[0] if later and active[t, b, p] else NO_GOAL)
+
+
+def test_only_those_are_rewarded_for_their_doing_who_stand_on_something_if_any_do():
+    game = Snowdrift(num_players=3, num_drifts=2, height=2, width=3, max_steps=4)
+    state = game.place(players=[(0, 0), (0, 1), (1, 1)], drifts=[(0, 0), (1, 2)])
+    observation = game.observe(state).to(torch.uint8)[None]  # seat 0 on a drift, seats 1 and 2 on bare ground
+    like = torch.zeros(1, 1, 3)
+    episodes = Episodes(*([None] * len(Episodes._fields)))._replace(
+        observation=observation, reward=torch.tensor([[[2.0, 6.0, 6.0]]]), active=like == 0
+    )
+    assert rewarded(episodes).tolist() == [[[True, False, False]]]
+    # Nobody stands on anything: then all who are rewarded count, and those who are not, or have left, never do.
+    bare = game.observe(game.place(players=[(0, 1)] * 3, drifts=[(0, 0), (1, 2)])).to(torch.uint8)[None]
+    episodes = episodes._replace(observation=bare, reward=torch.tensor([[[2.0, 0.0, 6.0]]]))
+    assert rewarded(episodes).tolist() == [[[True, False, True]]]
+    gone = torch.tensor([[[True, True, False]]])
+    assert rewarded(episodes._replace(active=gone)).tolist() == [[[True, False, False]]]

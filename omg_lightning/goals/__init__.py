@@ -1,7 +1,7 @@
 """Goals: where they come from, the belief over them, and which future state was one."""
 
 from omg_lightning.goals.belief import inter, intra
-from omg_lightning.goals.codebook import Codebook, event_labels, own_frame
+from omg_lightning.goals.codebook import Codebook, endings, event_labels, own_frame
 from omg_lightning.goals.controls import ShuffledGoals, UninformedGoals
 from omg_lightning.goals.selector import SelectorRule, candidates, select, shift
 from omg_lightning.goals.sources import (
@@ -30,6 +30,7 @@ __all__ = [
     "Subgoals",
     "UninformedGoals",
     "candidates",
+    "endings",
     "event_labels",
     "hindsight_goals",
     "inter",

@@ -100,6 +100,19 @@ class Codebook(nn.Module):
 _NOWHERE = 1e4  # a code that is not in use lies far from every vector
 
 
+def endings(event: Tensor, active: Tensor) -> Tensor:
+    """Steps whose views are goals: each event, and each seat's last step, bool `[T, B, P]`.
+
+    Who ends with nothing has been after something else than those with an event, and that is a goal of its own.
+
+    Args:
+        event: bool `[T, B, P]`.
+        active: bool `[T, B, P]`.
+    """
+    later = torch.cat([active[1:], torch.zeros_like(active[:1])])
+    return event | (active & ~later)
+
+
 def event_labels(codes: Tensor, event: Tensor, active: Tensor) -> Tensor:
     """Labels each step with the code at the seat's next event, at this step or later, or at its last step.
 
@@ -112,11 +125,8 @@ def event_labels(codes: Tensor, event: Tensor, active: Tensor) -> Tensor:
         int64 `[T, B, P]`; arbitrary for padding.
     """
     label = codes.clone()
-    following = codes[-1]
-    ended = torch.zeros_like(active[0])  # an active step of this seat has been met, coming from the end
+    following, takes = codes[-1], endings(event, active)
     for t in reversed(range(len(codes))):
-        takes = event[t] | (active[t] & ~ended)
-        following = torch.where(takes, codes[t], following)
-        ended = ended | active[t]
+        following = torch.where(takes[t], codes[t], following)
         label[t] = following
     return label

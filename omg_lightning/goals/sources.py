@@ -231,8 +231,16 @@ class Subgoals:
 
 
 def rewarded(episodes: Episodes) -> Tensor:
-    """Steps at which something happened to a seat that was there: bool `[T, B, P]`."""
-    return (episodes.reward != 0) & episodes.active
+    """Steps at which a seat was rewarded for what it did where it was: bool `[T, B, P]`.
+
+    Where everybody gains from what one has done, the one who has done it stands on something (in Snowdrift on the drift
+    that it removes). So if some of those who are rewarded at a step stand on something, it is they alone.
+    """
+    paid = (episodes.reward != 0) & episodes.active
+    seats = paid.shape[-1]
+    own, things = episodes.observation[..., :1, :, :] > 0, episodes.observation[..., seats:, :, :] > 0
+    theirs = paid & (own & things).flatten(3).any(-1)
+    return torch.where(theirs.any(-1, keepdim=True), theirs, paid)
 
 
 def last_known(goal: Tensor) -> Tensor:

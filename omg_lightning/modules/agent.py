@@ -18,6 +18,7 @@ from omg_lightning.goals import (
     NoGoals,
     OracleGoals,
     Subgoals,
+    endings,
     event_labels,
     own_frame,
     rewarded,
@@ -348,10 +349,11 @@ class Agent(LightningModule):
 
     @torch.no_grad()
     def _codes(self, episodes: Episodes, samples: Samples) -> Tensor:
-        """Moves the codebook by what lies around rewarded seats; the code of each seat's next event, `[T, B, P]`."""
+        """Moves the codebook by what lies around seats at events and ends; each seat's next code, `[T, B, P]`."""
         assert self.codebook is not None
         event = rewarded(episodes)
-        self.codebook.update(own_frame(episodes.observation[event].float(), self.num_players), self.noise)
+        ends = endings(event, episodes.active)
+        self.codebook.update(own_frame(episodes.observation[ends].float(), self.num_players), self.noise)
         codes = event_labels(samples.spread(self.encode(samples.observation)), event, episodes.active)
         return torch.where(episodes.active, codes, NO_GOAL)
 
