@@ -22,6 +22,8 @@ from pathlib import Path
 from table import T95
 
 NO_PICTURE = "--model.vae.reconstruction=0"
+SELF_PLAY = ["--config=configs/4h1s_6x6.yaml", "--trainer.max_epochs=45", "--trainer.check_val_every_n_epoch=45"]
+NOT_OFFLINE = ["--data.offline_rounds=0", "--trainer.max_epochs=30", "--trainer.check_val_every_n_epoch=30"]
 STUDIES: dict[str, dict[str, list[str]]] = {
     "goals": {
         "none": ["--model.goals=none"],
@@ -57,6 +59,13 @@ STUDIES: dict[str, dict[str, list[str]]] = {
             "never": ["--refresh.max_age=null"],
         }.items()
     },
+    "trap": {  # what gets self-play out of the hare trap; 30 rounds of it in each arm
+        "codebook": [*SELF_PLAY, "--model.goals=codebook"],
+        "declared": [*SELF_PLAY, "--model.goals=declared"],
+        "none": [*SELF_PLAY, "--model.goals=none"],
+        "codebook, no offline phase": [*SELF_PLAY, *NOT_OFFLINE, "--model.goals=codebook"],
+        "none, no offline phase": [*SELF_PLAY, *NOT_OFFLINE, "--model.goals=none"],
+    },
     "belief": {
         "intra and inter": ["--model.goals=declared"],
         "intra only": ["--model.goals=declared", "--model.belief.inter=false"],
@@ -64,12 +73,14 @@ STUDIES: dict[str, dict[str, list[str]]] = {
         "neither": ["--model.goals=declared", "--model.belief.intra=false", "--model.belief.inter=false"],
     },
 }
-COLUMNS = {  # metric -> heading; a column that no arm has is left out
+COLUMNS = {  # metric -> name; one that no arm has is left out
     "return/team_mean": "team return",
+    "return/seat_0_mean": "learner's return",
     "return/team_discounted": "discounted",
     "return/length_mean": "steps",
     "goal/action_share": "action top-1 / best",
-    "goal/belief_true_3": "belief in the true goal after 3 steps",
+    "goal/action_bayes_share": "action top-1 / Bayes",
+    "goal/belief_decided_5": "belief decided after 5 steps",
     "goal/belief_nmi_3": "NMI after 3 steps",
     "goal/hit_ratio": "hit ratio",
     "goal/recall_other": "recall of others",
@@ -78,8 +89,10 @@ COLUMNS = {  # metric -> heading; a column that no arm has is left out
     "loss/vae_kl": "KL",
     "goal/active_units": "active units",
     "goal/return_shuffled": "return, goals shuffled",
+    "goal/return_none": "return, goals drawn blindly",
     "time/fit_s": "training, s",
 }
+COMPARED = ("return/team_mean", "return/team_discounted")  # seed by seed with the first arm
 
 
 def folder(out: Path, flags: list[str], seed: int) -> Path:
@@ -112,20 +125,20 @@ def interval(values: list[float]) -> tuple[float, float]:
 
 
 def table(arms: dict[str, list[dict[str, float]]]) -> str:
-    """Markdown: a row for each arm, means and intervals over seeds, and the difference from the first arm."""
-    shown = {m: h for m, h in COLUMNS.items() if any(m in seed for runs in arms.values() for seed in runs)}
-    lines = [" | ".join(["| arm", *shown.values(), "team return against the first |"])]
-    lines.append("|---" * (len(shown) + 2) + "|")
+    """Markdown: a column for each arm; means and intervals over seeds, and paired differences from the first arm."""
     first = next(iter(arms.values()))
-    for arm, runs in arms.items():
+    lines = [f"| | {' | '.join(arms)} |", "|---" * (len(arms) + 1) + "|"]
+    for metric, name in COLUMNS.items():
         cells = []
-        for metric in shown:
+        for runs in arms.values():
             values = [seed[metric] for seed in runs if metric in seed]
-            mean, half = interval(values) if values else (float("nan"), 0.0)
-            cells.append(f"{mean:.2f} +- {half:.2f}" if values else "-")
-        pairs = [a["return/team_mean"] - b["return/team_mean"] for a, b in zip(runs, first, strict=True)]
-        mean, half = interval(pairs)
-        lines.append(" | ".join([f"| {arm}", *cells, "- |" if runs is first else f"{mean:+.2f} +- {half:.2f} |"]))
+            cells.append("{:.2f} +- {:.2f}".format(*interval(values)) if values else "-")
+        if any(cell != "-" for cell in cells):
+            lines.append(f"| {name} | {' | '.join(cells)} |")
+        if metric in COMPARED:
+            pairs = [[a[metric] - b[metric] for a, b in zip(runs, first, strict=True)] for runs in arms.values()]
+            cells = ["-", *("{:+.2f} +- {:.2f}".format(*interval(each)) for each in pairs[1:])]
+            lines.append(f"| {name}, against the first | {' | '.join(cells)} |")
     return "\n".join(lines)
 
 
