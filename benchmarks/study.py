@@ -22,8 +22,9 @@ from pathlib import Path
 from table import T95
 
 NO_PICTURE = "--model.vae.reconstruction=0"
-SELF_PLAY = ["--config=configs/4h1s_6x6.yaml", "--trainer.max_epochs=45", "--trainer.check_val_every_n_epoch=45"]
-NOT_OFFLINE = ["--data.offline_rounds=0", "--trainer.max_epochs=30", "--trainer.check_val_every_n_epoch=30"]
+SELF_PLAY = ["--config=configs/4h1s_6x6.yaml", "--model.trees=2", "--model.anneal=false"]
+SELF_PLAY += ["--trainer.max_epochs=35", "--trainer.check_val_every_n_epoch=35"]  # 15 of them offline
+NOT_OFFLINE = ["--data.offline_rounds=0", "--trainer.max_epochs=20", "--trainer.check_val_every_n_epoch=20"]
 STUDIES: dict[str, dict[str, list[str]]] = {
     "goals": {
         "none": ["--model.goals=none"],
@@ -59,9 +60,8 @@ STUDIES: dict[str, dict[str, list[str]]] = {
             "never": ["--refresh.max_age=null"],
         }.items()
     },
-    "trap": {  # what gets self-play out of the hare trap; 30 rounds of it in each arm
+    "trap": {  # what gets self-play out of the hare trap; 20 rounds of it in each arm
         "codebook": [*SELF_PLAY, "--model.goals=codebook"],
-        "declared": [*SELF_PLAY, "--model.goals=declared"],
         "none": [*SELF_PLAY, "--model.goals=none"],
         "codebook, no offline phase": [*SELF_PLAY, *NOT_OFFLINE, "--model.goals=codebook"],
         "none, no offline phase": [*SELF_PLAY, *NOT_OFFLINE, "--model.goals=none"],
