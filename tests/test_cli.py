@@ -113,7 +113,7 @@ def test_a_player_of_ones_own_by_its_dotted_path(tmp_path):
 def test_every_shipped_config_runs(config, tmp_path):
     path = ROOT / "configs" / config
     stack = ["--config", str(path)]
-    if "data" not in yaml.safe_load(path.read_text()) or "game" not in yaml.safe_load(path.read_text())["data"]:
+    if "seed_everything" not in yaml.safe_load(path.read_text()):  # not complete: to be stacked on base.yaml
         stack = ["--config", str(ROOT / "configs/base.yaml"), *stack]
     main(["fit", *stack, *TINY, "--trainer.fast_dev_run=true", "--trainer.default_root_dir", str(tmp_path)])
     assert not (tmp_path / "lightning_logs").exists()  # fast_dev_run leaves nothing behind
