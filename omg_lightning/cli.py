@@ -50,6 +50,9 @@ class CLI(LightningCLI):
         settings = self._get(self.config_init, "trainer")
         if settings.get("max_epochs") == 0:
             raise ConfigError("trainer.max_epochs is 0: nothing would be trained; give a number of rounds")
+        endless = all(settings.get(name) in (None, -1) for name in ("max_epochs", "max_steps", "max_time"))
+        if self.subcommand == "fit" and endless and not settings.get("fast_dev_run"):
+            raise ConfigError("trainer.max_epochs is not set: give a number of rounds, or --config configs/base.yaml")
         if settings.get("logger") in (None, True) and not settings.get("fast_dev_run"):
             kwargs["logger"] = new_run(settings.get("default_root_dir") or ".")
         if settings.get("enable_progress_bar") is False:

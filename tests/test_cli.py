@@ -184,6 +184,7 @@ def test_a_damaged_checkpoint_is_refused(trained, tmp_path, capsys):
 def test_the_module_is_the_command_line():
     done = subprocess.run([sys.executable, "-m", "omg_lightning", "fit"], capture_output=True, text=True, cwd=ROOT)
     assert done.returncode == 2
+    assert "configs/base.yaml" in done.stderr, "what to do instead of training for ever"
     assert "Traceback" not in done.stderr
 
 
