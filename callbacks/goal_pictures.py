@@ -26,8 +26,7 @@ from omg_lightning.goals.quality import (
     probabilities,
 )
 from omg_lightning.modules import Agent, GoalVAE
-from omg_lightning.modules.agent import watched
-from omg_lightning.modules.hindsight import latent
+from omg_lightning.modules.hindsight import latent, watched
 from omg_lightning.types import ConfigError, Episodes
 
 _CELL, _FOOTER = 96, 0.5  # pixels of a cell; height of the line below the board, in cells
@@ -160,7 +159,7 @@ def selected_ahead(agent: Agent, data: EpisodeDataModule) -> Tensor:
     episodes, rule = data.latest.episodes, agent.selector
     codes = torch.zeros_like(episodes.goal)
     codes[episodes.active] = agent.vae.codes(episodes.observation[episodes.active].float())[0]
-    values = None if data.rounds <= data.offline_rounds else agent.values
+    values = None if data.rounds <= data.offline_rounds else agent.policy.goal_values
     random = torch.Generator(codes.device).manual_seed(data.env_steps)
     return latent(
         episodes,
