@@ -30,7 +30,7 @@ from omg_lightning import players
 from omg_lightning.cli import main as command_line
 from omg_lightning.data import EpisodeBuffer, datamodule, trials
 from omg_lightning.games import Snowdrift, StagHunt
-from omg_lightning.goals import sources
+from omg_lightning.goals import explicit, sources
 from omg_lightning.modules import Agent
 
 INSIDE = ("games and players", "search", "networks: goals", "networks: losses", "networks: gradients", "optimiser")
@@ -42,7 +42,8 @@ _RULES = ("reset", "step", "observe", "legal", "active", "realised")
 def parts() -> list[tuple[str, Any, tuple[str, ...]]]:
     """What is timed: part, owner, names of functions."""
     scripts = [thing for thing in vars(players).values() if isinstance(thing, type) and "act" in vars(thing)]
-    goals = [thing for thing in vars(sources).values() if isinstance(thing, type) and "infer" in vars(thing)]
+    rooms = (*vars(sources).values(), *vars(explicit).values())
+    goals = [thing for thing in rooms if isinstance(thing, type) and "infer" in vars(thing)]
     return [
         *(("games and players", game, _RULES) for game in (StagHunt, Snowdrift)),
         *(("games and players", script, ("act", "reset")) for script in scripts),

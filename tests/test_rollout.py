@@ -18,7 +18,7 @@ from toys import (
 
 from omg_lightning.games.stag_hunt import STAY
 from omg_lightning.goals import NoGoals
-from omg_lightning.goals.sources import last_known
+from omg_lightning.goals.events import last_known
 from omg_lightning.rollout import arrange, plan, play, root_policy
 from omg_lightning.types import NO_GOAL, ConfigError, PlannerConfig, take
 
