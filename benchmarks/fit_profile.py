@@ -28,21 +28,22 @@ from lightning.pytorch.loops.optimization.automatic import Closure
 import callbacks
 from omg_lightning import players
 from omg_lightning.cli import main as command_line
-from omg_lightning.data import EpisodeBuffer
+from omg_lightning.data import EpisodeBuffer, datamodule, trials
 from omg_lightning.games import Snowdrift, StagHunt
-from omg_lightning.goals import sources
+from omg_lightning.goals import explicit, sources
 from omg_lightning.modules import Agent
 
 INSIDE = ("games and players", "search", "networks: goals", "networks: losses", "networks: gradients", "optimiser")
 REST = "Lightning and the rest"
-_PLAY, _DATA = import_module("omg_lightning.rollout.play"), import_module("omg_lightning.data.datamodule")
+_PLAY = import_module("omg_lightning.rollout.play")  # the name `rollout.play` is the function
 _RULES = ("reset", "step", "observe", "legal", "active", "realised")
 
 
 def parts() -> list[tuple[str, Any, tuple[str, ...]]]:
     """What is timed: part, owner, names of functions."""
     scripts = [thing for thing in vars(players).values() if isinstance(thing, type) and "act" in vars(thing)]
-    goals = [thing for thing in vars(sources).values() if isinstance(thing, type) and "infer" in vars(thing)]
+    rooms = (*vars(sources).values(), *vars(explicit).values())
+    goals = [thing for thing in rooms if isinstance(thing, type) and "infer" in vars(thing)]
     return [
         *(("games and players", game, _RULES) for game in (StagHunt, Snowdrift)),
         *(("games and players", script, ("act", "reset")) for script in scripts),
@@ -52,7 +53,7 @@ def parts() -> list[tuple[str, Any, tuple[str, ...]]]:
         ("networks: gradients", torch.Tensor, ("backward",)),
         ("optimiser", torch.optim.Adam, ("step", "zero_grad")),
         (REST, Closure, ("closure",)),
-        ("rollout: bookkeeping", _DATA, ("play",)),
+        *(("rollout: bookkeeping", user, ("play",)) for user in (datamodule, trials)),
         ("buffer", EpisodeBuffer, ("add", "drop", "sample", "oldest")),
         ("evaluation metrics", Agent, ("validation_step", "on_validation_epoch_end")),
         ("training step: checks", Agent, ("training_step", "on_train_batch_end")),

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 from torch import Tensor
 
-from callbacks.goal_pictures import fade
+from callbacks.view_figure import fade
 from omg_lightning.envs.icons import INK, PAPER, TILE, Pen, draw_thing
 from omg_lightning.games import Game
 

@@ -5,8 +5,7 @@ import torch
 
 from omg_lightning.data import EpisodeDataModule, GameConfig
 from omg_lightning.games import StagHunt
-from omg_lightning.goals import Codebook, CodebookGoals, endings, event_labels, own_frame, rewarded
-from omg_lightning.goals.sources import BeliefConfig
+from omg_lightning.goals import BeliefConfig, Codebook, CodebookGoals, endings, event_labels, own_frame, rewarded
 from omg_lightning.rollout import arrange, play
 from omg_lightning.types import NO_GOAL, ConfigError
 

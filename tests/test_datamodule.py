@@ -334,12 +334,12 @@ def test_past_selves_are_kept_on_schedule_and_play_as_they_were():
     kept = []
     for number in range(6):
         data.refresh()
-        kept.append([float(weights["policy.net.out.bias"][0]) for weights in data._past])
+        kept.append([float(weights["policy.net.out.bias"][0]) for weights in data.population.past])
         with torch.no_grad():
             agent.policy.net.out.bias[0] = number + 1
     start = kept[1][0]  # rounds 1, 3 and 5 are due, in which the bias is that of the start, then 3 (set in round 2), 5
     assert kept == [[], [start], [start], [start, 3.0], [start, 3.0], [3.0, 5.0]]
-    policy = data._newest_past_self().policy
+    policy = data.population.newest_past_self().policy
     assert float(policy.net.out.bias[0]) == 5.0
     assert float(agent.policy.net.out.bias[0].detach()) == 6.0
 

@@ -13,9 +13,10 @@ from PIL import Image, ImageColor
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from callbacks import BufferRefresh, goal_pictures, replay
-from callbacks.goal_pictures import GoalPictures, Picture, belief_picture, code_numbers, draw_examples
+from callbacks.goal_pictures import GoalPictures, code_numbers, draw_examples
 from callbacks.replay import EpisodeAnimation, ReplayWriter, episode_frames
 from callbacks.return_figure import ReturnFigure, return_figure, smooth
+from callbacks.view_figure import Picture, belief_picture
 from omg_lightning.data import EpisodeDataModule, GameConfig
 from omg_lightning.envs.icons import SEAT_COLOURS
 from omg_lightning.envs.render import Capture

@@ -237,7 +237,7 @@ def test_seat_scores_against_a_loop_over_pairs(ragged):
     generator = torch.Generator().manual_seed(0)
     codes, inferred = (torch.randn(steps, rows, seats, 3, generator=generator) for _ in range(2))
     valid = candidates(episodes.active, 4)
-    found = seat_scores(episodes, codes, inferred, valid, game.max_steps, agent.values)
+    found = seat_scores(episodes, codes, inferred, valid, game.max_steps, agent.policy.goal_values)
     pairs = 0
     for k, t, b, j in valid.nonzero().tolist():
         values = []
@@ -259,8 +259,12 @@ def test_seat_scores_against_a_loop_over_pairs(ragged):
 def test_the_selected_subgoal_is_the_one_the_learner_values(ragged, rule):
     game, agent, episodes = ragged
     codes, inferred = torch.randn(*episodes.active.shape, 3), torch.randn(*episodes.active.shape, 3)
-    hindsight, ahead = latent(episodes, codes, inferred, agent.values, rule, 4, game.max_steps, torch.Generator())
-    score = seat_scores(episodes, codes, inferred, candidates(episodes.active, 4), game.max_steps, agent.values)
+    hindsight, ahead = latent(
+        episodes, codes, inferred, agent.policy.goal_values, rule, 4, game.max_steps, torch.Generator()
+    )
+    score = seat_scores(
+        episodes, codes, inferred, candidates(episodes.active, 4), game.max_steps, agent.policy.goal_values
+    )
     best = max if rule == "optimistic" else min
     for t, b, j in episodes.active.nonzero().tolist():
         options = [k for k in range(1, 5) if t + k < len(codes) and episodes.active[t + k, b, j]]
@@ -276,7 +280,7 @@ def test_whom_no_learner_watched_gets_a_random_subgoal_not_always_the_next_state
     agent = tiny_agent(game)
     episodes = play_with(agent, game, ["random"] * 3, 32)
     codes = torch.randn(*episodes.active.shape, 3)
-    for values in (None, agent.values):
+    for values in (None, agent.policy.goal_values):
         _, ahead = latent(
             episodes, codes, codes, values, "optimistic", 4, game.max_steps, torch.Generator().manual_seed(0)
         )
@@ -365,7 +369,7 @@ def test_the_weighted_sum_of_losses_by_hand(monkeypatch):
 
 def test_the_mixture_falls_linearly_to_zero():
     agent = tiny_agent(stag_hunt(), selector=SelectorConfig(mixture=0.5, mixture_steps=1000))
-    assert [agent.mixture(steps) for steps in (0, 500, 1000, 9999)] == [0.5, 0.25, 0.0, 0.0]
+    assert [agent.selector.share(steps) for steps in (0, 500, 1000, 9999)] == [0.5, 0.25, 0.0, 0.0]
 
 
 @pytest.mark.parametrize(("mixture", "which"), [(0.0, "inferred"), (1.0, "label")])
@@ -374,11 +378,13 @@ def test_policy_and_co_player_model_get_the_mixture(mixture, which, monkeypatch)
     agent = tiny_agent(game, selector=SelectorConfig(mixture=mixture, rule="offset", offset=2))
     episodes = play_with(agent, game, ["learner", "nearest_hare"])
     seen = {}
-    monkeypatch.setattr(agent, "_policy_loss", lambda episodes, goal: seen.update(policy=goal) or {})
-    monkeypatch.setattr(agent, "_coplayer_loss", lambda episodes, goal, known: seen.update(coplayer=goal) or {})
+    monkeypatch.setattr(agent.objective, "policy_loss", lambda episodes, goal: seen.update(policy=goal) or {})
+    monkeypatch.setattr(
+        agent.objective, "coplayer_loss", lambda episodes, goal, known: seen.update(coplayer=goal) or {}
+    )
     kept = {}
-    hindsight = agent._hindsight
-    monkeypatch.setattr(agent, "_hindsight", lambda *args: kept.setdefault("found", hindsight(*args)))
+    label = agent.objective.label
+    monkeypatch.setattr(agent.objective, "label", lambda *args: kept.setdefault("found", label(*args)))
     agent.losses(as_batch(episodes))
     expected = getattr(kept["found"][0], which)[episodes.active]
     for goal in seen.values():
@@ -396,7 +402,7 @@ def test_where_nothing_was_realised_the_belief_stands_in_for_the_label(monkeypat
     assert unknown.any()
     assert (episodes.active & ~unknown).any()
     seen = []
-    monkeypatch.setattr(agent, "_policy_loss", lambda episodes, goal: seen.append(goal) or {})
+    monkeypatch.setattr(agent.objective, "policy_loss", lambda episodes, goal: seen.append(goal) or {})
     agent.losses(as_batch(episodes))
     assert torch.equal(seen[0][unknown], episodes.goal[unknown])
     known = episodes.active & ~unknown

@@ -22,7 +22,7 @@ def protocol(**settings) -> AdaptationConfig:
 def relationships(config: AdaptationConfig, partners=PARTNERS, seed: int = 0) -> Relationships:
     data = attached(tiny_data(), belief=BELIEF)
     random = torch.Generator().manual_seed(seed)
-    return Relationships(data.game, partners, range(len(partners)), config, data._learners, random)
+    return Relationships(data.game, partners, range(len(partners)), config, data.population.learners, random)
 
 
 def follow(now: Relationships, steps: int):
@@ -66,7 +66,7 @@ def test_without_the_belief_each_episode_starts_afresh_but_a_checkpoint_goes_on_
     data, agent = tiny_data(), tiny_agent(tiny_data().game, "declared", belief=BELIEF)
     data.attach(agent.learner, lambda path: agent.learner())
     partners, random = [f"checkpoint:{path}"], torch.Generator().manual_seed(0)
-    now = Relationships(data.game, partners, [0], protocol(belief=False), data._learners, random)
+    now = Relationships(data.game, partners, [0], protocol(belief=False), data.population.learners, random)
     for episodes in follow(now, 40):
         assert all((first == 0.5).all() for first, _, _ in episodes)
     assert (now.prior[LEARNER] == 0.5).all()

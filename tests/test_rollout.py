@@ -1,5 +1,4 @@
 import math
-import sys
 
 import pytest
 import torch
@@ -18,8 +17,8 @@ from toys import (
 
 from omg_lightning.games.stag_hunt import STAY
 from omg_lightning.goals import NoGoals
-from omg_lightning.goals.sources import last_known
-from omg_lightning.rollout import arrange, plan, play, root_policy
+from omg_lightning.goals.events import last_known
+from omg_lightning.rollout import arrange, decision, plan, play, root_policy
 from omg_lightning.types import NO_GOAL, ConfigError, PlannerConfig, take
 
 CPU = torch.device("cpu")
@@ -299,14 +298,13 @@ def test_play_keeps_its_inputs():
 def test_a_plan_averages_root_values_over_trees_and_is_a_softmax_of_them(monkeypatch):
     game = TokenGame(2, ragged=False)
     learner = plain_learner(game, source=None, trees=3, beta=0.5)
-    found, module = [], sys.modules[play.__module__]  # the name `rollout.play` is the function
-    search = module.search
+    found, search = [], decision.search
 
     def spy(*args):
         found.append(search(*args))
         return found[-1]
 
-    monkeypatch.setattr(module, "search", spy)
+    monkeypatch.setattr(decision, "search", spy)
     state = game.reset(4, torch.Generator().manual_seed(0))
     estimate = learner.source.infer(torch.zeros(4, 2, 0), None)
     rows, ego = torch.tensor([0, 1, 1, 3]), torch.tensor([1, 0, 1, 0])

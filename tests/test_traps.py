@@ -183,8 +183,8 @@ def test_trap_4_permuting_seats_permutes_inference_labels_and_scores(goals):
     episodes = episodes if goals == "subgoal" else certain(episodes)
     found = []
     for each in (episodes, rolled(episodes)):
-        agent._noise = torch.Generator().manual_seed(0)
-        hindsight, _ = agent._hindsight(as_batch(each), flatten(each, game.max_steps))
+        noise = torch.Generator().manual_seed(0)
+        hindsight, _ = agent.objective.label(as_batch(each), flatten(each, game.max_steps), noise)
         found.append(hindsight)
     one, two = found
     assert torch.equal(two.known, one.known.roll(1, 2))
@@ -197,7 +197,7 @@ def test_trap_4_permuting_seats_permutes_inference_labels_and_scores(goals):
         torch.testing.assert_close(means[1], means[0].roll(1, 2))
         codes = torch.randn(*episodes.active.shape, 3)
         scores = [
-            seat_scores(each, c, i, candidates(each.active, 3), game.max_steps, agent.values)
+            seat_scores(each, c, i, candidates(each.active, 3), game.max_steps, agent.policy.goal_values)
             for each, c, i in (
                 (episodes, codes, means[0]),
                 (rolled(episodes), codes.roll(1, 2), means[0].roll(1, 2)),
@@ -360,7 +360,7 @@ def test_trap_9_the_selector_does_look_at_the_value_head():
     for rule in ("optimistic", "conservative"):
         other = tiny_agent(game, goal_dim=3, selector={"rule": rule})
         other.load_state_dict(agent.state_dict())
-        hindsight, _ = other._hindsight(as_batch(episodes), flatten(episodes, game.max_steps))
+        hindsight, _ = other.objective.label(as_batch(episodes), flatten(episodes, game.max_steps), other.noise)
         labels.append(hindsight.label[:-2, :, 1:])
     assert (labels[0] != labels[1]).any(-1).float().mean() > 0.5
 
@@ -396,7 +396,7 @@ def test_offline_batches_train_no_policy():
     assert "policy" not in losses
     reached = gradients(agent, sum(losses[name] for name in LEAF_LOSSES if name in losses))
     assert [name for name in reached if name.startswith("policy")], "the value learns from what the scripts earn"
-    agent.offline_value = False
+    agent.objective.offline_value = False
     losses = agent.losses(as_batch(episodes, offline=True))
     assert not {"policy", "value"} & set(losses)
     reached = gradients(agent, sum(losses[name] for name in LEAF_LOSSES if name in losses))

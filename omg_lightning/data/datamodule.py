@@ -12,18 +12,13 @@ from torch.utils.data import DataLoader
 from omg_lightning.data.buffer import EpisodeBuffer
 from omg_lightning.data.dataset import Draws
 from omg_lightning.data.game import GameConfig
-from omg_lightning.data.relationships import AdaptationConfig, Relationships, join
+from omg_lightning.data.lineups import as_lineups, beside_learner, check_lineups, check_told, default_partners
+from omg_lightning.data.population import Population, Weights
+from omg_lightning.data.relationships import AdaptationConfig, Relationships
 from omg_lightning.data.symmetry import Symmetries
-from omg_lightning.games import Game
-from omg_lightning.goals import OracleGoals
-from omg_lightning.players import SWITCHER
-from omg_lightning.rollout import CHECKPOINT, LEARNER, PAST, Played, Seats, arrange, play, scripted_lineups, scripts_of
-from omg_lightning.types import NO_GOAL, Batch, ConfigError, Episodes, Lap, Learner
-
-Weights = dict[str, Tensor]
-
-_EVALUATION_SEED = 7919  # evaluation plays the same starts at every epoch, apart from all training randomness
-_CHUNK = 1_000_003  # between the seeds of an evaluation's chunks
+from omg_lightning.data.trials import Practice, adaptation, evaluation, trial_generator
+from omg_lightning.rollout import LEARNER, PAST, Played, Seats, arrange, play, scripted_lineups
+from omg_lightning.types import Batch, ConfigError, Episodes, Lap, Learner
 
 
 class EpisodeDataModule(LightningDataModule):
@@ -101,9 +96,9 @@ class EpisodeDataModule(LightningDataModule):
         self.observation_shape, self.max_steps = self.game.observation_shape, self.game.max_steps
         self.num_players, self.num_actions = self.game.num_players, self.game.num_actions
         self.num_goals = len(self.game.goal_names)
-        self.lineups = _lineups(seats)
-        self.eval_lineups = self.lineups if eval_seats is None else _lineups(eval_seats)
-        self.partners = _partners(self.game) if partners is None else list(dict.fromkeys(partners))
+        self.lineups = as_lineups(seats)
+        self.eval_lineups = self.lineups if eval_seats is None else as_lineups(eval_seats)
+        self.partners = default_partners(self.game) if partners is None else list(dict.fromkeys(partners))
         self.adaptation, self.references = adaptation, references
         self.num_envs, self.batch_size, self.steps_per_epoch = num_envs, batch_size, steps_per_epoch
         self.offline_rounds = offline_rounds
@@ -111,20 +106,14 @@ class EpisodeDataModule(LightningDataModule):
         self.val_episodes, self.eval_episodes, self.predict_episodes = val_episodes, eval_episodes, predict_episodes
         self.seed = seed
         self.symmetries = Symmetries(self.game) if symmetries else None
-        self.past_every, self.past_keep = past_every, past_keep
+        self.population = Population(past_every, past_keep)
         self.buffer = EpisodeBuffer(capacity, self.max_steps)
         self.rounds, self.env_steps = 0, 0
         if not self.partners:
             raise ConfigError("data.partners is empty: name at least one, such as random")
-        others = self.num_players - 1
-        beside = [[LEARNER, *[partner] * others] for partner in self.partners]
+        beside = [beside_learner(partner, self.num_players) for partner in self.partners]
         for lineups in (self.lineups, self.eval_lineups, beside, self.offline_lineups):
             self.check(lineups)  # fails now, not when they are to play
-        self._learner: Callable[[], Learner] | None = None
-        self._load: Callable[[str | Weights], Learner] | None = None
-        self._weights: Callable[[], Weights] | None = None
-        self._past: list[Weights] = []  # of the learner's past selves, the newest last
-        self._loaded: dict[str, Learner] = {}
         self._seated: list[list[str]] | None = None  # the line-ups that `_prior` is about
         self._table: Seats | None = None
         self.latest: Played | None = None  # what the last refresh played, for callbacks that show it
@@ -144,7 +133,7 @@ class EpisodeDataModule(LightningDataModule):
             load: gives the learner of a checkpoint's path, or the one in training with other weights.
             weights: gives a copy of the weights in training; needed where a seat is called `past`.
         """
-        self._learner, self._load, self._weights = learner, load, weights
+        self.population.attach(learner, load, weights)
 
     @property
     def seats(self) -> list[str]:
@@ -153,10 +142,7 @@ class EpisodeDataModule(LightningDataModule):
 
     def check(self, lineups: list[list[str]]) -> None:
         """Raises ConfigError unless everybody in these line-ups can be found and can play this game."""
-        names = arrange(lineups, len(lineups), self.game, torch.device("cpu")).names
-        for path in (name.removeprefix(CHECKPOINT) for name in names if name.startswith(CHECKPOINT)):
-            if not Path(path).is_file():
-                raise ConfigError(f"data: no checkpoint at {path}: give the path of a .ckpt file that `fit` wrote")
+        check_lineups(lineups, self.game)
 
     def seat(self, lineups: list[list[str]]) -> None:
         """Seats other line-ups from the next round on; beliefs start anew, for others sit there."""
@@ -189,12 +175,12 @@ class EpisodeDataModule(LightningDataModule):
         if self._table is None:
             self._table = arrange(due, self.num_envs, self.game, self.device)
         table = self._table
-        learners = self._learners(table.names)
+        learners, random = self.population.learners(table.names), self.random("rollout")
         if PAST in table.names:
-            learners[PAST] = self._past_self()
-        played = play(self.game, table, learners, self.random("rollout"), self._prior)
+            learners[PAST] = self.population.past_self(self.rounds - self.offline_rounds, random)
+        played = play(self.game, table, learners, random, self._prior)
         if not offline:
-            _check_told(table, learners[LEARNER], played.episodes)
+            check_told(table, learners[LEARNER], played.episodes)
         self._prior, self.latest = played.prior, played
         self.buffer.add(played.episodes, self.rounds)
         dropped = 0 if max_age is None else self.buffer.drop(self.rounds - max_age + 1)
@@ -212,55 +198,28 @@ class EpisodeDataModule(LightningDataModule):
             episodes: how many.
             change: makes another learner of the one in training, to see what a part of it is good for.
         """
-        state: dict[str, Any] = {}
 
-        def draw(index: int) -> Episodes:
-            # Each chunk has a seed of its own: how much chance the last one took must not change the next one's starts.
-            random = torch.Generator(self.device).manual_seed(_EVALUATION_SEED + self.seed + _CHUNK * index)
-            if index == 0:
-                state["prior"] = None
-            count = min(self.num_envs, episodes - index * self.num_envs)
-            table = arrange(lineups, count, self.game, self.device)
-            prior = state["prior"]
-            prior = None if prior is None else {name: rows[:count] for name, rows in prior.items()}
-            learners = self._learners(table.names)
-            if PAST in table.names:
-                learners[PAST] = self._newest_past_self()
+        def learners(names: Sequence[str]) -> dict[str, Learner]:
+            found = self.population.learners(names)
+            if PAST in names:
+                found[PAST] = self.population.newest_past_self()
             if change is not None:
-                learners[LEARNER] = change(learners[LEARNER])
-            played = play(self.game, table, learners, random, prior, greedy=True, measure=True)
-            _check_told(table, learners[LEARNER], played.episodes)
-            state["prior"] = played.prior
-            return played.episodes
+                found[LEARNER] = change(found[LEARNER])
+            return found
 
-        return Draws(draw, -(-episodes // self.num_envs))
+        return evaluation(self.game, lineups, episodes, self.num_envs, learners, self.seed, self.device)
 
     def adapt(self, places: list[int]) -> Draws[Lap]:
         """The adaptation protocol beside the partners at these `places` of `partners`; an item is a lap."""
-        state: dict[str, Any] = {}
-        ends, learns = self.adaptation.laps(self.max_steps), self.adaptation.networks
-        last = len(ends) - 1
+        names, settings = [self.partners[place] for place in places], self.adaptation
 
-        def draw(index: int) -> Lap:
-            if index == 0:
-                random = torch.Generator(self.device).manual_seed(_EVALUATION_SEED + self.seed)
-                names = [self.partners[place] for place in places]
-                state["now"] = Relationships(self.game, names, places, self.adaptation, self._learners, random)
-                state["buffer"] = EpisodeBuffer(self.buffer.capacity, self.max_steps)
-                state["random"] = torch.Generator().manual_seed(self.seed)
-            now, buffer, laps = state["now"], state["buffer"], []
-            for lap, played in now.play_until(ends[index]):
-                laps.append(lap)
-                if len(lap.length) == len(now.steps):
-                    _check_told(now.seats, self._learners([])[LEARNER], played.episodes)
-                if learns:
-                    buffer.add(played.episodes, index)
-            count = self.steps_per_epoch if learns and index < last else 0
-            samples = [buffer.sample(self.batch_size, state["random"]) for _ in range(count)]
-            batches = tuple(Batch(episodes, self.env_steps, False) for episodes in samples)
-            return join(laps)._replace(batches=batches, last=index == last)
+        def begin() -> tuple[Relationships, Practice | None]:
+            random, learners = trial_generator(self.seed, self.device), self.population.learners
+            sizes = (self.buffer.capacity, self.max_steps, self.batch_size, self.steps_per_epoch)
+            practice = Practice(*sizes, self.seed, self.env_steps) if settings.networks else None
+            return Relationships(self.game, names, places, settings, learners, random), practice
 
-        return Draws(draw, len(ends))
+        return adaptation(begin, settings.laps(self.max_steps))
 
     def random(self, name: str) -> torch.Generator:
         """The generator called `name`, seeded from `seed`; its state is in the checkpoint."""
@@ -269,30 +228,6 @@ class EpisodeDataModule(LightningDataModule):
             offset = {"rollout": 0, "buffer": 1}[name]
             self._random[name] = torch.Generator(device).manual_seed(2 * self.seed + offset)
         return self._random[name]
-
-    def _learners(self, seats: Sequence[str]) -> dict[str, Learner]:
-        """The planners: the one in training always, for it watches even where it does not play."""
-        if self._learner is None or self._load is None:
-            raise ConfigError("the data module has no learner yet: hand it over with `attach`, as Agent.setup does")
-        for name in seats:
-            if name.startswith(CHECKPOINT) and name not in self._loaded:
-                self._loaded[name] = self._load(name.removeprefix(CHECKPOINT))
-        return {LEARNER: self._learner()} | {name: self._loaded[name] for name in seats if name in self._loaded}
-
-    def _past_self(self) -> Learner:
-        """Keeps a copy of the learner when one is due, and draws one of those kept."""
-        if self._weights is None or self._load is None:
-            raise ConfigError("the data module cannot copy its learner: hand it what gives its weights with `attach`")
-        if not self._past or (self.rounds - self.offline_rounds) % self.past_every == 0:
-            self._past = [*self._past, self._weights()][-self.past_keep :]
-        generator = self.random("rollout")
-        index = int(torch.randint(len(self._past), (1,), generator=generator, device=generator.device))
-        return self._load(self._past[index])
-
-    def _newest_past_self(self) -> Learner:
-        if not self._past or self._load is None:
-            raise ConfigError("nobody to sit in the seat `past`: no past self was kept by now; set data.eval_seats")
-        return self._load(self._past[-1])
 
     # Lightning ------------------------------------------------------------------------------------------------------
 
@@ -333,7 +268,7 @@ class EpisodeDataModule(LightningDataModule):
             "rounds": self.rounds,
             "env_steps": self.env_steps,
             "prior": self._prior,
-            "past": self._past,
+            "past": self.population.past,
             "seated": self._seated,
             "generators": {name: generator.get_state() for name, generator in self._random.items()},
         }
@@ -344,7 +279,7 @@ class EpisodeDataModule(LightningDataModule):
         Raises:
             ConfigError: the sizes of buffer or batch are others than in the checkpoint.
         """
-        self.env_steps, self._past = state["env_steps"], state["past"]
+        self.env_steps, self.population.past = state["env_steps"], state["past"]
         if self.trainer is not None and self.trainer.state.fn != "fit":
             return
         for rows in (state["prior"] or {}).values():
@@ -358,28 +293,6 @@ class EpisodeDataModule(LightningDataModule):
         for name, saved in state["generators"].items():
             self.random(name).set_state(saved.cpu())
         self._prior, self._seated = state["prior"], state["seated"]  # who goes on playing keeps the beliefs about it
-
-
-def _lineups(seats: list[str] | list[list[str]]) -> list[list[str]]:
-    """Line-ups of what a user wrote: one line-up, or a list of them."""
-    nested = [not isinstance(entry, str) for entry in seats]
-    if any(nested) and not all(nested):
-        raise ConfigError(f"data.seats is {seats}: give one name for each seat, or a list of such lists, not both")
-    return [list(entry) for entry in seats] if any(nested) else [[str(name) for name in seats]]
-
-
-def _partners(game: Game) -> list[str]:
-    """Whom a learner meets in `test` unless told otherwise: one of each kind that the game knows."""
-    scripts = scripts_of(game)
-    return ["random", *scripts, *([SWITCHER] if scripts else [])]
-
-
-def _check_told(table: Seats, learner: Learner, episodes: Episodes) -> None:
-    """Raises ConfigError where an oracle would have had to know the goal of somebody who declares none."""
-    silent = ~table.held_by(LEARNER) & (episodes.truth[0] == NO_GOAL)
-    if isinstance(learner.source, OracleGoals) and silent.any():
-        who = table.names[int(table.who[silent][0])]
-        raise ConfigError(f"goals is 'oracle', but {who} declares no goal: seat a script that does")
 
 
 def _loader(dataset: Draws) -> DataLoader:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from omg_lightning.data.lineups import beside_learner, check_told
 from omg_lightning.games import Game
 from omg_lightning.rollout import LEARNER, Played, Seats, arrange, play
 from omg_lightning.types import ConfigError, Lap, Learner
@@ -76,7 +77,7 @@ class Relationships:
     ) -> None:
         self.game, self.config, self.generator = game, config, generator
         self.device = generator.device
-        lineups = [[LEARNER, *[name] * (game.num_players - 1)] for name in partners]
+        lineups = [beside_learner(name, game.num_players) for name in partners]
         batch = config.relationships * len(partners)
         self.seats: Seats = arrange(lineups, batch, game, self.device)
         self._learners = lambda: learners(self.seats.names)
@@ -102,6 +103,8 @@ class Relationships:
                 self.prior[name][index] = rows
             if not self.config.belief:
                 self.prior[LEARNER] = self._fresh(learners[LEARNER])
+            if len(index) == len(self.steps):
+                check_told(self.seats, learners[LEARNER], played.episodes)
             length = played.episodes.active.any(-1).sum(0)
             self.steps[index] += length
             yield Lap(self.partner[index], self.number[index], played.episodes.reward.sum(0), length), played

@@ -1,6 +1,7 @@
 """An explicit belief over a co-player's goals (HOP, ICML 2024), as pure functions in log space."""
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from omg_lightning.types import NO_GOAL
@@ -38,5 +39,12 @@ def inter(prior: Tensor, realised: Tensor, alpha: float) -> Tensor:
     Returns:
         float `[..., G]` prior of the next episode.
     """
-    seen = torch.nn.functional.one_hot(realised.clamp(min=0), prior.shape[-1]).to(prior.dtype)
+    seen = F.one_hot(realised.clamp(min=0), prior.shape[-1]).to(prior.dtype)
     return torch.where((realised == NO_GOAL)[..., None], prior, alpha * prior + (1 - alpha) * seen)
+
+
+def draw_one_hot(belief: Tensor, trees: int, generator: torch.Generator) -> Tensor:
+    """Draws one-hot goals `[L, K, P, G]` from beliefs `[L, P, G]`."""
+    rows, seats, goals = belief.shape
+    index = torch.multinomial(belief.reshape(-1, goals), trees, replacement=True, generator=generator)  # [L*P, K]
+    return F.one_hot(index.view(rows, seats, trees).transpose(1, 2), goals).to(belief.dtype)

@@ -98,35 +98,3 @@ class Codebook(nn.Module):
 
 
 _NOWHERE = 1e4  # a code that is not in use lies far from every vector
-
-
-def endings(event: Tensor, active: Tensor) -> Tensor:
-    """Steps whose views are goals: each event, and each seat's last step, bool `[T, B, P]`.
-
-    Who ends with nothing has been after something else than those with an event, and that is a goal of its own.
-
-    Args:
-        event: bool `[T, B, P]`.
-        active: bool `[T, B, P]`.
-    """
-    later = torch.cat([active[1:], torch.zeros_like(active[:1])])
-    return event | (active & ~later)
-
-
-def event_labels(codes: Tensor, event: Tensor, active: Tensor) -> Tensor:
-    """Labels each step with the code at the seat's next event, at this step or later, or at its last step.
-
-    Args:
-        codes: int64 `[T, B, P]` code of each seat's view at each step.
-        event: bool `[T, B, P]` something happened to the seat at this step.
-        active: bool `[T, B, P]`.
-
-    Returns:
-        int64 `[T, B, P]`; arbitrary for padding.
-    """
-    label = codes.clone()
-    following, takes = codes[-1], endings(event, active)
-    for t in reversed(range(len(codes))):
-        following = torch.where(takes[t], codes[t], following)
-        label[t] = following
-    return label

@@ -5,7 +5,8 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from omg_lightning.goals.sources import OracleGoals, Subgoals, draw_one_hot
+from omg_lightning.goals.belief import draw_one_hot
+from omg_lightning.goals.sources import OracleGoals, Subgoals
 from omg_lightning.types import NO_GOAL, Episodes, Estimate, GoalSource, View
 
 _SEED = 104_729  # the ranks that shuffle are the same in each episode: a source is a pure function

@@ -1,7 +1,6 @@
 """The agent: composes goal VAE, subgoal predictor and policy; one optimiser, one training step; it logs."""
 
 from collections.abc import Mapping
-from dataclasses import asdict, is_dataclass
 from typing import Any
 
 import torch
@@ -9,44 +8,31 @@ from lightning import LightningModule
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor
 
-from omg_lightning.goals import (
-    BeliefConfig,
-    Codebook,
-    CodebookGoals,
-    DeclaredGoals,
-    GoalKind,
-    NoGoals,
-    OracleGoals,
-    Subgoals,
-    endings,
-    event_labels,
-    own_frame,
-    rewarded,
-    shift,
-)
+from omg_lightning.goals import BeliefConfig, Codebook, GoalKind, own_frame
 from omg_lightning.losses import masked_logits
 from omg_lightning.metrics import PredictionMetrics, ReturnMetrics
 from omg_lightning.modules.adapter import Adapter
-from omg_lightning.modules.checks import GAME_KEYS, NETWORK_KEYS, check_match, check_positive, settings
-from omg_lightning.modules.goal_vae import GoalVAE, draw_gaussian
-from omg_lightning.modules.hindsight import Hindsight, declared, explicit, latent, watched
+from omg_lightning.modules.checks import (
+    GAME_KEYS,
+    NETWORK_KEYS,
+    check_goals,
+    check_match,
+    check_positive,
+    check_weights,
+    plain,
+    settings,
+)
+from omg_lightning.modules.goal_vae import GoalVAE, load_vae
+from omg_lightning.modules.hindsight import watched
+from omg_lightning.modules.labels import Labels
+from omg_lightning.modules.objective import Objective, weigh
+from omg_lightning.modules.parts import Parts, adam, goal_source
 from omg_lightning.modules.policy import PolicyModule
-from omg_lightning.modules.samples import Samples, flatten, futures
 from omg_lightning.modules.settings import LossWeights, SelectorConfig, VAEConfig
-from omg_lightning.modules.subgoal_predictor import Inference, SubgoalPredictor
+from omg_lightning.modules.subgoal_predictor import SubgoalPredictor
 from omg_lightning.networks import TrunkKind
 from omg_lightning.runs import read_checkpoint
-from omg_lightning.types import (
-    NO_GOAL,
-    Batch,
-    ConfigError,
-    Episodes,
-    GoalSource,
-    Lap,
-    Learner,
-    PlannerConfig,
-    ego_order,
-)
+from omg_lightning.types import Batch, ConfigError, Episodes, GoalSource, Lap, Learner, PlannerConfig
 
 
 class Agent(LightningModule):
@@ -125,18 +111,13 @@ class Agent(LightningModule):
         belief, losses = settings(BeliefConfig, belief), settings(LossWeights, losses)
         vae = settings(VAEConfig, vae)
         self.save_hyperparameters()
-        for name, value in self.hparams.items():  # plain values: a checkpoint must load without running code
-            self.hparams[name] = asdict(value) if is_dataclass(value) and not isinstance(value, type) else value
+        for name, value in self.hparams.items():
+            self.hparams[name] = plain(value)
+        check_goals(goals, num_goals, game, vae_checkpoint)
         self.goals, self.trees, self.simulations = goals, trees, simulations
         self.planner, self.selector, self.belief, self.weights = planner, selector, belief, losses
-        self.vae_online, self.learning_rate, self.max_steps = vae_online, learning_rate, max_steps
-        self.anneal, self.coplayer_online = anneal, coplayer_online
-        self.offline_value, self.vae_checkpoint = offline_value, vae_checkpoint
-        if vae_checkpoint and goals != "subgoal":
-            raise ConfigError(f"vae_checkpoint is given, but goals is {goals!r}: only subgoal has a state VAE")
-        self.num_goals, self.num_players, self.seed = num_goals, num_players, seed
-        if goals in ("declared", "oracle") and not num_goals:
-            raise ConfigError(f"goals is {goals!r}, but {game} declares no goals: use none or subgoal")
+        self.learning_rate, self.anneal, self.vae_checkpoint = learning_rate, anneal, vae_checkpoint
+        self.num_goals, self.num_players, self.max_steps, self.seed = num_goals, num_players, max_steps, seed
         sizes = {"none": 0, "declared": num_goals, "oracle": num_goals, "subgoal": goal_dim, "codebook": num_codes}
         size = sizes[goals]
         planes, height, width = observation_shape
@@ -148,6 +129,11 @@ class Agent(LightningModule):
             shape, num_players, num_actions, size, latents, hidden, trunk, selector.alpha, roles
         )
         self.policy = PolicyModule(shape, num_players, num_actions, size, hidden, trunk, roles)
+        self.parts = Parts(self.vae, self.codebook, self.predictor, self.policy)
+        label = Labels(goals, self.parts, selector, max_steps, losses.subgoal > 0)
+        self.objective = Objective(
+            self.parts, label, losses, selector, max_steps, vae_online, coplayer_online, offline_value
+        )
         self.returns = ReturnMetrics()
         self.predictions = PredictionMetrics(num_actions)
         self.env_steps = 0  # of the newest batch: the x axis of everything that is logged
@@ -162,23 +148,8 @@ class Agent(LightningModule):
         if datamodule is not None and hasattr(datamodule, "attach"):
             datamodule.attach(self.learner, self.load_learner, self.copy_weights)
         if stage == "fit" and self.vae_checkpoint and not self.trainer.ckpt_path:  # a resumed run has its own by now
-            self._load_vae(self.vae_checkpoint)
-
-    def _load_vae(self, path: str) -> None:
-        """Starts from the state VAE of another run; an actor that it lacks stays untrained.
-
-        Raises:
-            ConfigError: there is no such checkpoint, it has no VAE, or it is of another game or size.
-        """
-        checkpoint = read_checkpoint(path)
-        saved = checkpoint["hyper_parameters"]
-        check_match(saved, self.hparams, (*GAME_KEYS, *NETWORK_KEYS))
-        assert self.vae is not None
-        weights = {key[4:]: value for key, value in checkpoint["state_dict"].items() if key.startswith("vae.")}
-        own = self.vae.state_dict()
-        if any(own[key].shape != value.shape for key, value in weights.items() if key in own):
-            raise ConfigError(f"the VAE of {path} predicts other actions: set model.vae.next_steps as it was there")
-        self.vae.load_state_dict({**own, **{key: value for key, value in weights.items() if key in own}})
+            assert self.vae is not None
+            load_vae(self.vae, self.vae_checkpoint, self.hparams)
 
     # What a rollout needs -------------------------------------------------------------------------------------------
 
@@ -199,18 +170,7 @@ class Agent(LightningModule):
 
     def source(self) -> GoalSource:
         """The goal source that `goals` names."""
-        if self.goals == "declared":
-            return DeclaredGoals(self.num_goals, self.predictor.likelihood, self.belief)
-        if self.goals == "oracle":
-            return OracleGoals(self.num_goals)
-        if self.codebook is not None:
-            book, likelihood = self.codebook, self.predictor.likelihood
-            return CodebookGoals(len(book.codes), likelihood, self.belief, self.encode, book.count > 0)
-        if self.goals == "subgoal":
-            predictor = self.predictor
-            size = int(self.hparams["goal_dim"])
-            return Subgoals(size, predictor.start, predictor.infer, predictor.advance)
-        return NoGoals()
+        return goal_source(self.goals, self.parts, self.belief, self.encode)
 
     def load_learner(self, source: str | dict[str, Tensor]) -> Learner:
         """The callables of a checkpoint's agent, or of this one with other weights.
@@ -271,153 +231,17 @@ class Agent(LightningModule):
         if self.vae is not None:
             self.vae.track(0.0 if batch.offline else self.vae.config.slowness)
 
-    def weigh(self, losses: dict[str, Tensor]) -> Tensor | None:
-        """The weighted sum of what `losses` gave, or None where nothing is to be trained.
-
-        Raises:
-            ConfigError: it is not finite.
-        """
-        due = [weight * losses[name] for name, weight in asdict(self.weights).items() if name in losses]
-        if not due:
-            return None
-        loss = torch.stack(due).sum()
-        if not torch.isfinite(loss):
-            values = ", ".join(f"{name} {float(value):.3g}" for name, value in losses.items())
-            raise ConfigError(f"a loss is not finite ({values}): lower model.learning_rate")
-        return loss
-
     def losses(self, batch: Batch) -> dict[str, Tensor]:
         """Every loss that has a positive weight, and parts of them for the log, by name."""
-        episodes, samples = batch.episodes, flatten(batch.episodes, self.max_steps)
-        losses: dict[str, Tensor] = {}
-        if self.vae is not None and self.weights.vae and (batch.offline or self.vae_online):
-            losses |= self._vae_loss(self.vae, episodes, samples)
-        if not any(weight for name, weight in asdict(self.weights).items() if name != "vae"):
-            return losses
-        hindsight, parts = self._hindsight(batch, samples)
-        losses |= parts
-        share = self.mixture(batch.env_steps)
-        # The goals of those who have left are 0, here as in the search.
-        present = torch.where(episodes.active[..., None], hindsight.inferred, 0.0)
-        hindsight = hindsight._replace(inferred=present)
-        chosen = torch.rand(hindsight.known.shape, generator=self.noise, device=self.device) < share
-        known = hindsight.known & episodes.active
-        mixed = torch.where((chosen & known)[..., None], hindsight.label, hindsight.inferred)
-        if self.weights.coplayer and (batch.offline or self.coplayer_online):
-            # Explicit beliefs need the likelihood of an action under each pure goal; latent goals are met as inferred.
-            goal = mixed if self.goals == "subgoal" else hindsight.label
-            losses |= self._coplayer_loss(episodes, goal, known)
-        if batch.offline and self.offline_value and self.weights.value:
-            losses |= self._offline_value_loss(episodes, mixed)
-        if not batch.offline and (self.weights.policy or self.weights.value):
-            losses |= self._policy_loss(episodes, mixed)
-        return losses
+        return self.objective.losses(batch, self.global_step, self.noise)
 
-    def _vae_loss(self, vae: GoalVAE, episodes: Episodes, samples: Samples) -> dict[str, Tensor]:
-        """The losses of the state VAE, with the share of the KL that is due by now."""
-        config, later = vae.config, None
-        if config.acts:
-            later = futures(episodes, samples, config.horizon, config.next_steps, self.noise)
-        warmth = min(1.0, self.global_step / config.kl_warmup) if config.kl_warmup else 1.0
-        return vae.loss(samples, self.noise, later, warmth)
-
-    def mixture(self, env_steps: int) -> float:
-        """Probability of training on the selected goal, falling linearly to 0 (OMG: 0.5 to 0 over 50,000 steps)."""
-        return self.selector.mixture * max(0.0, 1 - env_steps / self.selector.mixture_steps)
-
-    def _hindsight(self, batch: Batch, samples: Samples) -> tuple[Hindsight, dict[str, Tensor]]:
-        """The goals of all seats, and the losses of what infers them."""
-        episodes = batch.episodes
-        if self.goals == "declared":
-            return declared(episodes, self.noise), {}
-        if self.goals == "oracle":
-            return explicit(episodes, episodes.truth, self.noise), {}
-        if self.codebook is not None:
-            return explicit(episodes, self._codes(episodes, samples), self.noise), {}
-        if self.vae is None:
-            empty = episodes.goal[..., :0]
-            return Hindsight(empty, empty, episodes.active), {}
-        inference = self.predictor.infer_episodes(episodes, samples)
-        hindsight, label = self._subgoals(batch, samples, inference)
-        if not self.weights.subgoal:
-            return hindsight, {}
-        who = watched(episodes)[samples.mask]  # nobody asks for the subgoals of a seat that is the only learner
-        part = samples._replace(observation=samples.observation[who], time=samples.time[who])
-        mean, log_var = label
-        asked = Inference(*(field[who] for field in inference))
-        return hindsight, self.predictor.subgoal_loss(asked, part, (mean[who], log_var[who]), self.noise)
-
-    @torch.no_grad()
-    def _codes(self, episodes: Episodes, samples: Samples) -> Tensor:
-        """Moves the codebook by what lies around seats at events and ends; each seat's next code, `[T, B, P]`."""
-        assert self.codebook is not None
-        event = rewarded(episodes)
-        ends = endings(event, episodes.active)
-        self.codebook.update(own_frame(episodes.observation[ends].float(), self.num_players), self.noise)
-        codes = event_labels(samples.spread(self.encode(samples.observation)), event, episodes.active)
-        return torch.where(episodes.active, codes, NO_GOAL)
-
-    @torch.no_grad()  # the codes are targets, and nothing leaks from the value head through the selector
-    def _subgoals(
-        self, batch: Batch, samples: Samples, inference: Inference
-    ) -> tuple[Hindsight, tuple[Tensor, Tensor]]:
-        """Subgoals in hindsight: goals, and mean and log variance `[n, D]` of the selected codes."""
-        assert self.vae is not None
-        mean, log_var = (samples.spread(part) for part in self.vae.codes(samples.observation))
-        inferred = samples.spread(draw_gaussian(inference.mean, inference.log_var, self.noise))
-        rule = self.selector
-        hindsight, ahead = latent(
-            batch.episodes,
-            mean,
-            inferred,
-            None if batch.offline else self.values,
-            rule.rule,
-            rule.horizon,
-            self.max_steps,
-            self.noise,
-            rule.offset,
-            rule.temperature,
-        )
-        return hindsight, (hindsight.label[samples.mask], shift(log_var, ahead)[samples.mask])
-
-    def values(self, observation: Tensor, time: Tensor, goals: Tensor, seat: Tensor) -> Tensor:
-        """Values `[H, m]` of views from seats `[m]` under goals `[H, m, P-1, D]`."""
-        conditions = self.policy.condition(goals.flatten(0, 1), seat.repeat(len(goals)))
-        conditions = conditions.unflatten(0, goals.shape[:2])
-        return self.policy.values(observation, time, conditions)
-
-    def _coplayer_loss(self, episodes: Episodes, goal: Tensor, known: Tensor) -> dict[str, Tensor]:
-        """Trains the action head on those whom a learner has to predict."""
-        who = watched(episodes) & known
-        t, _, seat = who.nonzero(as_tuple=True)
-        view, time = episodes.observation[who].float(), t / self.max_steps
-        return self.predictor.coplayer_loss(view, time, goal[who], seat, episodes.legal[who], episodes.action[who])
-
-    def _offline_value_loss(self, episodes: Episodes, goal: Tensor) -> dict[str, Tensor]:
-        """Trains the value alone, on what the scripts earned: there is no root policy to learn from yet."""
-        t, b, ego = episodes.active.nonzero(as_tuple=True)
-        others = ego_order(goal[t, b], ego)[:, 1:]
-        view = episodes.observation[t, b, ego].float()
-        return self.policy.value_loss(view, t / self.max_steps, others, ego, episodes.value[t, b, ego])
-
-    def _policy_loss(self, episodes: Episodes, goal: Tensor) -> dict[str, Tensor]:
-        """Trains the policy on every planned step."""
-        t, b, ego = episodes.planned.nonzero(as_tuple=True)
-        others = ego_order(goal[t, b], ego)[:, 1:]
-        view, where = episodes.observation[t, b, ego].float(), (t, b, ego)
-        return self.policy.loss(
-            view, t / self.max_steps, others, ego, episodes.legal[where], episodes.policy[where], episodes.value[where]
-        )
+    def weigh(self, losses: dict[str, Tensor]) -> Tensor | None:
+        """The weighted sum of what `losses` gave, or None where nothing is to be trained."""
+        return weigh(losses, self.weights)
 
     def optimizer(self) -> torch.optim.Optimizer:
-        """One Adam with a parameter group for each module: `global_step` then counts batches."""
-        parts = {"vae": self.vae, "predictor": self.predictor, "policy": self.policy}
-        groups: list[dict[str, Any]] = [
-            {"params": [weight for weight in part.parameters() if weight.requires_grad], "name": name}
-            for name, part in parts.items()
-            if part is not None
-        ]
-        return torch.optim.Adam(groups, lr=self.learning_rate)
+        """One Adam with a parameter group for each module."""
+        return adam(self.parts, self.learning_rate)
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
         """The optimiser and, to `anneal`, its schedule.
@@ -481,9 +305,7 @@ class Agent(LightningModule):
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Adds the generator's state and the count of environment steps."""
-        broken = [name for name, weight in self.named_parameters() if not weight.isfinite().all()]
-        if broken:
-            raise ConfigError(f"weights are not finite ({broken[0]}), so they are not saved: lower model.learning_rate")
+        check_weights(self.named_parameters())
         checkpoint["noise"] = self.noise.get_state()
         checkpoint["env_steps"] = self.env_steps
 

@@ -1,7 +1,10 @@
 """Checks of an agent's settings, and of a checkpoint against them."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, is_dataclass
 from typing import Any
+
+from torch import Tensor
 
 from omg_lightning.types import ConfigError
 
@@ -16,10 +19,25 @@ def check_positive(arguments: dict[str, Any], names: tuple[str, ...]) -> None:
             raise ConfigError(f"model.{name} is {arguments[name]}: it must be at least 1")
 
 
+def check_goals(goals: str, num_goals: int, game: str, vae_checkpoint: str | None) -> None:
+    """Raises ConfigError unless the game has what `goals` needs, and `goals` what `vae_checkpoint` is for."""
+    if vae_checkpoint and goals != "subgoal":
+        raise ConfigError(f"vae_checkpoint is given, but goals is {goals!r}: only subgoal has a state VAE")
+    if goals in ("declared", "oracle") and not num_goals:
+        raise ConfigError(f"goals is {goals!r}, but {game} declares no goals: use none or subgoal")
+
+
+def check_weights(weights: Iterable[tuple[str, Tensor]]) -> None:
+    """Raises ConfigError unless all the named weights are finite."""
+    broken = [name for name, weight in weights if not weight.isfinite().all()]
+    if broken:
+        raise ConfigError(f"weights are not finite ({broken[0]}), so they are not saved: lower model.learning_rate")
+
+
 def check_match(saved: Mapping[str, Any], own: Mapping[str, Any], keys: tuple[str, ...]) -> None:
     """Raises ConfigError where a checkpoint's settings `saved` differ from this run's in one of `keys`."""
     for key in keys:
-        there, here = _plain(saved.get(key)), _plain(own.get(key))
+        there, here = _tuple(saved.get(key)), _tuple(own.get(key))
         if there != here:
             raise ConfigError(
                 f"the checkpoint was trained with {key} {there}, but this run has {here}: "
@@ -41,5 +59,10 @@ def settings(kind: type, value: Any) -> Any:
         raise ConfigError(f"the checkpoint is of another version ({error}): train anew") from error
 
 
-def _plain(value: Any) -> Any:
+def plain(value: Any) -> Any:
+    """The value that a checkpoint holds of a setting: it must load without running code."""
+    return asdict(value) if is_dataclass(value) and not isinstance(value, type) else value
+
+
+def _tuple(value: Any) -> Any:
     return tuple(value) if isinstance(value, list) else value

@@ -1,6 +1,8 @@
 """The state VAE: the code of a goal is the code of a state, as the co-player in question sees it."""
 
+from collections.abc import Mapping
 from copy import deepcopy
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -8,10 +10,12 @@ from lightning import LightningModule
 from torch import Tensor, nn
 
 from omg_lightning.losses import gaussian_kl, masked_logits, reconstruction, squared_error
+from omg_lightning.modules.checks import GAME_KEYS, NETWORK_KEYS, check_match
 from omg_lightning.modules.samples import NO_ACTION, Futures, Samples
 from omg_lightning.modules.settings import VAEConfig
 from omg_lightning.networks import GoalNet, PlaneDecoder, Trunk, TrunkKind, for_codes
-from omg_lightning.types import PlaneLogits
+from omg_lightning.runs import read_checkpoint
+from omg_lightning.types import ConfigError, PlaneLogits
 
 
 class GoalVAE(LightningModule):
@@ -106,6 +110,26 @@ class GoalVAE(LightningModule):
         played = (futures.action != NO_ACTION).sum(1)  # at least 1: a sample is a step that was played
         losses = {"action": error[:, 0].mean(), "next_actions": (error.sum(1) / played).mean()}
         return {name: loss for name, loss in losses.items() if getattr(self.config, name)}
+
+
+def load_vae(vae: GoalVAE, path: str, hparams: Mapping[str, Any]) -> None:
+    """Gives a state VAE the weights of another run's; an actor that it lacks stays untrained.
+
+    Args:
+        vae: to be changed.
+        path: of the other run's checkpoint.
+        hparams: of the agent whose `vae` it is.
+
+    Raises:
+        ConfigError: there is no such checkpoint, it has no VAE, or it is of another game or size.
+    """
+    checkpoint = read_checkpoint(path)
+    check_match(checkpoint["hyper_parameters"], hparams, (*GAME_KEYS, *NETWORK_KEYS))
+    weights = {key[4:]: value for key, value in checkpoint["state_dict"].items() if key.startswith("vae.")}
+    own = vae.state_dict()
+    if any(own[key].shape != value.shape for key, value in weights.items() if key in own):
+        raise ConfigError(f"the VAE of {path} predicts other actions: set model.vae.next_steps as it was there")
+    vae.load_state_dict({**own, **{key: value for key, value in weights.items() if key in own}})
 
 
 def _encode(trunk: nn.Module, posterior: nn.Module, observation: Tensor) -> tuple[Tensor, Tensor]:

@@ -49,6 +49,11 @@ class PolicyModule(LightningModule):
         features = self.net.trunk(observation, time)
         return torch.stack([self.net.modulate(features, condition)[:, -1] for condition in conditions])
 
+    def goal_values(self, observation: Tensor, time: Tensor, goals: Tensor, seat: Tensor) -> Tensor:
+        """Values `[H, M]` of views from seats `[M]` under each of H sets of goals, `[H, M, P-1, D]`."""
+        conditions = self.condition(goals.flatten(0, 1), seat.repeat(len(goals)))
+        return self.values(observation, time, conditions.unflatten(0, goals.shape[:2]))
+
     def loss(
         self,
         observation: Tensor,

@@ -119,3 +119,7 @@ class SelectorConfig:
                 f"selector.mixture is {self.mixture}, mixture_steps {self.mixture_steps} and temperature "
                 f"{self.temperature}: expected a probability, at least 1, and at least 0"
             )
+
+    def share(self, env_steps: int) -> float:
+        """Probability of training on the selected goal, falling linearly to 0 (OMG: 0.5 to 0 over 50,000 steps)."""
+        return self.mixture * max(0.0, 1 - env_steps / self.mixture_steps)

@@ -3,7 +3,7 @@
 import importlib
 from typing import Any
 
-from omg_lightning.players.base import Player, best_chance, goals_of
+from omg_lightning.players.base import Player, actions_of, best_chance, goals_of
 from omg_lightning.players.scripted import (
     Cleaner,
     Defector,
@@ -28,6 +28,7 @@ __all__ = [
     "RandomPlayer",
     "ScriptedPlayer",
     "Switcher",
+    "actions_of",
     "best_chance",
     "goals_of",
     "make_player",

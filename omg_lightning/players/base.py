@@ -70,6 +70,24 @@ def goals_of(player: Player, game: Game, batch_size: int, device: torch.device) 
     return goals
 
 
+_INTEGERS = (torch.int64, torch.int32, torch.int16, torch.int8, torch.uint8)
+
+
+def actions_of(player: Player, observation: Tensor, legal: Tensor) -> Tensor:
+    """What a player does, `[B]`, given `[B, C, h, w]` and bool `[B, A]`.
+
+    Raises:
+        ConfigError: it returns something else than actions.
+    """
+    choice, name, (rows, num_actions) = player.act(observation, legal), type(player).__name__, legal.shape
+    if not isinstance(choice, Tensor) or choice.shape != (rows,) or choice.dtype not in _INTEGERS:
+        got = f"{choice.dtype} {list(choice.shape)}" if isinstance(choice, Tensor) else type(choice).__name__
+        raise ConfigError(f"{name}.act returned {got}: it must return an int64 tensor of shape [{rows}]")
+    if len(choice) and (choice.min() < 0 or choice.max() >= num_actions):
+        raise ConfigError(f"{name}.act returned actions outside 0..{num_actions - 1}: see game.action_names")
+    return choice
+
+
 def best_chance(player: Player, observation: Tensor, legal: Tensor) -> Tensor:
     """The largest probability in the player's own action distribution: float `[B]`, 0 where it does not know it.
 

@@ -1,7 +1,8 @@
 """Rollouts: whole episodes, in many environments at once, with search in the loop. The only user of `planning`."""
 
+from omg_lightning.rollout.decision import plan, root_policy
 from omg_lightning.rollout.matches import match
-from omg_lightning.rollout.play import Played, plan, play, root_policy
+from omg_lightning.rollout.play import Played, play
 from omg_lightning.rollout.seats import (
     CHECKPOINT,
     LEARNER,

@@ -1,17 +1,16 @@
 """Plays whole episodes in many environments at once."""
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from omg_lightning.games.base import Game
-from omg_lightning.losses import discounted_returns, masked_logits
-from omg_lightning.planning import SearchConfig, search
-from omg_lightning.players import Player, best_chance
+from omg_lightning.losses import discounted_returns
+from omg_lightning.players import actions_of, best_chance
+from omg_lightning.rollout.decision import plan
 from omg_lightning.rollout.seats import LEARNER, Seats
-from omg_lightning.rollout.simulator import Simulator
-from omg_lightning.types import NO_GOAL, ConfigError, Episodes, Estimate, Learner, PlannerConfig, View, take
+from omg_lightning.types import NO_GOAL, Episodes, Estimate, Learner, View, take
 
 
 class Played(NamedTuple):
@@ -142,8 +141,7 @@ class _Table:
             view, legal = self.record.observation[t, rows, seat].float(), self.record.legal[t, rows, seat]
             if self.measure:
                 self.record.script_best[t, rows, seat] = best_chance(player, view, legal)
-            choice = player.act(view, legal)
-            _check_choice(choice, player, len(rows), self.game.num_actions)
+            choice = actions_of(player, view, legal)
             chosen = torch.full((len(self.record.action[t]),), self.game.noop, device=actions.device)
             chosen[rows] = choice.to(chosen)
             mine = torch.zeros_like(chosen, dtype=torch.bool)
@@ -169,65 +167,6 @@ class _Table:
         self.search.setdefault(key, []).append(float(value))
 
 
-def plan(
-    game: Game,
-    learner: Learner,
-    state: Any,
-    estimate: Estimate,
-    rows: Tensor,
-    ego: Tensor,
-    generator: torch.Generator,
-    greedy: bool,
-) -> tuple[Tensor, Tensor]:
-    """Plans one decision of each ego: K trees, each with its own goals, whose root values are averaged.
-
-    Args:
-        game: the rules.
-        learner: networks and budget.
-        state: of the game, leading L.
-        estimate: goals of all seats, leading L.
-        rows: int64 `[M]` environment of each decision.
-        ego: int64 `[M]` seat of each decision.
-        generator: draws goals, co-players' actions and, unless greedy, the action itself.
-        greedy: take the best action.
-
-    Returns:
-        The root policy, float `[M, A]`, see `root_policy`; and actions, int64 `[M]`.
-    """
-    trees, config = learner.trees, learner.planner
-    goals = estimate.draw(trees, generator)[rows].flatten(0, 1)  # [M*K, P, D]
-    simulator = Simulator(game, learner, ego.repeat_interleave(trees), goals, generator)
-    root = simulator.root(take(state, rows.repeat_interleave(trees)))
-    settings = SearchConfig(
-        num_simulations=learner.simulations, c_puct=config.c_puct, rule=config.rule, discount=config.discount
-    )
-    result = search(root, simulator.step, settings, generator)
-    q = result.q.view(len(rows), trees, -1).mean(1)
-    legal = root.legal.view(len(rows), trees, -1)[:, 0]
-    policy = root_policy(q, legal, config)
-    if greedy:
-        return policy, masked_logits(q, legal).argmax(-1)
-    return policy, torch.multinomial(policy, 1, generator=generator)[:, 0]
-
-
-def root_policy(q: Tensor, legal: Tensor, config: PlannerConfig) -> Tensor:
-    """Softmax(beta * Q), 0 where illegal (HOP, ICML 2024).
-
-    Args:
-        q: float `[M, A]` root values.
-        legal: bool `[M, A]`.
-        config: beta, and whether Q is rescaled to [0, 1] over the legal actions before.
-
-    Returns:
-        float `[M, A]`.
-    """
-    if config.rescale:
-        low = q.masked_fill(~legal, torch.inf).amin(-1, keepdim=True)
-        span = q.masked_fill(~legal, -torch.inf).amax(-1, keepdim=True) - low
-        q = (q - low) / span.clamp(min=1e-6)
-    return masked_logits(config.beta * q, legal).softmax(-1) * legal
-
-
 def _of_present(estimate: Estimate, active: Tensor) -> Estimate:
     """The same, with goals of 0 for those who have left, as in training; active is bool `[L, P]`."""
 
@@ -235,19 +174,6 @@ def _of_present(estimate: Estimate, active: Tensor) -> Estimate:
         return torch.where(active[:, None, :, None], estimate.draw(trees, generator), 0.0)
 
     return Estimate(torch.where(active[..., None], estimate.point, 0.0), draw)
-
-
-_INTEGERS = (torch.int64, torch.int32, torch.int16, torch.int8, torch.uint8)
-
-
-def _check_choice(choice: Any, player: Player, rows: int, num_actions: int) -> None:
-    """Raises ConfigError for what a player of the user's own may get wrong."""
-    name = type(player).__name__
-    if not isinstance(choice, Tensor) or choice.shape != (rows,) or choice.dtype not in _INTEGERS:
-        got = f"{choice.dtype} {list(choice.shape)}" if isinstance(choice, Tensor) else type(choice).__name__
-        raise ConfigError(f"{name}.act returned {got}: it must return an int64 tensor of shape [{rows}]")
-    if len(choice) and (choice.min() < 0 or choice.max() >= num_actions):
-        raise ConfigError(f"{name}.act returned actions outside 0..{num_actions - 1}: see game.action_names")
 
 
 def _empty(game: Game, batch: int, goal_size: int, device: torch.device) -> Episodes:

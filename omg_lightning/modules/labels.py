@@ -1,0 +1,81 @@
+"""The labels of a batch: what the goals of all seats were, each kind of goals in its own way."""
+
+import torch
+from torch import Tensor
+
+from omg_lightning.goals import Codebook, GoalKind, endings, event_labels, own_frame, rewarded, shift
+from omg_lightning.modules.goal_vae import GoalVAE, draw_gaussian
+from omg_lightning.modules.hindsight import Hindsight, declared, explicit, latent, watched
+from omg_lightning.modules.parts import Parts
+from omg_lightning.modules.samples import Samples
+from omg_lightning.modules.settings import SelectorConfig
+from omg_lightning.modules.subgoal_predictor import Inference
+from omg_lightning.types import NO_GOAL, Batch, Episodes
+
+
+class Labels:
+    """Finds the goals of all seats in hindsight, and the loss of what infers them.
+
+    Args:
+        goals: where goals come from.
+        parts: the networks.
+        selector: how a subgoal is chosen.
+        max_steps: scales the time.
+        trains: whether the inference of subgoals is trained; without, there is no loss.
+    """
+
+    def __init__(self, goals: GoalKind, parts: Parts, selector: SelectorConfig, max_steps: int, trains: bool) -> None:
+        self.goals, self.parts, self.selector, self.max_steps, self.trains = goals, parts, selector, max_steps, trains
+
+    def __call__(self, batch: Batch, samples: Samples, noise: torch.Generator) -> tuple[Hindsight, dict[str, Tensor]]:
+        """The goals of all seats, and the losses of what infers them."""
+        episodes, parts = batch.episodes, self.parts
+        if self.goals == "declared":
+            return declared(episodes, noise), {}
+        if self.goals == "oracle":
+            return explicit(episodes, episodes.truth, noise), {}
+        if parts.codebook is not None:
+            return explicit(episodes, learn_codes(parts.codebook, episodes, samples, noise), noise), {}
+        if parts.vae is None:
+            empty = episodes.goal[..., :0]
+            return Hindsight(empty, empty, episodes.active), {}
+        inference = parts.predictor.infer_episodes(episodes, samples)
+        hindsight, (mean, log_var) = self._select(parts.vae, batch, samples, inference, noise)
+        if not self.trains:
+            return hindsight, {}
+        who = watched(episodes)[samples.mask]  # nobody asks for the subgoals of a seat that is the only learner
+        part = samples._replace(observation=samples.observation[who], time=samples.time[who])
+        asked = Inference(*(field[who] for field in inference))
+        return hindsight, parts.predictor.subgoal_loss(asked, part, (mean[who], log_var[who]), noise)
+
+    @torch.no_grad()  # the codes are targets, and nothing leaks from the value head through the selector
+    def _select(
+        self, vae: GoalVAE, batch: Batch, samples: Samples, inference: Inference, noise: torch.Generator
+    ) -> tuple[Hindsight, tuple[Tensor, Tensor]]:
+        """Subgoals in hindsight: goals, and mean and log variance `[n, D]` of the selected codes."""
+        mean, log_var = (samples.spread(part) for part in vae.codes(samples.observation))
+        inferred = samples.spread(draw_gaussian(inference.mean, inference.log_var, noise))
+        values, rule = None if batch.offline else self.parts.policy.goal_values, self.selector
+        hindsight, ahead = latent(
+            batch.episodes,
+            mean,
+            inferred,
+            values,
+            rule.rule,
+            rule.horizon,
+            self.max_steps,
+            noise,
+            rule.offset,
+            rule.temperature,
+        )
+        return hindsight, (hindsight.label[samples.mask], shift(log_var, ahead)[samples.mask])
+
+
+@torch.no_grad()
+def learn_codes(codebook: Codebook, episodes: Episodes, samples: Samples, noise: torch.Generator) -> Tensor:
+    """Moves the codebook by what lies around seats at events and ends; each seat's next code, `[T, B, P]`."""
+    event, seats = rewarded(episodes), episodes.active.shape[-1]
+    ends = endings(event, episodes.active)
+    codebook.update(own_frame(episodes.observation[ends].float(), seats), noise)
+    codes = codebook(own_frame(samples.observation, seats))
+    return torch.where(episodes.active, event_labels(samples.spread(codes), event, episodes.active), NO_GOAL)

@@ -1,0 +1,64 @@
+"""The networks of an agent, and what others get of them: the goal source of a rollout, the optimiser."""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from omg_lightning.goals import (
+    BeliefConfig,
+    Codebook,
+    CodebookGoals,
+    DeclaredGoals,
+    GoalKind,
+    NoGoals,
+    OracleGoals,
+    Subgoals,
+)
+from omg_lightning.modules.goal_vae import GoalVAE
+from omg_lightning.modules.policy import PolicyModule
+from omg_lightning.modules.subgoal_predictor import SubgoalPredictor
+from omg_lightning.types import GoalSource
+
+
+class Parts(NamedTuple):
+    """The networks of one agent."""
+
+    vae: GoalVAE | None  # where goals are latent
+    codebook: Codebook | None  # where they are learned and discrete
+    predictor: SubgoalPredictor
+    policy: PolicyModule
+
+
+def goal_source(goals: GoalKind, parts: Parts, belief: BeliefConfig, encode: Callable[[Tensor], Tensor]) -> GoalSource:
+    """The goal source that `goals` names.
+
+    Args:
+        goals: where goals come from.
+        parts: the networks that infer them.
+        belief: settings of the explicit belief.
+        encode: learned codes, int64 `[M]`, of views `[M, C, h, w]`; only asked where there is a codebook.
+    """
+    predictor, book = parts.predictor, parts.codebook
+    size = predictor.goal_size
+    if goals == "declared":
+        return DeclaredGoals(size, predictor.likelihood, belief)
+    if goals == "oracle":
+        return OracleGoals(size)
+    if book is not None:
+        return CodebookGoals(size, predictor.likelihood, belief, encode, book.count > 0)
+    if goals == "subgoal":
+        return Subgoals(size, predictor.start, predictor.infer, predictor.advance)
+    return NoGoals()
+
+
+def adam(parts: Parts, learning_rate: float) -> torch.optim.Adam:
+    """One Adam with a parameter group for each module that trains: `global_step` then counts batches."""
+    trained = {"vae": parts.vae, "predictor": parts.predictor, "policy": parts.policy}
+    groups: list[dict[str, Any]] = [
+        {"params": [weight for weight in part.parameters() if weight.requires_grad], "name": name}
+        for name, part in trained.items()
+        if part is not None
+    ]
+    return torch.optim.Adam(groups, lr=learning_rate)

@@ -1,0 +1,71 @@
+"""One decision: the search over the learner's own model, and the root policy made of it."""
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from omg_lightning.games.base import Game
+from omg_lightning.losses import masked_logits
+from omg_lightning.planning import SearchConfig, search
+from omg_lightning.rollout.simulator import Simulator
+from omg_lightning.types import Estimate, Learner, PlannerConfig, take
+
+
+def plan(
+    game: Game,
+    learner: Learner,
+    state: Any,
+    estimate: Estimate,
+    rows: Tensor,
+    ego: Tensor,
+    generator: torch.Generator,
+    greedy: bool,
+) -> tuple[Tensor, Tensor]:
+    """Plans one decision of each ego: K trees, each with its own goals, whose root values are averaged.
+
+    Args:
+        game: the rules.
+        learner: networks and budget.
+        state: of the game, leading L.
+        estimate: goals of all seats, leading L.
+        rows: int64 `[M]` environment of each decision.
+        ego: int64 `[M]` seat of each decision.
+        generator: draws goals, co-players' actions and, unless greedy, the action itself.
+        greedy: take the best action.
+
+    Returns:
+        The root policy, float `[M, A]`, see `root_policy`; and actions, int64 `[M]`.
+    """
+    trees, config = learner.trees, learner.planner
+    goals = estimate.draw(trees, generator)[rows].flatten(0, 1)  # [M*K, P, D]
+    simulator = Simulator(game, learner, ego.repeat_interleave(trees), goals, generator)
+    root = simulator.root(take(state, rows.repeat_interleave(trees)))
+    settings = SearchConfig(
+        num_simulations=learner.simulations, c_puct=config.c_puct, rule=config.rule, discount=config.discount
+    )
+    result = search(root, simulator.step, settings, generator)
+    q = result.q.view(len(rows), trees, -1).mean(1)
+    legal = root.legal.view(len(rows), trees, -1)[:, 0]
+    policy = root_policy(q, legal, config)
+    if greedy:
+        return policy, masked_logits(q, legal).argmax(-1)
+    return policy, torch.multinomial(policy, 1, generator=generator)[:, 0]
+
+
+def root_policy(q: Tensor, legal: Tensor, config: PlannerConfig) -> Tensor:
+    """Softmax(beta * Q), 0 where illegal (HOP, ICML 2024).
+
+    Args:
+        q: float `[M, A]` root values.
+        legal: bool `[M, A]`.
+        config: beta, and whether Q is rescaled to [0, 1] over the legal actions before.
+
+    Returns:
+        float `[M, A]`.
+    """
+    if config.rescale:
+        low = q.masked_fill(~legal, torch.inf).amin(-1, keepdim=True)
+        span = q.masked_fill(~legal, -torch.inf).amax(-1, keepdim=True) - low
+        q = (q - low) / span.clamp(min=1e-6)
+    return masked_logits(config.beta * q, legal).softmax(-1) * legal
