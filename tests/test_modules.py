@@ -742,6 +742,8 @@ def test_annealing_ends_at_a_twentieth_in_the_last_epoch():
         parts["optimizer"].step()
         parts["lr_scheduler"].step()
     assert rates == pytest.approx([1e-2 * (1 - 0.95 * k / 4) for k in range(5)])
+    trainer.fit_loop.max_epochs = 1
+    assert isinstance(agent.configure_optimizers(), torch.optim.Adam)
     trainer.fit_loop.max_epochs = -1
     with pytest.raises(ConfigError, match="max_epochs"):
         agent.configure_optimizers()

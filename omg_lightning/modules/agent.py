@@ -253,7 +253,9 @@ class Agent(LightningModule):
         if not self.anneal:
             return optimizer
         rounds = self.trainer.max_epochs
-        if not rounds or rounds < 2:
+        if rounds == 1:  # there is nothing to lower it over
+            return optimizer
+        if not rounds or rounds < 1:
             raise ConfigError(f"model.anneal needs the length of the run, but trainer.max_epochs is {rounds}")
         schedule = torch.optim.lr_scheduler.LinearLR(optimizer, 1.0, 0.05, rounds - 1)  # one step for each epoch
         return {"optimizer": optimizer, "lr_scheduler": schedule}
