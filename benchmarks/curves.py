@@ -64,9 +64,9 @@ def main() -> None:
             if axis is axes[1]:
                 axis.annotate(
                     f"{label}: {float(value):g}",
-                    (0.99, float(value)),
+                    (0.02, float(value)),
                     xycoords=("axes fraction", "data"),
-                    ha="right",
+                    ha="left",
                     va="bottom",
                     fontsize=8,
                     color="0.35",

@@ -132,7 +132,8 @@ def _draw(axes: Axes, panel: Panel, parts: Sequence[Part]) -> None:
     axes.set_ylim(0, _STRIP[1])
     axes.set_yticks([0, 0.5, 1], ["0", "0.5", "1"], fontsize=7.5)
     beside = axes.get_yaxis_transform()  # x from 0 to 1, y as it is
-    axes.text(-0.008, sum(_STRIP) / 2, "true goal", transform=beside, ha="right", va="center", fontsize=7, color=INK)
+    words = "true goal" if any(goal != NO_GOAL for goal in panel.truth) else "no true goal"
+    axes.text(-0.008, sum(_STRIP) / 2, words, transform=beside, ha="right", va="center", fontsize=7, color=INK)
     axes.tick_params(axis="x", labelsize=7.5)
     axes.tick_params(length=2)
     axes.spines[["top", "right"]].set_visible(False)

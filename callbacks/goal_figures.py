@@ -16,7 +16,7 @@ from omg_lightning.envs.render import board_only
 from omg_lightning.exact import exact_observer
 from omg_lightning.modules import Agent
 from omg_lightning.modules.hindsight import watched
-from omg_lightning.types import ConfigError, Episodes
+from omg_lightning.types import NO_GOAL, ConfigError, Episodes
 
 _CELL = 64  # pixels
 
@@ -87,8 +87,9 @@ class GoalFigures(Callback):
         panels = []
         for seat in watched(episode).any(0)[0].nonzero()[:, 0].tolist():
             here = int(episode.active[:, 0, seat].sum())
-            best = None if exact is None else exact.belief[:here, 0, seat].cpu().numpy()
             belief, truth = episode.goal[:here, 0, seat].cpu().numpy(), episode.truth[:here, 0, seat].tolist()
+            scripted = exact is not None and any(goal != NO_GOAL for goal in truth)  # Bayes reckons with scripts
+            best = exact.belief[:here, 0, seat].cpu().numpy() if exact is not None and scripted else None
             panels.append(Panel(seat, data.seats[seat], belief, truth, best))
         steps = frame_steps(int(episode.active.any(-1).sum()), self.frames)
         pictures = [board_only(picture, _CELL) for picture in episode_frames(episode, 0, game, _CELL, steps)]
