@@ -25,6 +25,8 @@ NO_PICTURE = "--model.vae.reconstruction=0"
 SELF_PLAY = ["--config=configs/4h1s_6x6.yaml", "--model.trees=2", "--model.anneal=false"]
 SELF_PLAY += ["--trainer.max_epochs=35", "--trainer.check_val_every_n_epoch=35"]  # 15 of them offline
 NOT_OFFLINE = ["--data.offline_rounds=0", "--trainer.max_epochs=20", "--trainer.check_val_every_n_epoch=20"]
+PUBLISHED_SOFTMAX = ["--model.planner.beta=2", "--model.planner.rescale=false"]
+PLAIN = ["--model.trunk=mlp", "--data.symmetries=false"]
 STUDIES: dict[str, dict[str, list[str]]] = {
     "goals": {
         "none": ["--model.goals=none"],
@@ -65,6 +67,8 @@ STUDIES: dict[str, dict[str, list[str]]] = {
         "none": [*SELF_PLAY, "--model.goals=none"],
         "codebook, no offline phase": [*SELF_PLAY, *NOT_OFFLINE, "--model.goals=codebook"],
         "none, no offline phase": [*SELF_PLAY, *NOT_OFFLINE, "--model.goals=none"],
+        "none, no offline, softmax(2 Q)": [*SELF_PLAY, *NOT_OFFLINE, "--model.goals=none", *PUBLISHED_SOFTMAX],
+        "the same, plain trunk": [*SELF_PLAY, *NOT_OFFLINE, "--model.goals=none", *PUBLISHED_SOFTMAX, *PLAIN],
     },
     "belief": {
         "intra and inter": ["--model.goals=declared"],
