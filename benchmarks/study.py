@@ -10,6 +10,7 @@ seed by seed, with its interval. `studies.json` in the output folder has the sam
 """
 
 import argparse
+import hashlib
 import json
 import re
 import shlex
@@ -102,6 +103,8 @@ COMPARED = ("return/team_mean", "return/team_discounted")  # seed by seed with t
 def folder(out: Path, flags: list[str], seed: int) -> Path:
     """Where a run of these flags and seed goes: arms with the same flags share it."""
     name = re.sub(r"[^A-Za-z0-9.]+", "_", " ".join(flag.removeprefix("--") for flag in flags)).strip("_")
+    if len(name) > 200:  # file systems allow 255
+        name = f"{name[:180]}_{hashlib.sha1(name.encode()).hexdigest()[:12]}"
     return out / name / f"seed_{seed}"
 
 
