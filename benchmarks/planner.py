@@ -29,6 +29,7 @@ from omg_lightning.planning import ModelFn, ModelOutput, Root, SearchConfig, sea
 
 A, D, HIDDEN = 7, 256, 128
 TARGETS = [("puct", 1024, 32), ("puct", 4096, 32), ("puct", 1024, 200), ("gumbel", 1024, 32), ("gumbel", 4096, 32)]
+PAUSE = 0.1  # s between turns: threads of the side that was on go on waiting for work for a while, on a core
 RULES = ("puct", "gumbel")
 GROWTH = [
     *((rule, trees, 32) for rule in RULES for trees in (16, 64, 256, 1024, 4096)),
@@ -91,9 +92,11 @@ def measure(
     with peer(python, rule, trees, simulations) as (version, time_peer):
         search(root, model, config, generator)
         for _ in range(repeats):
+            time.sleep(PAUSE)
             ours.append(seconds(lambda: search(root, model, config, generator)))
             alone.append(seconds(network, calls=20))
             if python is not None:
+                time.sleep(PAUSE)
                 theirs.append(time_peer())
     work = trees * simulations
     row: dict[str, Any] = {"rule": rule, "trees": trees, "simulations": simulations, "actions": actions}

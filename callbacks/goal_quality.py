@@ -31,7 +31,7 @@ class GoalQuality(Callback):
         """Starts with empty metrics."""
         self.beliefs = self.codes = None
         self._bayes, self._told = MeanMetric().to(pl_module.device), True
-        if not isinstance(pl_module, Agent) or not pl_module.num_goals:
+        if not isinstance(pl_module, Agent) or not pl_module.num_goals or pl_module.places:
             return
         goals, size, steps = pl_module.num_goals, pl_module.source().size, pl_module.max_steps
         if pl_module.goals in ("declared", "codebook"):

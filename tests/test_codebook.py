@@ -5,7 +5,8 @@ import torch
 
 from omg_lightning.data import EpisodeDataModule, GameConfig
 from omg_lightning.games import StagHunt
-from omg_lightning.goals import BeliefConfig, Codebook, CodebookGoals, endings, event_labels, own_frame, rewarded
+from omg_lightning.goals import BeliefConfig, Codebook, CodebookGoals, endings, own_frame, rewarded
+from omg_lightning.modules.labels import learn_codes
 from omg_lightning.rollout import arrange, play
 from omg_lightning.types import NO_GOAL, ConfigError
 
@@ -92,16 +93,6 @@ def test_an_empty_batch_changes_nothing_and_one_code_is_refused():
         Codebook(1, 2)
 
 
-def test_event_labels_by_hand():
-    codes = torch.tensor([3, 1, 4, 1, 5, 9]).view(6, 1, 1)
-    event = torch.tensor([0, 1, 0, 0, 0, 0]).bool().view(6, 1, 1)
-    active = torch.tensor([1, 1, 1, 1, 0, 0]).bool().view(6, 1, 1)
-    # Up to the event its code; after it the code at the last active step; padding does not matter.
-    assert event_labels(codes, event, active)[:4].flatten().tolist() == [1, 1, 1, 1]
-    codes[3] = 7
-    assert event_labels(codes, event, active)[:4].flatten().tolist() == [1, 1, 7, 7]
-
-
 @pytest.mark.parametrize("preset", ["2h1s_4x4", "4h1s_6x6"])
 def test_codes_agree_with_the_declared_labels_that_they_never_saw(preset):
     game = GameConfig(preset=preset).build()
@@ -151,14 +142,15 @@ def test_in_snowdrift_those_who_clean_and_those_who_do_not_get_codes_of_their_ow
     game = GameConfig("snowdrift", "msg").build()
     lineups = [["cleaner"] * k + ["defector"] * (4 - k) for k in range(1, 4)]
     episodes = play(game, arrange(lineups, 48, game, CPU), {}, rng(1)).episodes
-    event = rewarded(episodes)
-    around = own_frame(episodes.observation[endings(event, episodes.active)].float(), 4)
-    book, random = Codebook(8, around.shape[1]), rng()
+    book, random = Codebook(8, own_frame(torch.zeros(1, *game.observation_shape), 4).shape[1]), rng()
     for _ in range(8):
-        book.update(around, random)
-    views = episodes.observation[episodes.active].float()
-    codes = torch.zeros_like(episodes.action)
-    codes[episodes.active] = book(own_frame(views, 4))
-    first = event_labels(codes, event, episodes.active)[0]  # what is said of the first step
-    cleans = event.any(0)
-    assert not set(first[cleans].tolist()) & set(first[~cleans].tolist())
+        labels = learn_codes(book, episodes, True, random)
+    cleans = rewarded(episodes).any(0)
+    assert not set(labels[0][cleans].tolist()) & set(labels[0][~cleans].tolist())  # what is said of the first step
+    source = CodebookGoals(8, None, BeliefConfig(), lambda x: book(own_frame(x, 4)), book.count > 0, True)
+    realised = source.realised(episodes)
+    assert (realised != NO_GOAL).all()
+    assert not set(realised[cleans].tolist()) & set(realised[~cleans].tolist())
+    without = learn_codes(Codebook(8, book.codes.shape[1]), episodes, False, random)
+    assert (without[0][~cleans] == NO_GOAL).all()
+    assert (without[0][cleans] != NO_GOAL).all()

@@ -96,6 +96,7 @@ class EpisodeDataModule(LightningDataModule):
         self.observation_shape, self.max_steps = self.game.observation_shape, self.game.max_steps
         self.num_players, self.num_actions = self.game.num_players, self.game.num_actions
         self.num_goals = len(self.game.goal_names)
+        self.goal_action = getattr(self.game, "goal_action", None)
         self.lineups = as_lineups(seats)
         self.eval_lineups = self.lineups if eval_seats is None else as_lineups(eval_seats)
         self.partners = default_partners(self.game) if partners is None else list(dict.fromkeys(partners))
@@ -239,7 +240,7 @@ class EpisodeDataModule(LightningDataModule):
             episodes = self.buffer.sample(self.batch_size, random)
             if self.symmetries is not None:
                 index = int(torch.randint(len(self.symmetries), (1,), generator=random))
-                episodes = self.symmetries.apply(episodes, index)
+                episodes = self.symmetries.apply(episodes, index, self.population.goals_are_places)
             return Batch(episodes, self.env_steps, self.rounds <= self.offline_rounds)
 
         return _loader(Draws(draw, self.steps_per_epoch))

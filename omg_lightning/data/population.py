@@ -45,6 +45,11 @@ class Population:
                 self._loaded[name] = self._load(name.removeprefix(CHECKPOINT))
         return {LEARNER: self._learner()} | {name: self._loaded[name] for name in seats if name in self._loaded}
 
+    @property
+    def goals_are_places(self) -> bool:
+        """Whether the goals of the learner in training name cells of the board."""
+        return self._learner is not None and getattr(self._learner().source, "places", False)
+
     def past_self(self, online_round: int, generator: torch.Generator) -> Learner:
         """Keeps a copy of the learner when one is due, and draws one of those kept."""
         if self._weights is None or self._load is None:

@@ -30,6 +30,7 @@ class Symmetries:
                 "leave it out"
             )
         _, height, width = game.observation_shape
+        self.shape = height, width
         turns = range(4) if height == width else (0, 2)
         self.each = [(turn, mirror) for mirror in (False, True) for turn in turns]
         self._maps = torch.tensor([_renamed(names, turn, mirror) for turn, mirror in self.each])
@@ -38,8 +39,14 @@ class Symmetries:
         """How many there are, with the one that changes nothing, which comes first."""
         return len(self.each)
 
-    def apply(self, episodes: Episodes, index: int) -> Episodes:
-        """Episodes `[T, B, P, ...]` as if symmetry number `index` had been applied to the board before all began."""
+    def apply(self, episodes: Episodes, index: int, places: bool = False) -> Episodes:
+        """Episodes `[T, B, P, ...]` as if symmetry number `index` had been applied to the board before all began.
+
+        Args:
+            episodes: to be moved.
+            index: number of the symmetry.
+            places: goal vectors name cells of the board, and the last entry none, so they are moved, too.
+        """
         turn, mirror = self.each[index]
         new = self._maps[index].to(episodes.action.device)  # [A] what each action is called now
         old = new.argsort()  # [A] what the action of this name was called before
@@ -48,12 +55,19 @@ class Symmetries:
             legal=episodes.legal[..., old],
             action=new[episodes.action],
             policy=episodes.policy[..., old],
+            goal=_moved_places(episodes.goal, self.shape, turn, mirror) if places else episodes.goal,
         )
 
 
 def _moved(planes: Tensor, turn: int, mirror: bool) -> Tensor:
     """Planes `[..., h, w]`, mirrored left to right and then turned counterclockwise `turn` times."""
     return torch.rot90(planes.flip(-1) if mirror else planes, turn, (-2, -1))
+
+
+def _moved_places(goal: Tensor, shape: tuple[int, int], turn: int, mirror: bool) -> Tensor:
+    """Vectors `[..., h * w + 1]` over cells, and none, moved as the board is."""
+    cells = _moved(goal[..., :-1].unflatten(-1, shape), turn, mirror).flatten(-2)
+    return torch.cat([cells, goal[..., -1:]], -1)
 
 
 def _renamed(names: list[str], turn: int, mirror: bool) -> list[int]:

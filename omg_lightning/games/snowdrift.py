@@ -70,6 +70,7 @@ class Snowdrift:
     noop = STAY
     agent_name = "player"
     scripts: tuple[str, ...] = ("cleaner", "defector")
+    goal_action = SHOVEL  # goals are places: they are realised by this action where one stands
 
     def __init__(
         self,

@@ -6,8 +6,8 @@ import torch
 from torch import Tensor
 
 from omg_lightning.goals.belief import draw_one_hot
-from omg_lightning.goals.sources import OracleGoals, Subgoals
-from omg_lightning.types import NO_GOAL, Episodes, Estimate, GoalSource, View
+from omg_lightning.goals.sources import NoGoals, OracleGoals, Subgoals
+from omg_lightning.types import Episodes, Estimate, GoalSource, View
 
 _SEED = 104_729  # the ranks that shuffle are the same in each episode: a source is a pure function
 
@@ -64,11 +64,12 @@ class ShuffledGoals:
         return self.source.carry(prior, realised)
 
 
-class UninformedGoals:
+class UninformedGoals(NoGoals):
     """Knows nothing of anybody, and learns nothing: neither within an episode nor from one to the next.
 
-    An explicit source's goals are drawn from what it believes before the first episode, all goals alike (an oracle's,
-    too); latent ones from N(0, I), the prior of their codes, with 0 as the point. Memory is the belief, `[L, P, G]`.
+    An explicit source's goals are drawn from what it believes before the first episode; those of an oracle are all
+    alike; latent ones are drawn from N(0, I), the prior of their codes, with 0 as the point. Memory is the source's at
+    the start of an episode, float `[L, P, G]` where it has no belief of its own.
 
     Args:
         source: whose goals are to be withheld.
@@ -78,21 +79,23 @@ class UninformedGoals:
 
     def __init__(self, source: GoalSource) -> None:
         self.source, self.size = source, source.size
-        self.latent = isinstance(source, Subgoals)
+        self.latent, self.believes = isinstance(source, Subgoals), not isinstance(source, NoGoals | Subgoals)
 
     def prior(self, batch: int, seats: int, device: torch.device) -> Tensor:
-        """All goals alike, float `[B, P, G]`; zeros where goals are latent."""
-        if self.latent:
-            return torch.zeros(batch, seats, self.size, device=device)
-        prior = self.source.prior(batch, seats, device)
-        return prior if prior.shape[-1] else torch.full((batch, seats, self.size), 1 / self.size, device=device)
+        """That of the source, float `[B, P, G]`."""
+        return self.source.prior(batch, seats, device)
 
-    def start(self, prior: Tensor, truth: Tensor) -> Tensor:
-        """The prior `[B, P, G]`; `truth` `[B, P]` is not looked at."""
-        return prior
+    def start(self, prior: Tensor, truth: Tensor) -> Any:
+        """The source's own start from the prior `[B, P, G]`; `truth` `[B, P]` is not looked at."""
+        if self.believes:
+            return self.source.start(prior, truth)
+        alike = 0.0 if self.latent or not self.size else 1 / self.size
+        return prior.new_full((*prior.shape[:2], self.size), alike)
 
-    def infer(self, memory: Tensor, view: View) -> Estimate:
-        """The same at every step."""
+    def infer(self, memory: Any, view: View) -> Estimate:
+        """What is believed without having seen anything."""
+        if self.believes:
+            return self.source.infer(memory, view)
 
         def draw(trees: int, generator: torch.Generator) -> Tensor:
             if not self.latent:
@@ -101,15 +104,3 @@ class UninformedGoals:
             return torch.randn(shape, generator=generator, device=memory.device)
 
         return Estimate(memory, draw)
-
-    def update(self, memory: Tensor, view: View, actions: Tensor) -> Tensor:
-        """Nothing is learned from actions `[L, P]`."""
-        return memory
-
-    def realised(self, episodes: Episodes) -> Tensor:
-        """Nothing is looked at: NO_GOAL everywhere, int64 `[B, P]`."""
-        return torch.full_like(episodes.realised[0], NO_GOAL)
-
-    def carry(self, prior: Tensor, realised: Tensor) -> Tensor:
-        """Nothing is carried over from goals realised `[B, P]`."""
-        return prior

@@ -33,25 +33,6 @@ def endings(event: Tensor, active: Tensor) -> Tensor:
     return event | (active & ~later)
 
 
-def event_labels(codes: Tensor, event: Tensor, active: Tensor) -> Tensor:
-    """Labels each step with the code at the seat's next event, at this step or later, or at its last step.
-
-    Args:
-        codes: int64 `[T, B, P]` code of each seat's view at each step.
-        event: bool `[T, B, P]` something happened to the seat at this step.
-        active: bool `[T, B, P]`.
-
-    Returns:
-        int64 `[T, B, P]`; arbitrary for padding.
-    """
-    label = codes.clone()
-    following, takes = codes[-1], endings(event, active)
-    for t in reversed(range(len(codes))):
-        following = torch.where(takes[t], codes[t], following)
-        label[t] = following
-    return label
-
-
 def hindsight_goals(realised: Tensor, active: Tensor) -> Tensor:
     """Labels each step with the goal its seat realised next, at this step or later in the episode.
 

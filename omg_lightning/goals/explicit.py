@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from omg_lightning.goals.belief import draw_one_hot, inter, intra, keep_alive
-from omg_lightning.goals.events import last_known, rewarded
+from omg_lightning.goals.events import endings, last_known, rewarded
 from omg_lightning.types import NO_GOAL, ConfigError, Episodes, Estimate, View
 
 Likelihood = Callable[[View, Tensor], Tensor]  # view, actions [L, P] -> log pi_j(a_j | o_j, t, g) [L, P, G]
@@ -94,6 +94,7 @@ class CodebookGoals(DeclaredGoals):
         config: how the belief is updated.
         encode: codes, int64 `[M]`, of views `[M, C, h, w]`.
         in_use: says which codes are in use, bool `[G]`; the others are not believed in at first.
+        ending_codes: who is never rewarded realises the code where it ends; without, nothing.
     """
 
     def __init__(
@@ -103,9 +104,10 @@ class CodebookGoals(DeclaredGoals):
         config: BeliefConfig,
         encode: Callable[[Tensor], Tensor],
         in_use: Tensor,
+        ending_codes: bool = False,
     ) -> None:
         super().__init__(num_codes, likelihood, config)
-        self.encode, self.in_use = encode, in_use
+        self.encode, self.in_use, self.ending_codes = encode, in_use, ending_codes
 
     def prior(self, batch: int, seats: int, device: torch.device) -> Tensor:
         """All codes in use alike, float `[B, P, G]`."""
@@ -115,6 +117,8 @@ class CodebookGoals(DeclaredGoals):
     def realised(self, episodes: Episodes) -> Tensor:
         """The code where each seat was last rewarded, int64 `[B, P]`."""
         event = rewarded(episodes)
+        if self.ending_codes:
+            event |= endings(event, episodes.active) & ~event.any(0)
         codes = torch.full_like(episodes.realised, NO_GOAL)
         codes[event] = self.encode(episodes.observation[event].float())
         return last_known(codes)

@@ -44,6 +44,8 @@ class Agent(LightningModule):
         goals: where goals come from: `none`, `declared`, `subgoal`, `codebook` or `oracle`.
         goal_dim: D, size of a subgoal code.
         num_codes: G, the largest number of learned discrete goals of `codebook`.
+        ending_codes: of `codebook`: to end an episode with nothing is a goal, with a code of its own. Wanted where
+            some players are after nothing, such as defectors in Snowdrift.
         trees: K, search trees for each decision, each with its own sampled goals.
         simulations: N, for each tree.
         planner: settings of the search.
@@ -69,6 +71,7 @@ class Agent(LightningModule):
         num_actions: A.
         max_steps: the longest episode.
         num_goals: G, how many goals the game declares.
+        goal_action: where they are places: the action by which a player realises the one where it stands.
 
     Raises:
         ConfigError: a setting is out of range, or the game declares no goals and `goals` needs them.
@@ -79,6 +82,7 @@ class Agent(LightningModule):
         goals: GoalKind = "subgoal",
         goal_dim: int = 16,
         num_codes: int = 8,
+        ending_codes: bool = False,
         trees: int = 5,
         simulations: int = 32,
         planner: PlannerConfig = PlannerConfig(),
@@ -102,6 +106,7 @@ class Agent(LightningModule):
         num_actions: int = 0,
         max_steps: int = 0,
         num_goals: int = 0,
+        goal_action: int | None = None,
     ) -> None:
         super().__init__()
         check_positive(
@@ -115,12 +120,14 @@ class Agent(LightningModule):
             self.hparams[name] = plain(value)
         check_goals(goals, num_goals, game, vae_checkpoint)
         self.goals, self.trees, self.simulations = goals, trees, simulations
+        self.ending_codes = ending_codes
         self.planner, self.selector, self.belief, self.weights = planner, selector, belief, losses
         self.learning_rate, self.anneal, self.vae_checkpoint = learning_rate, anneal, vae_checkpoint
         self.num_goals, self.num_players, self.max_steps, self.seed = num_goals, num_players, max_steps, seed
-        sizes = {"none": 0, "declared": num_goals, "oracle": num_goals, "subgoal": goal_dim, "codebook": num_codes}
-        size = sizes[goals]
         planes, height, width = observation_shape
+        self.places = None if goal_action is None or goals != "declared" else (num_goals, goal_action)
+        sizes = {"none": 0, "declared": num_goals, "oracle": num_goals, "subgoal": goal_dim, "codebook": num_codes}
+        size = sizes[goals] if self.places is None else height * width + 1
         shape, latents = (planes, height, width), goals == "subgoal"
         self.vae = GoalVAE(shape, num_players, num_actions, goal_dim, hidden, trunk, vae) if latents else None
         around = own_frame(torch.zeros(1, *shape), num_players).shape[-1]
@@ -130,7 +137,7 @@ class Agent(LightningModule):
         )
         self.policy = PolicyModule(shape, num_players, num_actions, size, hidden, trunk, roles)
         self.parts = Parts(self.vae, self.codebook, self.predictor, self.policy)
-        label = Labels(goals, self.parts, selector, max_steps, losses.subgoal > 0)
+        label = Labels(goals, self.parts, selector, max_steps, losses.subgoal > 0, ending_codes, bool(self.places))
         self.objective = Objective(
             self.parts, label, losses, selector, max_steps, vae_online, coplayer_online, offline_value
         )
@@ -170,7 +177,7 @@ class Agent(LightningModule):
 
     def source(self) -> GoalSource:
         """The goal source that `goals` names."""
-        return goal_source(self.goals, self.parts, self.belief, self.encode)
+        return goal_source(self.goals, self.parts, self.belief, self.encode, self.ending_codes, self.places)
 
     def load_learner(self, source: str | dict[str, Tensor]) -> Learner:
         """The callables of a checkpoint's agent, or of this one with other weights.

@@ -6,7 +6,15 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from omg_lightning.goals import SelectorRule, candidates, hindsight_goals, one_hot_goals, select, shift
+from omg_lightning.goals import (
+    SelectorRule,
+    candidates,
+    hindsight_goals,
+    one_hot_goals,
+    place_labels,
+    select,
+    shift,
+)
 from omg_lightning.types import NO_GOAL, Episodes, ego_order
 
 # views [m, ...], times [m], goals [H, m, P-1, D], seats [m] -> [H, m]
@@ -39,6 +47,11 @@ def explicit(episodes: Episodes, goal: Tensor, generator: torch.Generator) -> Hi
 def declared(episodes: Episodes, generator: torch.Generator) -> Hindsight:
     """The declared goal that each seat realised next (HOP, ICML 2024)."""
     return explicit(episodes, hindsight_goals(episodes.realised, episodes.active), generator)
+
+
+def places(episodes: Episodes, generator: torch.Generator) -> Hindsight:
+    """The place where each seat realised a goal next, or nowhere."""
+    return explicit(episodes, place_labels(episodes, generator), generator)
 
 
 def seat_scores(

@@ -3,9 +3,9 @@
 import torch
 from torch import Tensor
 
-from omg_lightning.goals import Codebook, GoalKind, endings, event_labels, own_frame, rewarded, shift
+from omg_lightning.goals import Codebook, GoalKind, endings, hindsight_goals, own_frame, rewarded, shift
 from omg_lightning.modules.goal_vae import GoalVAE, draw_gaussian
-from omg_lightning.modules.hindsight import Hindsight, declared, explicit, latent, watched
+from omg_lightning.modules.hindsight import Hindsight, declared, explicit, latent, places, watched
 from omg_lightning.modules.parts import Parts
 from omg_lightning.modules.samples import Samples
 from omg_lightning.modules.settings import SelectorConfig
@@ -22,20 +22,32 @@ class Labels:
         selector: how a subgoal is chosen.
         max_steps: scales the time.
         trains: whether the inference of subgoals is trained; without, there is no loss.
+        ending_codes: whether to end with nothing is a goal, see `learn_codes`.
+        places: whether declared goals are places.
     """
 
-    def __init__(self, goals: GoalKind, parts: Parts, selector: SelectorConfig, max_steps: int, trains: bool) -> None:
+    def __init__(
+        self,
+        goals: GoalKind,
+        parts: Parts,
+        selector: SelectorConfig,
+        max_steps: int,
+        trains: bool,
+        ending_codes: bool = False,
+        places: bool = False,
+    ) -> None:
         self.goals, self.parts, self.selector, self.max_steps, self.trains = goals, parts, selector, max_steps, trains
+        self.ending_codes, self.places = ending_codes, places
 
     def __call__(self, batch: Batch, samples: Samples, noise: torch.Generator) -> tuple[Hindsight, dict[str, Tensor]]:
         """The goals of all seats, and the losses of what infers them."""
         episodes, parts = batch.episodes, self.parts
         if self.goals == "declared":
-            return declared(episodes, noise), {}
+            return (places if self.places else declared)(episodes, noise), {}
         if self.goals == "oracle":
             return explicit(episodes, episodes.truth, noise), {}
         if parts.codebook is not None:
-            return explicit(episodes, learn_codes(parts.codebook, episodes, samples, noise), noise), {}
+            return explicit(episodes, learn_codes(parts.codebook, episodes, self.ending_codes, noise), noise), {}
         if parts.vae is None:
             empty = episodes.goal[..., :0]
             return Hindsight(empty, empty, episodes.active), {}
@@ -72,10 +84,24 @@ class Labels:
 
 
 @torch.no_grad()
-def learn_codes(codebook: Codebook, episodes: Episodes, samples: Samples, noise: torch.Generator) -> Tensor:
-    """Moves the codebook by what lies around seats at events and ends; each seat's next code, `[T, B, P]`."""
-    event, seats = rewarded(episodes), episodes.active.shape[-1]
-    ends = endings(event, episodes.active)
-    codebook.update(own_frame(episodes.observation[ends].float(), seats), noise)
-    codes = codebook(own_frame(samples.observation, seats))
-    return torch.where(episodes.active, event_labels(samples.spread(codes), event, episodes.active), NO_GOAL)
+def learn_codes(codebook: Codebook, episodes: Episodes, ending_codes: bool, noise: torch.Generator) -> Tensor:
+    """Moves the codebook by what lies around seats at events; the code of each seat's next event, `[T, B, P]`.
+
+    Args:
+        codebook: is changed.
+        episodes: `[T, B, P, ...]`.
+        ending_codes: each seat's last step counts as an event, too, so that to end with nothing is a goal; without,
+            those who end with nothing have none.
+        noise: for the codebook.
+
+    Returns:
+        int64 `[T, B, P]`; NO_GOAL where nothing is realised any more, and for padding.
+    """
+    event = rewarded(episodes)
+    if ending_codes:
+        event = endings(event, episodes.active)
+    around = own_frame(episodes.observation[event].float(), episodes.active.shape[-1])
+    codebook.update(around, noise)
+    realised = torch.full_like(episodes.realised, NO_GOAL)
+    realised[event] = codebook(around)
+    return hindsight_goals(realised, episodes.active)

@@ -14,6 +14,7 @@ from omg_lightning.goals import (
     GoalKind,
     NoGoals,
     OracleGoals,
+    PlaceGoals,
     Subgoals,
 )
 from omg_lightning.modules.goal_vae import GoalVAE
@@ -31,7 +32,14 @@ class Parts(NamedTuple):
     policy: PolicyModule
 
 
-def goal_source(goals: GoalKind, parts: Parts, belief: BeliefConfig, encode: Callable[[Tensor], Tensor]) -> GoalSource:
+def goal_source(
+    goals: GoalKind,
+    parts: Parts,
+    belief: BeliefConfig,
+    encode: Callable[[Tensor], Tensor],
+    ending_codes: bool = False,
+    places: tuple[int, int] | None = None,
+) -> GoalSource:
     """The goal source that `goals` names.
 
     Args:
@@ -39,15 +47,19 @@ def goal_source(goals: GoalKind, parts: Parts, belief: BeliefConfig, encode: Cal
         parts: the networks that infer them.
         belief: settings of the explicit belief.
         encode: learned codes, int64 `[M]`, of views `[M, C, h, w]`; only asked where there is a codebook.
+        ending_codes: of a codebook: to end with nothing is a goal, too.
+        places: where declared goals are places: how many of them there are, and the action that realises one.
     """
     predictor, book = parts.predictor, parts.codebook
     size = predictor.goal_size
+    if goals == "declared" and places is not None:
+        return PlaceGoals(size - 1, *places, predictor.likelihood, belief)
     if goals == "declared":
         return DeclaredGoals(size, predictor.likelihood, belief)
     if goals == "oracle":
         return OracleGoals(size)
     if book is not None:
-        return CodebookGoals(size, predictor.likelihood, belief, encode, book.count > 0)
+        return CodebookGoals(size, predictor.likelihood, belief, encode, book.count > 0, ending_codes)
     if goals == "subgoal":
         return Subgoals(size, predictor.start, predictor.infer, predictor.advance)
     return NoGoals()

@@ -100,14 +100,9 @@ def puct_scores(visits: Tensor, total: Tensor, prior: Tensor, value: Tensor, c_p
     """
     count = visits.sum(0).add_(1)
     mean = total.sum(0).add_(value).div_(count)
-    q = _fill_unvisited(visits, total, mean)
+    # `lerp` is exact at both ends, and ten times faster than `where` on a CPU
+    q = torch.lerp(mean, total / visits.clamp_min(1), visits.clamp_max(1))
     return q.addcdiv_(prior * count.sqrt_().mul_(c_puct), visits + 1)
-
-
-def _fill_unvisited(visits: Tensor, total: Tensor, value: Tensor) -> Tensor:
-    """Mean returns `[A, L]`, with `value` `[L]` where there are no visits."""
-    # exact at both ends, and ten times faster than `where` on a CPU
-    return torch.lerp(value, total / visits.clamp_min(1), visits.clamp_max(1))
 
 
 def completed_q(visits: Tensor, total: Tensor, log_prior: Tensor, value: Tensor) -> Tensor:
@@ -123,11 +118,11 @@ def completed_q(visits: Tensor, total: Tensor, log_prior: Tensor, value: Tensor)
     """
     tiny = torch.finfo(visits.dtype).tiny  # so that priors that underflow still give a mean
     weight = log_prior.exp().clamp_min_(tiny)
-    count = visits.sum(0)
-    mean = weight.mul(total).div_(visits.clamp_min(1)).sum(0)  # the unvisited have a total of 0
-    mean = mean.div_(weight.mul_(visits.clamp_max(1)).sum(0).clamp_min_(tiny))
+    count, seen = visits.sum(0), visits.clamp_max(1)
+    q = total / visits.clamp_min(1)  # the unvisited have a total of 0
+    mean = weight.mul(q).sum(0).div_(weight.mul_(seen).sum(0).clamp_min_(tiny))
     mixed = mean.mul_(count).add_(value).div_(count.add_(1))
-    return _fill_unvisited(visits, total, mixed)
+    return torch.lerp(mixed, q, seen)
 
 
 def improved_logits(config: SearchConfig, visits: Tensor, total: Tensor, log_prior: Tensor, value: Tensor) -> Tensor:
@@ -200,11 +195,11 @@ def gumbel_rule(config: SearchConfig, legal: Tensor, noise: Tensor) -> Choose:
     def choose(tree: Tree, nodes: Tensor, simulation: int) -> Tensor:
         visits, total, log_prior, value = _gather(tree, nodes)
         logits = improved_logits(config, visits, total, log_prior, value)
-        interior = logits.softmax(0).sub_(visits / visits.sum(0).add_(1))  # eq. 14; an illegal action's 0 never wins
+        below = visits[:, :-trees]
+        interior = logits[:, :-trees].softmax(0)  # eq. 14; an illegal action's 0 never wins
+        interior.sub_(below / below.sum(0).add_(1))
         root = halving_scores(logits[:, -trees:], noise, visits[:, -trees:], schedule[simulation])
-        best = best_of(interior)[1]
-        best[-trees:] = best_of(root)[1]
-        return best
+        return torch.cat([best_of(interior)[1], best_of(root)[1]])
 
     return choose
 
