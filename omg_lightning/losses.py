@@ -53,7 +53,9 @@ def reconstruction(logits: PlaneLogits, observation: Tensor) -> Tensor:
 
     A player is one pixel against a static majority: under a plain squared error it vanishes from the decoded picture
     while the error looks small. So each player plane is one choice among the cells and 'absent', and in the other
-    planes ones and zeros weigh one half each, whatever their number.
+    planes ones and zeros weigh one half each, whatever their number. Balance alone would make rare ones look likely;
+    the logarithm of zeros over ones is added to the log odds here, so that outside of the loss they are those of a 1
+    (logit adjustment, Menon et al. 2021, arXiv 2007.07314).
 
     Args:
         logits: of a `PlaneDecoder`.
@@ -66,9 +68,10 @@ def reconstruction(logits: PlaneLogits, observation: Tensor) -> Tensor:
     where = player_targets(observation, players)
     who = F.cross_entropy(logits.players.flatten(0, 1), where.flatten(), reduction="none").view(where.shape).sum(-1)
     target = observation[:, players:].flatten(2)
-    error = F.binary_cross_entropy_with_logits(logits.objects.flatten(2), target, reduction="none")
-    ones, zeros = target.sum(-1), (1 - target).sum(-1)
-    balanced = (error * target).sum(-1) / ones.clamp(min=1) + (error * (1 - target)).sum(-1) / zeros.clamp(min=1)
+    ones, zeros = target.sum(-1).clamp(min=1), (1 - target).sum(-1).clamp(min=1)
+    odds = logits.objects.flatten(2) + (zeros / ones).log()[..., None]
+    error = F.binary_cross_entropy_with_logits(odds, target, reduction="none")
+    balanced = (error * target).sum(-1) / ones + (error * (1 - target)).sum(-1) / zeros
     return who + 0.5 * balanced.sum(-1)
 
 

@@ -63,21 +63,42 @@ def test_reconstruction_by_hand():
 
 
 def test_reconstruction_of_an_absent_player():
-    logits = PlaneLogits(torch.tensor([[[0.0, 0.0, math.log(2)]]]), torch.zeros(1, 1, 1, 2))
+    logits = PlaneLogits(torch.tensor([[[0.0, 0.0, math.log(2)]]]), torch.full((1, 1, 1, 2), -math.log(2)))
+    # an empty plane counts as one 1 among its two cells: their log odds go up by log 2, so that p = 1/2
     assert float(reconstruction(logits, torch.zeros(1, 2, 1, 2))) == pytest.approx(math.log(2) + 0.5 * math.log(2))
 
 
+def one_in(width, full, empty):
+    """The error of a plane with a 1 on the first of `width` cells, given the log odds there and on the others."""
+    view, players = torch.zeros(1, 2, 1, width), torch.zeros(1, 1, width + 1)
+    view[0, :, 0, 0] = 1
+    objects = torch.full((1, 1, 1, width), empty)
+    objects[..., 0] = full
+    return float(reconstruction(PlaneLogits(players, objects), view)) - math.log(width + 1)
+
+
 def test_more_empty_cells_do_not_drown_the_one_that_is_full():
-    full, empty = torch.tensor(-2.0), torch.tensor(-1.0)
-    found = []
-    for width in (2, 50):
-        view = torch.zeros(1, 2, 1, width)
-        view[0, :, 0, 0] = 1
-        objects = empty.repeat(1, 1, 1, width)
-        objects[..., 0] = full
-        players = torch.zeros(1, 1, width + 1)
-        found.append(float(reconstruction(PlaneLogits(players, objects), view)) - math.log(width + 1))
-    assert found[0] == pytest.approx(found[1], rel=1e-5)
+    few, many = (one_in(width, -2.0 - math.log(width - 1), -1.0 - math.log(width - 1)) for width in (2, 50))
+    assert few == pytest.approx(many, rel=1e-5)
+
+
+def test_what_is_decoded_are_the_odds_of_a_one_though_ones_and_zeros_weigh_the_same():
+    """A decoder that knows nothing does best by the share of ones: 1 of 16, anywhere."""
+    odds = torch.zeros(1, 1, 4, 4, requires_grad=True)
+    logits = PlaneLogits(torch.zeros(16, 1, 17), odds.expand(16, 1, 4, 4))
+    views = torch.zeros(16, 2, 16)
+    views[:, 0, 0] = 1
+    views[range(16), 1, range(16)] = 1
+    optimiser = torch.optim.LBFGS([odds], max_iter=50)
+
+    def error():
+        optimiser.zero_grad()
+        loss = reconstruction(logits._replace(objects=odds.expand(16, 1, 4, 4)), views.view(16, 2, 4, 4)).mean()
+        loss.backward()
+        return loss
+
+    optimiser.step(error)
+    torch.testing.assert_close(odds.detach().sigmoid(), torch.full((1, 1, 4, 4), 1 / 16), atol=1e-3, rtol=0)
 
 
 def test_squared_error_by_hand_and_why_it_is_not_the_default():

@@ -52,6 +52,20 @@ def test_search_policies_go_with_their_actions():
         assert torch.equal(moved.policy.argmax(-1), moved.action)
 
 
+@pytest.mark.parametrize("index", range(8))
+def test_goals_that_are_places_move_with_the_board(index):
+    game = Snowdrift(num_drifts=3, height=4, width=4)
+    seats = arrange([["cleaner"] * 4], 5, game, torch.device("cpu"))
+    episodes = play(game, seats, {}, torch.Generator().manual_seed(0)).episodes
+    drifts = episodes.observation[..., 4, :, :].flatten(3).float()
+    nowhere = torch.full_like(drifts[..., :1], 0.5)
+    moved = Symmetries(game).apply(episodes._replace(goal=torch.cat([drifts, nowhere], -1)), index, places=True)
+    assert torch.equal(
+        moved.goal[..., :-1].view(moved.observation[..., 4, :, :].shape), moved.observation[..., 4, :, :]
+    )
+    assert torch.equal(moved.goal[..., -1:], nowhere)
+
+
 def test_a_rectangle_has_four():
     game = stag_hunt(2, height=3, width=5)
     assert len(Symmetries(game)) == 4
