@@ -88,6 +88,7 @@ COLUMNS = {  # metric -> name; one that no arm has is left out
     "goal/belief_decided_5": "belief decided after 5 steps",
     "goal/belief_nmi_3": "NMI after 3 steps",
     "goal/hit_ratio": "hit ratio",
+    "goal/hit_ratio_selected": "hit ratio of those selected",
     "goal/recall_other": "recall of others",
     "goal/recall_hares": "recall of hares",
     "loss/vae_reconstruction": "reconstruction",

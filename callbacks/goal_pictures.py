@@ -29,8 +29,9 @@ class GoalPictures(Callback):
     The figure `figures/goals` goes to TensorBoard's images every few epochs and in the last one. Logged at every
     epoch, over all views of co-players: `goal/recall_<kind>` and `goal/precision_<kind>` for each kind of plane
     (`self`, `other`, `stags`, ...), `goal/active_units`, `goal/collapsed` (1, and a warning, where no dimension of the
-    code carries anything) and `goal/hit_ratio` of the subgoals inferred in play. Must stand after `BufferRefresh` in
-    the list of callbacks.
+    code carries anything) and `goal/hit_ratio` of the subgoals inferred in play. `goal/hit_ratio_selected`, logged with
+    the figure, is that of the subgoals selected in hindsight: no inference can be expected to do better, and a rule
+    that selects one state again and again has little. Must stand after `BufferRefresh` in the list of callbacks.
 
     Args:
         every: epochs between figures.
@@ -54,13 +55,17 @@ class GoalPictures(Callback):
         if not isinstance(pl_module, Agent) or pl_module.vae is None or data.latest is None:
             return
         numbers = code_numbers(pl_module.vae, data.latest.episodes, data.game.plane_names)
+        epoch = trainer.current_epoch + 1
+        due = epoch % self.every == 0 or epoch == trainer.max_epochs
+        if due:
+            label, _ = selected(pl_module, data)
+            numbers["goal/hit_ratio_selected"] = named(pl_module.vae, label, data.latest.episodes)
         pl_module.log_dict(numbers, on_step=False, on_epoch=True, batch_size=1)
         if numbers["goal/collapsed"] and not self._warned:
             rank_zero_warn("goal/collapsed: every code of the state VAE is the same; lower model.vae.kl_weight")
             self._warned = True
         boards = [logger for logger in trainer.loggers if isinstance(logger, TensorBoardLogger)]
-        epoch = trainer.current_epoch + 1
-        if boards and trainer.is_global_zero and (epoch % self.every == 0 or epoch == trainer.max_epochs):
+        if boards and trainer.is_global_zero and due:
             rows, titles = draw_examples(pl_module, data, self.examples), column_titles(pl_module, data)
             figure = goal_figure(rows, data.game.plane_names, titles)
             for logger in boards:
@@ -78,16 +83,22 @@ def code_numbers(vae: GoalVAE, episodes: Episodes, plane_names: Sequence[str]) -
     mean, _ = vae.codes(views)
     logits = vae.decode(mean)
     recall, precision = (measure(logits, views, plane_names) for measure in (plane_recall, plane_precision))
-    pictures = torch.zeros_like(episodes.observation, dtype=torch.bool)
-    pictures[who] = decided(vae.decode(episodes.goal[who]))
     units = active_units(mean).float()
     return {
         **{f"goal/recall_{kind}": share for kind, share in recall.items()},
         **{f"goal/precision_{kind}": share for kind, share in precision.items() if kind in recall},  # what there is
         "goal/active_units": units,
         "goal/collapsed": (units == 0).float(),
-        "goal/hit_ratio": hit_ratio(pictures, episodes.observation > 0, who),
+        "goal/hit_ratio": named(vae, episodes.goal, episodes),
     }
+
+
+def named(vae: GoalVAE, goals: Tensor, episodes: Episodes) -> Tensor:
+    """The hit ratio of co-players' subgoals `[T, B, P, D]`, see `hit_ratio`."""
+    who = watched(episodes)
+    pictures = torch.zeros_like(episodes.observation, dtype=torch.bool)
+    pictures[who] = decided(vae.decode(goals[who]))
+    return hit_ratio(pictures, episodes.observation > 0, who)
 
 
 def draw_examples(agent: Agent, data: EpisodeDataModule, count: int) -> list[Example]:
@@ -101,7 +112,7 @@ def draw_examples(agent: Agent, data: EpisodeDataModule, count: int) -> list[Exa
     usable = watched(episodes).cpu()
     usable[:-1] &= episodes.active[1:].cpu()
     usable[-1] = False
-    ahead = selected_ahead(agent, data)
+    _, ahead = selected(agent, data)
     examples: list[Example] = []
     for b in torch.randperm(usable.shape[1], generator=random).tolist():
         steps = usable[:, b].nonzero().tolist()  # [t, j]
@@ -122,8 +133,12 @@ def draw_examples(agent: Agent, data: EpisodeDataModule, count: int) -> list[Exa
     return examples
 
 
-def selected_ahead(agent: Agent, data: EpisodeDataModule) -> Tensor:
-    """How many steps ahead the subgoal of each step of the latest episodes lies in hindsight, int64 `[T, B, P]`."""
+def selected(agent: Agent, data: EpisodeDataModule) -> tuple[Tensor, Tensor]:
+    """The subgoal of each step of the latest episodes in hindsight.
+
+    Returns:
+        Its code, float `[T, B, P, D]`, and how many steps ahead it lies, int64 `[T, B, P]`.
+    """
     assert agent.vae is not None
     assert data.latest is not None
     episodes, rule = data.latest.episodes, agent.selector
@@ -131,7 +146,7 @@ def selected_ahead(agent: Agent, data: EpisodeDataModule) -> Tensor:
     codes[episodes.active] = agent.vae.codes(episodes.observation[episodes.active].float())[0]
     values = None if data.rounds <= data.offline_rounds else agent.policy.goal_values
     random = torch.Generator(codes.device).manual_seed(data.env_steps)
-    return latent(
+    hindsight, ahead = latent(
         episodes,
         codes,
         episodes.goal,
@@ -142,7 +157,8 @@ def selected_ahead(agent: Agent, data: EpisodeDataModule) -> Tensor:
         random,
         rule.offset,
         rule.temperature,
-    )[1]
+    )
+    return hindsight.label, ahead
 
 
 def column_titles(agent: Agent, data: EpisodeDataModule) -> tuple[str, str, str, str]:
