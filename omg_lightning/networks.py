@@ -1,6 +1,7 @@
 """Small networks: a trunk that reads a view, a goal-conditioned head, and the planes decoder."""
 
 import math
+from collections.abc import Callable
 from typing import Any, Literal
 
 import torch
@@ -10,6 +11,7 @@ from torch import Tensor, nn
 from omg_lightning.types import PlaneLogits
 
 TrunkKind = Literal["mlp", "centred", "conv"]
+Sharing = Literal["shared", "roles", "separate"]
 
 
 class Trunk(nn.Module):
@@ -174,6 +176,62 @@ class GoalNet(nn.Module):
     def forward(self, observation: Tensor, time: Tensor, condition: Tensor) -> Tensor:
         """Outputs `[M, outputs]` for views `[M, C, h, w]` at `time` `[M]` under `condition` `[M, 2 * hidden]`."""
         return self.modulate(self.trunk(observation, time), condition)
+
+    def under(self, observation: Tensor, time: Tensor, conditions: Tensor) -> Tensor:
+        """Outputs `[M, K, outputs]` for views under each of `conditions` `[M, K, ...]`; a view is read once."""
+        features = self.trunk(observation, time).repeat_interleave(conditions.shape[1], 0)
+        return self.modulate(features, conditions.flatten(0, 1)).unflatten(0, conditions.shape[:2])
+
+
+class SeatNets(nn.Module):
+    """A `GoalNet` of its own for each seat, behind the same calls: which one is asked is a part of the condition.
+
+    Args:
+        seats: P.
+        make: makes the network of a seat.
+    """
+
+    def __init__(self, seats: int, make: Callable[[], GoalNet]) -> None:
+        super().__init__()
+        self.nets = nn.ModuleList([make() for _ in range(seats)])
+
+    def condition(self, goal: Tensor, seat: Tensor) -> Tensor:
+        """Conditions `[M, ... + 1]` for goals `[M, D]` and seats, int64 `[M]`; the last entry is the seat."""
+        parts = self._each(seat, lambda net, rows: net.condition(goal[rows], seat[rows]))
+        return torch.cat([parts, seat[:, None].to(parts.dtype)], -1)
+
+    def forward(self, observation: Tensor, time: Tensor, condition: Tensor) -> Tensor:
+        """Outputs `[M, outputs]`, see `GoalNet.forward`."""
+        own, seat = condition[:, :-1], condition[:, -1]
+        return self._each(seat, lambda net, rows: net(observation[rows], time[rows], own[rows]))
+
+    def under(self, observation: Tensor, time: Tensor, conditions: Tensor) -> Tensor:
+        """Outputs `[M, K, outputs]`, see `GoalNet.under`; the conditions of a view are all of one seat."""
+        own, seat = conditions[..., :-1], conditions[:, 0, -1]
+        return self._each(seat, lambda net, rows: net.under(observation[rows], time[rows], own[rows]))
+
+    def _each(self, seat: Tensor, ask: Callable[[GoalNet, Tensor], Tensor]) -> Tensor:
+        """Asks each seat's network about the rows of that seat `[M]`, and puts the answers in their places."""
+        order = [(seat == k).nonzero()[:, 0] for k in range(len(self.nets))]
+        answers = [ask(net, rows) for net, rows in zip(self.nets, order, strict=True)]  # type: ignore[arg-type]
+        return torch.cat(answers)[torch.cat(order).argsort()]
+
+
+def goal_net(
+    observation_shape: tuple[int, int, int],
+    goal_size: int,
+    outputs: int,
+    hidden: int,
+    kind: TrunkKind,
+    seats: int,
+    sharing: Sharing,
+) -> GoalNet | SeatNets:
+    """The network, or networks, of P seats: one for all, one that is told the seat, or one for each."""
+
+    def make() -> GoalNet:
+        return GoalNet(observation_shape, goal_size, outputs, hidden, kind, seats if sharing == "roles" else 0)
+
+    return SeatNets(seats, make) if sharing == "separate" else make()
 
 
 class PlaneDecoder(nn.Module):

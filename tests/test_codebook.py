@@ -8,7 +8,7 @@ from omg_lightning.games import StagHunt
 from omg_lightning.goals import BeliefConfig, Codebook, CodebookGoals, endings, own_frame, rewarded
 from omg_lightning.modules.labels import learn_codes
 from omg_lightning.rollout import arrange, play
-from omg_lightning.types import NO_GOAL, ConfigError
+from omg_lightning.types import NO_GOAL, ConfigError, View
 
 CPU = torch.device("cpu")
 
@@ -121,12 +121,25 @@ def test_a_seat_realises_the_code_where_it_was_rewarded_last():
     assert (found[:, 1] == 2).all()  # this code counts the hares in sight when the first one is caught
 
 
-def test_unused_codes_are_not_believed_in_at_first():
+def test_unused_codes_are_not_believed_in():
     source = CodebookGoals(4, None, BeliefConfig(floor=0.01), None, torch.tensor([True, False, True, False]))
     prior = source.prior(2, 3, CPU)
     assert prior.shape == (2, 3, 4)
     assert prior[0, 0].tolist() == [0.5, 0, 0.5, 0]
-    assert source.start(prior, None).exp().min() == pytest.approx(0.01)
+    assert source.start(torch.tensor([0.9, 0.1, 0.0, 0.0]), None).exp().tolist() == pytest.approx([0.99, 0, 0.01, 0])
+
+
+def test_what_is_seen_is_no_evidence_for_a_code_that_is_not_in_use():
+    source = CodebookGoals(
+        3,
+        lambda view, actions: torch.tensor([0.1, 0.9, 0.3]).log(),
+        BeliefConfig(floor=0.0),
+        None,
+        torch.tensor([True, False, True]),
+    )
+    view = View(None, None, None, torch.ones(1, 1, dtype=torch.bool))
+    memory = source.update(source.start(source.prior(1, 1, CPU), None), view, torch.zeros(1, 1, dtype=torch.int64))
+    assert memory.exp()[0, 0].tolist() == pytest.approx([0.25, 0, 0.75])
 
 
 def test_endings_by_hand():

@@ -68,9 +68,11 @@ def test_vae_loss_is_reconstruction_plus_weighted_kl(generator):
     samples = stag_samples()
     found = vae.loss(samples, generator)
     kl = 0.5 * (1 + math.e - 1 - 1)
-    # 2 players uniform over 17 classes; 3 object planes at p = 1/2, of which the one without blocks has no ones
-    planes = samples.observation[:, P:].flatten(2).any(-1).float().mean(0)
-    expected = 2 * math.log(17) + 0.5 * math.log(2) * float(3 + planes.sum())
+    # 2 players uniform over 17 classes; 3 object planes at log odds 0, to which the log of zeros over ones is added;
+    # the one without blocks has no ones, counts as having one, and misses none
+    ones = samples.observation[:, P:].flatten(2).sum(-1)
+    odds = (16 - ones).div(ones).where(ones > 0, torch.tensor(16.0))
+    expected = 2 * math.log(17) + 0.5 * float(((ones > 0) * (1 + 1 / odds).log() + (1 + odds).log()).sum(-1).mean())
     assert float(found["vae_kl"]) == pytest.approx(kl, rel=1e-5)
     assert float(found["vae_reconstruction"]) == pytest.approx(expected, rel=1e-5)
     assert found["vae"].item() == pytest.approx(expected + 0.1 * kl, rel=1e-5)
@@ -219,13 +221,13 @@ def test_policy_loss_by_hand():
     assert float(found["value"]) == pytest.approx((9 + 1) / 2)
 
 
-def test_values_reads_the_view_once_and_agrees_with_forward():
-    module = PolicyModule(SHAPE, 3, A, 2, hidden=8)
+@pytest.mark.parametrize("sharing", ["shared", "roles", "separate"])
+def test_goal_values_read_the_view_once_and_agree_with_forward(sharing):
+    module, seat = PolicyModule(SHAPE, 3, A, 2, hidden=8, sharing=sharing), torch.arange(4) % 3
     views, time, goals = torch.rand(4, *SHAPE), torch.rand(4), torch.randn(3, 4, 2, 2)
-    conditions = torch.stack([module.condition(goal, torch.arange(4) % 3) for goal in goals])
-    found = module.values(views, time, conditions)
+    found = module.goal_values(views, time, goals, seat)
     for k in range(3):
-        torch.testing.assert_close(found[k], module(views, time, conditions[k])[1])
+        torch.testing.assert_close(found[k], module(views, time, module.condition(goals[k], seat))[1])
 
 
 # Hindsight --------------------------------------------------------------------------------------------------------

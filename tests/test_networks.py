@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from omg_lightning.networks import GoalNet, PlaneDecoder, Trunk
+from omg_lightning.networks import GoalNet, PlaneDecoder, SeatNets, Trunk
 
 SHAPE = (5, 3, 4)
 SEATS = torch.arange(6) % 3
@@ -101,6 +101,27 @@ def test_roles_tell_seats_apart_and_without_them_all_are_alike(goal_size):
     net = GoalNet(SHAPE, goal_size, 7, 16)
     out = net(view, time, net.condition(goal, SEATS))
     assert torch.equal(out, out[:1].expand_as(out))
+
+
+@pytest.mark.parametrize("goal_size", [0, 2])
+def test_separate_networks_answer_for_their_seats_and_learn_from_them_alone(goal_size):
+    nets = SeatNets(3, lambda: GoalNet(SHAPE, goal_size, 7, 16))
+    view, time, goal = views(), torch.rand(6), torch.randn(6, goal_size)
+    seat = torch.tensor([2, 0, 0, 2, 2, 0])  # nobody in seat 1
+    condition = nets.condition(goal, seat)
+    out = nets(view, time, condition)
+    for row, k in enumerate(seat.tolist()):
+        own = nets.nets[k]
+        alone = own(view[row : row + 1], time[row : row + 1], own.condition(goal[row : row + 1], seat[row : row + 1]))
+        torch.testing.assert_close(out[row], alone[0])
+    torch.testing.assert_close(nets.under(view, time, condition[:, None].expand(-1, 2, -1))[:, 1], out)
+    assert nets(view[:0], time[:0], condition[:0]).shape == (0, 7)
+    out[seat == 2].sum().backward()
+    assert [any(p.grad is not None and p.grad.any() for p in net.parameters()) for net in nets.nets] == [
+        False,
+        False,
+        True,
+    ]
 
 
 @pytest.mark.parametrize("kind", ["mlp", "centred", "conv"])

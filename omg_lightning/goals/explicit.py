@@ -60,7 +60,7 @@ class DeclaredGoals:
 
     def start(self, prior: Tensor, truth: Tensor) -> Tensor:
         """The belief starts at the prior `[B, P, G]`, no goal below the floor; `truth` `[B, P]` is not looked at."""
-        return keep_alive(prior, self.config.floor).log()
+        return self._alive(prior).log()
 
     def infer(self, memory: Tensor, view: View) -> Estimate:
         """The belief, and goals drawn from it, for a log belief `[L, P, G]`."""
@@ -71,7 +71,7 @@ class DeclaredGoals:
         """Bayes on the actions `[L, P]` of those still playing."""
         if not self.config.intra:
             return memory
-        posterior = intra(memory, self.likelihood(view, actions), self.config.floor)
+        posterior = self._alive(intra(memory, self.likelihood(view, actions), 0.0).exp()).log()
         return torch.where(view.active[..., None], posterior, memory)
 
     def realised(self, episodes: Episodes) -> Tensor:
@@ -81,6 +81,9 @@ class DeclaredGoals:
     def carry(self, prior: Tensor, realised: Tensor) -> Tensor:
         """Smooths goals realised, `[B, P]`, into the prior `[B, P, G]`."""
         return inter(prior, realised, self.config.alpha) if self.config.inter else prior
+
+    def _alive(self, belief: Tensor) -> Tensor:
+        return keep_alive(belief, self.config.floor)
 
 
 class CodebookGoals(DeclaredGoals):
@@ -93,7 +96,8 @@ class CodebookGoals(DeclaredGoals):
         likelihood: log probability of the actions seen, under each code, by the co-player model.
         config: how the belief is updated.
         encode: codes, int64 `[M]`, of views `[M, C, h, w]`.
-        in_use: says which codes are in use, bool `[G]`; the others are not believed in at first.
+        in_use: says which codes are in use, bool `[G]`; the others, which nobody was ever seen to pursue, are not
+            believed in. Where none is, all are.
         ending_codes: who is never rewarded realises the code where it ends; without, nothing.
     """
 
@@ -107,11 +111,12 @@ class CodebookGoals(DeclaredGoals):
         ending_codes: bool = False,
     ) -> None:
         super().__init__(num_codes, likelihood, config)
-        self.encode, self.in_use, self.ending_codes = encode, in_use, ending_codes
+        self.encode, self.ending_codes = encode, ending_codes
+        self.in_use = in_use if in_use.any() else torch.ones_like(in_use)
 
     def prior(self, batch: int, seats: int, device: torch.device) -> Tensor:
         """All codes in use alike, float `[B, P, G]`."""
-        used = self.in_use.float() if self.in_use.any() else torch.ones_like(self.in_use, dtype=torch.float32)
+        used = self.in_use.float()
         return (used / used.sum()).expand(batch, seats, self.size).clone()
 
     def realised(self, episodes: Episodes) -> Tensor:
@@ -122,3 +127,9 @@ class CodebookGoals(DeclaredGoals):
         codes = torch.full_like(episodes.realised, NO_GOAL)
         codes[event] = self.encode(episodes.observation[event].float())
         return last_known(codes)
+
+    def _alive(self, belief: Tensor) -> Tensor:
+        belief = belief * self.in_use
+        belief = belief / belief.sum(-1, keepdim=True).clamp(min=torch.finfo(belief.dtype).tiny)
+        floor = self.config.floor * self.in_use
+        return floor + (1 - floor.sum()) * belief

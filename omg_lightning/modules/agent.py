@@ -30,7 +30,7 @@ from omg_lightning.modules.parts import Parts, adam, goal_source
 from omg_lightning.modules.policy import PolicyModule
 from omg_lightning.modules.settings import LossWeights, SelectorConfig, VAEConfig
 from omg_lightning.modules.subgoal_predictor import SubgoalPredictor
-from omg_lightning.networks import TrunkKind
+from omg_lightning.networks import Sharing, TrunkKind
 from omg_lightning.runs import read_checkpoint
 from omg_lightning.types import Batch, ConfigError, Episodes, GoalSource, Lap, Learner, PlannerConfig
 
@@ -60,8 +60,9 @@ class Agent(LightningModule):
             scripts, so that learners reason about each other as about these.
         hidden: width of all networks.
         trunk: `mlp`, `centred` or `conv`, see `Trunk`.
-        roles: tell the networks which seat they stand for, so that learners in different seats may settle on roles of
-            their own; without it all seats are alike, whoever sits there.
+        sharing: of networks among seats. `shared`: all seats are alike to them, whoever sits there; `roles`: they are
+            told which seat they stand for, so that learners in different seats may settle on roles; `separate`: each
+            seat has a policy network, and a co-player model of it, of its own.
         learning_rate: of Adam; 5e-4 as published.
         anneal: lower the learning rate linearly, to a twentieth in the last of `trainer.max_epochs`.
         seed: of the noise in the losses.
@@ -96,7 +97,7 @@ class Agent(LightningModule):
         coplayer_online: bool = True,
         hidden: int = 128,
         trunk: TrunkKind = "mlp",
-        roles: bool = False,
+        sharing: Sharing = "shared",
         learning_rate: float = 5e-4,
         anneal: bool = False,
         seed: int = 0,
@@ -133,9 +134,9 @@ class Agent(LightningModule):
         around = own_frame(torch.zeros(1, *shape), num_players).shape[-1]
         self.codebook = Codebook(num_codes, around) if goals == "codebook" else None
         self.predictor = SubgoalPredictor(
-            shape, num_players, num_actions, size, latents, hidden, trunk, selector.alpha, roles
+            shape, num_players, num_actions, size, latents, hidden, trunk, selector.alpha, sharing
         )
-        self.policy = PolicyModule(shape, num_players, num_actions, size, hidden, trunk, roles)
+        self.policy = PolicyModule(shape, num_players, num_actions, size, hidden, trunk, sharing)
         self.parts = Parts(self.vae, self.codebook, self.predictor, self.policy)
         label = Labels(goals, self.parts, selector, max_steps, losses.subgoal > 0, ending_codes, bool(self.places))
         self.objective = Objective(

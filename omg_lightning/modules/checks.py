@@ -9,7 +9,7 @@ from torch import Tensor
 from omg_lightning.types import ConfigError
 
 GAME_KEYS = ("game", "observation_shape", "num_players", "num_actions", "max_steps")
-NETWORK_KEYS = ("goals", "goal_dim", "num_codes", "hidden", "trunk", "roles")
+NETWORK_KEYS = ("goals", "goal_dim", "num_codes", "hidden", "trunk", "sharing")
 
 
 def check_positive(arguments: dict[str, Any], names: tuple[str, ...]) -> None:

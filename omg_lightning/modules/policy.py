@@ -1,11 +1,10 @@
 """Policy and value of the ego, given what it takes the co-players' goals to be."""
 
-import torch
 from lightning import LightningModule
 from torch import Tensor
 
 from omg_lightning.losses import masked_logits, soft_cross_entropy
-from omg_lightning.networks import GoalNet, TrunkKind
+from omg_lightning.networks import Sharing, TrunkKind, goal_net
 
 
 class PolicyModule(LightningModule):
@@ -18,7 +17,7 @@ class PolicyModule(LightningModule):
         goal_size: D, length of one goal vector.
         hidden: width.
         trunk: kind of `Trunk`.
-        roles: the network is told which seat it plays.
+        sharing: of the network among the seats that it plays.
     """
 
     def __init__(
@@ -29,11 +28,11 @@ class PolicyModule(LightningModule):
         goal_size: int,
         hidden: int = 128,
         trunk: TrunkKind = "mlp",
-        roles: bool = False,
+        sharing: Sharing = "shared",
     ) -> None:
         super().__init__()
-        goals, seats = (num_players - 1) * goal_size, num_players if roles else 0
-        self.net = GoalNet(observation_shape, goals, num_actions + 1, hidden, trunk, seats)
+        goals = (num_players - 1) * goal_size
+        self.net = goal_net(observation_shape, goals, num_actions + 1, hidden, trunk, num_players, sharing)
 
     def condition(self, goals: Tensor, seat: Tensor) -> Tensor:
         """What `forward` takes of the co-players' goals `[M, P-1, D]`, in ego order, and the ego's seat `[M]`."""
@@ -44,15 +43,11 @@ class PolicyModule(LightningModule):
         out = self.net(observation, time, condition)
         return out[:, :-1], out[:, -1]
 
-    def values(self, observation: Tensor, time: Tensor, conditions: Tensor) -> Tensor:
-        """Values `[H, M]` of the same views under each of `conditions` `[H, M, ...]`: the view is read once."""
-        features = self.net.trunk(observation, time)
-        return torch.stack([self.net.modulate(features, condition)[:, -1] for condition in conditions])
-
     def goal_values(self, observation: Tensor, time: Tensor, goals: Tensor, seat: Tensor) -> Tensor:
         """Values `[H, M]` of views from seats `[M]` under each of H sets of goals, `[H, M, P-1, D]`."""
         conditions = self.condition(goals.flatten(0, 1), seat.repeat(len(goals)))
-        return self.values(observation, time, conditions.unflatten(0, goals.shape[:2]))
+        conditions = conditions.unflatten(0, goals.shape[:2]).transpose(0, 1)
+        return self.net.under(observation, time, conditions)[..., -1].t()
 
     def loss(
         self,

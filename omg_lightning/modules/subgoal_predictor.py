@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from omg_lightning.losses import gaussian_kl, masked_logits, reconstruction
 from omg_lightning.modules.goal_vae import draw_gaussian
 from omg_lightning.modules.samples import Samples
-from omg_lightning.networks import GoalNet, PlaneDecoder, Trunk, TrunkKind, for_codes
+from omg_lightning.networks import PlaneDecoder, Sharing, Trunk, TrunkKind, for_codes, goal_net
 from omg_lightning.types import Episodes, View, ego_order
 
 
@@ -38,7 +38,7 @@ class SubgoalPredictor(LightningModule):
         hidden: width of the networks and of the context.
         trunk: kind of `Trunk`.
         alpha: weight of KL(q(g | tau, s) || q_vae(g_bar | s_g)), 0.001 as published.
-        roles: the action head is told whose actions it predicts.
+        sharing: of the action head among the seats that it predicts.
     """
 
     def __init__(
@@ -51,12 +51,11 @@ class SubgoalPredictor(LightningModule):
         hidden: int = 128,
         trunk: TrunkKind = "mlp",
         alpha: float = 0.001,
-        roles: bool = False,
+        sharing: Sharing = "shared",
     ) -> None:
         super().__init__()
         self.alpha, self.hidden, self.num_actions, self.goal_size = alpha, hidden, num_actions, goal_size
-        seats = num_players if roles else 0
-        self.coplayer = GoalNet(observation_shape, goal_size, num_actions, hidden, trunk, seats)
+        self.coplayer = goal_net(observation_shape, goal_size, num_actions, hidden, trunk, num_players, sharing)
         if infers:
             self.trunk = Trunk(observation_shape, hidden, for_codes(trunk))
             self.history = nn.GRU(hidden + num_players * num_actions, hidden)
@@ -163,11 +162,11 @@ class SubgoalPredictor(LightningModule):
 
     def _under_each_goal(self, observation: Tensor, time: Tensor, seat: Tensor, legal: Tensor) -> Tensor:
         """Log policies `[m, G, A]` of views `[m, C, h, w]` under each one-hot goal; the view is read once."""
-        features, goals, head = self.coplayer.trunk(observation, time), self.goal_size, self.coplayer
-        each = torch.eye(goals, device=observation.device).repeat(len(features), 1)  # [m * G, G]
-        condition = head.condition(each, seat.repeat_interleave(goals))
-        logits = head.modulate(features.repeat_interleave(goals, 0), condition)
-        return masked_logits(logits.view(len(features), goals, -1), legal[:, None]).log_softmax(-1)
+        rows, goals = len(observation), self.goal_size
+        each = torch.eye(goals, device=observation.device).repeat(rows, 1)  # [m * G, G]
+        condition = self.coplayer.condition(each, seat.repeat_interleave(goals)).unflatten(0, (rows, goals))
+        logits = self.coplayer.under(observation, time, condition)
+        return masked_logits(logits, legal[:, None]).log_softmax(-1)
 
     def _features(self, view: View) -> Tensor:
         time = view.time.repeat_interleave(view.observation.shape[1])
