@@ -4,8 +4,10 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from toys import stag_hunt, tiny_agent
 
-from omg_lightning.goals import inter, intra
+from omg_lightning.goals import BeliefConfig, inter, intra
+from omg_lightning.rollout import arrange, play
 from omg_lightning.types import NO_GOAL
 
 probability = st.floats(1e-6, 1)
@@ -103,3 +105,20 @@ def test_published_alpha_needs_hundreds_of_episodes_to_forget():
     for _ in range(100):
         prior = inter(prior, torch.tensor(1), 0.995)
     assert float(prior[0]) == pytest.approx(0.5 * math.exp(100 * math.log(0.995)))
+
+
+@pytest.mark.parametrize(("script", "goal"), [("nearest_stag", 0), ("nearest_hare", 1)])
+def test_smoothed_for_few_shots_the_prior_knows_a_partner_after_five_episodes(script, goal):
+    game = stag_hunt(2)
+    learner = tiny_agent(game, "declared", belief=BeliefConfig(alpha=0.7)).learner()
+    seats, random, prior = (
+        arrange([[script] * 2], 32, game, torch.device("cpu")),
+        torch.Generator().manual_seed(0),
+        None,
+    )
+    for _ in range(5):
+        played = play(game, seats, {"learner": learner}, random, prior)
+        prior = played.prior
+    got = (played.episodes.realised == goal).any(0)  # 8 steps are too few for the slowest pairs
+    assert got.float().mean() > 0.9
+    assert prior["learner"][got][:, goal].mean() > 0.8  # 1 - 0.5 * 0.7 ** 5 = 0.916 where it never failed
