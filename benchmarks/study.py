@@ -28,6 +28,8 @@ SELF_PLAY += ["--trainer.max_epochs=35", "--trainer.check_val_every_n_epoch=35"]
 NOT_OFFLINE = ["--data.offline_rounds=0", "--trainer.max_epochs=20", "--trainer.check_val_every_n_epoch=20"]
 PUBLISHED_SOFTMAX = ["--model.planner.beta=2", "--model.planner.rescale=false"]
 PLAIN = ["--model.trunk=mlp", "--data.symmetries=false"]
+DRIFTS = ["--config=configs/msg.yaml", "--model.anneal=false", "--data.eval_episodes=128"]
+DRIFTS += ["--trainer.max_epochs=20", "--trainer.check_val_every_n_epoch=20"]  # 12 of them offline
 STUDIES: dict[str, dict[str, list[str]]] = {
     "goals": {
         "none": ["--model.goals=none"],
@@ -70,6 +72,14 @@ STUDIES: dict[str, dict[str, list[str]]] = {
         "none, no offline phase": [*SELF_PLAY, *NOT_OFFLINE, "--model.goals=none"],
         "none, no offline, softmax(2 Q)": [*SELF_PLAY, *NOT_OFFLINE, "--model.goals=none", *PUBLISHED_SOFTMAX],
         "the same, plain trunk": [*SELF_PLAY, *NOT_OFFLINE, "--model.goals=none", *PUBLISHED_SOFTMAX, *PLAIN],
+    },
+    "drifts": {  # what gets self-play in Snowdrift to clear the last drifts; 8 rounds of it in each arm
+        "as configured": DRIFTS,
+        "no goals": [*DRIFTS, "--model.goals=none"],
+        "discount 0.95": [*DRIFTS, "--model.planner.discount=0.95"],
+        "co-player model trained online": [*DRIFTS, "--model.coplayer_online=true"],
+        "learned codes": [*DRIFTS, "--model.goals=codebook"],
+        "32 simulations": [*DRIFTS, "--model.simulations=32"],
     },
     "belief": {
         "intra and inter": ["--model.goals=declared"],
