@@ -30,6 +30,7 @@ PUBLISHED_SOFTMAX = ["--model.planner.beta=2", "--model.planner.rescale=false"]
 PLAIN = ["--model.trunk=mlp", "--data.symmetries=false"]
 DRIFTS = ["--config=configs/msg.yaml", "--model.anneal=false", "--data.eval_episodes=128"]
 DRIFTS += ["--trainer.max_epochs=20", "--trainer.check_val_every_n_epoch=20"]  # 12 of them offline
+FOUR = ["--data.game.preset=4h1s_4x4", "--data.seats=[learner,switcher,switcher,switcher]"]
 STUDIES: dict[str, dict[str, list[str]]] = {
     "goals": {
         "none": ["--model.goals=none"],
@@ -37,6 +38,9 @@ STUDIES: dict[str, dict[str, list[str]]] = {
         "subgoal": ["--model.goals=subgoal"],
         "codebook": ["--model.goals=codebook"],
         "oracle": ["--model.goals=oracle"],
+    },
+    "goals-4": {  # beside three of them, each with a goal of its own
+        goals: [f"--model.goals={goals}", *FOUR] for goals in ("none", "declared", "codebook")
     },
     "goal-dim": {f"{size}": ["--model.goals=subgoal", f"--model.goal_dim={size}"] for size in (16, 64, 4, 2)},
     "trees": {

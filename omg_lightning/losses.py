@@ -7,21 +7,26 @@ from torch import Tensor
 from omg_lightning.types import PlaneLogits
 
 
-def discounted_returns(reward: Tensor, discount: float) -> Tensor:
-    """Return from each step on, `G_t = r_t + discount * G_{t+1}`.
+def traced_returns(reward: Tensor, value: Tensor, known: Tensor, discount: float, trace: float) -> Tensor:
+    """The return that looks ahead by estimates, `G_t = r_t + discount * ((1 - trace) V_{t+1} + trace G_{t+1})`.
+
+    TD(lambda) with lambda = `trace` (Sutton and Barto 2018, section 12.1). Where nothing is estimated, `G_{t+1}` alone.
 
     Args:
         reward: float `[T, ...]`, 0 where padded.
+        value: float `[T, ...]` estimates V_t.
+        known: bool `[T, ...]` where there is an estimate.
         discount: per step.
+        trace: 1 for the discounted return, 0 for one step ahead.
 
     Returns:
         float `[T, ...]`.
     """
-    total = torch.zeros_like(reward[0])
+    ahead = torch.zeros_like(reward[0])
     returns = torch.empty_like(reward)
     for t in reversed(range(reward.shape[0])):
-        total = reward[t] + discount * total
-        returns[t] = total
+        returns[t] = reward[t] + discount * ahead
+        ahead = torch.where(known[t], torch.lerp(value[t], returns[t], trace), returns[t])
     return returns
 
 

@@ -47,7 +47,7 @@ class Episodes(NamedTuple):
     active: Tensor  # bool [T, B, P]
     planned: Tensor  # bool [T, B, P] the action came from a learner's search, so `policy` is a target
     policy: Tensor  # float [T, B, P, A] root policy of the search
-    value: Tensor  # float [T, B, P] discounted return from this step on
+    value: Tensor  # float [T, B, P] return from this step on: discounted, or see `PlannerConfig.trace`
     goal: Tensor  # float [T, B, P, D] what the learners took seat p's goal to be when they acted
     realised: Tensor  # int64 [T, B, P] declared goal that seat p realised by this step's action, or NO_GOAL
     truth: Tensor  # int64 [T, B, P] declared goal that seat p's script pursues, or NO_GOAL: never seen by a learner
@@ -146,6 +146,8 @@ class PlannerConfig:
         c_puct: weight of the prior in PUCT; published 1 for Stag-Hunt and 15 for Snowdrift.
         discount: per step.
         beta: the policy is softmax(beta * Q) of the root values averaged over trees.
+        trace: lambda of the value's target: 1 for the discounted return of what was played (default), lower to rely on
+            the root values of the steps that follow, which know what better play would earn.
         rescale: let these values run from 0 to 1 over the legal actions first, so that choices are as sharp where one
             point is at stake as where ten are.
     """
@@ -155,12 +157,15 @@ class PlannerConfig:
     discount: float = 0.95
     beta: float = 2.0
     rescale: bool = False
+    trace: float = 1.0
 
     def __post_init__(self) -> None:
         if self.rule not in ("puct", "gumbel"):
             raise ConfigError(f"planner.rule is {self.rule!r}: expected puct or gumbel")
         if not 0 < self.discount <= 1:
             raise ConfigError(f"planner.discount is {self.discount}: it must be above 0 and at most 1")
+        if not 0 <= self.trace <= 1:
+            raise ConfigError(f"planner.trace is {self.trace}: it must lie between 0 and 1")
         if not (0 <= self.c_puct < float("inf") and 0 < self.beta < float("inf")):
             raise ConfigError(f"planner.c_puct is {self.c_puct} and beta {self.beta}: expected >= 0 and > 0, finite")
 

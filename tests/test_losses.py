@@ -4,15 +4,16 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from toys import discounted_returns
 
 from omg_lightning.losses import (
-    discounted_returns,
     gaussian_kl,
     masked_logits,
     player_targets,
     reconstruction,
     soft_cross_entropy,
     squared_error,
+    traced_returns,
 )
 from omg_lightning.types import PlaneLogits
 
@@ -30,6 +31,15 @@ def test_discounted_returns_are_the_sum_of_discounted_rewards(rewards, discount)
     for t in range(len(rewards)):
         slow = sum(r * discount**k for k, r in enumerate(rewards[t:]))
         assert float(found[t]) == pytest.approx(slow, abs=1e-9)
+
+
+def test_traced_returns_by_hand():
+    reward, value = torch.tensor([1.0, 0.0, 2.0]), torch.tensor([9.0, 4.0, 3.0])
+    known = torch.tensor([True, True, False])
+    # The last step earns 2; before it nothing is estimated: 0 + 0.5 * 2; then half of 4 and half of 1
+    assert traced_returns(reward, value, known, 0.5, 0.5).tolist() == [1 + 0.5 * 2.5, 1.0, 2.0]
+    assert torch.equal(traced_returns(reward, value, known, 0.5, 1.0), discounted_returns(reward, 0.5))
+    assert traced_returns(reward, value, known, 0.5, 0.0).tolist() == [1 + 0.5 * 4, 1.0, 2.0]
 
 
 @pytest.mark.parametrize(

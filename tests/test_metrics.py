@@ -2,8 +2,8 @@ import math
 
 import pytest
 import torch
+from toys import discounted_returns
 
-from omg_lightning.losses import discounted_returns
 from omg_lightning.metrics import (
     BeliefMetrics,
     CodeMetrics,

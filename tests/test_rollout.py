@@ -308,12 +308,13 @@ def test_a_plan_averages_root_values_over_trees_and_is_a_softmax_of_them(monkeyp
     state = game.reset(4, torch.Generator().manual_seed(0))
     estimate = learner.source.infer(torch.zeros(4, 2, 0), None)
     rows, ego = torch.tensor([0, 1, 1, 3]), torch.tensor([1, 0, 1, 0])
-    policy, action = plan(game, learner, state, estimate, rows, ego, torch.Generator().manual_seed(0), True)
+    policy, action, value = plan(game, learner, state, estimate, rows, ego, torch.Generator().manual_seed(0), True)
     q = found[0].q.view(4, 3, -1)
     for m in range(4):
         mean = sum(q[m, k] for k in range(3)) / 3
         torch.testing.assert_close(policy[m], torch.softmax(0.5 * mean, -1))
         assert int(action[m]) == int(mean.argmax())
+        assert float(value[m]) == pytest.approx(float(policy[m] @ mean), rel=1e-5)
 
 
 def test_every_tree_has_goals_of_its_own_and_keeps_them():

@@ -8,6 +8,7 @@ from torch import Tensor
 from omg_lightning.data import EpisodeDataModule, GameConfig
 from omg_lightning.games import StagHunt
 from omg_lightning.goals import NoGoals
+from omg_lightning.losses import traced_returns
 from omg_lightning.modules import Agent
 from omg_lightning.rollout import arrange, play
 from omg_lightning.types import NO_GOAL, Batch, Episodes, Learner, PlannerConfig, ego_order
@@ -95,6 +96,11 @@ class Fixed:
     def reset(self, batch_size, generator=None):
         assert batch_size == len(self._state.time)
         return self._state
+
+
+def discounted_returns(reward: Tensor, discount: float) -> Tensor:
+    """`G_t = r_t + discount * G_{t+1}` of `[T, ...]`."""
+    return traced_returns(reward, reward, torch.zeros_like(reward, dtype=torch.bool), discount, trace=1.0)
 
 
 def stag_hunt(num_players: int = 2, **options) -> StagHunt:

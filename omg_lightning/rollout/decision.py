@@ -1,6 +1,6 @@
 """One decision: the search over the learner's own model, and the root policy made of it."""
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -12,6 +12,14 @@ from omg_lightning.rollout.simulator import Simulator
 from omg_lightning.types import Estimate, Learner, PlannerConfig, take
 
 
+class Decision(NamedTuple):
+    """What M egos decide."""
+
+    policy: Tensor  # float [M, A] root policy, see `root_policy`
+    action: Tensor  # int64 [M]
+    value: Tensor  # float [M] what the root policy is expected to earn
+
+
 def plan(
     game: Game,
     learner: Learner,
@@ -21,7 +29,7 @@ def plan(
     ego: Tensor,
     generator: torch.Generator,
     greedy: bool,
-) -> tuple[Tensor, Tensor]:
+) -> Decision:
     """Plans one decision of each ego: K trees, each with its own goals, whose root values are averaged.
 
     Args:
@@ -33,9 +41,6 @@ def plan(
         ego: int64 `[M]` seat of each decision.
         generator: draws goals, co-players' actions and, unless greedy, the action itself.
         greedy: take the best action.
-
-    Returns:
-        The root policy, float `[M, A]`, see `root_policy`; and actions, int64 `[M]`.
     """
     trees, config = learner.trees, learner.planner
     goals = estimate.draw(trees, generator)[rows].flatten(0, 1)  # [M*K, P, D]
@@ -48,9 +53,8 @@ def plan(
     q = result.q.view(len(rows), trees, -1).mean(1)
     legal = root.legal.view(len(rows), trees, -1)[:, 0]
     policy = root_policy(q, legal, config)
-    if greedy:
-        return policy, masked_logits(q, legal).argmax(-1)
-    return policy, torch.multinomial(policy, 1, generator=generator)[:, 0]
+    best, drawn = masked_logits(q, legal).argmax(-1), torch.multinomial(policy, 1, generator=generator)[:, 0]
+    return Decision(policy, best if greedy else drawn, (policy * q).sum(-1))
 
 
 def root_policy(q: Tensor, legal: Tensor, config: PlannerConfig) -> Tensor:

@@ -6,11 +6,11 @@ import torch
 from torch import Tensor
 
 from omg_lightning.games.base import Game
-from omg_lightning.losses import discounted_returns
+from omg_lightning.losses import traced_returns
 from omg_lightning.players import actions_of, best_chance
 from omg_lightning.rollout.decision import plan
 from omg_lightning.rollout.seats import LEARNER, Seats
-from omg_lightning.types import NO_GOAL, Episodes, Estimate, Learner, View, take
+from omg_lightning.types import NO_GOAL, Episodes, Estimate, Learner, PlannerConfig, View, take
 
 
 class Played(NamedTuple):
@@ -116,9 +116,11 @@ class _Table:
 
     def result(self) -> Played:
         """Cuts the record to the longest episode and adds the value targets."""
-        discount = self.learners[LEARNER].planner.discount if LEARNER in self.learners else 1.0
         cut = Episodes(*(field[: self.length] for field in self.record))
-        cut = cut._replace(value=discounted_returns(cut.reward, discount))
+        planner = self.learners[LEARNER].planner if LEARNER in self.learners else PlannerConfig(discount=1.0)
+        trace = 1.0 if self.greedy else planner.trace  # an evaluation tells what was earned
+        # `value` holds the root values until here
+        cut = cut._replace(value=traced_returns(cut.reward, cut.value, cut.planned, planner.discount, trace))
         sources = {name: learner.source for name, learner in self.learners.items()}
         prior = {name: source.carry(self.prior[name], source.realised(cut)) for name, source in sources.items()}
         means = {key: sum(values) / len(values) for key, values in self.search.items()}
@@ -154,14 +156,16 @@ class _Table:
         mine = self.seats.held_by(name)[self.live] & view.active
         rows, ego = mine.nonzero(as_tuple=True)
         policy, action = torch.zeros_like(view.legal, dtype=torch.float32), actions
+        value = torch.zeros_like(policy[..., 0])
         if len(rows):
             chance = (self.generator, self.greedy)
-            found, chosen = plan(self.game, learner, self.state, estimate, rows, ego, *chance)
-            policy[rows, ego], action[rows, ego] = found, chosen
-            self._note("search/policy_entropy", -(found * found.clamp(min=1e-9).log()).sum(-1).mean())
+            found = plan(self.game, learner, self.state, estimate, rows, ego, *chance)
+            policy[rows, ego], action[rows, ego], value[rows, ego] = found
+            self._note("search/policy_entropy", -(found.policy * found.policy.clamp(min=1e-9).log()).sum(-1).mean())
         if name == LEARNER:
             self.record.goal[t, self.live] = estimate.point
             self.record.policy[t, self.live], self.record.planned[t, self.live] = policy, mine
+            self.record.value[t, self.live] = value
 
     def _note(self, key: str, value: Tensor | float) -> None:
         self.search.setdefault(key, []).append(float(value))
