@@ -53,8 +53,9 @@ def plan(
     q = result.q.view(len(rows), trees, -1).mean(1)
     legal = root.legal.view(len(rows), trees, -1)[:, 0]
     policy = root_policy(q, legal, config)
-    best, drawn = masked_logits(q, legal).argmax(-1), torch.multinomial(policy, 1, generator=generator)[:, 0]
-    return Decision(policy, best if greedy else drawn, (policy * q).sum(-1))
+    best = masked_logits(q, legal).argmax(-1)
+    action = best if greedy else torch.multinomial(policy, 1, generator=generator)[:, 0]
+    return Decision(policy, action, (policy * q).sum(-1))
 
 
 def root_policy(q: Tensor, legal: Tensor, config: PlannerConfig) -> Tensor:
