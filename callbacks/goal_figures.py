@@ -1,8 +1,10 @@
 """What an evaluation says of goals, as figures: actions predicted, codes in use, a belief over an episode."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import torch
 from lightning import Callback, LightningModule, Trainer
 from lightning.pytorch.loggers import TensorBoardLogger
 from matplotlib.figure import Figure
@@ -19,6 +21,7 @@ from omg_lightning.modules.hindsight import watched
 from omg_lightning.types import NO_GOAL, ConfigError, Episodes
 
 _CELL = 64  # pixels
+PLACES = ("heads for one", "nowhere")  # what is shown of a belief over places
 
 
 class GoalFigures(Callback):
@@ -76,14 +79,18 @@ class GoalFigures(Callback):
         if quality.codes is not None and pl_module.codebook is not None and quality.codes.usage.any():
             usage = quality.codes.usage.cpu()
             show(trainer, "codes", code_figure(pl_module.codebook.codes.cpu(), usage, game))
-        if quality.beliefs is not None and self._chosen is not None:
-            show(trainer, "belief", self._belief(trainer, self._chosen, usage))
+        if (quality.beliefs is not None or pl_module.places) and self._chosen is not None:
+            shown, names = self._chosen, game.goal_names
+            if pl_module.places:  # too many to be told apart in a picture
+                goal = torch.stack([shown.goal[..., :-1].sum(-1), shown.goal[..., -1]], -1)
+                shown, names = shown._replace(goal=goal), PLACES
+            show(trainer, "belief", self._belief(trainer, shown, names, usage))
 
-    def _belief(self, trainer: Trainer, episode: Episodes, usage: Tensor | None) -> Figure:
-        """The figure of one episode, `[T, 1, P, ...]`."""
+    def _belief(self, trainer: Trainer, episode: Episodes, names: Sequence[str], usage: Tensor | None) -> Figure:
+        """The figure of one episode, `[T, 1, P, ...]`, with the names of its goals."""
         data = trainer.datamodule  # type: ignore[attr-defined]
         game, exact = data.game, exact_observer(data.game, episode)
-        parts = named_parts(game.goal_names, episode.goal.shape[-1], usage)
+        parts = named_parts(names, episode.goal.shape[-1], usage)
         panels = []
         for seat in watched(episode).any(0)[0].nonzero()[:, 0].tolist():
             here = int(episode.active[:, 0, seat].sum())
@@ -93,7 +100,7 @@ class GoalFigures(Callback):
             panels.append(Panel(seat, data.seats[seat], belief, truth, best))
         steps = frame_steps(int(episode.active.any(-1).sum()), self.frames)
         pictures = [board_only(picture, _CELL) for picture in episode_frames(episode, 0, game, _CELL, steps)]
-        return belief_figure(dict(zip(steps, pictures, strict=True)), panels, parts, game.goal_names)
+        return belief_figure(dict(zip(steps, pictures, strict=True)), panels, parts, names)
 
     def _quality(self, trainer: Trainer) -> GoalQuality | None:
         before = trainer.callbacks[: trainer.callbacks.index(self)]  # type: ignore[attr-defined]
