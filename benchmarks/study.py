@@ -81,6 +81,8 @@ STUDIES: dict[str, dict[str, list[str]]] = {
         "as configured": DRIFTS,
         "no goals": [*DRIFTS, "--model.goals=none"],
         "discount 0.95": [*DRIFTS, "--model.planner.discount=0.95"],
+        "discounted returns alone": [*DRIFTS, "--model.planner.trace=1"],
+        "prior that follows": [*DRIFTS, "--model.belief.inter=true"],
         "co-player model trained online": [*DRIFTS, "--model.coplayer_online=true"],
         "learned codes": [*DRIFTS, "--model.goals=codebook"],
         "32 simulations": [*DRIFTS, "--model.simulations=32"],
