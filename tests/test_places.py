@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from toys import play_with, tiny_agent
 
 from omg_lightning.games import Snowdrift
-from omg_lightning.goals import BeliefConfig, PlaceGoals, place_labels
+from omg_lightning.goals import BeliefConfig, PlaceGoals, ShuffledGoals, UninformedGoals, place_labels
 from omg_lightning.goals.places import one_more
 from omg_lightning.modules.labels import Labels
 from omg_lightning.rollout import arrange, play
@@ -131,3 +131,16 @@ def test_an_agent_believes_in_places_where_the_game_says_so():
     assert isinstance(agent.objective.label, Labels)
     assert agent.objective.label.places
     assert math.isclose(float(agent.source().prior(1, 1, CPU).sum()), 1, rel_tol=1e-6)
+
+
+def test_the_controls_withhold_places_too():
+    goals, state = source(None), GAME.place(players=[(0, 1), (0, 2)], drifts=[(0, 0), (0, 3)])
+    blind = UninformedGoals(goals)
+    memory = blind.start(blind.prior(1, 2, CPU), None)
+    again = blind.update(memory, view_of(state), torch.tensor([[2, STAY]]))
+    point = blind.infer(again, view_of(state)).point
+    assert point[0].tolist() == [pytest.approx([0.3, 0, 0, 0.3, 0.4])] * 2  # P(n > 0) = 0.6, over two drifts
+    state = GAME.place(3, players=[(0, 1), (0, 2)], drifts=[(0, 0), (0, 3)])
+    shuffled = ShuffledGoals(goals)
+    memory = shuffled.start(shuffled.prior(3, 2, CPU), None)
+    assert shuffled.infer(memory, view_of(state)).draw(4, torch.Generator().manual_seed(0)).shape == (3, 4, 2, 5)
