@@ -74,8 +74,6 @@ STUDIES: dict[str, dict[str, list[str]]] = {
         "none": [*SELF_PLAY, "--model.goals=none"],
         "codebook, no offline phase": [*SELF_PLAY, *NOT_OFFLINE, "--model.goals=codebook"],
         "none, no offline phase": [*SELF_PLAY, *NOT_OFFLINE, "--model.goals=none"],
-        "none, no offline, softmax(2 Q)": [*SELF_PLAY, *NOT_OFFLINE, "--model.goals=none", *PUBLISHED_SOFTMAX],
-        "the same, plain trunk": [*SELF_PLAY, *NOT_OFFLINE, "--model.goals=none", *PUBLISHED_SOFTMAX, *PLAIN],
     },
     "drifts": {  # what gets self-play in Snowdrift to clear the last drifts; 8 rounds of it in each arm
         "as configured": DRIFTS,
@@ -86,6 +84,15 @@ STUDIES: dict[str, dict[str, list[str]]] = {
         "co-player model trained online": [*DRIFTS, "--model.coplayer_online=true"],
         "learned codes": [*DRIFTS, "--model.goals=codebook"],
         "32 simulations": [*DRIFTS, "--model.simulations=32"],
+    },
+    "reading": {  # the same, without goals, offline phase and the sharper softmax: how the board is read
+        name: [*SELF_PLAY, *NOT_OFFLINE, "--model.goals=none", *PUBLISHED_SOFTMAX, *flags]
+        for name, flags in {
+            "centred, turned boards": [],
+            "centred alone": ["--data.symmetries=false"],
+            "turned boards alone": ["--model.trunk=mlp"],
+            "neither": PLAIN,
+        }.items()
     },
     "belief": {
         "intra and inter": ["--model.goals=declared"],
