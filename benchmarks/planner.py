@@ -2,7 +2,8 @@
 
 Run:  python benchmarks/planner.py [--peer-python peer/bin/python] [--growth]
 `--peer-python` is an interpreter with mctx (`python -m venv peer; peer/bin/pip install mctx`), run in turns with ours.
-Prints a table and then one JSON line. Medians over the repeats; `share` is ours / network alone, at the same batch.
+Prints a table and then one JSON line. Medians over the repeats; `share` is ours / network alone, at the same batch, and
+`most` the same of a search without a tree: network, transition, and fetching and storing one state in each simulation.
 
 The model: observation 256 -> 128 -> 128 -> (7 logits, 1 value), ReLU; a transition rolls the observation by one place
 and adds 0.01 * action; reward 0.01 * x[0]; discount 0.95; everything legal. Compilation is not counted.
@@ -60,6 +61,19 @@ def toy(trees: int, actions: int = A) -> tuple[Root, ModelFn, Callable[[], Any]]
     return Root(logits, value, legal, x), model, lambda: net(x)
 
 
+def carry(root: Root, model: ModelFn, trees: int, simulations: int) -> Callable[[], None]:
+    """Returns what no search can do without: each simulation fetches a state, asks the model, and stores a state."""
+    store = root.state.repeat(simulations, 1)
+    rows, action = torch.randperm(trees), torch.randint(0, A, (trees,))
+
+    def run() -> None:
+        for k in range(simulations):
+            _, state = model(store.index_select(0, rows), action)
+            store[k * trees : (k + 1) * trees].copy_(state)
+
+    return run
+
+
 def seconds(fn: Callable[[], Any], calls: int = 1) -> float:
     start = time.perf_counter()
     for _ in range(calls):
@@ -88,13 +102,15 @@ def measure(
 ) -> dict[str, Any]:
     root, model, network = toy(trees, actions)
     config, generator = SearchConfig(num_simulations=simulations, rule=rule), torch.Generator().manual_seed(0)
-    ours, alone, theirs = [], [], []
+    ours, alone, least, theirs = [], [], [], []
+    treeless = carry(root, model, trees, simulations)
     with peer(python, rule, trees, simulations) as (version, time_peer):
         search(root, model, config, generator)
         for _ in range(repeats):
             time.sleep(PAUSE)
             ours.append(seconds(lambda: search(root, model, config, generator)))
             alone.append(seconds(network, calls=20))
+            least.append(seconds(treeless))
             if python is not None:
                 time.sleep(PAUSE)
                 theirs.append(time_peer())
@@ -102,6 +118,7 @@ def measure(
     row: dict[str, Any] = {"rule": rule, "trees": trees, "simulations": simulations, "actions": actions}
     row |= {"simulations_per_s": work / median(ours), "network_per_s": trees / median(alone)}
     row["share"] = row["simulations_per_s"] / row["network_per_s"]
+    row["most"] = work / median(least) / row["network_per_s"]
     if theirs:
         row |= {"peer": version, "peer_per_s": work / median(theirs), "ratio": median(theirs) / median(ours)}
     return row
@@ -117,7 +134,7 @@ def main() -> None:
     torch.set_num_threads(args.threads)
     rows = []
     print(
-        f"{'rule':8}{'trees':>7}{'sims':>6}{'actions':>9}{'ours/s':>11}{'network/s':>12}{'share':>7}{'mctx/s':>11}{'ratio':>7}"
+        f"{'rule':8}{'trees':>7}{'sims':>6}{'actions':>9}{'ours/s':>11}{'network/s':>12}{'share':>7}{'most':>6}{'mctx/s':>11}{'ratio':>7}"
     )
     with torch.no_grad():
         runs = [(*size, A, args.peer_python) for size in (GROWTH if args.growth else TARGETS)]
@@ -127,7 +144,7 @@ def main() -> None:
             row = measure(rule, trees, simulations, args.repeats, python, actions)
             rows.append(row)
             line = f"{rule:8}{trees:7}{simulations:6}{actions:9}{row['simulations_per_s']:11,.0f}"
-            line += f"{row['network_per_s']:12,.0f}{row['share']:7.2f}"
+            line += f"{row['network_per_s']:12,.0f}{row['share']:7.2f}{row['most']:6.2f}"
             print(line + (f"{row['peer_per_s']:11,.0f}{row['ratio']:7.2f}" if "ratio" in row else ""), flush=True)
     machine = {"machine": platform.machine(), "threads": args.threads, "torch": torch.__version__}
     print(json.dumps({"benchmark": "planner", **machine, "rows": rows}))

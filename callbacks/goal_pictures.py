@@ -30,7 +30,7 @@ class GoalPictures(Callback):
     epoch, over all views of co-players: `goal/recall_<kind>` and `goal/precision_<kind>` for each kind of plane
     (`self`, `other`, `stags`, ...), `goal/active_units`, `goal/collapsed` (1, and a warning, where no dimension of the
     code carries anything) and `goal/hit_ratio` of the subgoals inferred in play. `goal/hit_ratio_selected`, logged with
-    the figure, is that of the subgoals selected in hindsight: no inference can be expected to do better, and a rule
+    the figure, is that of the subgoals selected in hindsight, which an inference has that always finds them; a rule
     that selects one state again and again has little. Must stand after `BufferRefresh` in the list of callbacks.
 
     Args:
@@ -58,7 +58,7 @@ class GoalPictures(Callback):
         epoch = trainer.current_epoch + 1
         due = epoch % self.every == 0 or epoch == trainer.max_epochs
         if due:
-            label, _ = selected(pl_module, data)
+            label, ahead = selected(pl_module, data)
             numbers["goal/hit_ratio_selected"] = named(pl_module.vae, label, data.latest.episodes)
         pl_module.log_dict(numbers, on_step=False, on_epoch=True, batch_size=1)
         if numbers["goal/collapsed"] and not self._warned:
@@ -66,7 +66,7 @@ class GoalPictures(Callback):
             self._warned = True
         boards = [logger for logger in trainer.loggers if isinstance(logger, TensorBoardLogger)]
         if boards and trainer.is_global_zero and due:
-            rows, titles = draw_examples(pl_module, data, self.examples), column_titles(pl_module, data)
+            rows, titles = draw_examples(pl_module, data, ahead, self.examples), column_titles(pl_module, data)
             figure = goal_figure(rows, data.game.plane_names, titles)
             for logger in boards:
                 logger.experiment.add_figure("figures/goals", figure, data.env_steps)
@@ -101,8 +101,10 @@ def named(vae: GoalVAE, goals: Tensor, episodes: Episodes) -> Tensor:
     return hit_ratio(pictures, episodes.observation > 0, who)
 
 
-def draw_examples(agent: Agent, data: EpisodeDataModule, count: int) -> list[Example]:
+def draw_examples(agent: Agent, data: EpisodeDataModule, ahead: Tensor, count: int) -> list[Example]:
     """Draws steps of co-players that have a next step, each from another of the latest episodes.
+
+    `ahead`, int64 `[T, B, P]`, says how many steps later the subgoal of a step came, see `selected`.
 
     The randomness is this function's own: a run with pictures goes like one without.
     """
@@ -112,7 +114,6 @@ def draw_examples(agent: Agent, data: EpisodeDataModule, count: int) -> list[Exa
     usable = watched(episodes).cpu()
     usable[:-1] &= episodes.active[1:].cpu()
     usable[-1] = False
-    _, ahead = selected(agent, data)
     examples: list[Example] = []
     for b in torch.randperm(usable.shape[1], generator=random).tolist():
         steps = usable[:, b].nonzero().tolist()  # [t, j]

@@ -13,7 +13,7 @@ from PIL import Image, ImageColor
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from callbacks import BufferRefresh, goal_pictures, replay
-from callbacks.goal_pictures import GoalPictures, code_numbers, draw_examples
+from callbacks.goal_pictures import GoalPictures, code_numbers, draw_examples, selected
 from callbacks.replay import EpisodeAnimation, ReplayWriter, episode_frames
 from callbacks.return_figure import ReturnFigure, return_figure, smooth
 from callbacks.view_figure import Picture, belief_picture
@@ -181,7 +181,7 @@ def test_goal_figures_are_in_tensorboard(pictured):
 @torch.no_grad()
 def test_examples_are_views_of_co_players_and_what_came_of_them(pictured):
     episodes = pictured.data.latest.episodes
-    examples = draw_examples(pictured.agent, pictured.data, 4)
+    examples = draw_examples(pictured.agent, pictured.data, selected(pictured.agent, pictured.data)[1], 4)
     assert 1 <= len(examples) <= 4
     for example in examples:
         assert example.seat == 1, "the learner in seat 0 is nobody's co-player"

@@ -13,7 +13,7 @@ from omg_lightning.goals import BeliefConfig, PlaceGoals, ShuffledGoals, Uninfor
 from omg_lightning.goals.places import one_more
 from omg_lightning.modules.labels import Labels
 from omg_lightning.rollout import arrange, play
-from omg_lightning.types import View
+from omg_lightning.types import ConfigError, View
 
 CPU = torch.device("cpu")
 STAY, SHOVEL = 4, 5
@@ -144,3 +144,8 @@ def test_the_controls_withhold_places_too():
     shuffled = ShuffledGoals(goals)
     memory = shuffled.start(shuffled.prior(3, 2, CPU), None)
     assert shuffled.infer(memory, view_of(state)).draw(4, torch.Generator().manual_seed(0)).shape == (3, 4, 2, 5)
+
+
+def test_a_floor_that_leaves_no_room_is_refused():
+    with pytest.raises(ConfigError, match=r"belief.floor is 0.4.*less than 1/3"):
+        source(floor=0.4)

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from omg_lightning.goals.belief import draw_one_hot, inter, intra
 from omg_lightning.goals.explicit import BeliefConfig, Likelihood
-from omg_lightning.types import NO_GOAL, Episodes, Estimate, View
+from omg_lightning.types import NO_GOAL, ConfigError, Episodes, Estimate, View
 
 
 class Heading(NamedTuple):
@@ -34,11 +34,18 @@ class PlaceGoals:
         action: the number of the action that clears the place where its player stands; legal only where one is.
         likelihood: log probability of the actions seen, under each goal, by the co-player model.
         config: how the belief is updated.
+
+    Raises:
+        ConfigError: the floor leaves no room for a belief.
     """
 
     places = True  # goal vectors name cells of the board, so they turn as it turns
 
     def __init__(self, places: int, most: int, action: int, likelihood: Likelihood, config: BeliefConfig) -> None:
+        if config.floor * (most + 1) >= 1:
+            raise ConfigError(
+                f"belief.floor is {config.floor}: with {most} places and nowhere it must be less than 1/{most + 1}"
+            )
         self.size, self.most, self.action = places + 1, most, action
         self.likelihood, self.config = likelihood, config
 
