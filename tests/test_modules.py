@@ -9,11 +9,11 @@ from lightning.pytorch.callbacks import Callback
 from toys import TokenGame, as_batch, attached, play_with, same, snapshot, spoil, stag_hunt, tiny_agent, tiny_data
 
 from callbacks import BufferRefresh, RunCheckpoint, TreeCount
-from omg_lightning.goals import candidates, hindsight_goals
+from omg_lightning.goals import BeliefConfig, candidates, hindsight_goals
 from omg_lightning.losses import masked_logits, reconstruction
 from omg_lightning.modules import Agent, GoalVAE, LossWeights, PolicyModule, SelectorConfig, SubgoalPredictor, VAEConfig
 from omg_lightning.modules.agent import load_agent
-from omg_lightning.modules.hindsight import declared, latent, seat_scores, watched
+from omg_lightning.modules.hindsight import complete, declared, latent, seat_scores, watched
 from omg_lightning.modules.samples import flatten
 from omg_lightning.types import NO_GOAL, ConfigError, PlannerConfig, View, ego_order
 
@@ -304,6 +304,40 @@ def test_declared_labels_are_one_hot_where_they_are_known():
     assert torch.equal(again.inferred[episodes.active], certain.goal[episodes.active])
 
 
+def test_who_ends_with_nothing_is_labelled_by_its_last_belief():
+    # Two seats, four steps: seat 0 realises goal 1 at step 1 and stays idle; seat 1 leaves after step 2 with nothing.
+    active = torch.tensor([[1, 1], [1, 1], [1, 1], [1, 0]]).bool().view(4, 1, 2)
+    belief = torch.zeros(4, 1, 2, 3)
+    belief[:3, 0, :, 1] = 1  # what was believed on the way there counts for nothing
+    belief[3, 0, 0, 2] = 1
+    belief[2, 0, 1] = torch.tensor([1.0, 0, 0])
+    belief[3, 0, 1, 1] = 1  # beyond its end
+    game = stag_hunt()
+    episodes = play_with(tiny_agent(game, "declared"), game, ["nearest_hare"] * 2)._replace(goal=belief, active=active)
+    known = torch.tensor([[1, NO_GOAL], [1, NO_GOAL], [NO_GOAL, NO_GOAL], [NO_GOAL, NO_GOAL]]).view(4, 1, 2)
+    found = complete(episodes, known, torch.Generator().manual_seed(0))
+    assert found.view(4, 2).tolist() == [[1, 0], [1, 0], [2, 0], [2, NO_GOAL]]
+    blind = complete(episodes._replace(goal=torch.zeros_like(belief)), known, torch.Generator().manual_seed(0))
+    assert torch.equal(blind, known)
+
+
+@pytest.mark.parametrize("goals", ["declared", "codebook"])
+def test_steps_of_idle_hunters_are_samples_where_the_belief_labels_them(goals):
+    game = stag_hunt()
+    trained = {}
+    for labels in (False, True):
+        agent = tiny_agent(game, goals, belief=BeliefConfig(labels=labels))
+        batch = as_batch(play_with(agent, game, ["nearest_stag", "nearest_hare"], 8), offline=True)  # no company
+        hindsight, _ = agent.objective.label(batch, flatten(batch.episodes, game.max_steps), agent.noise)
+        trained[labels] = hindsight.known
+    active = batch.episodes.active
+    assert torch.equal(trained[True], active)
+    assert not (trained[False] & ~active).any()
+    idle = batch.episodes.realised[:, :, 0].amax(0) == NO_GOAL  # stag hunters who wait to the end
+    assert idle.any()
+    assert not trained[False][:, idle, 0].any()
+
+
 # Agent ------------------------------------------------------------------------------------------------------------
 
 
@@ -395,7 +429,7 @@ def test_policy_and_co_player_model_get_the_mixture(mixture, which, monkeypatch)
 
 def test_where_nothing_was_realised_the_belief_stands_in_for_the_label(monkeypatch):
     game = stag_hunt()
-    agent = tiny_agent(game, "declared", selector=SelectorConfig(mixture=1.0))
+    agent = tiny_agent(game, "declared", selector=SelectorConfig(mixture=1.0), belief=BeliefConfig(labels=False))
     episodes = play_with(agent, game, ["learner", "nearest_stag"])  # who never meets, catches no stag
     certain = torch.eye(2)[episodes.active.cumsum(0) % 2] * episodes.active[..., None]
     episodes = episodes._replace(goal=certain)  # so that what is drawn from the belief is the belief

@@ -22,12 +22,15 @@ class BeliefConfig:
         inter: update the prior between episodes (HOP's inter-OM).
         alpha: smoothing of the prior; 0.995 in Stag-Hunt, 0.98 in Snowdrift as published.
         floor: no goal's probability falls below it.
+        labels: the co-player model learns steps after which nothing is realised any more, too, under goals drawn from
+            the belief; without, from steps with a goal in hindsight alone.
     """
 
     intra: bool = True
     inter: bool = True
     alpha: float = 0.995
     floor: float = 1e-3
+    labels: bool = True
 
     def __post_init__(self) -> None:
         if not 0 <= self.alpha <= 1:

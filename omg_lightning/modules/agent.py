@@ -138,7 +138,16 @@ class Agent(LightningModule):
         )
         self.policy = PolicyModule(shape, num_players, num_actions, size, hidden, trunk, sharing)
         self.parts = Parts(self.vae, self.codebook, self.predictor, self.policy)
-        label = Labels(goals, self.parts, selector, max_steps, losses.subgoal > 0, ending_codes, bool(self.places))
+        label = Labels(
+            goals,
+            self.parts,
+            selector,
+            max_steps,
+            losses.subgoal > 0,
+            ending_codes,
+            bool(self.places),
+            belief.labels,
+        )
         self.objective = Objective(
             self.parts, label, losses, selector, max_steps, vae_online, coplayer_online, offline_value
         )

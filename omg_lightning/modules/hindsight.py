@@ -44,9 +44,33 @@ def explicit(episodes: Episodes, goal: Tensor, generator: torch.Generator) -> Hi
     return Hindsight(drawn.view_as(episodes.goal), one_hot_goals(goal, size), goal != NO_GOAL)
 
 
-def declared(episodes: Episodes, generator: torch.Generator) -> Hindsight:
-    """The declared goal that each seat realised next (HOP, ICML 2024)."""
-    return explicit(episodes, hindsight_goals(episodes.realised, episodes.active), generator)
+def declared(episodes: Episodes, generator: torch.Generator, believed: bool = False) -> Hindsight:
+    """The declared goal that each seat realised next (HOP, ICML 2024); `believed` see `complete`."""
+    goal = hindsight_goals(episodes.realised, episodes.active)
+    return explicit(episodes, complete(episodes, goal, generator) if believed else goal, generator)
+
+
+def complete(episodes: Episodes, goal: Tensor, generator: torch.Generator) -> Tensor:
+    """Labels steps after which nothing is realised any more by a draw from the seat's last belief of the episode.
+
+    Who is left idle does not stop having a goal: a stag hunter without a stag still is one. That is the E-step of a
+    mixture of goal-conditioned policies, with the belief as responsibilities, where hindsight has no answer.
+
+    Args:
+        episodes: `[T, B, P, ...]`.
+        goal: int64 `[T, B, P]` of `hindsight_goals`.
+        generator: draws them, one for each seat of an episode.
+
+    Returns:
+        int64 `[T, B, P]`; NO_GOAL is left for padding, and where there was no belief.
+    """
+    last = (episodes.active.long().sum(0) - 1).clamp(min=0)  # seats are active from the start until they leave
+    belief = episodes.goal.gather(0, last[None, ..., None].expand(1, *episodes.goal.shape[1:]))[0]
+    there = belief.sum(-1) > 0
+    drawn = torch.full_like(last, NO_GOAL)
+    if there.any():
+        drawn[there] = torch.multinomial(belief[there], 1, generator=generator)[:, 0]
+    return torch.where((goal == NO_GOAL) & episodes.active, drawn, goal)
 
 
 def places(episodes: Episodes, generator: torch.Generator) -> Hindsight:

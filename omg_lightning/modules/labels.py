@@ -5,7 +5,7 @@ from torch import Tensor
 
 from omg_lightning.goals import Codebook, GoalKind, endings, hindsight_goals, own_frame, rewarded, shift
 from omg_lightning.modules.goal_vae import GoalVAE, draw_gaussian
-from omg_lightning.modules.hindsight import Hindsight, declared, explicit, latent, places, watched
+from omg_lightning.modules.hindsight import Hindsight, complete, declared, explicit, latent, places, watched
 from omg_lightning.modules.parts import Parts
 from omg_lightning.modules.samples import Samples
 from omg_lightning.modules.settings import SelectorConfig
@@ -24,6 +24,7 @@ class Labels:
         trains: whether the inference of subgoals is trained; without, there is no loss.
         ending_codes: whether to end with nothing is a goal, see `learn_codes`.
         places: whether declared goals are places.
+        believed: label by the belief what has no goal in hindsight, see `complete`.
     """
 
     def __init__(
@@ -35,19 +36,21 @@ class Labels:
         trains: bool,
         ending_codes: bool = False,
         places: bool = False,
+        believed: bool = False,
     ) -> None:
         self.goals, self.parts, self.selector, self.max_steps, self.trains = goals, parts, selector, max_steps, trains
-        self.ending_codes, self.places = ending_codes, places
+        self.ending_codes, self.places, self.believed = ending_codes, places, believed
 
     def __call__(self, batch: Batch, samples: Samples, noise: torch.Generator) -> tuple[Hindsight, dict[str, Tensor]]:
         """The goals of all seats, and the losses of what infers them."""
         episodes, parts = batch.episodes, self.parts
         if self.goals == "declared":
-            return (places if self.places else declared)(episodes, noise), {}
+            return (places(episodes, noise) if self.places else declared(episodes, noise, self.believed)), {}
         if self.goals == "oracle":
             return explicit(episodes, episodes.truth, noise), {}
         if parts.codebook is not None:
-            return explicit(episodes, learn_codes(parts.codebook, episodes, self.ending_codes, noise), noise), {}
+            code = learn_codes(parts.codebook, episodes, self.ending_codes, noise)
+            return explicit(episodes, complete(episodes, code, noise) if self.believed else code, noise), {}
         if parts.vae is None:
             empty = episodes.goal[..., :0]
             return Hindsight(empty, empty, episodes.active), {}
