@@ -19,7 +19,7 @@ from omg_lightning.runs import WholeCheckpointIO, new_run, read_checkpoint
 from omg_lightning.types import ConfigError
 
 Kind = TypeVar("Kind", bound="CLI")
-_SIZES = ("observation_shape", "num_players", "num_actions", "max_steps", "num_goals", "goal_action")
+_SIZES = ("observation_shape", "num_players", "num_actions", "max_steps", "num_goals", "goal_action", "walls")
 
 
 class CLI(LightningCLI):

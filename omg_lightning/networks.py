@@ -8,9 +8,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from omg_lightning.paths import Facts, facts_of
 from omg_lightning.types import PlaneLogits
 
-TrunkKind = Literal["mlp", "centred", "conv"]
+TrunkKind = Literal["mlp", "centred", "paths", "conv"]
 Sharing = Literal["shared", "roles", "separate"]
 
 
@@ -20,20 +21,29 @@ class Trunk(nn.Module):
     `mlp` is one dense layer over the flattened planes: on small boards it is by far the cheaper on a CPU.
     `centred` is the same over planes that are moved so that the viewer is in the middle, and over its absolute place:
     what lies two cells to the left is the same input wherever the viewer is, so much less is to be learned. It costs
-    no more, for the ones are few. `conv` is the published 3x3 16-32-32 stack (HOP, ICML 2024, appendix) and a dense
+    no more, for the ones are few. `paths` is told, besides, how far it is to walk to each other player and thing, and
+    which first steps lead there: around walls that is hard to learn to see. `conv` is the published 3x3 16-32-32 stack (HOP, ICML 2024, appendix) and a dense
     layer.
 
     Args:
         observation_shape: `(C, h, w)`; plane 0 is the viewer.
         hidden: number of features.
-        kind: `mlp`, `centred` or `conv`.
+        kind: `mlp`, `centred`, `paths` or `conv`.
+        walls: the plane of cells that nobody can walk on, for `paths`.
     """
 
     frame: Tensor
 
-    def __init__(self, observation_shape: tuple[int, int, int], hidden: int, kind: TrunkKind = "mlp") -> None:
+    def __init__(
+        self,
+        observation_shape: tuple[int, int, int],
+        hidden: int,
+        kind: TrunkKind = "mlp",
+        walls: int | None = None,
+    ) -> None:
         super().__init__()
-        self.shape, self.centred = observation_shape, kind == "centred"
+        self.shape, self.centred = observation_shape, kind in ("centred", "paths")
+        self.facts = Facts.of(observation_shape, walls) if kind == "paths" else None
         planes, height, width = observation_shape
         layers: list[nn.Module] = []
         if kind == "conv":
@@ -42,22 +52,26 @@ class Trunk(nn.Module):
                 planes = channels
         self.planes = nn.Sequential(*layers, nn.Flatten())
         inputs = planes * (2 * height - 1) * (2 * width - 1) if self.centred else planes * height * width
-        self.dense = nn.Linear(inputs + 1, hidden)
+        self.inputs = inputs + (self.facts.size if self.facts else 0)
+        self.dense = nn.Linear(self.inputs + 1, hidden)
         if self.centred:
             bound = (planes * height * width + 1) ** -0.5  # as many inputs as `mlp` has can be other than 0
             nn.init.uniform_(self.dense.weight, -bound, bound)
-        self.register_buffer("frame", _frame(observation_shape), persistent=False)
+        facts = self.facts.size if self.facts else 0
+        self.register_buffer("frame", _frame(observation_shape, facts), persistent=False)
         self._known: tuple[tuple[Any, ...], Tensor, Tensor] | None = None  # see `_tables`
 
     def forward(self, observation: Tensor, time: Tensor) -> Tensor:
         """Features, float `[M, hidden]`, of views at `time` `[M]`, the share of the episode gone.
 
         Views are planes `[M, C, h, w]`, or what a game's sparse `observe` gives: integers `[M, n]`, the places in the
-        flattened planes where there is a 1, and `C * h * w` for none.
+        flattened planes where there is a 1, and `C * h * w` for none. For `paths` they name the `Facts`, too.
         """
         if observation.is_floating_point() or len(self.planes) > 1:
             planes = self._dense(observation)
             flat = self._centre(planes) if self.centred else self.planes(planes)
+            if self.facts:
+                flat = torch.cat([flat, facts_of(planes, self.facts)], 1)
             return self.dense(torch.cat([flat, time[:, None].to(flat.dtype)], dim=-1)).relu_()
         table, clock = self._tables()
         places = self._centre_places(observation) if self.centred else observation
@@ -107,18 +121,22 @@ class Trunk(nn.Module):
         own = torch.where(own < area, own, 0)
         still = self.frame.index_select(0, places.flatten()).view_as(places)
         moved = still - (own // width * columns + own % width)
-        return torch.where(places < area, still, moved).clamp_max_(planes * (2 * height - 1) * columns)
+        stays = places < area
+        if self.facts:
+            stays |= places >= self.facts.start
+        return torch.where(stays, still, moved).clamp_max_(self.inputs)
 
 
 def for_codes(kind: TrunkKind) -> TrunkKind:
     """The kind of trunk for codes of whole states, which must say where things are: `centred` reads that poorly."""
-    return "mlp" if kind == "centred" else kind
+    return "mlp" if kind in ("centred", "paths") else kind
 
 
-def _frame(shape: tuple[int, int, int]) -> Tensor:
-    """For each place in flattened planes, and none, where it is in planes centred on the first cell: `[C * h * w + 1]`.
+def _frame(shape: tuple[int, int, int], facts: int) -> Tensor:
+    """For each place in flattened planes, and none, where it is in planes centred on the first cell.
 
-    Plane 0 stays as it is. What stands for none is so large that it still is after being moved.
+    Plane 0 stays as it is. What stands for none is so large that it still is after being moved. The places of facts,
+    after it, follow the centred planes: `[C * h * w + 1 + facts]`.
     """
     planes, height, width = shape
     rows, columns = 2 * height - 1, 2 * width - 1
@@ -126,7 +144,9 @@ def _frame(shape: tuple[int, int, int]) -> Tensor:
     centred = (row[:, None] + height - 1) * columns + column + width - 1  # [h, w]
     frame = plane[:, None, None] * rows * columns + centred
     frame[0] = row[:, None] * width + column
-    return torch.cat([frame.flatten(), frame.new_tensor([(planes + 1) * rows * columns])])
+    inputs = planes * rows * columns
+    told = inputs + torch.arange(facts, dtype=torch.int32)
+    return torch.cat([frame.flatten(), frame.new_tensor([inputs + facts + rows * columns]), told])
 
 
 class GoalNet(nn.Module):
@@ -143,6 +163,7 @@ class GoalNet(nn.Module):
         kind: trunk of the network.
         seats: P where the network is told which seat it stands for, so that seats can take on roles of their own; 0
             where all are alike to it.
+        walls: see `Trunk`.
     """
 
     def __init__(
@@ -153,9 +174,10 @@ class GoalNet(nn.Module):
         hidden: int,
         kind: TrunkKind = "mlp",
         seats: int = 0,
+        walls: int | None = None,
     ) -> None:
         super().__init__()
-        self.trunk, self.seats = Trunk(observation_shape, hidden, kind), seats
+        self.trunk, self.seats = Trunk(observation_shape, hidden, kind, walls), seats
         self.film = nn.Linear(goal_size + seats, 2 * hidden) if goal_size + seats else None
         self.mix = nn.Linear(hidden, hidden)
         self.out = nn.Linear(hidden, outputs)
@@ -225,11 +247,12 @@ def goal_net(
     kind: TrunkKind,
     seats: int,
     sharing: Sharing,
+    walls: int | None = None,
 ) -> GoalNet | SeatNets:
     """The network, or networks, of P seats: one for all, one that is told the seat, or one for each."""
 
     def make() -> GoalNet:
-        return GoalNet(observation_shape, goal_size, outputs, hidden, kind, seats if sharing == "roles" else 0)
+        return GoalNet(observation_shape, goal_size, outputs, hidden, kind, seats if sharing == "roles" else 0, walls)
 
     return SeatNets(seats, make) if sharing == "separate" else make()
 

@@ -183,3 +183,4 @@ class Learner(NamedTuple):
     simulations: int
     planner: PlannerConfig
     sparse: bool = False  # policy and coplayer also read views as lists of places, see `Trunk.forward`
+    paths: bool = False  # these must name the facts of `omg_lightning.paths.Facts`, too

@@ -6,11 +6,12 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
-BASE = {"types"}
+BASE = {"types", "paths"}
 LEARNING = BASE | {"losses", "networks", "goals", "metrics"}
 PLAYING = BASE | {"losses", "games", "planning", "goals", "players"}
 MAY_IMPORT = {
     "types": set(),
+    "paths": set(),
     "losses": BASE,
     "networks": BASE | {"losses"},
     "metrics": BASE | {"goals"},
@@ -27,7 +28,7 @@ MAY_IMPORT = {
     "evaluation": BASE | {"metrics", "envs"},  # what was played comes in as numbers
 }
 COMMANDS = ("cli", "__main__", "adaptation", "crossplay", "references")  # the top of the street
-WITHOUT_LIGHTNING = ("types", "losses", "networks", "games", "planning", "goals", "players", "envs", "rollout")
+WITHOUT_LIGHTNING = ("types", "paths", "losses", "networks", "games", "planning", "goals", "players", "envs", "rollout")
 FILES = sorted((ROOT / "omg_lightning").rglob("*.py"))
 
 

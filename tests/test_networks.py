@@ -11,7 +11,7 @@ def views(rows=6, seed=0):
     return (torch.rand(rows, *SHAPE, generator=torch.Generator().manual_seed(seed)) < 0.3).float()
 
 
-@pytest.mark.parametrize("kind", ["mlp", "centred", "conv"])
+@pytest.mark.parametrize("kind", ["mlp", "centred", "paths", "conv"])
 def test_trunk_reads_the_view_and_the_time_row_by_row(kind):
     trunk = Trunk(SHAPE, 16, kind)
     x, time = views(), torch.linspace(0, 1, 6)
@@ -60,7 +60,7 @@ def test_without_a_goal_there_is_nothing_to_condition_on():
     assert net(views(), torch.zeros(6), net.condition(torch.zeros(6, 0), SEATS)).shape == (6, 7)
 
 
-@pytest.mark.parametrize("kind", ["mlp", "centred", "conv"])
+@pytest.mark.parametrize("kind", ["mlp", "centred", "paths", "conv"])
 def test_a_small_goal_does_not_drown_in_a_wide_view(kind):
     torch.manual_seed(0)
     net = GoalNet(SHAPE, 4, 7, 64, kind)

@@ -18,7 +18,7 @@ from omg_lightning.players import (
     RandomPlayer,
     make_player,
 )
-from omg_lightning.players.scripted import UNREACHABLE, distance_to
+from omg_lightning.paths import UNREACHABLE, distance_to
 from omg_lightning.types import ConfigError
 
 UP, DOWN, LEFT, RIGHT, STAY, STAG, HARE = range(7)

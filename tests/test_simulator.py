@@ -215,10 +215,10 @@ def test_rows_do_not_influence_each_other():
     assert all(same(take(whole, part), some) for whole, some in zip(one, two, strict=True))
 
 
-@pytest.mark.parametrize("trunk", ["mlp", "centred", "conv"])
+@pytest.mark.parametrize("trunk", ["mlp", "centred", "paths", "conv"])
 def test_sparse_views_change_nothing(trunk):
     game, generator = stag_hunt(3, num_blocks=1, height=5), torch.Generator().manual_seed(1)
-    agent = tiny_agent(game, goals="declared", trunk=trunk)
+    agent = tiny_agent(game, goals="declared", trunk=trunk, walls=game.plane_names.index("blocks"))
     state = game.reset(40, generator)
     state = state._replace(present=torch.rand(40, 3, generator=generator) < 0.7)
     ego, goals = torch.arange(40) % 3, torch.rand(40, 3, 2, generator=generator)
@@ -250,11 +250,11 @@ def test_with_roles_each_network_is_told_whose_seat_it_stands_for():
     assert asked["coplayer"] == [1, 2, 2, 0, 0, 1] * 2  # ego order: the seats after the ego's
 
 
-@pytest.mark.parametrize("sparse", [True, False])
-def test_no_hidden_device(sparse):
+@pytest.mark.parametrize(("sparse", "trunk"), [(True, "mlp"), (False, "mlp"), (True, "paths")])
+def test_no_hidden_device(sparse, trunk):
     # a tensor made without naming the inputs' device would land on "meta" and mix with them
     game, found = stag_hunt(3, num_blocks=1, height=5), []
-    agent = tiny_agent(game, goals="declared")
+    agent = tiny_agent(game, goals="declared", trunk=trunk, walls=game.plane_names.index("blocks"))
     state, goals = game.reset(8, torch.Generator().manual_seed(1)), torch.rand(8, 3, 2)
     for device in ("cpu", "meta"):
         random, ego = torch.Generator().manual_seed(2), torch.arange(8, device="cpu") % 3

@@ -97,6 +97,8 @@ class EpisodeDataModule(LightningDataModule):
         self.num_players, self.num_actions = self.game.num_players, self.game.num_actions
         self.num_goals = len(self.game.goal_names)
         self.goal_action = getattr(self.game, "goal_action", None)
+        names = list(self.game.plane_names)
+        self.walls = names.index("blocks") if "blocks" in names else None
         self.lineups = as_lineups(seats)
         self.eval_lineups = self.lineups if eval_seats is None else as_lineups(eval_seats)
         self.partners = default_partners(self.game) if partners is None else list(dict.fromkeys(partners))

@@ -32,8 +32,10 @@ class Game(Protocol):
     who cooperates first, such as `("nearest_stag", "nearest_hare")` (see `omg_lightning.players` for names). By
     default the offline phase mixes the two, and tests play beside them; without `scripts` they are left to `random`.
 
-    Three more are optional: `prosocial`, True where everyone is paid the mean reward, those who have left too;
-    `sparse_views`, True where `observe(state, sparse=True)` gives the places of the ones instead of the planes; and
+    Four more are optional: `prosocial`, True where everyone is paid the mean reward, those who have left too;
+    `sparse_views`, True where `observe(state, sparse=True)` gives the places of the ones instead of the planes;
+    `board(state)`, where it does, what does not change in an episode, with which `observe(state, True, board)` tells
+    distances, too (see `omg_lightning.paths.Facts`; without, networks that want them read planes, more slowly); and
     `goal_action`, where the declared goals are things on the board: the number of the action, legal only on one of
     them, by which a player realises the goal that it stands on. A belief is then over places, see `PlaceGoals`.
     """

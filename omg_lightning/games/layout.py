@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from omg_lightning.games.checks import device_of
+from omg_lightning.paths import grow
 from omg_lightning.types import ConfigError
 
 UP, DOWN, LEFT, RIGHT, STAY = range(5)  # the first actions of every game on a grid
@@ -29,16 +30,6 @@ LARGEST_PIECE = 4  # cells
 MAX_REDRAWS = 1000  # rounds of drawing, beside a few per piece, before a layout counts as impossible
 CANDIDATES = 256  # pieces to try in a round at least, shared out among the layouts that are not finished
 STUCK = 300  # this many rejected pieces in a row and the layout is begun anew
-
-
-def grow(reached: Tensor, free: Tensor) -> Tensor:
-    """Adds the free neighbours (up, down, left, right) of the cells reached; all three are bool `[B, h, w]`."""
-    grown = reached.clone()
-    grown[:, 1:] |= reached[:, :-1]
-    grown[:, :-1] |= reached[:, 1:]
-    grown[:, :, 1:] |= reached[:, :, :-1]
-    grown[:, :, :-1] |= reached[:, :, 1:]
-    return grown & free
 
 
 def connected(free: Tensor) -> Tensor:

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from omg_lightning.games import checks, layout
+from omg_lightning.paths import Facts, all_walks, fact_places
 from omg_lightning.types import NO_GOAL, ConfigError, ego_order
 
 UP, DOWN, LEFT, RIGHT, STAY, HUNT_STAG, HUNT_HARE = range(7)  # the first five as in `layout`
@@ -32,6 +33,14 @@ class StagHuntState(NamedTuple):
     cells: Tensor  # uint8 [B, h * w] bit a is set: action a is legal for a hunter on this cell; 0: a block
 
 
+class Board(NamedTuple):
+    """What does not change in an episode: where a search finds things, and how far it is to walk there."""
+
+    prey: Tensor  # int64 [B, n] cells of the stags and of the hares, in this order; of one that is gone, any cell
+    blocks: Tensor  # int32 [B, m] places of the blocks in a view's flattened planes, or the one for none
+    walks: Tensor  # int16 [B, h * w, h * w] see `all_walks`
+
+
 class _Tables(NamedTuple):
     """Constants, on one device."""
 
@@ -40,6 +49,9 @@ class _Tables(NamedTuple):
     strength: Tensor  # float [P]
     seats: Tensor  # int64 [P, P] row i is the ego order of seat i
     places: Tensor  # int32 [P + 3, h * w] places of a view's flattened planes
+    hunts: Tensor  # uint8 [n] for each prey, stags first, the bit of what takes it
+    prey_planes: Tensor  # int64 [n] and the place of its plane's first cell
+    kinds: Tensor  # int64 [P - 1 + n] of the others and the preys, as `Facts` counts them
     planes: Tensor  # int32 [256] for each kind of cell, the place of its plane's first cell; free: past the last plane
 
 
@@ -119,6 +131,7 @@ class StagHunt:
         self.observation_shape = (self.num_players + 3, self.height, self.width)
         others = tuple(f"other_{k}" for k in range(1, self.num_players))
         self.plane_names = ("self", *others, "blocks", "stags", "hares")
+        self._facts = Facts.of(self.observation_shape, self.plane_names.index("blocks"))
         self._tables: dict[torch.device, _Tables] = {}
         self._check_room()
 
@@ -210,7 +223,7 @@ class StagHunt:
 
     sparse_views = True  # `observe` can say where the planes are 1 instead of writing them out
 
-    def observe(self, state: StagHuntState, sparse: bool = False) -> Tensor:
+    def observe(self, state: StagHuntState, sparse: bool = False, board: Board | None = None) -> Tensor:
         """Returns every seat's own view: float32 `[B, P, P + 3, h, w]` of 0 and 1, planes as in `plane_names`.
 
         Args:
@@ -218,6 +231,7 @@ class StagHunt:
             sparse: return where the planes are 1 instead of the planes: int32 `[B, P, n]`, places in the flattened
                 planes, and `(P + 3) * h * w` for none. Planes are nearly empty: to sum rows of weights over these
                 places does the work of a dense layer many times faster, and a search looks at millions of states.
+            board: of these states, to be told in a sparse view how far all others and preys are, too, see `Facts`.
         """
         batch, players = state.hunters.shape
         tables, area = self._constants(state), self.height * self.width
@@ -225,15 +239,43 @@ class StagHunt:
         hunters, shown = (x.gather(1, seats).view(-1, players, players) for x in (state.hunters, state.present))
         if sparse:
             none = (players + 3) * area
-            kinds = tables.planes.index_select(0, state.cells.flatten().int()).view_as(state.cells)
-            objects = (kinds + tables.places[0]).clamp_max_(none)  # [B, h * w]
             who = torch.where(shown, hunters + tables.places[:players, 0], none).int()
-            return torch.cat([who, objects[:, None].expand(-1, players, -1)], -1)
+            if board is None:
+                kinds = tables.planes.index_select(0, state.cells.flatten().int()).view_as(state.cells)
+                objects = (kinds + tables.places[0]).clamp_max_(none)  # [B, h * w]
+                return torch.cat([who, objects[:, None].expand(-1, players, -1)], -1)
+            return self._look_at(state, board, who, hunters, shown)
         planes = state.cells.new_zeros(batch, players, players + 3, area, dtype=torch.float32)
         planes[:, :, :players].scatter_(3, hunters[..., None], shown[..., None].float())
         parts = (state.cells == 0, state.cells >> HUNT_STAG & 1, state.cells >> HUNT_HARE & 1)
         planes[:, :, players:] = torch.stack(parts, 1).float()[:, None]  # [B, 1, 3, h * w]
         return planes.view(batch, players, *self.observation_shape)
+
+    def board(self, state: StagHuntState) -> Board:
+        """What does not change any more until the episodes of `state` are over, to make many sparse views of them."""
+        tables, blocked = self._constants(state), state.cells == 0
+        prey = [
+            (state.cells >> hunt & 1).topk(count, dim=1).indices
+            for hunt, count in ((HUNT_STAG, self.num_stags), (HUNT_HARE, self.num_hares))
+        ]
+        most = int(blocked.sum(1).amax())
+        cells = blocked.to(torch.uint8).topk(most, dim=1).indices
+        places = torch.where(blocked.gather(1, cells), cells + tables.places[-3, 0], tables.places.numel())
+        walks = all_walks(~blocked.view(-1, self.height, self.width))
+        return Board(torch.cat(prey, 1), places.int(), walks)
+
+    def _look_at(self, state: StagHuntState, board: Board, who: Tensor, hunters: Tensor, shown: Tensor) -> Tensor:
+        """The sparse view with `Facts`: `who` `[B, P, P]` are the hunters' places, on cells `hunters`, if `shown`."""
+        batch, players, _ = who.shape
+        tables, facts = self._constants(state), self._facts
+        there = (state.cells.gather(1, board.prey) & tables.hunts) != 0  # [B, n]
+        prey = torch.where(there, board.prey + tables.prey_planes, facts.start - 1).int()
+        objects = torch.cat([prey, board.blocks], 1)[:, None].expand(-1, players, -1)
+        targets = torch.cat([hunters[..., 1:], board.prey[:, None].expand(-1, players, -1)], -1)
+        pairs = (targets + hunters[..., :1] * (self.height * self.width)).view(batch, -1)
+        walks = board.walks.flatten(1).gather(1, pairs).view_as(targets)
+        seen = torch.cat([shown[..., 1:], there[:, None].expand(-1, players, -1)], -1) & shown[..., :1]
+        return torch.cat([who, objects, fact_places(walks, tables.kinds, seen, facts)], -1)
 
     def step(self, state: StagHuntState, actions: Tensor) -> tuple[StagHuntState, Tensor]:
         """Plays joint actions.
@@ -324,6 +366,7 @@ class StagHunt:
             places = torch.arange(math.prod(shape), dtype=torch.int32, device=device).view(shape)
             planes = torch.full((256,), places.numel(), dtype=torch.int32, device=device)
             planes[0] = places[-3, 0]
+            prey = torch.tensor([0] * self.num_stags + [1] * self.num_hares, device=device, dtype=torch.int64)
             planes[1 << HUNT_STAG : 1 << HUNT_HARE], planes[1 << HUNT_HARE :] = places[-2, 0], places[-1, 0]
             self._tables[device] = _Tables(
                 bits=torch.tensor([1 << a for a in range(self.num_actions)], dtype=torch.uint8, device=device),
@@ -332,6 +375,9 @@ class StagHunt:
                 seats=ego_order(seats.expand(self.num_players, -1), seats),
                 places=places,
                 planes=planes,
+                hunts=1 << (HUNT_STAG + prey).to(torch.uint8),
+                prey_planes=places[-2:, 0].long()[prey],
+                kinds=torch.cat([seats[:-1], self.num_players - 1 + prey]),
             )
         return self._tables[device]
 

@@ -59,7 +59,7 @@ class Agent(LightningModule):
         coplayer_online: go on training the co-player model in the online phase; False keeps what it learned of the
             scripts, so that learners reason about each other as about these.
         hidden: width of all networks.
-        trunk: `mlp`, `centred` or `conv`, see `Trunk`.
+        trunk: `mlp`, `centred`, `paths` or `conv`, see `Trunk`.
         sharing: of networks among seats. `shared`: all seats are alike to them, whoever sits there; `roles`: they are
             told which seat they stand for, so that learners in different seats may settle on roles; `separate`: each
             seat has a policy network, and a co-player model of it, of its own.
@@ -73,6 +73,7 @@ class Agent(LightningModule):
         max_steps: the longest episode.
         num_goals: G, how many goals the game declares.
         goal_action: where they are places: the action by which a player realises the one where it stands.
+        walls: the plane of cells that nobody can walk on, if there is one.
 
     Raises:
         ConfigError: a setting is out of range, or the game declares no goals and `goals` needs them.
@@ -108,6 +109,7 @@ class Agent(LightningModule):
         max_steps: int = 0,
         num_goals: int = 0,
         goal_action: int | None = None,
+        walls: int | None = None,
     ) -> None:
         super().__init__()
         check_positive(
@@ -123,6 +125,7 @@ class Agent(LightningModule):
         self.goals, self.trees, self.simulations = goals, trees, simulations
         self.ending_codes = ending_codes
         self.planner, self.selector, self.belief, self.weights = planner, selector, belief, losses
+        self.paths = trunk == "paths"
         self.learning_rate, self.anneal, self.vae_checkpoint = learning_rate, anneal, vae_checkpoint
         self.num_goals, self.num_players, self.max_steps, self.seed = num_goals, num_players, max_steps, seed
         planes, height, width = observation_shape
@@ -134,9 +137,9 @@ class Agent(LightningModule):
         around = own_frame(torch.zeros(1, *shape), num_players).shape[-1]
         self.codebook = Codebook(num_codes, around) if goals == "codebook" else None
         self.predictor = SubgoalPredictor(
-            shape, num_players, num_actions, size, latents, hidden, trunk, selector.alpha, sharing
+            shape, num_players, num_actions, size, latents, hidden, trunk, selector.alpha, sharing, walls
         )
-        self.policy = PolicyModule(shape, num_players, num_actions, size, hidden, trunk, sharing)
+        self.policy = PolicyModule(shape, num_players, num_actions, size, hidden, trunk, sharing, walls)
         self.parts = Parts(self.vae, self.codebook, self.predictor, self.policy)
         label = Labels(
             goals,
@@ -183,6 +186,7 @@ class Agent(LightningModule):
             simulations=self.simulations,
             planner=self.planner,
             sparse=True,
+            paths=self.paths,
         )
 
     def source(self) -> GoalSource:

@@ -18,6 +18,7 @@ class PolicyModule(LightningModule):
         hidden: width.
         trunk: kind of `Trunk`.
         sharing: of the network among the seats that it plays.
+        walls: see `Trunk`.
     """
 
     def __init__(
@@ -29,10 +30,11 @@ class PolicyModule(LightningModule):
         hidden: int = 128,
         trunk: TrunkKind = "mlp",
         sharing: Sharing = "shared",
+        walls: int | None = None,
     ) -> None:
         super().__init__()
         goals = (num_players - 1) * goal_size
-        self.net = goal_net(observation_shape, goals, num_actions + 1, hidden, trunk, num_players, sharing)
+        self.net = goal_net(observation_shape, goals, num_actions + 1, hidden, trunk, num_players, sharing, walls)
 
     def condition(self, goals: Tensor, seat: Tensor) -> Tensor:
         """What `forward` takes of the co-players' goals `[M, P-1, D]`, in ego order, and the ego's seat `[M]`."""

@@ -39,6 +39,7 @@ class SubgoalPredictor(LightningModule):
         trunk: kind of `Trunk`.
         alpha: weight of KL(q(g | tau, s) || q_vae(g_bar | s_g)), 0.001 as published.
         sharing: of the action head among the seats that it predicts.
+        walls: of the action head, see `Trunk`.
     """
 
     def __init__(
@@ -52,10 +53,11 @@ class SubgoalPredictor(LightningModule):
         trunk: TrunkKind = "mlp",
         alpha: float = 0.001,
         sharing: Sharing = "shared",
+        walls: int | None = None,
     ) -> None:
         super().__init__()
         self.alpha, self.hidden, self.num_actions, self.goal_size = alpha, hidden, num_actions, goal_size
-        self.coplayer = goal_net(observation_shape, goal_size, num_actions, hidden, trunk, num_players, sharing)
+        self.coplayer = goal_net(observation_shape, goal_size, num_actions, hidden, trunk, num_players, sharing, walls)
         if infers:
             self.trunk = Trunk(observation_shape, hidden, for_codes(trunk))
             self.history = nn.GRU(hidden + num_players * num_actions, hidden)

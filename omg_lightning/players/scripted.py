@@ -7,31 +7,10 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from omg_lightning.games.base import Game
-from omg_lightning.games.layout import grow
+from omg_lightning.paths import STEPS, UNREACHABLE, distance_to
 from omg_lightning.types import ConfigError
 
-MOVES = {"up": (-1, 0), "down": (1, 0), "left": (0, -1), "right": (0, 1)}  # action name -> (row, column) step
-UNREACHABLE = 1 << 20  # a distance larger than any path on any grid, and small enough to add to
-
-
-def distance_to(targets: Tensor, free: Tensor) -> Tensor:
-    """Counts the steps from every cell to the nearest target: breadth-first search, all rows of the batch at once.
-
-    Args:
-        targets: bool `[B, h, w]` where to go.
-        free: bool `[B, h, w]` where one can walk.
-
-    Returns:
-        int64 `[B, h, w]`; UNREACHABLE on blocks and where no path leads to a target.
-    """
-    reached = targets & free
-    missing = torch.zeros_like(free, dtype=torch.int64)
-    while True:  # each turn reaches at least one new cell in some row, or is the last: at most h * w turns
-        grown = grow(reached, free)
-        if torch.equal(grown, reached):
-            return torch.where(reached, missing, UNREACHABLE)
-        missing += ~reached  # one more step for whoever was not yet there
-        reached = grown
+MOVES = dict(zip(("up", "down", "left", "right"), STEPS, strict=True))  # action name -> (row, column) step
 
 
 def scripts_of(game: Game) -> tuple[str, ...]:

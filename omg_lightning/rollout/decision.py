@@ -29,6 +29,7 @@ def plan(
     ego: Tensor,
     generator: torch.Generator,
     greedy: bool,
+    board: Any = None,
 ) -> Decision:
     """Plans one decision of each ego: K trees, each with its own goals, whose root values are averaged.
 
@@ -41,11 +42,13 @@ def plan(
         ego: int64 `[M]` seat of each decision.
         generator: draws goals, co-players' actions and, unless greedy, the action itself.
         greedy: take the best action.
+        board: that of the game, leading L, if it is known yet.
     """
     trees, config = learner.trees, learner.planner
     goals = estimate.draw(trees, generator)[rows].flatten(0, 1)  # [M*K, P, D]
     simulator = Simulator(game, learner, ego.repeat_interleave(trees), goals, generator)
-    root = simulator.root(take(state, rows.repeat_interleave(trees)))
+    each = rows.repeat_interleave(trees)
+    root = simulator.root(take(state, each), take(board, each))
     settings = SearchConfig(
         num_simulations=learner.simulations, c_puct=config.c_puct, rule=config.rule, discount=config.discount
     )

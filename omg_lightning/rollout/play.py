@@ -1,6 +1,6 @@
 """Plays whole episodes in many environments at once."""
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -82,6 +82,7 @@ class _Table:
             for name, learner in learners.items()
         }
         self.memory = {name: learner.source.start(self.prior[name], truth) for name, learner in learners.items()}
+        self.board: Any = None  # what does not change in these episodes, if a learner wants to know
         self.length, self.env_steps = 0, 0
         self.search: dict[str, list[float]] = {}
 
@@ -133,7 +134,7 @@ class _Table:
         if not going.all():
             index = going.nonzero()[:, 0]
             self.live, active = self.live[index], active[index]
-            self.state = take(self.state, index)
+            self.state, self.board = take(self.state, index), take(self.board, index)
             self.memory = {name: take(memory, index) for name, memory in self.memory.items()}
         return active
 
@@ -158,8 +159,10 @@ class _Table:
         policy, action = torch.zeros_like(view.legal, dtype=torch.float32), actions
         value = torch.zeros_like(policy[..., 0])
         if len(rows):
+            if self.board is None and learner.paths and hasattr(self.game, "board"):
+                self.board = self.game.board(self.state)
             chance = (self.generator, self.greedy)
-            found = plan(self.game, learner, self.state, estimate, rows, ego, *chance)
+            found = plan(self.game, learner, self.state, estimate, rows, ego, *chance, self.board)
             policy[rows, ego], action[rows, ego], value[rows, ego] = found
             self._note("search/policy_entropy", -(found.policy * found.policy.clamp(min=1e-9).log()).sum(-1).mean())
         if name == LEARNER:

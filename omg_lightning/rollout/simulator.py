@@ -45,12 +45,17 @@ class Simulator:
         self.own, self.others = order[:, 0], order[:, 1:].flatten()  # rows of [T * P]: the egos, and who is beside them
         self.goals = ego_order(goals, ego)[:, 1:]  # [T, P-1, D]
         self.policy_condition = learner.policy_condition(self.goals, ego)
-        sparse = learner.sparse and getattr(game, "sparse_views", False)
+        # Networks that want distances read planes where a game cannot tell them in a sparse view.
+        tells = hasattr(game, "board") or not learner.paths
+        sparse = learner.sparse and getattr(game, "sparse_views", False) and tells
+        self.maps = sparse and learner.paths
         observe: Callable[..., Tensor] = game.observe
         self.look = partial(observe, sparse=True) if sparse else observe
 
-    def root(self, state: Any) -> Root:
-        """The roots of the trees, at the true states (leading T)."""
+    def root(self, state: Any, board: Any = None) -> Root:
+        """The roots of the trees, at the true states (leading T); `board` is that of the game, if it is known yet."""
+        if self.maps:
+            self.look = partial(self.look, board=self.game.board(state) if board is None else board)  # type: ignore[attr-defined]
         # Who has left before the search is never asked again.
         self.asked = self.game.active(state).flatten().index_select(0, self.others).nonzero()[:, 0]
         self.rows = self.others[self.asked]

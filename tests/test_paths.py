@@ -1,0 +1,84 @@
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from omg_lightning.games import StagHunt
+from omg_lightning.paths import STEPS, UNREACHABLE, WAYS, Facts, all_walks, distance_to, facts_of, walks_from
+
+
+def test_walks_by_hand():
+    # . . .      from the upper left corner; there are two ways around the block in the middle
+    # . # .
+    # . . #
+    free = torch.tensor([[1, 1, 1], [1, 0, 1], [1, 1, 0]]).bool()[None]
+    start = torch.zeros_like(free)
+    start[0, 0, 0] = True
+    distance, ways = walks_from(start, free)
+    far = UNREACHABLE
+    assert distance[0].tolist() == [[0, 1, 2], [1, far, 3], [2, 3, far]]
+    down, right = 1 << 1, 1 << 3
+    assert ways[0].tolist() == [[0, right, right], [down, 0, right], [down, down, 0]]
+
+
+@given(st.integers(0, 2**31), st.integers(1, 5), st.integers(1, 5))
+def test_a_first_step_is_one_that_comes_nearer(seed, height, width):
+    random = torch.Generator().manual_seed(seed)
+    free = torch.rand(4, height, width, generator=random) < 0.7
+    start = torch.zeros(4, height * width, dtype=torch.bool)
+    start[:, int(torch.randint(height * width, (1,), generator=random))] = True
+    start = start.view_as(free)
+    distance, ways = walks_from(start, free)
+    assert torch.equal(distance, distance_to(start, free))  # who starts on a block gets nowhere
+    row, column = divmod(int(start[0].flatten().to(torch.uint8).argmax()), width)
+    for k, (down, right) in enumerate(STEPS):
+        nearer = torch.zeros_like(free)
+        if 0 <= row + down < height and 0 <= column + right < width:
+            beside = torch.zeros_like(free)
+            beside[:, row + down, column + right] = True
+            reached = distance < UNREACHABLE
+            nearer = (distance_to(beside, free) == distance - 1) & reached
+        assert torch.equal(ways >> k & 1 == 1, nearer)
+
+
+def test_all_walks_pack_distance_and_first_steps():
+    free = torch.rand(3, 3, 4, generator=torch.Generator().manual_seed(0)) < 0.7
+    walks = all_walks(free)
+    assert walks.dtype == torch.int16
+    for cell in range(12):
+        start = torch.zeros(3, 12, dtype=torch.bool)
+        start[:, cell] = True
+        distance, ways = walks_from(start.view_as(free), free)
+        assert torch.equal(walks[:, cell].long() // WAYS, distance.flatten(1).clamp(max=13))
+        assert torch.equal(walks[:, cell].long() % WAYS, ways.flatten(1))
+
+
+def test_facts_by_hand():
+    # Planes: self, other_1, blocks, stags. The other hunter is three steps off, around the block, the stag here.
+    planes = torch.zeros(1, 4, 2, 3)
+    planes[0, 0, 0, 0] = planes[0, 1, 0, 2] = planes[0, 2, 0, 1] = planes[0, 3, 0, 0] = 1
+    facts = Facts.of((4, 2, 3), walls=2)
+    assert (facts.kinds, facts.far, facts.start) == ((1, 3), 9, 25)
+    told = facts_of(planes, facts)[0].nonzero()[:, 0].tolist()
+    down = 1 << 1
+    assert told == [4, facts.far + 1 + down, facts.each + 0, facts.each + facts.far + 1]
+
+
+@pytest.mark.parametrize("preset", ["4h1s_6x6", "4h2s", "2h1s_4x4"])
+def test_sparse_views_tell_the_facts_of_the_planes(preset):
+    game, generator = StagHunt.preset(preset), torch.Generator().manual_seed(3)
+    state = game.reset(20, generator)
+    board, facts = game.board(state), Facts.of(game.observation_shape, game.plane_names.index("blocks"))
+    for _ in range(12):
+        planes = game.observe(state)
+        places = game.observe(state, sparse=True, board=board)
+        told = torch.zeros(*planes.shape[:2], facts.start + facts.size)
+        told.scatter_add_(2, places.long(), torch.ones(places.shape))
+        expected = facts_of(planes.flatten(0, 1), facts).unflatten(0, planes.shape[:2])
+        assert torch.equal(told[..., : facts.start - 1], planes.flatten(2))
+        assert torch.equal(told[..., facts.start :], expected)
+        legal = game.legal(state).flatten(0, 1).float()
+        actions = torch.multinomial(legal, 1, generator=generator).view(20, -1)
+        actions = torch.where(game.legal(state)[..., 6], 6, actions)
+        state, _ = game.step(state, actions)
+    assert not state.present.all()
