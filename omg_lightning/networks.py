@@ -22,8 +22,8 @@ class Trunk(nn.Module):
     `centred` is the same over planes that are moved so that the viewer is in the middle, and over its absolute place:
     what lies two cells to the left is the same input wherever the viewer is, so much less is to be learned. It costs
     no more, for the ones are few. `paths` is told, besides, how far it is to walk to each other player and thing, and
-    which first steps lead there: around walls that is hard to learn to see. `conv` is the published 3x3 16-32-32 stack (HOP, ICML 2024, appendix) and a dense
-    layer.
+    which first steps lead there (`omg_lightning.paths.Facts`): around walls that is hard to learn to see. `conv` is
+    the published 3x3 16-32-32 stack (HOP, ICML 2024, appendix) and a dense layer.
 
     Args:
         observation_shape: `(C, h, w)`; plane 0 is the viewer.
@@ -115,7 +115,7 @@ class Trunk(nn.Module):
 
     def _centre_places(self, places: Tensor) -> Tensor:
         """The same for a list of places `[M, n]`: where each one, and none, is in the centred planes."""
-        planes, height, width = self.shape
+        _, height, width = self.shape
         columns, area = 2 * width - 1, height * width
         own = places.amin(1, keepdim=True)  # the viewer's, for it is in the first plane
         own = torch.where(own < area, own, 0)

@@ -76,7 +76,7 @@ def walks_from(start: Tensor, free: Tensor) -> tuple[Tensor, Tensor]:
         free: bool `[B, h, w]` where one can walk.
 
     Returns:
-        Distances as of `distance_to`, and int64 `[B, h, w]` sets of first steps, 0 at the start and where no path leads.
+        Distances as of `distance_to`, and sets of first steps, int64 `[B, h, w]`: 0 at the start and where no path leads.
     """
     ways = torch.zeros_like(free, dtype=torch.uint8)
     for k, moved in enumerate(_moved(start & free)):
@@ -112,7 +112,10 @@ def pack(distance: Tensor, ways: Tensor, height: int, width: int) -> Tensor:
 
 
 def facts_of(planes: Tensor, facts: Facts) -> Tensor:
-    """How often each fact holds in views: float `[M, facts.size]` of planes `[M, C, h, w]`; who is not there, sees none."""
+    """How often each fact holds in views: float `[M, facts.size]` of planes `[M, C, h, w]`.
+
+    A viewer that is not there is told nothing.
+    """
     view = planes > 0
     free = torch.ones_like(view[:, 0]) if facts.walls is None else ~view[:, facts.walls]
     distance, ways = (x.flatten(1) for x in walks_from(view[:, 0], free))

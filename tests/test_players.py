@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from omg_lightning.games import StagHunt
+from omg_lightning.paths import UNREACHABLE, distance_to
 from omg_lightning.players import (
     SCRIPTED,
     Cleaner,
@@ -18,7 +19,6 @@ from omg_lightning.players import (
     RandomPlayer,
     make_player,
 )
-from omg_lightning.paths import UNREACHABLE, distance_to
 from omg_lightning.types import ConfigError
 
 UP, DOWN, LEFT, RIGHT, STAY, STAG, HARE = range(7)
