@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from omg_lightning.paths import Facts, facts_of
+from omg_lightning.paths import Facts, facts_of, in_rows
 from omg_lightning.types import PlaneLogits
 
 TrunkKind = Literal["mlp", "centred", "paths", "conv"]
@@ -18,7 +18,7 @@ Sharing = Literal["shared", "roles", "separate"]
 class Trunk(nn.Module):
     """Reads one view and the time into features.
 
-    `mlp` is one dense layer over the flattened planes: on small boards it is by far the cheaper on a CPU.
+    `mlp` is one dense layer over the flattened planes: on small boards it is by far the cheapest on a CPU.
     `centred` is the same over planes that are moved so that the viewer is in the middle, and over its absolute place:
     what lies two cells to the left is the same input wherever the viewer is, so much less is to be learned. It costs
     no more, for the ones are few. `paths` is told, besides, how far it is to walk to each other player and thing, and
@@ -67,16 +67,16 @@ class Trunk(nn.Module):
         Views are planes `[M, C, h, w]`, or what a game's sparse `observe` gives: integers `[M, n]`, the places in the
         flattened planes where there is a 1, and `C * h * w` for none. For `paths` they name the `Facts`, too.
         """
-        if observation.is_floating_point() or len(self.planes) > 1:
-            planes = self._dense(observation)
-            flat = self._centre(planes) if self.centred else self.planes(planes)
-            if self.facts:
-                flat = torch.cat([flat, facts_of(planes, self.facts)], 1)
+        if len(self.planes) > 1:
+            flat = self.planes(self._dense(observation))
             return self.dense(torch.cat([flat, time[:, None].to(flat.dtype)], dim=-1)).relu_()
+        # Planes are nearly empty: to sum the weights of what is not 0 is several times faster than to multiply all.
+        places, weights = self._sparse(observation) if observation.is_floating_point() else (observation, None)
         table, clock = self._tables()
-        places = self._centre_places(observation) if self.centred else observation
+        if self.centred:
+            places = self._centre(places)
         late = torch.addcmul(self.dense.bias, time[:, None].to(clock.dtype), clock)
-        return late.add_(F.embedding_bag(places, table, mode="sum")).relu_()
+        return late.add_(F.embedding_bag(places, table, mode="sum", per_sample_weights=weights)).relu_()
 
     def _tables(self) -> tuple[Tensor, Tensor]:
         """The weights of each place, `[inputs + 1, hidden]`, with zeros for none; and of the time, `[hidden]`.
@@ -101,20 +101,19 @@ class Trunk(nn.Module):
         flat = self.dense.weight.new_zeros(len(observation), math.prod(self.shape) + 1)
         return flat.scatter_(1, observation.long(), 1.0)[:, :-1].unflatten(1, self.shape)
 
-    def _centre(self, planes: Tensor) -> Tensor:
-        """Planes `[M, C, h, w]` as the viewer's absolute place and the rest around it: `[M, C * (2h-1) * (2w-1)]`."""
-        _, height, width = self.shape
-        rows, columns, across = 2 * height - 1, 2 * width - 1, 3 * width - 2
-        own = planes[:, 0].flatten(1)  # [M, h * w]
-        cell = own.argmax(1, keepdim=True)
-        wide = F.pad(planes[:, 1:], (width - 1, width - 1, height - 1, height - 1)).flatten(2)
-        down, right = torch.arange(rows, device=own.device), torch.arange(columns, device=own.device)
-        window = (down[:, None] * across + right).flatten() + cell // width * across + cell % width
-        around = wide.gather(2, window[:, None].expand(-1, wide.shape[1], -1))
-        return torch.cat([F.pad(own, (0, rows * columns - own.shape[1])), around.flatten(1)], 1)
+    def _sparse(self, planes: Tensor) -> tuple[Tensor, Tensor]:
+        """Planes `[M, C, h, w]` as places, int32 `[M, n]`, and what is there, `[M, n]`; with the facts, for `paths`."""
+        flat, rows = planes.flatten(1), len(planes)
+        row, place = flat.nonzero(as_tuple=True)
+        places = in_rows(place.int(), row, rows, flat.shape[1])
+        weights = in_rows(flat[row, place].to(self.dense.weight), row, rows, 0)
+        if self.facts is None:
+            return places, weights
+        told = facts_of(planes, self.facts)
+        return torch.cat([places, told], 1), F.pad(weights, (0, told.shape[1]), value=1.0)
 
-    def _centre_places(self, places: Tensor) -> Tensor:
-        """The same for a list of places `[M, n]`: where each one, and none, is in the centred planes."""
+    def _centre(self, places: Tensor) -> Tensor:
+        """Places `[M, n]` where they are once the viewer, who keeps its absolute place, is moved to the middle."""
         _, height, width = self.shape
         columns, area = 2 * width - 1, height * width
         own = places.amin(1, keepdim=True)  # the viewer's, for it is in the first plane

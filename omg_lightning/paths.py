@@ -76,21 +76,22 @@ def walks_from(start: Tensor, free: Tensor) -> tuple[Tensor, Tensor]:
         free: bool `[B, h, w]` where one can walk.
 
     Returns:
-        Distances as of `distance_to`, and sets of first steps, int64 `[B, h, w]`: 0 at the start and where no path leads.
+        int32 `[B, h, w]` distances, and uint8 sets of first steps: UNREACHABLE and 0 where no path leads, 0 and 0 at
+        the start.
     """
-    ways = torch.zeros_like(free, dtype=torch.uint8)
-    for k, moved in enumerate(_moved(start & free)):
-        ways |= moved.to(torch.uint8) << k
-    ways *= free & ~start
-    distance = torch.where(start & free, 0, UNREACHABLE)
-    distance = torch.where(ways > 0, 1, distance)
-    steps, frontier = 1, ways  # the frontier's own ways alone are handed on
+    start = start & free
+    open_cells = (free & ~start).to(torch.uint8)
+    frontier = torch.zeros_like(open_cells)
+    for k, moved in enumerate(_moved(start)):
+        frontier |= moved.to(torch.uint8) << k
+    frontier *= open_cells
+    ways, distance = frontier.clone(), torch.zeros_like(free, dtype=torch.int32)
     while frontier.any():
-        steps += 1
-        frontier = _spread(frontier) * (free & (distance == UNREACHABLE))
-        ways = ways | frontier
-        distance = torch.where(frontier > 0, steps, distance)
-    return distance, ways.long()
+        distance += open_cells
+        open_cells *= frontier == 0
+        frontier = _spread(frontier) * open_cells  # the frontier's own ways alone are handed on
+        ways |= frontier
+    return distance.masked_fill_((ways == 0) & ~start, UNREACHABLE), ways
 
 
 def all_walks(free: Tensor) -> Tensor:
@@ -112,7 +113,7 @@ def pack(distance: Tensor, ways: Tensor, height: int, width: int) -> Tensor:
 
 
 def facts_of(planes: Tensor, facts: Facts) -> Tensor:
-    """How often each fact holds in views: float `[M, facts.size]` of planes `[M, C, h, w]`.
+    """The places of the facts that hold in views, planes `[M, C, h, w]`: int32 `[M, n]`, or that of none.
 
     A viewer that is not there is told nothing.
     """
@@ -121,19 +122,29 @@ def facts_of(planes: Tensor, facts: Facts) -> Tensor:
     distance, ways = (x.flatten(1) for x in walks_from(view[:, 0], free))
     things = view[:, list(facts.kinds)].flatten(2) & view[:, :1].flatten(2).any(-1, keepdim=True)  # [M, K, h * w]
     row, kind, cell = things.nonzero(as_tuple=True)
-    first = row * facts.size + kind * facts.each
-    far, way = distance[row, cell].clamp(max=facts.far), ways[row, cell] + facts.far + 1
-    told = planes.new_zeros(len(planes) * facts.size)
-    told.index_add_(0, torch.cat([first + far, first + way]), torch.ones_like(told[:1]).expand(2 * len(row)))
-    return told.view(len(planes), facts.size)
+    walks = distance[row, cell].clamp(max=facts.far) * WAYS + ways[row, cell]
+    told = fact_places(walks[:, None], kind[:, None], torch.ones_like(row[:, None], dtype=torch.bool), facts)
+    return torch.cat([in_rows(part, row, len(planes), facts.start - 1) for part in told.unbind(1)], 1)
+
+
+def in_rows(values: Tensor, row: Tensor, rows: int, fill: int) -> Tensor:
+    """Values `[n]` side by side in their rows, and `fill` behind: `[rows, most]`, at least one column.
+
+    `row` `[n]` is in ascending order.
+    """
+    count = torch.bincount(row, minlength=rows)
+    column = torch.arange(len(row), device=row.device) - (count.cumsum(0) - count)[row]
+    table = values.new_full((rows, max(int(count.max()), 1) if rows else 1), fill)
+    table[row, column] = values
+    return table
 
 
 def fact_places(walks: Tensor, kind: Tensor, there: Tensor, facts: Facts) -> Tensor:
     """Where the facts of things are: int32 `[..., 2 n]` of n things, and the place for none where nothing is told.
 
     Args:
-        walks: int16 `[..., n]` from the viewer to each, as of `all_walks`.
-        kind: int64 `[n]` of each: an index of `facts.kinds`.
+        walks: int `[..., n]` from the viewer to each, as of `all_walks`.
+        kind: int64 `[n]`, or `[..., n]`, of each: an index of `facts.kinds`.
         there: bool `[..., n]` it is there.
         facts: the facts that there are.
     """
