@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from omg_lightning.games import checks, layout
+from omg_lightning.paths import Facts, all_walks, fact_places
 from omg_lightning.types import NO_GOAL, ConfigError, ego_order
 
 UP, DOWN, LEFT, RIGHT, STAY, SHOVEL = range(6)  # the first five as in `layout`
@@ -32,6 +33,7 @@ class _Tables(NamedTuple):
     moves: Tensor  # uint8 [h * w] bit a is set: action a, up to STAY, is legal on this cell
     deltas: Tensor  # int64 [A] what an action adds to a cell index
     seats: Tensor  # int64 [P, P] row i is the ego order of seat i
+    kinds: Tensor  # int64 [P - 1 + num_drifts] of the others and the drifts, as `Facts` counts them
 
 
 class Snowdrift:
@@ -101,6 +103,8 @@ class Snowdrift:
         self.observation_shape = (self.num_players + 1, self.height, self.width)
         self.plane_names = ("self", *(f"other_{k}" for k in range(1, self.num_players)), "drifts")
         self.goal_names = tuple(f"drift_{k}" for k in range(self.num_drifts))
+        self._facts = Facts.of(self.observation_shape, None)
+        self._walks: dict[torch.device, Tensor] = {}
         self._tables: dict[torch.device, _Tables] = {}
 
     @classmethod
@@ -177,13 +181,14 @@ class Snowdrift:
 
     sparse_views = True  # `observe` can say where the planes are 1 instead of writing them out
 
-    def observe(self, state: SnowdriftState, sparse: bool = False) -> Tensor:
+    def observe(self, state: SnowdriftState, sparse: bool = False, board: Tensor | None = None) -> Tensor:
         """Returns every seat's own view: float32 `[B, P, P + 1, h, w]` of 0 and 1, planes as in `plane_names`.
 
         Args:
             state: what to look at.
             sparse: return where the planes are 1 instead of the planes: int32 `[B, P, n]`, places in the flattened
                 planes, and `(P + 1) * h * w` for none; see `StagHunt.observe`.
+            board: of these states, to be told in a sparse view how far all others and drifts are, too, see `Facts`.
         """
         batch, players = state.players.shape
         seats = self._constants(state).seats  # [P, P]
@@ -191,12 +196,33 @@ class Snowdrift:
             drifts = self._drift_cells(state)  # [B, num_drifts]
             area = self.height * self.width
             who = state.players[:, seats] + torch.arange(players, device=seats.device) * area  # [B, P, P]
-            what = torch.where(drifts < area, drifts + players * area, (players + 1) * area)
-            return torch.cat([who, what[:, None].expand(-1, players, -1)], -1).int()
+            there = drifts < area
+            what = torch.where(there, drifts + players * area, (players + 1) * area)
+            places = torch.cat([who, what[:, None].expand(-1, players, -1)], -1).int()
+            return places if board is None else torch.cat([places, self._facts_told(state, drifts, there, board)], -1)
         planes = state.cells.new_zeros(batch, players, players + 1, self.height * self.width, dtype=torch.float32)
         planes[:, :, :players].scatter_(3, state.players[:, seats, None], 1.0)
         planes[:, :, players] = (state.cells != 0).float()[:, None]  # [B, 1, h * w]
         return planes.view(batch, players, players + 1, self.height, self.width)
+
+    def board(self, state: SnowdriftState) -> Tensor:
+        """All walks on the grid, which is open: int16 `[B, h * w, h * w]`, see `all_walks`; the same in each row."""
+        device = state.cells.device
+        if device not in self._walks:
+            open_grid = torch.ones(1, self.height, self.width, dtype=torch.bool, device=device)
+            self._walks[device] = all_walks(open_grid)
+        return self._walks[device].expand(len(state.cells), -1, -1)
+
+    def _facts_told(self, state: SnowdriftState, drifts: Tensor, there: Tensor, board: Tensor) -> Tensor:
+        """Places of the `Facts` of each view, int32 `[B, P, n]`; `drifts` `[B, num_drifts]` are cells, if `there`."""
+        batch, players = state.players.shape
+        tables, area = self._constants(state), self.height * self.width
+        around = state.players[:, tables.seats]  # [B, P, P]
+        things = torch.where(there, drifts, 0)[:, None].expand(-1, players, -1)
+        targets = torch.cat([around[..., 1:], things], -1)
+        walks = board.flatten(1).gather(1, (targets + around[..., :1] * area).view(batch, -1)).view_as(targets)
+        seen = torch.cat([torch.ones_like(around[..., 1:], dtype=torch.bool), there[:, None].expand_as(things)], -1)
+        return fact_places(walks, tables.kinds, seen, self._facts)
 
     def step(self, state: SnowdriftState, actions: Tensor) -> tuple[SnowdriftState, Tensor]:
         """Plays joint actions.
@@ -269,5 +295,6 @@ class Snowdrift:
                 moves=layout.open_moves(everywhere).flatten(),
                 deltas=torch.tensor([-self.width, self.width, -1, 1, 0, 0], device=device),
                 seats=ego_order(seats.expand(self.num_players, -1), seats),
+                kinds=torch.cat([seats[:-1], torch.full((self.num_drifts,), self.num_players - 1, device=device)]),
             )
         return self._tables[device]
