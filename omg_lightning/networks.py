@@ -29,6 +29,7 @@ class Trunk(nn.Module):
         observation_shape: `(C, h, w)`; plane 0 is the viewer.
         hidden: number of features.
         kind: `mlp`, `centred`, `paths` or `conv`.
+        players: P, how many of the planes are players, for `paths`.
         walls: the plane of cells that nobody can walk on, for `paths`.
     """
 
@@ -39,11 +40,12 @@ class Trunk(nn.Module):
         observation_shape: tuple[int, int, int],
         hidden: int,
         kind: TrunkKind = "mlp",
+        players: int = 1,
         walls: int | None = None,
     ) -> None:
         super().__init__()
         self.shape, self.centred = observation_shape, kind in ("centred", "paths")
-        self.facts = Facts.of(observation_shape, walls) if kind == "paths" else None
+        self.facts = Facts.of(observation_shape, players, walls) if kind == "paths" else None
         planes, height, width = observation_shape
         layers: list[nn.Module] = []
         if kind == "conv":
@@ -162,7 +164,8 @@ class GoalNet(nn.Module):
         kind: trunk of the network.
         seats: P where the network is told which seat it stands for, so that seats can take on roles of their own; 0
             where all are alike to it.
-        walls: see `Trunk`.
+        players: see `Trunk`, and `walls`.
+        walls: the same.
     """
 
     def __init__(
@@ -173,10 +176,11 @@ class GoalNet(nn.Module):
         hidden: int,
         kind: TrunkKind = "mlp",
         seats: int = 0,
+        players: int = 1,
         walls: int | None = None,
     ) -> None:
         super().__init__()
-        self.trunk, self.seats = Trunk(observation_shape, hidden, kind, walls), seats
+        self.trunk, self.seats = Trunk(observation_shape, hidden, kind, players, walls), seats
         self.film = nn.Linear(goal_size + seats, 2 * hidden) if goal_size + seats else None
         self.mix = nn.Linear(hidden, hidden)
         self.out = nn.Linear(hidden, outputs)
@@ -251,7 +255,8 @@ def goal_net(
     """The network, or networks, of P seats: one for all, one that is told the seat, or one for each."""
 
     def make() -> GoalNet:
-        return GoalNet(observation_shape, goal_size, outputs, hidden, kind, seats if sharing == "roles" else 0, walls)
+        told = seats if sharing == "roles" else 0
+        return GoalNet(observation_shape, goal_size, outputs, hidden, kind, told, seats, walls)
 
     return SeatNets(seats, make) if sharing == "separate" else make()
 

@@ -4,6 +4,7 @@ Cells are numbered row by row. The first steps of the shortest paths between two
 number of 0 to 15 is set where a shortest path may begin with step k of `STEPS`.
 """
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
@@ -14,33 +15,47 @@ WAYS = 16  # sets of first steps
 UNREACHABLE = 1 << 20  # a distance larger than any path on any grid, and small enough to add to
 
 
-class Facts(NamedTuple):
-    """What is told of each thing that a viewer sees: its distance and the first steps to it, each with a place.
+NOWHERE = torch.iinfo(torch.int16).max // WAYS * WAYS  # of one who is not there: farther than any walk
+NEAR = 16  # distances that are told of two walkers at once: 0 to 14, and farther
 
-    Such places follow those of the flattened planes and the one that stands for none, `C * h * w`.
+
+class Facts(NamedTuple):
+    """What is told of the walks on a board, each fact with a place of its own.
+
+    Of each other player and each thing that a viewer sees: how far it is, and the set of first steps there. Of each
+    thing, besides, how far the viewer and the other player nearest to it have to walk, both at once, and the same of
+    the second nearest: whether there will be company, and who comes first.
+
+    Places of facts follow those of the flattened planes and the one that stands for none, `C * h * w`.
     """
 
+    players: int  # P, so many planes
     walls: int | None  # plane of the cells that nobody can walk on
-    kinds: tuple[int, ...]  # planes whose things are told of: all but the viewer's own and the walls
+    things: tuple[int, ...]  # planes of the others
     far: int  # distances are told apart up to this one
     start: int  # the first place
 
     @classmethod
-    def of(cls, observation_shape: tuple[int, int, int], walls: int | None) -> "Facts":
-        """The facts that there are in views of planes `(C, h, w)`."""
+    def of(cls, observation_shape: tuple[int, int, int], players: int, walls: int | None) -> "Facts":
+        """The facts that there are in views of planes `(C, h, w)`, the first P of players."""
         planes, height, width = observation_shape
-        kinds = tuple(plane for plane in range(1, planes) if plane != walls)
-        return cls(walls, kinds, 2 * (height + width) - 1, planes * height * width + 1)
+        things = tuple(plane for plane in range(players, planes) if plane != walls)
+        return cls(players, walls, things, 2 * (height + width) - 1, planes * height * width + 1)
 
     @property
     def size(self) -> int:
         """How many different facts there are."""
-        return len(self.kinds) * self.each
+        return (self.players - 1 + len(self.things)) * self.each + len(self.things) * self.races
 
     @property
     def each(self) -> int:
-        """How many there are of one kind: distances, and sets of first steps."""
+        """How many there are of the viewer's walks to one other player, or to a kind of things."""
         return self.far + 1 + WAYS
+
+    @property
+    def races(self) -> int:
+        """How many there are of two walks to a kind of things."""
+        return 2 * NEAR * NEAR
 
 
 def grow(reached: Tensor, free: Tensor) -> Tensor:
@@ -104,11 +119,12 @@ def all_walks(free: Tensor) -> Tensor:
     start = torch.eye(cells, dtype=torch.bool, device=free.device).view(1, cells, height, width)
     start = start.expand(rows, -1, -1, -1).flatten(0, 1)
     distance, ways = walks_from(start, free.repeat_interleave(cells, 0))
-    return pack(distance, ways, height, width).view(rows, cells, cells)
+    return pack(distance, ways).view(rows, cells, cells)
 
 
-def pack(distance: Tensor, ways: Tensor, height: int, width: int) -> Tensor:
+def pack(distance: Tensor, ways: Tensor) -> Tensor:
     """Distance and first steps, as of `walks_from`, in one int16; who cannot get there is as far away as can be."""
+    _, height, width = distance.shape
     return (distance.clamp(max=2 * (height + width) - 1) * WAYS + ways).to(torch.int16)
 
 
@@ -119,12 +135,33 @@ def facts_of(planes: Tensor, facts: Facts) -> Tensor:
     """
     view = planes > 0
     free = torch.ones_like(view[:, 0]) if facts.walls is None else ~view[:, facts.walls]
-    distance, ways = (x.flatten(1) for x in walks_from(view[:, 0], free))
-    things = view[:, list(facts.kinds)].flatten(2) & view[:, :1].flatten(2).any(-1, keepdim=True)  # [M, K, h * w]
-    row, kind, cell = things.nonzero(as_tuple=True)
-    walks = distance[row, cell].clamp(max=facts.far) * WAYS + ways[row, cell]
-    told = fact_places(walks[:, None], kind[:, None], torch.ones_like(row[:, None], dtype=torch.bool), facts)
-    return torch.cat([in_rows(part, row, len(planes), facts.start - 1) for part in told.unbind(1)], 1)
+    walkers = view[:, : facts.players].flatten(2)  # [M, P, h * w]
+    there, at = walkers.any(-1), walkers.to(torch.uint8).argmax(-1)  # [M, P]
+    walks = _walks_of(at, free)  # [M, P, h * w]
+    seen = torch.cat([walkers[:, 1:], view[:, list(facts.things)].flatten(2)], 1) & there[:, :1, None]
+    row, kind, cell = seen.nonzero(as_tuple=True)
+    theirs = torch.where(there[row], walks[row, :, cell], NOWHERE).t()[..., None]  # [P, N, 1]
+    kind, all_seen = kind[:, None], torch.ones_like(row[:, None], dtype=torch.bool)
+    told = walk_places(theirs[0], kind, all_seen, facts)
+    thing = kind - (facts.players - 1)
+    races = race_places(theirs[0], theirs.unbind(), thing, thing >= 0, facts)
+    return torch.cat([in_rows(part, row, len(planes), facts.start - 1) for part in (*told.t(), *races.t())], 1)
+
+
+def _walks_of(at: Tensor, free: Tensor) -> Tensor:
+    """Walks as of `all_walks`, int32 `[M, P, S]`, from cells `[M, P]` on grids `[M, h, w]`: each pair is walked once."""
+    rows, height, width = free.shape
+    secret = torch.Generator().manual_seed(0)  # grids are told apart by a random 62-bit number for each free cell
+    keys = torch.randint(2**62, (height * width + 1,), generator=secret).to(free.device)
+    grid = torch.where(free.flatten(1), keys[:-1], 0).sum(1, keepdim=True)
+    found, pair = torch.unique(grid + at * keys[-1], return_inverse=True)  # modulo 2^64
+    first = torch.empty_like(found).scatter_(0, pair.flatten(), torch.arange(pair.numel(), device=pair.device))
+    row, cell = first // at.shape[1], at.flatten()[first]
+    start = torch.zeros(len(first), height * width, dtype=torch.bool, device=free.device).scatter_(
+        1, cell[:, None], True
+    )
+    walks = pack(*walks_from(start.view(-1, height, width), free[row]))
+    return walks.flatten(1).int()[pair]
 
 
 def in_rows(values: Tensor, row: Tensor, rows: int, fill: int) -> Tensor:
@@ -139,12 +176,12 @@ def in_rows(values: Tensor, row: Tensor, rows: int, fill: int) -> Tensor:
     return table
 
 
-def fact_places(walks: Tensor, kind: Tensor, there: Tensor, facts: Facts) -> Tensor:
-    """Where the facts of things are: int32 `[..., 2 n]` of n things, and the place for none where nothing is told.
+def walk_places(walks: Tensor, kind: Tensor, there: Tensor, facts: Facts) -> Tensor:
+    """Where the facts of the viewer's own walks are: int32 `[..., 2 n]`, the place for none where nothing is told.
 
     Args:
-        walks: int `[..., n]` from the viewer to each, as of `all_walks`.
-        kind: int64 `[n]`, or `[..., n]`, of each: an index of `facts.kinds`.
+        walks: int `[..., n]` from the viewer to each other player or thing, as of `all_walks`.
+        kind: int `[n]`, or as `walks`: 0 to P-2 for the others, P-1 and on for the kinds of things.
         there: bool `[..., n]` it is there.
         facts: the facts that there are.
     """
@@ -152,6 +189,35 @@ def fact_places(walks: Tensor, kind: Tensor, there: Tensor, facts: Facts) -> Ten
     first = (facts.start + kind * facts.each).int()
     far, way = first + code // WAYS, first + (facts.far + 1) + code % WAYS
     return torch.cat([torch.where(there, far, none), torch.where(there, way, none)], -1)
+
+
+def race_places(own: Tensor, walks: Sequence[Tensor], thing: Tensor, there: Tensor, facts: Facts) -> Tensor:
+    """Where the facts of two walks to a thing are: int32 `[..., 2 n]`, the place for none where nothing is told.
+
+    Args:
+        own: int `[..., n]` the viewer's walks to things, as of `all_walks`.
+        walks: of every player, the viewer too, that broadcast to `own`; NOWHERE for who has left.
+        thing: int `[n]`, or as `own`, kind of each: index in `facts.things`.
+        there: bool `[..., n]` it is there.
+        facts: the facts that there are.
+    """
+    none, mine = facts.start - 1, _steps(own)
+    first = torch.full_like(_steps(walks[0]), NEAR - 1)
+    second, third = first, first
+    for each in map(_steps, walks):  # the three nearest: one of them may be the viewer
+        third = torch.minimum(third, torch.maximum(second, each))
+        second = torch.minimum(second, torch.maximum(first, each))
+        first = torch.minimum(first, each)
+    nearest, next_nearest = torch.where(mine <= first, second, first), torch.where(mine <= second, third, second)
+    start = facts.start + (facts.players - 1 + len(facts.things)) * facts.each
+    place = (start + thing * facts.races).int() + mine * NEAR
+    told = place + nearest, place + NEAR * NEAR + next_nearest
+    return torch.cat([torch.where(there, each, none) for each in told], -1)
+
+
+def _steps(walks: Tensor) -> Tensor:
+    """How many steps walks take, as far as races tell them apart, int32."""
+    return (walks.int() // WAYS).clamp_(max=NEAR - 1)
 
 
 def _spread(x: Tensor) -> Tensor:

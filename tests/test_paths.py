@@ -4,7 +4,19 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from omg_lightning.games import Snowdrift, StagHunt
-from omg_lightning.paths import STEPS, UNREACHABLE, WAYS, Facts, all_walks, distance_to, facts_of, walks_from
+from omg_lightning.paths import (
+    NEAR,
+    NOWHERE,
+    STEPS,
+    UNREACHABLE,
+    WAYS,
+    Facts,
+    all_walks,
+    distance_to,
+    facts_of,
+    race_places,
+    walks_from,
+)
 
 
 def test_walks_by_hand():
@@ -57,11 +69,34 @@ def test_facts_by_hand():
     # Planes: self, other_1, blocks, stags. The other hunter is three steps off, around the block, the stag here.
     planes = torch.zeros(1, 4, 2, 3)
     planes[0, 0, 0, 0] = planes[0, 1, 0, 2] = planes[0, 2, 0, 1] = planes[0, 3, 0, 0] = 1
-    facts = Facts.of((4, 2, 3), walls=2)
-    assert (facts.kinds, facts.far, facts.start) == ((1, 3), 9, 25)
-    told = sorted(facts_of(planes, facts)[0] - facts.start)
-    down = 1 << 1
-    assert told == [4, facts.far + 1 + down, facts.each + 0, facts.each + facts.far + 1]
+    facts = Facts.of((4, 2, 3), players=2, walls=2)
+    assert (facts.things, facts.far, facts.start) == ((3,), 9, 25)
+    told = sorted(x for x in (facts_of(planes, facts)[0] - facts.start).tolist() if x >= 0)
+    down, race = 1 << 1, 2 * facts.each
+    # four steps to the other, which is four steps from the stag; and there is no third player
+    assert told == [
+        4,
+        facts.far + 1 + down,
+        facts.each + 0,
+        facts.each + facts.far + 1,
+        race + 0 * NEAR + 4,
+        race + NEAR * NEAR + 0 * NEAR + NEAR - 1,
+    ]
+
+
+def test_races_by_hand():
+    facts = Facts.of((5, 4, 4), players=3, walls=None)
+    walks = [torch.tensor([3 * WAYS + 5]), torch.tensor([2 * WAYS]), torch.tensor([3 * WAYS])]
+    there = torch.tensor([True])
+
+    def pairs(own, walks):
+        places = race_places(own, walks, torch.tensor([1]), there, facts) - facts.start - 4 * facts.each - facts.races
+        return [(int(x) % (NEAR * NEAR) // NEAR, int(x) % NEAR) for x in places]
+
+    assert pairs(walks[0], walks) == [(3, 2), (3, 3)]
+    assert pairs(walks[1], walks) == [(2, 3), (2, 3)]
+    gone = [walks[0], torch.tensor([NOWHERE]), walks[2]]
+    assert pairs(walks[0], gone) == [(3, 3), (3, NEAR - 1)]
 
 
 @pytest.mark.parametrize("preset", ["4h1s_6x6", "4h2s", "2h1s_4x4", "msg"])
@@ -70,7 +105,11 @@ def test_sparse_views_tell_the_facts_of_the_planes(preset):
     generator = torch.Generator().manual_seed(3)
     state = game.reset(20, generator)
     walls = game.plane_names.index("blocks") if "blocks" in game.plane_names else None
-    board, facts, take_it = game.board(state), Facts.of(game.observation_shape, walls), game.num_actions - 1
+    board, facts, take_it = (
+        game.board(state),
+        Facts.of(game.observation_shape, game.num_players, walls),
+        game.num_actions - 1,
+    )
     for _ in range(12):
         planes = game.observe(state)
         places = game.observe(state, sparse=True, board=board)

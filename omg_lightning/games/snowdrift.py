@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from omg_lightning.games import checks, layout
-from omg_lightning.paths import Facts, all_walks, fact_places
+from omg_lightning.paths import Facts, all_walks, race_places, walk_places
 from omg_lightning.types import NO_GOAL, ConfigError, ego_order
 
 UP, DOWN, LEFT, RIGHT, STAY, SHOVEL = range(6)  # the first five as in `layout`
@@ -103,7 +103,7 @@ class Snowdrift:
         self.observation_shape = (self.num_players + 1, self.height, self.width)
         self.plane_names = ("self", *(f"other_{k}" for k in range(1, self.num_players)), "drifts")
         self.goal_names = tuple(f"drift_{k}" for k in range(self.num_drifts))
-        self._facts = Facts.of(self.observation_shape, None)
+        self._facts = Facts.of(self.observation_shape, self.num_players, None)
         self._walks: dict[torch.device, Tensor] = {}
         self._tables: dict[torch.device, _Tables] = {}
 
@@ -216,13 +216,18 @@ class Snowdrift:
     def _facts_told(self, state: SnowdriftState, drifts: Tensor, there: Tensor, board: Tensor) -> Tensor:
         """Places of the `Facts` of each view, int32 `[B, P, n]`; `drifts` `[B, num_drifts]` are cells, if `there`."""
         batch, players = state.players.shape
-        tables, area = self._constants(state), self.height * self.width
+        tables, area, walks = self._constants(state), self.height * self.width, board.flatten(1)
         around = state.players[:, tables.seats]  # [B, P, P]
-        things = torch.where(there, drifts, 0)[:, None].expand(-1, players, -1)
-        targets = torch.cat([around[..., 1:], things], -1)
-        walks = board.flatten(1).gather(1, (targets + around[..., :1] * area).view(batch, -1)).view_as(targets)
-        seen = torch.cat([torch.ones_like(around[..., 1:], dtype=torch.bool), there[:, None].expand_as(things)], -1)
-        return fact_places(walks, tables.kinds, seen, self._facts)
+        beside = walks.gather(1, (around[..., 1:] + around[..., :1] * area).view(batch, -1)).view(batch, players, -1)
+        pairs = state.players[..., None] * area + torch.where(there, drifts, 0)[:, None]  # [B, P, num_drifts]
+        own = walks.gather(1, pairs.view(batch, -1)).view_as(pairs)
+        seen, kinds = there[:, None].expand_as(own), tables.kinds
+        told = [
+            walk_places(beside, kinds[: players - 1], torch.ones_like(beside, dtype=torch.bool), self._facts),
+            walk_places(own, kinds[players - 1 :], seen, self._facts),
+            race_places(own, own[:, :, None].unbind(1), kinds[players - 1 :] * 0, seen, self._facts),
+        ]
+        return torch.cat(told, -1)
 
     def step(self, state: SnowdriftState, actions: Tensor) -> tuple[SnowdriftState, Tensor]:
         """Plays joint actions.

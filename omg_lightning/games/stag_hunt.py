@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from omg_lightning.games import checks, layout
-from omg_lightning.paths import Facts, all_walks, fact_places
+from omg_lightning.paths import NOWHERE, Facts, all_walks, race_places, walk_places
 from omg_lightning.types import NO_GOAL, ConfigError, ego_order
 
 UP, DOWN, LEFT, RIGHT, STAY, HUNT_STAG, HUNT_HARE = range(7)  # the first five as in `layout`
@@ -131,7 +131,8 @@ class StagHunt:
         self.observation_shape = (self.num_players + 3, self.height, self.width)
         others = tuple(f"other_{k}" for k in range(1, self.num_players))
         self.plane_names = ("self", *others, "blocks", "stags", "hares")
-        self._facts = Facts.of(self.observation_shape, self.plane_names.index("blocks"))
+        self._facts = Facts.of(self.observation_shape, self.num_players, self.plane_names.index("blocks"))
+        self.area = self.height * self.width
         self._tables: dict[torch.device, _Tables] = {}
         self._check_room()
 
@@ -271,11 +272,22 @@ class StagHunt:
         there = (state.cells.gather(1, board.prey) & tables.hunts) != 0  # [B, n]
         prey = torch.where(there, board.prey + tables.prey_planes, facts.start - 1).int()
         objects = torch.cat([prey, board.blocks], 1)[:, None].expand(-1, players, -1)
-        targets = torch.cat([hunters[..., 1:], board.prey[:, None].expand(-1, players, -1)], -1)
-        pairs = (targets + hunters[..., :1] * (self.height * self.width)).view(batch, -1)
-        walks = board.walks.flatten(1).gather(1, pairs).view_as(targets)
-        seen = torch.cat([shown[..., 1:], there[:, None].expand(-1, players, -1)], -1) & shown[..., :1]
-        return torch.cat([who, objects, fact_places(walks, tables.kinds, seen, facts)], -1)
+        walks = board.walks.flatten(1)
+        beside = walks.gather(1, (hunters[..., 1:] + hunters[..., :1] * self.area).view(batch, -1))
+        pairs = state.hunters[..., None] * self.area + board.prey[:, None]  # [B, P, n]
+        own = walks.gather(1, pairs.view(batch, -1)).view_as(pairs)
+        every = torch.where(state.present[..., None], own, NOWHERE).unbind(1)  # P of [B, n]
+        seen = there[:, None] & shown[..., :1]
+        told = [
+            walk_places(
+                beside.view(batch, players, -1), tables.kinds[: players - 1], shown[..., 1:] & shown[..., :1], facts
+            ),
+            walk_places(own, tables.kinds[players - 1 :], seen, facts),
+            race_places(
+                own, [walk[:, None] for walk in every], tables.kinds[players - 1 :] - (players - 1), seen, facts
+            ),
+        ]
+        return torch.cat([who, objects, *told], -1)
 
     def step(self, state: StagHuntState, actions: Tensor) -> tuple[StagHuntState, Tensor]:
         """Plays joint actions.
