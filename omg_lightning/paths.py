@@ -149,8 +149,8 @@ def facts_of(planes: Tensor, facts: Facts) -> Tensor:
 
 
 def _walks_of(at: Tensor, free: Tensor) -> Tensor:
-    """Walks as of `all_walks`, int32 `[M, P, S]`, from cells `[M, P]` on grids `[M, h, w]`: each pair is walked once."""
-    rows, height, width = free.shape
+    """Walks as of `all_walks`, int32 `[M, P, S]`, from cells `[M, P]` on grids `[M, h, w]`; none is walked twice."""
+    _, height, width = free.shape
     secret = torch.Generator().manual_seed(0)  # grids are told apart by a random 62-bit number for each free cell
     keys = torch.randint(2**62, (height * width + 1,), generator=secret).to(free.device)
     grid = torch.where(free.flatten(1), keys[:-1], 0).sum(1, keepdim=True)

@@ -277,15 +277,12 @@ class StagHunt:
         pairs = state.hunters[..., None] * self.area + board.prey[:, None]  # [B, P, n]
         own = walks.gather(1, pairs.view(batch, -1)).view_as(pairs)
         every = torch.where(state.present[..., None], own, NOWHERE).unbind(1)  # P of [B, n]
-        seen = there[:, None] & shown[..., :1]
+        here, seen = shown[..., 1:] & shown[..., :1], there[:, None] & shown[..., :1]
+        others, things = tables.kinds.split([players - 1, len(tables.hunts)])
         told = [
-            walk_places(
-                beside.view(batch, players, -1), tables.kinds[: players - 1], shown[..., 1:] & shown[..., :1], facts
-            ),
-            walk_places(own, tables.kinds[players - 1 :], seen, facts),
-            race_places(
-                own, [walk[:, None] for walk in every], tables.kinds[players - 1 :] - (players - 1), seen, facts
-            ),
+            walk_places(beside.view(batch, players, -1), others, here, facts),
+            walk_places(own, things, seen, facts),
+            race_places(own, [walk[:, None] for walk in every], things - (players - 1), seen, facts),
         ]
         return torch.cat([who, objects, *told], -1)
 
