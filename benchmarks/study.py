@@ -23,7 +23,7 @@ from pathlib import Path
 from table import T95
 
 NO_PICTURE = "--model.vae.reconstruction=0"
-SELF_PLAY = ["--config=configs/4h1s_6x6.yaml", "--model.trees=2", "--model.anneal=false"]
+SELF_PLAY = ["--config=configs/4h1s_6x6.yaml", "--model.trees=2", "--model.anneal=false", "--model.trunk=centred"]
 SELF_PLAY += ["--trainer.max_epochs=35", "--trainer.check_val_every_n_epoch=35"]  # 15 of them offline
 NOT_OFFLINE = ["--data.offline_rounds=0", "--trainer.max_epochs=20", "--trainer.check_val_every_n_epoch=20"]
 PUBLISHED_SOFTMAX = ["--model.planner.beta=2", "--model.planner.rescale=false"]
@@ -69,15 +69,11 @@ STUDIES: dict[str, dict[str, list[str]]] = {
             "never": ["--refresh.max_age=null"],
         }.items()
     },
-    "trap": {  # what gets self-play out of the hare trap; 20 rounds of it in each arm, each leaves something out
-        "as configured": SELF_PLAY,
-        "no goals": [*SELF_PLAY, "--model.goals=none"],
-        "no offline phase": [*SELF_PLAY, *NOT_OFFLINE],
-        "published softmax": [*SELF_PLAY, *PUBLISHED_SOFTMAX],
-        "boards not turned": [*SELF_PLAY, "--data.symmetries=false"],
-        "no distances": [*SELF_PLAY, "--model.trunk=centred"],
-        "nor centred": [*SELF_PLAY, "--model.trunk=mlp"],
-        "none of all": [*SELF_PLAY, *NOT_OFFLINE, *PUBLISHED_SOFTMAX, *PLAIN, "--model.goals=none"],
+    "trap": {  # what gets self-play out of the hare trap; 20 rounds of it in each arm
+        "codebook": [*SELF_PLAY, "--model.goals=codebook"],
+        "none": [*SELF_PLAY, "--model.goals=none"],
+        "codebook, no offline phase": [*SELF_PLAY, *NOT_OFFLINE, "--model.goals=codebook"],
+        "none, no offline phase": [*SELF_PLAY, *NOT_OFFLINE, "--model.goals=none"],
     },
     "drifts": {  # what gets self-play in Snowdrift to clear the last drifts; 8 rounds of it in each arm
         "as configured": DRIFTS,
@@ -88,6 +84,16 @@ STUDIES: dict[str, dict[str, list[str]]] = {
         "co-player model trained online": [*DRIFTS, "--model.coplayer_online=true"],
         "learned codes": [*DRIFTS, "--model.goals=codebook"],
         "32 simulations": [*DRIFTS, "--model.simulations=32"],
+    },
+    "reading": {  # the same, without goals, offline phase and the sharper softmax: how the board is read
+        name: [*SELF_PLAY, *NOT_OFFLINE, "--model.goals=none", *PUBLISHED_SOFTMAX, *flags]
+        for name, flags in {
+            "centred, turned boards": [],
+            "centred alone": ["--data.symmetries=false"],
+            "turned boards alone": ["--model.trunk=mlp"],
+            "neither": PLAIN,
+            "distances, turned boards": ["--model.trunk=paths"],
+        }.items()
     },
     "belief": {
         "intra and inter": ["--model.goals=declared"],
