@@ -7,13 +7,14 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 BASE = {"types", "paths"}
-LEARNING = BASE | {"losses", "networks", "goals", "metrics"}
+LEARNING = BASE | {"losses", "trunk", "networks", "goals", "metrics"}
 PLAYING = BASE | {"losses", "games", "planning", "goals", "players"}
 MAY_IMPORT = {
     "types": set(),
     "paths": set(),
     "losses": BASE,
-    "networks": BASE | {"losses"},
+    "trunk": BASE,
+    "networks": BASE | {"trunk"},
     "metrics": BASE | {"goals"},
     "exact": BASE | {"games", "players", "goals"},
     "games": BASE,
@@ -28,7 +29,19 @@ MAY_IMPORT = {
     "evaluation": BASE | {"metrics", "envs"},  # what was played comes in as numbers
 }
 COMMANDS = ("cli", "__main__", "adaptation", "crossplay", "references")  # the top of the street
-WITHOUT_LIGHTNING = ("types", "paths", "losses", "networks", "games", "planning", "goals", "players", "envs", "rollout")
+WITHOUT_LIGHTNING = (
+    "types",
+    "paths",
+    "losses",
+    "trunk",
+    "networks",
+    "games",
+    "planning",
+    "goals",
+    "players",
+    "envs",
+    "rollout",
+)
 FILES = sorted((ROOT / "omg_lightning").rglob("*.py"))
 
 

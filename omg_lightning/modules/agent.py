@@ -30,8 +30,9 @@ from omg_lightning.modules.parts import Parts, adam, goal_source
 from omg_lightning.modules.policy import PolicyModule
 from omg_lightning.modules.settings import LossWeights, SelectorConfig, VAEConfig
 from omg_lightning.modules.subgoal_predictor import SubgoalPredictor
-from omg_lightning.networks import Sharing, TrunkKind
+from omg_lightning.networks import Sharing
 from omg_lightning.runs import read_checkpoint
+from omg_lightning.trunk import TrunkKind
 from omg_lightning.types import Batch, ConfigError, Episodes, GoalSource, Lap, Learner, PlannerConfig
 
 

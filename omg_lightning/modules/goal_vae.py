@@ -13,8 +13,9 @@ from omg_lightning.losses import gaussian_kl, masked_logits, reconstruction, squ
 from omg_lightning.modules.checks import GAME_KEYS, NETWORK_KEYS, check_match
 from omg_lightning.modules.samples import NO_ACTION, Futures, Samples
 from omg_lightning.modules.settings import VAEConfig
-from omg_lightning.networks import GoalNet, PlaneDecoder, Trunk, TrunkKind, for_codes
+from omg_lightning.networks import GoalNet, PlaneDecoder
 from omg_lightning.runs import read_checkpoint
+from omg_lightning.trunk import Trunk, TrunkKind, for_codes
 from omg_lightning.types import ConfigError, PlaneLogits
 
 

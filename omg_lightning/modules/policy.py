@@ -4,7 +4,8 @@ from lightning import LightningModule
 from torch import Tensor
 
 from omg_lightning.losses import masked_logits, soft_cross_entropy
-from omg_lightning.networks import Sharing, TrunkKind, goal_net
+from omg_lightning.networks import Sharing, goal_net
+from omg_lightning.trunk import TrunkKind
 
 
 class PolicyModule(LightningModule):

@@ -10,7 +10,8 @@ from torch import Tensor, nn
 from omg_lightning.losses import gaussian_kl, masked_logits, reconstruction
 from omg_lightning.modules.goal_vae import draw_gaussian
 from omg_lightning.modules.samples import Samples
-from omg_lightning.networks import PlaneDecoder, Sharing, Trunk, TrunkKind, for_codes, goal_net
+from omg_lightning.networks import PlaneDecoder, Sharing, goal_net
+from omg_lightning.trunk import Trunk, TrunkKind, for_codes
 from omg_lightning.types import Episodes, View, ego_order
 
 
