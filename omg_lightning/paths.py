@@ -152,7 +152,7 @@ def _walks_of(at: Tensor, free: Tensor) -> Tensor:
     """Walks as of `all_walks`, int32 `[M, P, S]`, from cells `[M, P]` on grids `[M, h, w]`; none is walked twice."""
     _, height, width = free.shape
     secret = torch.Generator().manual_seed(0)  # grids are told apart by a random 62-bit number for each free cell
-    keys = torch.randint(2**62, (height * width + 1,), generator=secret).to(free.device)
+    keys = torch.randint(2**62, (height * width + 1,), generator=secret, device="cpu").to(free.device)
     grid = torch.where(free.flatten(1), keys[:-1], 0).sum(1, keepdim=True)
     found, pair = torch.unique(grid + at * keys[-1], return_inverse=True)  # modulo 2^64
     first = torch.empty_like(found).scatter_(0, pair.flatten(), torch.arange(pair.numel(), device=pair.device))
