@@ -176,6 +176,38 @@ def in_rows(values: Tensor, row: Tensor, rows: int, fill: int) -> Tensor:
     return table
 
 
+def facts_told(
+    facts: Facts, walks: Tensor, at: Tensor, present: Tensor, seats: Tensor, things: Tensor, kind: Tensor, there: Tensor
+) -> Tensor:
+    """The places of the facts that hold in every seat's view, from walks that are known: int32 `[B, P, m]`.
+
+    Args:
+        facts: the facts that there are.
+        walks: int16 `[B, S, S]` of `all_walks`.
+        at: int64 `[B, P]` cells of the players.
+        present: bool `[B, P]` who is there.
+        seats: int64 `[P, P]` row i is the ego order of seat i.
+        things: int64 `[B, n]` cells of the things; any cell where there is none.
+        kind: int64 `[n]` kind of each, index in `facts.things`.
+        there: bool `[B, n]` it is there.
+    """
+    batch, players = at.shape
+    known, cells = walks.flatten(1), walks.shape[-1]
+    order = seats.flatten().expand(batch, -1)  # `gather` takes half as long as indexing
+    around, shown = (x.gather(1, order).view(-1, players, players) for x in (at, present))
+    beside = known.gather(1, (around[..., 1:] + around[..., :1] * cells).view(batch, -1)).view(batch, players, -1)
+    pairs = at[..., None] * cells + things[:, None]  # [B, P, n]
+    own = known.gather(1, pairs.view(batch, -1)).view_as(pairs)
+    every = torch.where(present[..., None], own, NOWHERE)[:, :, None].unbind(1)  # P of [B, 1, n]
+    seen = there[:, None] & shown[..., :1]
+    told = [
+        walk_places(beside, torch.arange(players - 1, device=at.device), shown[..., 1:] & shown[..., :1], facts),
+        walk_places(own, kind + players - 1, seen, facts),
+        race_places(own, every, kind, seen, facts),
+    ]
+    return torch.cat(told, -1)
+
+
 def walk_places(walks: Tensor, kind: Tensor, there: Tensor, facts: Facts) -> Tensor:
     """Where the facts of the viewer's own walks are: int32 `[..., 2 n]`, the place for none where nothing is told.
 

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from omg_lightning.games import checks, layout
-from omg_lightning.paths import Facts, all_walks, race_places, walk_places
+from omg_lightning.paths import Facts, all_walks, facts_told
 from omg_lightning.types import NO_GOAL, ConfigError, ego_order
 
 UP, DOWN, LEFT, RIGHT, STAY, SHOVEL = range(6)  # the first five as in `layout`
@@ -33,7 +33,6 @@ class _Tables(NamedTuple):
     moves: Tensor  # uint8 [h * w] bit a is set: action a, up to STAY, is legal on this cell
     deltas: Tensor  # int64 [A] what an action adds to a cell index
     seats: Tensor  # int64 [P, P] row i is the ego order of seat i
-    kinds: Tensor  # int64 [P - 1 + num_drifts] of the others and the drifts, as `Facts` counts them
 
 
 class Snowdrift:
@@ -199,7 +198,12 @@ class Snowdrift:
             there = drifts < area
             what = torch.where(there, drifts + players * area, (players + 1) * area)
             places = torch.cat([who, what[:, None].expand(-1, players, -1)], -1).int()
-            return places if board is None else torch.cat([places, self._facts_told(state, drifts, there, board)], -1)
+            if board is None:
+                return places
+            at = state.players, torch.ones_like(state.players, dtype=torch.bool), seats
+            kind = torch.zeros_like(drifts[0])
+            told = facts_told(self._facts, board, *at, torch.where(there, drifts, 0), kind, there)
+            return torch.cat([places, told], -1)
         planes = state.cells.new_zeros(batch, players, players + 1, self.height * self.width, dtype=torch.float32)
         planes[:, :, :players].scatter_(3, state.players[:, seats, None], 1.0)
         planes[:, :, players] = (state.cells != 0).float()[:, None]  # [B, 1, h * w]
@@ -212,22 +216,6 @@ class Snowdrift:
             open_grid = torch.ones(1, self.height, self.width, dtype=torch.bool, device=device)
             self._walks[device] = all_walks(open_grid)
         return self._walks[device].expand(len(state.cells), -1, -1)
-
-    def _facts_told(self, state: SnowdriftState, drifts: Tensor, there: Tensor, board: Tensor) -> Tensor:
-        """Places of the `Facts` of each view, int32 `[B, P, n]`; `drifts` `[B, num_drifts]` are cells, if `there`."""
-        batch, players = state.players.shape
-        tables, area, walks = self._constants(state), self.height * self.width, board.flatten(1)
-        around = state.players[:, tables.seats]  # [B, P, P]
-        beside = walks.gather(1, (around[..., 1:] + around[..., :1] * area).view(batch, -1)).view(batch, players, -1)
-        pairs = state.players[..., None] * area + torch.where(there, drifts, 0)[:, None]  # [B, P, num_drifts]
-        own = walks.gather(1, pairs.view(batch, -1)).view_as(pairs)
-        seen, kinds = there[:, None].expand_as(own), tables.kinds
-        told = [
-            walk_places(beside, kinds[: players - 1], torch.ones_like(beside, dtype=torch.bool), self._facts),
-            walk_places(own, kinds[players - 1 :], seen, self._facts),
-            race_places(own, own[:, :, None].unbind(1), kinds[players - 1 :] * 0, seen, self._facts),
-        ]
-        return torch.cat(told, -1)
 
     def step(self, state: SnowdriftState, actions: Tensor) -> tuple[SnowdriftState, Tensor]:
         """Plays joint actions.
@@ -300,6 +288,5 @@ class Snowdrift:
                 moves=layout.open_moves(everywhere).flatten(),
                 deltas=torch.tensor([-self.width, self.width, -1, 1, 0, 0], device=device),
                 seats=ego_order(seats.expand(self.num_players, -1), seats),
-                kinds=torch.cat([seats[:-1], torch.full((self.num_drifts,), self.num_players - 1, device=device)]),
             )
         return self._tables[device]

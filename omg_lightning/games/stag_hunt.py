@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from omg_lightning.games import checks, layout
-from omg_lightning.paths import NOWHERE, Facts, all_walks, race_places, walk_places
+from omg_lightning.paths import Facts, all_walks, facts_told
 from omg_lightning.types import NO_GOAL, ConfigError, ego_order
 
 UP, DOWN, LEFT, RIGHT, STAY, HUNT_STAG, HUNT_HARE = range(7)  # the first five as in `layout`
@@ -51,7 +51,7 @@ class _Tables(NamedTuple):
     places: Tensor  # int32 [P + 3, h * w] places of a view's flattened planes
     hunts: Tensor  # uint8 [n] for each prey, stags first, the bit of what takes it
     prey_planes: Tensor  # int64 [n] and the place of its plane's first cell
-    kinds: Tensor  # int64 [P - 1 + n] of the others and the preys, as `Facts` counts them
+    kinds: Tensor  # int64 [n] and which kind of thing it is: 0 a stag, 1 a hare
     planes: Tensor  # int32 [256] for each kind of cell, the place of its plane's first cell; free: past the last plane
 
 
@@ -132,7 +132,6 @@ class StagHunt:
         others = tuple(f"other_{k}" for k in range(1, self.num_players))
         self.plane_names = ("self", *others, "blocks", "stags", "hares")
         self._facts = Facts.of(self.observation_shape, self.num_players, self.plane_names.index("blocks"))
-        self.area = self.height * self.width
         self._tables: dict[torch.device, _Tables] = {}
         self._check_room()
 
@@ -245,7 +244,12 @@ class StagHunt:
                 kinds = tables.planes.index_select(0, state.cells.flatten().int()).view_as(state.cells)
                 objects = (kinds + tables.places[0]).clamp_max_(none)  # [B, h * w]
                 return torch.cat([who, objects[:, None].expand(-1, players, -1)], -1)
-            return self._look_at(state, board, who, hunters, shown)
+            there = (state.cells.gather(1, board.prey) & tables.hunts) != 0  # [B, n]
+            prey = torch.where(there, board.prey + tables.prey_planes, none).int()
+            objects = torch.cat([prey, board.blocks], 1)[:, None].expand(-1, players, -1)
+            at = state.hunters, state.present, tables.seats
+            told = facts_told(self._facts, board.walks, *at, board.prey, tables.kinds, there)
+            return torch.cat([who, objects, told], -1)
         planes = state.cells.new_zeros(batch, players, players + 3, area, dtype=torch.float32)
         planes[:, :, :players].scatter_(3, hunters[..., None], shown[..., None].float())
         parts = (state.cells == 0, state.cells >> HUNT_STAG & 1, state.cells >> HUNT_HARE & 1)
@@ -264,27 +268,6 @@ class StagHunt:
         places = torch.where(blocked.gather(1, cells), cells + tables.places[-3, 0], tables.places.numel())
         walks = all_walks(~blocked.view(-1, self.height, self.width))
         return Board(torch.cat(prey, 1), places.int(), walks)
-
-    def _look_at(self, state: StagHuntState, board: Board, who: Tensor, hunters: Tensor, shown: Tensor) -> Tensor:
-        """The sparse view with `Facts`: `who` `[B, P, P]` are the hunters' places, on cells `hunters`, if `shown`."""
-        batch, players, _ = who.shape
-        tables, facts = self._constants(state), self._facts
-        there = (state.cells.gather(1, board.prey) & tables.hunts) != 0  # [B, n]
-        prey = torch.where(there, board.prey + tables.prey_planes, facts.start - 1).int()
-        objects = torch.cat([prey, board.blocks], 1)[:, None].expand(-1, players, -1)
-        walks = board.walks.flatten(1)
-        beside = walks.gather(1, (hunters[..., 1:] + hunters[..., :1] * self.area).view(batch, -1))
-        pairs = state.hunters[..., None] * self.area + board.prey[:, None]  # [B, P, n]
-        own = walks.gather(1, pairs.view(batch, -1)).view_as(pairs)
-        every = torch.where(state.present[..., None], own, NOWHERE).unbind(1)  # P of [B, n]
-        here, seen = shown[..., 1:] & shown[..., :1], there[:, None] & shown[..., :1]
-        others, things = tables.kinds.split([players - 1, len(tables.hunts)])
-        told = [
-            walk_places(beside.view(batch, players, -1), others, here, facts),
-            walk_places(own, things, seen, facts),
-            race_places(own, [walk[:, None] for walk in every], things - (players - 1), seen, facts),
-        ]
-        return torch.cat([who, objects, *told], -1)
 
     def step(self, state: StagHuntState, actions: Tensor) -> tuple[StagHuntState, Tensor]:
         """Plays joint actions.
@@ -386,7 +369,7 @@ class StagHunt:
                 planes=planes,
                 hunts=1 << (HUNT_STAG + prey).to(torch.uint8),
                 prey_planes=places[-2:, 0].long()[prey],
-                kinds=torch.cat([seats[:-1], self.num_players - 1 + prey]),
+                kinds=prey,
             )
         return self._tables[device]
 
