@@ -12,6 +12,7 @@ from torch import Tensor
 
 STEPS = ((-1, 0), (1, 0), (0, -1), (0, 1))  # up, down, left, right: (row, column)
 WAYS = 16  # sets of first steps
+_BITS = 4  # that they take
 UNREACHABLE = 1 << 20  # a distance larger than any path on any grid, and small enough to add to
 
 
@@ -219,7 +220,7 @@ def walk_places(walks: Tensor, kind: Tensor, there: Tensor, facts: Facts) -> Ten
     """
     none, code = facts.start - 1, walks.int()
     first = (facts.start + kind * facts.each).int()
-    far, way = first + code // WAYS, first + (facts.far + 1) + code % WAYS
+    far, way = first + (code >> _BITS), first + (facts.far + 1) + (code & WAYS - 1)  # faster than to divide
     return torch.cat([torch.where(there, far, none), torch.where(there, way, none)], -1)
 
 
@@ -249,7 +250,7 @@ def race_places(own: Tensor, walks: Sequence[Tensor], thing: Tensor, there: Tens
 
 def _steps(walks: Tensor) -> Tensor:
     """How many steps walks take, as far as races tell them apart, int32."""
-    return (walks.int() // WAYS).clamp_(max=NEAR - 1)
+    return (walks.int() >> _BITS).clamp_(max=NEAR - 1)
 
 
 def _spread(x: Tensor) -> Tensor:
