@@ -17,6 +17,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 mpl.use("Agg")
 import matplotlib.pyplot as plt
+from matplotlib.ticker import MaxNLocator
 
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#56b4e9", "#e69f00")  # told apart by the colour-blind
 
@@ -64,16 +65,18 @@ def main() -> None:
             if axis is axes[1]:
                 axis.annotate(
                     f"{label}: {float(value):g}",
-                    (0.02, float(value)),
+                    (0.98, float(value)),
                     xycoords=("axes fraction", "data"),
-                    ha="left",
-                    va="bottom",
+                    ha="right",
+                    va="top",
                     fontsize=8,
                     color="0.35",
                 )
         axis.set_xlabel(name)
+        axis.xaxis.set_major_locator(MaxNLocator(6))
         axis.spines[["top", "right"]].set_visible(False)
         axis.grid(alpha=0.25)
+    axes[0].xaxis.set_major_formatter(lambda steps, _: f"{steps / 1000:g}k")
     axes[0].set_ylabel(args.name)
     axes[0].legend(frameon=False, loc="lower right", fontsize=8)
     figure.savefig(args.out, dpi=150)
