@@ -11,8 +11,8 @@ import torch
 from torch import Tensor
 
 STEPS = ((-1, 0), (1, 0), (0, -1), (0, 1))  # up, down, left, right: (row, column)
-WAYS = 16  # sets of first steps
-_BITS = 4  # that they take
+_BITS = len(STEPS)
+WAYS = 1 << _BITS  # sets of first steps
 UNREACHABLE = 1 << 20  # a distance larger than any path on any grid, and small enough to add to
 
 
@@ -178,24 +178,22 @@ def in_rows(values: Tensor, row: Tensor, rows: int, fill: int) -> Tensor:
 
 
 def facts_told(
-    facts: Facts, walks: Tensor, at: Tensor, present: Tensor, seats: Tensor, things: Tensor, kind: Tensor, there: Tensor
+    facts: Facts, walks: Tensor, around: Tensor, shown: Tensor, things: Tensor, kind: Tensor, there: Tensor
 ) -> Tensor:
     """The places of the facts that hold in every seat's view, from walks that are known: int32 `[B, P, m]`.
 
     Args:
         facts: the facts that there are.
         walks: int16 `[B, S, S]` of `all_walks`.
-        at: int64 `[B, P]` cells of the players.
-        present: bool `[B, P]` who is there.
-        seats: int64 `[P, P]` row i is the ego order of seat i.
+        around: int64 `[B, P, P]` cells of all players, for each seat in its ego order.
+        shown: bool `[B, P, P]` who of them is there.
         things: int64 `[B, n]` cells of the things; any cell where there is none.
         kind: int64 `[n]` kind of each, index in `facts.things`.
         there: bool `[B, n]` it is there.
     """
-    batch, players = at.shape
+    batch, players, _ = around.shape
     known, cells = walks.flatten(1), walks.shape[-1]
-    order = seats.flatten().expand(batch, -1)  # `gather` takes half as long as indexing
-    around, shown = (x.gather(1, order).view(-1, players, players) for x in (at, present))
+    at, present = around[..., 0], shown[..., 0]
     beside = known.gather(1, (around[..., 1:] + around[..., :1] * cells).view(batch, -1)).view(batch, players, -1)
     pairs = at[..., None] * cells + things[:, None]  # [B, P, n]
     own = known.gather(1, pairs.view(batch, -1)).view_as(pairs)

@@ -18,9 +18,9 @@ class Trunk(nn.Module):
     `mlp` is one dense layer over the flattened planes: on small boards it is by far the cheapest on a CPU.
     `centred` is the same over planes that are moved so that the viewer is in the middle, and over its absolute place:
     what lies two cells to the left is the same input wherever the viewer is, so much less is to be learned. It costs
-    no more, for the ones are few. `paths` is told, besides, how far it is to walk to each other player and thing, and
-    which first steps lead there (`omg_lightning.paths.Facts`): around walls that is hard to learn to see. `conv` is
-    the published 3x3 16-32-32 stack (HOP, ICML 2024, appendix) and a dense layer.
+    no more, for the ones are few. `paths` is told, besides, how far it is to walk to each other player and thing,
+    which first steps lead there, and who else is near (`omg_lightning.paths.Facts`): around walls that is hard to
+    learn to see. `conv` is the published 3x3 16-32-32 stack (HOP, ICML 2024, appendix) and a dense layer.
 
     Args:
         observation_shape: `(C, h, w)`; plane 0 is the viewer.

@@ -6,22 +6,22 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
-BASE = {"types", "paths"}
+BASE = {"types"}
 LEARNING = BASE | {"losses", "trunk", "networks", "goals", "metrics"}
 PLAYING = BASE | {"losses", "games", "planning", "goals", "players"}
 MAY_IMPORT = {
     "types": set(),
     "paths": set(),
     "losses": BASE,
-    "trunk": BASE,
+    "trunk": BASE | {"paths"},
     "networks": BASE | {"trunk"},
     "metrics": BASE | {"goals"},
     "exact": BASE | {"games", "players", "goals"},
-    "games": BASE,
+    "games": BASE | {"paths"},
     "planning": BASE,  # two callables and a budget: no game, no network
     "goals": BASE | {"losses", "networks"},
     "envs": BASE | {"games"},
-    "players": BASE | {"games"},
+    "players": BASE | {"games", "paths"},
     "runs": BASE,
     "rollout": PLAYING,
     "data": PLAYING | {"rollout"},

@@ -139,6 +139,16 @@ def test_everything_is_where_the_inputs_are(kind):
     assert {x.device.type for x in decoded} == {"meta"}
 
 
+@pytest.mark.parametrize("kind", ["mlp", "centred", "paths", "conv"])
+def test_planes_are_read_where_they_are(kind):
+    # a tensor made without naming the inputs' device would land on "meta" and mix with them
+    net, x, time = GoalNet(SHAPE, 0, 7, 16, kind, players=2, walls=2), views(), torch.zeros(6)
+    expected = net(x, time, torch.zeros(6, 0))
+    with torch.device("meta"):
+        found = net(x, time, torch.zeros(6, 0, device="cpu"))
+    assert torch.equal(found, expected)
+
+
 def test_lists_of_places_are_read_with_the_weights_of_the_moment():
     trunk, time = Trunk(SHAPE, 16), torch.linspace(0, 1, 6)
     x = views()

@@ -34,7 +34,7 @@ class Game(Protocol):
 
     Four more are optional: `prosocial`, True where everyone is paid the mean reward, those who have left too;
     `sparse_views`, True where `observe(state, sparse=True)` gives the places of the ones instead of the planes;
-    `board(state)`, where it does, what does not change in an episode, with which `observe(state, True, board)` tells
+    `board(state)`, which gives what does not change in an episode, so that `observe(state, True, board)` tells walking
     distances, too (see `omg_lightning.paths.Facts`; without, networks that want them read planes, more slowly); and
     `goal_action`, where the declared goals are things on the board: the number of the action, legal only on one of
     them, by which a player realises the goal that it stands on. A belief is then over places, see `PlaceGoals`.

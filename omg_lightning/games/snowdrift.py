@@ -194,15 +194,15 @@ class Snowdrift:
         if sparse:
             drifts = self._drift_cells(state)  # [B, num_drifts]
             area = self.height * self.width
-            who = state.players[:, seats] + torch.arange(players, device=seats.device) * area  # [B, P, P]
+            around = state.players[:, seats]  # [B, P, P]
+            who = around + torch.arange(players, device=seats.device) * area
             there = drifts < area
             what = torch.where(there, drifts + players * area, (players + 1) * area)
             places = torch.cat([who, what[:, None].expand(-1, players, -1)], -1).int()
             if board is None:
                 return places
-            at = state.players, torch.ones_like(state.players, dtype=torch.bool), seats
-            kind = torch.zeros_like(drifts[0])
-            told = facts_told(self._facts, board, *at, torch.where(there, drifts, 0), kind, there)
+            shown, kind = torch.ones_like(around, dtype=torch.bool), torch.zeros_like(drifts[0])
+            told = facts_told(self._facts, board, around, shown, torch.where(there, drifts, 0), kind, there)
             return torch.cat([places, told], -1)
         planes = state.cells.new_zeros(batch, players, players + 1, self.height * self.width, dtype=torch.float32)
         planes[:, :, :players].scatter_(3, state.players[:, seats, None], 1.0)

@@ -247,8 +247,7 @@ class StagHunt:
             there = (state.cells.gather(1, board.prey) & tables.hunts) != 0  # [B, n]
             prey = torch.where(there, board.prey + tables.prey_planes, none).int()
             objects = torch.cat([prey, board.blocks], 1)[:, None].expand(-1, players, -1)
-            at = state.hunters, state.present, tables.seats
-            told = facts_told(self._facts, board.walks, *at, board.prey, tables.kinds, there)
+            told = facts_told(self._facts, board.walks, hunters, shown, board.prey, tables.kinds, there)
             return torch.cat([who, objects, told], -1)
         planes = state.cells.new_zeros(batch, players, players + 3, area, dtype=torch.float32)
         planes[:, :, :players].scatter_(3, hunters[..., None], shown[..., None].float())

@@ -23,7 +23,7 @@ class BeliefConfig:
         alpha: smoothing of the prior; 0.995 in Stag-Hunt, 0.98 in Snowdrift as published.
         floor: no goal's probability falls below it.
         labels: the co-player model learns steps after which nothing is realised any more, too, under goals drawn from
-            the belief; without, from steps with a goal in hindsight alone.
+            the belief; without, from steps with a goal in hindsight alone. Not for places.
     """
 
     intra: bool = True

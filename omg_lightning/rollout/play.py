@@ -10,6 +10,7 @@ from omg_lightning.losses import traced_returns
 from omg_lightning.players import actions_of, best_chance
 from omg_lightning.rollout.decision import plan
 from omg_lightning.rollout.seats import LEARNER, Seats
+from omg_lightning.rollout.simulator import wants_board
 from omg_lightning.types import NO_GOAL, Episodes, Estimate, Learner, PlannerConfig, View, take
 
 
@@ -159,8 +160,8 @@ class _Table:
         policy, action = torch.zeros_like(view.legal, dtype=torch.float32), actions
         value = torch.zeros_like(policy[..., 0])
         if len(rows):
-            if self.board is None and learner.paths and hasattr(self.game, "board"):
-                self.board = self.game.board(self.state)
+            if self.board is None and wants_board(self.game, learner):
+                self.board = self.game.board(self.state)  # type: ignore[attr-defined]
             chance = (self.generator, self.greedy)
             found = plan(self.game, learner, self.state, estimate, rows, ego, *chance, self.board)
             policy[rows, ego], action[rows, ego], value[rows, ego] = found

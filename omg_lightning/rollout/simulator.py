@@ -20,6 +20,11 @@ class Node(NamedTuple):
     coplayers: Tensor  # int64 [T, P-1] what the co-players do at this node, in ego order
 
 
+def wants_board(game: Game, learner: Learner) -> bool:
+    """Whether a search of this learner looks at sparse views that tell distances, for which it needs the board."""
+    return learner.paths and learner.sparse and getattr(game, "sparse_views", False) and hasattr(game, "board")
+
+
 class Simulator:
     """Steps a batch of trees, each from its ego's point of view, for one search.
 
@@ -45,10 +50,9 @@ class Simulator:
         self.own, self.others = order[:, 0], order[:, 1:].flatten()  # rows of [T * P]: the egos, and who is beside them
         self.goals = ego_order(goals, ego)[:, 1:]  # [T, P-1, D]
         self.policy_condition = learner.policy_condition(self.goals, ego)
+        self.maps = wants_board(game, learner)
         # Networks that want distances read planes where a game cannot tell them in a sparse view.
-        tells = hasattr(game, "board") or not learner.paths
-        sparse = learner.sparse and getattr(game, "sparse_views", False) and tells
-        self.maps = sparse and learner.paths
+        sparse = learner.sparse and getattr(game, "sparse_views", False) and (self.maps or not learner.paths)
         observe: Callable[..., Tensor] = game.observe
         self.look = partial(observe, sparse=True) if sparse else observe
 
