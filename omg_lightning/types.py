@@ -145,16 +145,20 @@ class PlannerConfig:
         rule: selection rule of the search, `puct` or `gumbel`.
         c_puct: weight of the prior in PUCT; published 1 for Stag-Hunt and 15 for Snowdrift.
         discount: per step.
-        beta: the policy is softmax(beta * Q) of the root values averaged over trees.
+        policy: what is played and learned: `values`, softmax(beta * Q) of the root values averaged over trees (HOP, ICML
+            2024); or `search`, what the search itself answers, averaged over trees: shares of visits under `puct`, as
+            in AlphaZero, the improved policy under `gumbel`. It follows the prior where values are alike.
+        beta: of `values`.
         trace: lambda of the value's target: 1 for the discounted return of what was played (default), lower to rely on
             the root values of the steps that follow, which know what better play would earn.
-        rescale: let these values run from 0 to 1 over the legal actions first, so that choices are as sharp where one
+        rescale: of `values`: let Q run from 0 to 1 over the legal actions first, so that choices are as sharp where one
             point is at stake as where ten are.
     """
 
     rule: Literal["puct", "gumbel"] = "puct"
     c_puct: float = 1.0
     discount: float = 0.95
+    policy: Literal["values", "search"] = "values"
     beta: float = 2.0
     rescale: bool = False
     trace: float = 1.0
@@ -162,6 +166,8 @@ class PlannerConfig:
     def __post_init__(self) -> None:
         if self.rule not in ("puct", "gumbel"):
             raise ConfigError(f"planner.rule is {self.rule!r}: expected puct or gumbel")
+        if self.policy not in ("values", "search"):
+            raise ConfigError(f"planner.policy is {self.policy!r}: expected values or search")
         if not 0 < self.discount <= 1:
             raise ConfigError(f"planner.discount is {self.discount}: it must be above 0 and at most 1")
         if not 0 <= self.trace <= 1:

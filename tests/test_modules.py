@@ -544,7 +544,10 @@ def test_settings_out_of_range_are_one_clear_line(settings, message):
     assert "\n" not in str(caught.value)
 
 
-@pytest.mark.parametrize("planner", [{"discount": 2.0}, {"c_puct": -1.0}, {"beta": float("nan")}, {"rule": "minimax"}])
+@pytest.mark.parametrize(
+    "planner",
+    [{"discount": 2.0}, {"c_puct": -1.0}, {"beta": float("nan")}, {"rule": "minimax"}, {"policy": "visits"}],
+)
 def test_a_wrong_planner_is_refused_before_the_offline_phase(planner):
     # The search would name some of these at the first online step only.
     with pytest.raises(ConfigError):

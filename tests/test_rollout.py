@@ -295,9 +295,10 @@ def test_play_keeps_its_inputs():
     assert same(tuple(agent.state_dict().values()), before[1])
 
 
-def test_a_plan_averages_root_values_over_trees_and_is_a_softmax_of_them(monkeypatch):
+def planned(monkeypatch, **planner):
+    """What four decisions with three trees each come to, and what their searches found `[4, 3, A]`."""
     game = TokenGame(2, ragged=False)
-    learner = plain_learner(game, source=None, trees=3, beta=0.5)
+    learner = plain_learner(game, source=None, trees=3, **planner)
     found, search = [], decision.search
 
     def spy(*args):
@@ -308,13 +309,28 @@ def test_a_plan_averages_root_values_over_trees_and_is_a_softmax_of_them(monkeyp
     state = game.reset(4, torch.Generator().manual_seed(0))
     estimate = learner.source.infer(torch.zeros(4, 2, 0), None)
     rows, ego = torch.tensor([0, 1, 1, 3]), torch.tensor([1, 0, 1, 0])
-    policy, action, value = plan(game, learner, state, estimate, rows, ego, torch.Generator().manual_seed(0), True)
-    q = found[0].q.view(4, 3, -1)
+    made = plan(game, learner, state, estimate, rows, ego, torch.Generator().manual_seed(0), True)
+    return made, found[0].q.view(4, 3, -1), found[0].policy.view(4, 3, -1)
+
+
+def test_a_plan_averages_root_values_over_trees_and_is_a_softmax_of_them(monkeypatch):
+    (policy, action, value), q, _ = planned(monkeypatch, beta=0.5)
     for m in range(4):
         mean = sum(q[m, k] for k in range(3)) / 3
         torch.testing.assert_close(policy[m], torch.softmax(0.5 * mean, -1))
         assert int(action[m]) == int(mean.argmax())
         assert float(value[m]) == pytest.approx(float(policy[m] @ mean), rel=1e-5)
+
+
+@pytest.mark.parametrize("rule", ["puct", "gumbel"])
+def test_a_plan_can_be_what_the_search_answers(monkeypatch, rule):
+    (policy, action, value), q, answers = planned(monkeypatch, policy="search", rule=rule)
+    for m in range(4):
+        mean = sum(answers[m, k] for k in range(3)) / 3
+        torch.testing.assert_close(policy[m], mean)
+        assert int(action[m]) == int(mean.argmax())
+        assert float(value[m]) == pytest.approx(float(mean @ q[m].mean(0)), rel=1e-5)
+    assert not torch.allclose(policy, torch.softmax(2 * q.mean(1), -1), atol=1e-3), "not the softmax of values"
 
 
 def test_every_tree_has_goals_of_its_own_and_keeps_them():

@@ -53,10 +53,11 @@ def plan(
         num_simulations=learner.simulations, c_puct=config.c_puct, rule=config.rule, discount=config.discount
     )
     result = search(root, simulator.step, settings, generator)
-    q = result.q.view(len(rows), trees, -1).mean(1)
+    q, answer = (x.view(len(rows), trees, -1).mean(1) for x in (result.q, result.policy))
     legal = root.legal.view(len(rows), trees, -1)[:, 0]
-    policy = root_policy(q, legal, config)
-    best = masked_logits(q, legal).argmax(-1)
+    by_value = config.policy == "values"
+    policy = root_policy(q, legal, config) if by_value else answer
+    best = (masked_logits(q, legal) if by_value else answer).argmax(-1)
     action = best if greedy else torch.multinomial(policy, 1, generator=generator)[:, 0]
     return Decision(policy, action, (policy * q).sum(-1))
 
