@@ -324,7 +324,7 @@ def test_a_plan_averages_root_values_over_trees_and_is_a_softmax_of_them(monkeyp
 
 @pytest.mark.parametrize("rule", ["puct", "gumbel"])
 def test_a_plan_can_be_what_the_search_answers(monkeypatch, rule):
-    (policy, action, value), q, answers = planned(monkeypatch, policy="search", rule=rule)
+    (policy, action, value), q, answers = planned(monkeypatch, policy="search", rule=rule, c_puct=50.0)
     for m in range(4):
         mean = sum(answers[m, k] for k in range(3)) / 3
         torch.testing.assert_close(policy[m], mean)
