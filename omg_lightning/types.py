@@ -145,9 +145,9 @@ class PlannerConfig:
         rule: selection rule of the search, `puct` or `gumbel`.
         c_puct: weight of the prior in PUCT; published 1 for Stag-Hunt and 15 for Snowdrift.
         discount: per step.
-        policy: what is played and learned: `values`, softmax(beta * Q) of the root values averaged over trees (HOP, ICML
-            2024); or `search`, what the search itself answers, averaged over trees: shares of visits under `puct`, as
-            in AlphaZero, the improved policy under `gumbel`. It follows the prior where values are alike.
+        policy: what is played and learned: `values`, softmax(beta * Q) of the root values averaged over trees (HOP,
+            ICML 2024); or `search`, what the search itself answers, averaged over trees: shares of visits under
+            `puct`, as in AlphaZero, the improved policy under `gumbel`. It follows the prior where values are alike.
         beta: of `values`.
         trace: lambda of the value's target: 1 for the discounted return of what was played (default), lower to rely on
             the root values of the steps that follow, which know what better play would earn.
