@@ -15,7 +15,7 @@ from omg_lightning.types import Estimate, Learner, PlannerConfig, take
 class Decision(NamedTuple):
     """What M egos decide."""
 
-    policy: Tensor  # float [M, A] root policy, see `root_policy`
+    policy: Tensor  # float [M, A] root policy, see `PlannerConfig.policy`
     action: Tensor  # int64 [M]
     value: Tensor  # float [M] what the root policy is expected to earn
 
@@ -31,7 +31,7 @@ def plan(
     greedy: bool,
     board: Any = None,
 ) -> Decision:
-    """Plans one decision of each ego: K trees, each with its own goals, whose root values are averaged.
+    """Plans one decision of each ego: K trees, each with its own goals, whose answers are averaged.
 
     Args:
         game: the rules.
@@ -53,12 +53,12 @@ def plan(
         num_simulations=learner.simulations, c_puct=config.c_puct, rule=config.rule, discount=config.discount
     )
     result = search(root, simulator.step, settings, generator)
-    q, answer = (x.view(len(rows), trees, -1).mean(1) for x in (result.q, result.policy))
-    legal = root.legal.view(len(rows), trees, -1)[:, 0]
-    by_value = config.policy == "values"
-    policy = root_policy(q, legal, config) if by_value else answer
-    best = (masked_logits(q, legal) if by_value else answer).argmax(-1)
-    action = best if greedy else torch.multinomial(policy, 1, generator=generator)[:, 0]
+    q, policy = (x.view(len(rows), trees, -1).mean(1) for x in (result.q, result.policy))
+    score = policy
+    if config.policy == "values":
+        legal = root.legal.view(len(rows), trees, -1)[:, 0]
+        policy, score = root_policy(q, legal, config), masked_logits(q, legal)
+    action = score.argmax(-1) if greedy else torch.multinomial(policy, 1, generator=generator)[:, 0]
     return Decision(policy, action, (policy * q).sum(-1))
 
 
