@@ -1,6 +1,6 @@
 """Times one research iteration: self-play of four learners on 6x6 with goals on, and the training that follows it.
 
-Run:  python benchmarks/iteration.py [--growth | --trees 1 5 | --profile] [--iterations 5]
+Run:  python benchmarks/iteration.py [--growth | --trees 1 5 | --profile] [--iterations 5] [--workers 2]
 An iteration plays one episode in each environment, 3 trees x 200 simulations for each decision, and trains 16 batches.
 How many decisions that makes depends on how long the episodes get, so playing time is scaled to 2,621 decisions: an
 earlier system took 1,680 s for these. `growth_mib` is what memory gained since the second iteration. `--trees` compares
@@ -113,8 +113,10 @@ def resident() -> float:
     return peak()
 
 
-def peak() -> float:
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**10
+def peak(workers: int = 1) -> float:
+    """The most memory ever used, MiB; with workers an upper bound, for they share most of it."""
+    own, child = (resource.getrusage(who).ru_maxrss for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
+    return (own + (workers * child if workers > 1 else 0)) / 2**10
 
 
 def build(
@@ -123,12 +125,14 @@ def build(
     simulations: int = 200,
     num_envs: int = 56,
     rule: Literal["puct", "gumbel"] = "puct",
+    workers: int = 1,
 ) -> tuple[EpisodeDataModule, Agent]:
     """The data module, in which learners hold all seats, and the agent with its default networks."""
     torch.manual_seed(0)
     game = GameConfig(preset=preset)
     seats = ["learner"] * game.build().num_players
-    data = EpisodeDataModule(game=game, seats=seats, num_envs=num_envs, offline_rounds=0, batch_size=32)
+    sizes = {"num_envs": num_envs, "workers": workers, "batch_size": 32}
+    data = EpisodeDataModule(game=game, seats=seats, offline_rounds=0, **sizes)
     agent = Agent(
         goals="subgoal",
         trees=trees,
@@ -183,7 +187,7 @@ def measure(iterations: int, **settings: Any) -> dict[str, Any]:
         "train_s": train_s,
         "total_s": play_s + train_s,
         "growth_mib": memory[-1] - memory[min(2, iterations)],
-        "peak_mib": peak(),
+        "peak_mib": peak(data.workers),
     }
 
 
@@ -193,10 +197,12 @@ def main() -> None:
     parser.add_argument("--growth", action="store_true", help="how cost grows with trees, simulations, batch and board")
     parser.add_argument("--trees", type=int, nargs="+", help="for each decision; several are compared")
     parser.add_argument("--profile", action="store_true", help="where the time of playing goes")
+    parser.add_argument("--workers", type=int, default=1, help="processes that play, as data.workers")
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
-    machine = {"machine": platform.machine(), "threads": args.threads, "torch": torch.__version__}
+    machine = {"machine": platform.machine(), "torch": torch.__version__}
+    machine |= {"workers": args.workers, "threads": args.threads}
     if args.profile:
         parts = profile(args.iterations)
         for part, spent in parts.items():
@@ -209,7 +215,7 @@ def main() -> None:
     print(" ".join(f"{name:>{kind.split('.')[0].strip(',')}}" for name, kind in kinds.items()))
     rows = []
     for settings in GROWTH if args.growth else [{"trees": trees} for trees in args.trees or [3]]:
-        row = measure(args.iterations, **settings)
+        row = measure(args.iterations, workers=args.workers, **settings)
         rows.append(row)
         print(" ".join(f"{row[name]:>{kind}}" for name, kind in kinds.items()), flush=True)
     for row in rows[1:] if args.trees else []:

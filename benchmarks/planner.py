@@ -1,7 +1,8 @@
 """Times the search on a toy model, beside what the network alone could do and, if asked, beside mctx.
 
-Run:  python benchmarks/planner.py [--peer-python peer/bin/python] [--growth]
-`--peer-python` is an interpreter with mctx (`python -m venv peer; peer/bin/pip install mctx`), run in turns with ours.
+Run:  python benchmarks/planner.py [--peer-python peer/bin/python] [--workers 2] [--growth]
+`--workers` shares the trees among processes, as `data.workers` shares the environments of a rollout. `--peer-python` is
+an interpreter with mctx (`python -m venv peer; peer/bin/pip install mctx`), run in turns with ours.
 Prints a table and then one JSON line. Medians over the repeats; `share` is ours / network alone, at the same batch, and
 `most` the same of a search without a tree: network, transition, and fetching and storing one state in each simulation.
 
@@ -16,6 +17,8 @@ import subprocess
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from multiprocessing import get_context
+from multiprocessing.connection import Connection
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -30,6 +33,7 @@ from omg_lightning.planning import ModelFn, ModelOutput, Root, SearchConfig, sea
 
 A, D, HIDDEN = 7, 256, 128
 TARGETS = [("puct", 1024, 32), ("puct", 4096, 32), ("puct", 1024, 200), ("gumbel", 1024, 32), ("gumbel", 4096, 32)]
+TURN = 200_000  # simulations in each turn, at least one search: searches follow each other in a rollout, too
 PAUSE = 0.1  # s between turns: threads of the side that was on go on waiting for work for a while, on a core
 RULES = ("puct", "gumbel")
 GROWTH = [
@@ -74,18 +78,55 @@ def carry(root: Root, model: ModelFn, trees: int, simulations: int) -> Callable[
     return run
 
 
-def seconds(fn: Callable[[], Any], calls: int = 1) -> float:
-    start = time.perf_counter()
-    for _ in range(calls):
-        fn()
-    return (time.perf_counter() - start) / calls
+def serve(pipe: Connection, threads: int, rule: str, trees: int, simulations: int, actions: int) -> None:
+    """One of our processes: searches, or runs what it is measured by, as often as it is told to."""
+    torch.set_num_threads(threads)
+    root, model, network = toy(trees, actions)
+    config, generator = SearchConfig(num_simulations=simulations, rule=rule), torch.Generator().manual_seed(0)
+    parts = {
+        "search": lambda: search(root, model, config, generator),
+        "network": network,
+        "carry": carry(root, model, trees, simulations),
+    }
+    with torch.no_grad():
+        for part in parts.values():
+            part()
+        while True:
+            pipe.send("ready")
+            name, calls = pipe.recv()
+            for _ in range(calls):
+                parts[name]()
 
 
 @contextmanager
-def peer(python: str | None, rule: str, trees: int, simulations: int) -> Iterator[tuple[str, Callable[[], float]]]:
-    """Starts mctx and yields its version and a function that times one search of it."""
+def ours(workers: int, *args: Any) -> Iterator[Callable[[str, int], float]]:
+    """Starts our processes and yields a function that times a call of a part in all of them at once."""
+    context = get_context("fork")
+    pipes, ends = zip(*(context.Pipe() for _ in range(workers)), strict=True)
+    processes = [context.Process(target=serve, args=(end, *args), daemon=True) for end in ends]
+    for process in processes:
+        process.start()
+    for pipe in pipes:
+        pipe.recv()
+
+    def seconds(name: str, calls: int) -> float:
+        start = time.perf_counter()
+        for pipe in pipes:
+            pipe.send((name, calls))
+        for pipe in pipes:
+            pipe.recv()
+        return (time.perf_counter() - start) / calls
+
+    yield seconds
+    for process in processes:
+        process.terminate()
+
+
+@contextmanager
+def peer(python: str | None, rule: str, trees: int, simulations: int) -> Iterator[tuple[str, Callable[[int], float]]]:
+    """Starts mctx and yields its version and a function that times a search of it, the mean of so many calls."""
     if python is None:
-        yield "", lambda: float("nan")
+        yield "", lambda calls: float("nan")
         return
     script = Path(__file__).parent / "peers" / "mctx_planner.py"
     args = ["--rule", rule, "--trees", str(trees), "--simulations", str(simulations)]
@@ -93,34 +134,32 @@ def peer(python: str | None, rule: str, trees: int, simulations: int) -> Iterato
         assert process.stdin is not None
         assert process.stdout is not None
         write, read = process.stdin.write, process.stdout.readline
-        yield read().strip(), lambda: float((write("go\n"), read())[1])
+        yield read().strip(), lambda calls: float((write(f"{calls}\n"), read())[1])
         process.stdin.close()
 
 
 def measure(
-    rule: str, trees: int, simulations: int, repeats: int, python: str | None, actions: int = A
+    rule: str, trees: int, simulations: int, actions: int, python: str | None, repeats: int, workers: int, threads: int
 ) -> dict[str, Any]:
-    root, model, network = toy(trees, actions)
-    config, generator = SearchConfig(num_simulations=simulations, rule=rule), torch.Generator().manual_seed(0)
-    ours, alone, least, theirs = [], [], [], []
-    treeless = carry(root, model, trees, simulations)
-    with peer(python, rule, trees, simulations) as (version, time_peer):
-        search(root, model, config, generator)
+    work = trees * simulations
+    calls = max(1, TURN // work)
+    searches, networks, least, theirs = [], [], [], []
+    args = (threads, rule, trees // workers, simulations, actions)
+    with ours(workers, *args) as time_ours, peer(python, rule, trees, simulations) as (version, time_peer):
         for _ in range(repeats):
             time.sleep(PAUSE)
-            ours.append(seconds(lambda: search(root, model, config, generator)))
-            alone.append(seconds(network, calls=20))
-            least.append(seconds(treeless))
+            searches.append(time_ours("search", calls))
+            networks.append(time_ours("network", 20 * calls))
+            least.append(time_ours("carry", calls))
             if python is not None:
                 time.sleep(PAUSE)
-                theirs.append(time_peer())
-    work = trees * simulations
+                theirs.append(time_peer(calls))
     row: dict[str, Any] = {"rule": rule, "trees": trees, "simulations": simulations, "actions": actions}
-    row |= {"simulations_per_s": work / median(ours), "network_per_s": trees / median(alone)}
+    row |= {"simulations_per_s": work / median(searches), "network_per_s": trees / median(networks)}
     row["share"] = row["simulations_per_s"] / row["network_per_s"]
     row["most"] = work / median(least) / row["network_per_s"]
     if theirs:
-        row |= {"peer": version, "peer_per_s": work / median(theirs), "ratio": median(theirs) / median(ours)}
+        row |= {"peer": version, "peer_per_s": work / median(theirs), "ratio": median(theirs) / median(searches)}
     return row
 
 
@@ -129,25 +168,24 @@ def main() -> None:
     parser.add_argument("--peer-python", help="interpreter that has mctx")
     parser.add_argument("--repeats", type=int, default=7)
     parser.add_argument("--growth", action="store_true", help="how cost grows with trees, simulations, actions")
-    parser.add_argument("--threads", type=int, default=torch.get_num_threads(), help="for ours; mctx takes all cores")
+    parser.add_argument("--workers", type=int, default=1, help="processes that share the trees, as data.workers")
+    parser.add_argument("--threads", type=int, default=torch.get_num_threads(), help="of each of them")
     args = parser.parse_args()
-    torch.set_num_threads(args.threads)
     rows = []
-    print(
-        f"{'rule':8}{'trees':>7}{'sims':>6}{'actions':>9}{'ours/s':>11}{'network/s':>12}{'share':>7}{'most':>6}{'mctx/s':>11}{'ratio':>7}"
-    )
-    with torch.no_grad():
-        runs = [(*size, A, args.peer_python) for size in (GROWTH if args.growth else TARGETS)]
-        if args.growth:
-            runs += [(rule, 1024, 32, actions, None) for rule in RULES for actions in ACTIONS]
-        for rule, trees, simulations, actions, python in runs:
-            row = measure(rule, trees, simulations, args.repeats, python, actions)
-            rows.append(row)
-            line = f"{rule:8}{trees:7}{simulations:6}{actions:9}{row['simulations_per_s']:11,.0f}"
-            line += f"{row['network_per_s']:12,.0f}{row['share']:7.2f}{row['most']:6.2f}"
-            print(line + (f"{row['peer_per_s']:11,.0f}{row['ratio']:7.2f}" if "ratio" in row else ""), flush=True)
-    machine = {"machine": platform.machine(), "threads": args.threads, "torch": torch.__version__}
-    print(json.dumps({"benchmark": "planner", **machine, "rows": rows}))
+    names = f"{'rule':8}{'trees':>7}{'sims':>6}{'actions':>9}{'ours/s':>11}{'network/s':>12}{'share':>7}{'most':>6}"
+    print(f"{names}{'mctx/s':>11}{'ratio':>7}")
+    runs = [(*size, A, args.peer_python) for size in (GROWTH if args.growth else TARGETS)]
+    if args.growth:
+        runs += [(rule, 1024, 32, actions, None) for rule in RULES for actions in ACTIONS]
+    for run in runs:
+        row = measure(*run, args.repeats, args.workers, args.threads)
+        rows.append(row)
+        line = f"{row['rule']:8}{row['trees']:7}{row['simulations']:6}{row['actions']:9}"
+        line += f"{row['simulations_per_s']:11,.0f}{row['network_per_s']:12,.0f}{row['share']:7.2f}{row['most']:6.2f}"
+        print(line + (f"{row['peer_per_s']:11,.0f}{row['ratio']:7.2f}" if "ratio" in row else ""), flush=True)
+    machine = {"machine": platform.machine(), "torch": torch.__version__}
+    used = {"workers": args.workers, "threads": args.threads}
+    print(json.dumps({"benchmark": "planner", **machine, **used, "rows": rows}))
 
 
 if __name__ == "__main__":

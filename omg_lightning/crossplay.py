@@ -66,7 +66,7 @@ def cross_play(parts: Parts, paths: Sequence[str], episodes: int) -> NDArray:
         learners = {name: loaded[name.removeprefix("checkpoint:")] for name in names}
         lineup = [names[0], *[names[1]] * (data.num_players - 1)]
         random = torch.Generator(device).manual_seed(data.seed)
-        result[i, j] = match(data.game, lineup, learners, episodes, data.num_envs, random).cpu().numpy()
+        result[i, j] = match(data.game, lineup, learners, episodes, data.num_envs, random, data.workers).cpu().numpy()
         print(f"{i + 1} beside {j + 1}: {result[i, j, :, 0].mean():.2f}", file=sys.stderr, flush=True)
     return result
 

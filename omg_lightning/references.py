@@ -71,7 +71,8 @@ def measure(parts: Parts, settings: Sequence[str], partner: str, seeds: Sequence
     path = partner.removeprefix(CHECKPOINT)
     learners = {partner: parts.model.to(device).load_learner(path)} if partner.startswith(CHECKPOINT) else {}
     random = torch.Generator(device).manual_seed(seeds[0])
-    worst = match(data.game, ["random", *beside], learners, data.eval_episodes, data.num_envs, random)[:, 0]
+    seated = ["random", *beside]
+    worst = match(data.game, seated, learners, data.eval_episodes, data.num_envs, random, data.workers)[:, 0]
     returns = []
     for seed in seeds:
         print(f"{partner}: training a best response, seed {seed}", flush=True)

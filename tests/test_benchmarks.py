@@ -38,9 +38,10 @@ def test_the_planners_toy_is_the_model_it_describes():
     assert search(root, model, SearchConfig(4)).visits.sum(-1).tolist() == [4] * 5
 
 
-@pytest.mark.parametrize("rule", ["puct", "gumbel"])
-def test_planner(rule):
-    row = script("planner").measure(rule, 8, 3, 2, None, actions=4)
+@pytest.mark.parametrize(("rule", "workers"), [("puct", 1), ("gumbel", 2)])
+def test_planner(rule, workers):
+    row = script("planner").measure(rule, 8, 3, 4, None, repeats=2, workers=workers, threads=1)
+    assert row["trees"] == 8
     assert row["simulations_per_s"] > 0
     assert row["share"] == row["simulations_per_s"] / row["network_per_s"]
     assert "ratio" not in row

@@ -137,6 +137,7 @@ MISTAKES = {
     "config file": (["--config=nowhere.yaml"], "nowhere.yaml"),
     "checkpoint file": (["--ckpt_path=nowhere.ckpt"], "nowhere.ckpt"),
     "checkpoint seat": (["--data.seats=[learner,'checkpoint:nowhere.ckpt']"], "nowhere.ckpt"),
+    "workers": (["--data.workers=0"], "data.workers is 0"),
     "capacity": (["--data.capacity=2"], "capacity is 2"),
     "weights": (["--model.losses.vae=-1"], "losses"),
     "adaptation": (["--data.adaptation.steps=0"], "data.adaptation.steps is 0"),

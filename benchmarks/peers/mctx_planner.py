@@ -2,7 +2,8 @@
 
 Set up once, outside the project:  python -m venv peer && peer/bin/pip install mctx
 Then:  python benchmarks/planner.py --peer-python peer/bin/python
-Prints one line when compiled; after that, every line on standard input starts one timed search, answered in seconds.
+Prints one line when compiled; after that, each number on standard input starts so many searches, answered by the
+mean of their seconds.
 """
 
 import argparse
@@ -52,10 +53,11 @@ def main() -> None:
     x = jax.random.normal(k4, (args.trees, D))
     run(jax.random.PRNGKey(0), x).block_until_ready()
     print(f"mctx {version('mctx')}, jax {version('jax')}", flush=True)
-    for i, _ in enumerate(sys.stdin):
+    for line in sys.stdin:
         start = time.perf_counter()
-        run(jax.random.PRNGKey(i), x).block_until_ready()
-        print(time.perf_counter() - start, flush=True)
+        for i in range(int(line)):
+            run(jax.random.PRNGKey(i), x).block_until_ready()
+        print((time.perf_counter() - start) / int(line), flush=True)
 
 
 if __name__ == "__main__":

@@ -37,6 +37,8 @@ class EpisodeDataModule(LightningDataModule):
             environments in turn; `callbacks.SeatSchedule` changes them while training.
         eval_seats: who sits in each seat in evaluations and replays; by default `seats`.
         num_envs: B, environments played at once.
+        workers: processes that share them, at most one for each core; each takes B / workers. Where they can be
+            forked, as on Linux, and on the CPU only. The run depends on this number, as on the seed.
         batch_size: episodes in a batch.
         steps_per_epoch: batches drawn in each round.
         symmetries: train on each batch as it would be on the board turned and mirrored at random.
@@ -66,6 +68,7 @@ class EpisodeDataModule(LightningDataModule):
         seats: list[str] | list[list[str]] = ["learner", "nearest_stag"],  # noqa: B006  read, never written to
         eval_seats: list[str] | list[list[str]] | None = None,
         num_envs: int = 64,
+        workers: int = 1,
         batch_size: int = 64,
         steps_per_epoch: int = 16,
         symmetries: bool = False,
@@ -84,7 +87,7 @@ class EpisodeDataModule(LightningDataModule):
     ) -> None:
         super().__init__()
         positive = ("num_envs", "batch_size", "steps_per_epoch", "val_episodes", "eval_episodes", "predict_episodes")
-        for name in (*positive, "past_every", "past_keep"):
+        for name in (*positive, "workers", "past_every", "past_keep"):
             _check(name, locals()[name], 1)
         _check("offline_rounds", offline_rounds, 0)
         _check("capacity", capacity, max(num_envs, adaptation.relationships if adaptation.networks else 0))
@@ -104,6 +107,7 @@ class EpisodeDataModule(LightningDataModule):
         self.partners = default_partners(self.game) if partners is None else list(dict.fromkeys(partners))
         self.adaptation, self.references = adaptation, references
         self.num_envs, self.batch_size, self.steps_per_epoch = num_envs, batch_size, steps_per_epoch
+        self.workers = workers
         self.offline_rounds = offline_rounds
         self.offline_lineups = offline_lineups or scripted_lineups(self.game)
         self.val_episodes, self.eval_episodes, self.predict_episodes = val_episodes, eval_episodes, predict_episodes
@@ -181,7 +185,7 @@ class EpisodeDataModule(LightningDataModule):
         learners, random = self.population.learners(table.names), self.random("rollout")
         if PAST in table.names:
             learners[PAST] = self.population.past_self(self.rounds - self.offline_rounds, random)
-        played = play(self.game, table, learners, random, self._prior)
+        played = play(self.game, table, learners, random, self._prior, workers=self.workers)
         if not offline:
             check_told(table, learners[LEARNER], played.episodes)
         self._prior, self.latest = played.prior, played
@@ -210,7 +214,7 @@ class EpisodeDataModule(LightningDataModule):
                 found[LEARNER] = change(found[LEARNER])
             return found
 
-        return evaluation(self.game, lineups, episodes, self.num_envs, learners, self.seed, self.device)
+        return evaluation(self.game, lineups, episodes, self.num_envs, learners, self.seed, self.device, self.workers)
 
     def adapt(self, places: list[int]) -> Draws[Lap]:
         """The adaptation protocol beside the partners at these `places` of `partners`; an item is a lap."""
@@ -220,7 +224,7 @@ class EpisodeDataModule(LightningDataModule):
             random, learners = trial_generator(self.seed, self.device), self.population.learners
             sizes = (self.buffer.capacity, self.max_steps, self.batch_size, self.steps_per_epoch)
             practice = Practice(*sizes, self.seed, self.env_steps) if settings.networks else None
-            return Relationships(self.game, names, places, settings, learners, random), practice
+            return Relationships(self.game, names, places, settings, learners, random, self.workers), practice
 
         return adaptation(begin, settings.laps(self.max_steps))
 

@@ -64,6 +64,7 @@ class Relationships:
         config: the protocol.
         learners: the planners that sit in seats of these names, by name; asked anew before each episode.
         generator: all randomness; its device is where everything runs.
+        workers: processes that share the relationships.
     """
 
     def __init__(
@@ -74,8 +75,9 @@ class Relationships:
         config: AdaptationConfig,
         learners: Callable[[Sequence[str]], dict[str, Learner]],
         generator: torch.Generator,
+        workers: int = 1,
     ) -> None:
-        self.game, self.config, self.generator = game, config, generator
+        self.game, self.config, self.generator, self.workers = game, config, generator, workers
         self.device = generator.device
         lineups = [beside_learner(name, game.num_players) for name in partners]
         batch = config.relationships * len(partners)
@@ -98,7 +100,8 @@ class Relationships:
             if not self.prior:
                 self.prior = {name: self._fresh(learner) for name, learner in learners.items()}
             prior = {name: rows[index] for name, rows in self.prior.items()}
-            played = play(self.game, self.seats.keep(index), learners, self.generator, prior, greedy=True)
+            seats, workers = self.seats.keep(index), self.workers
+            played = play(self.game, seats, learners, self.generator, prior, greedy=True, workers=workers)
             for name, rows in played.prior.items():
                 self.prior[name][index] = rows
             if not self.config.belief:

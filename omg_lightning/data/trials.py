@@ -30,6 +30,7 @@ def evaluation(
     learners: Callable[[Sequence[str]], dict[str, Learner]],
     seed: int,
     device: torch.device,
+    workers: int = 1,
 ) -> Draws[Episodes]:
     """Greedy episodes in chunks of `num_envs`: the same starts each time, whoever plays.
 
@@ -41,6 +42,7 @@ def evaluation(
         learners: the planners that sit in seats of these names, by name; asked anew before each chunk.
         seed: of all randomness.
         device: where everything runs.
+        workers: processes that share the environments.
     """
     carried: dict[str, Tensor] | None = None
 
@@ -51,7 +53,7 @@ def evaluation(
         prior = {name: rows[:count] for name, rows in carried.items()} if carried is not None and index else None
         found = learners(table.names)
         random = trial_generator(seed, device, index)
-        played = play(game, table, found, random, prior, greedy=True, measure=True)
+        played = play(game, table, found, random, prior, greedy=True, measure=True, workers=workers)
         check_told(table, found[LEARNER], played.episodes)
         carried = played.prior
         return played.episodes

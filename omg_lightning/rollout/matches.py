@@ -16,6 +16,7 @@ def match(
     episodes: int,
     batch: int,
     generator: torch.Generator,
+    workers: int = 1,
 ) -> Tensor:
     """Plays greedy episodes of one line-up, `batch` at once; what is believed of the others is carried on.
 
@@ -26,6 +27,7 @@ def match(
         episodes: E, how many.
         batch: environments played at once.
         generator: all randomness; its device is where everything runs.
+        workers: processes that share the environments.
 
     Returns:
         Undiscounted returns, float `[E, P]`.
@@ -34,7 +36,8 @@ def match(
     for first in range(0, episodes, batch):
         count = min(batch, episodes - first)
         prior = None if prior is None else {name: rows[:count] for name, rows in prior.items()}
-        played = play(game, arrange([lineup], count, game, generator.device), learners, generator, prior, greedy=True)
+        seats = arrange([lineup], count, game, generator.device)
+        played = play(game, seats, learners, generator, prior, greedy=True, workers=workers)
         returns.append(played.episodes.reward.sum(0))
         prior = played.prior
     return torch.cat(returns)

@@ -1,5 +1,7 @@
 """Plays whole episodes in many environments at once."""
 
+from collections.abc import Sequence
+from functools import partial
 from typing import Any, NamedTuple
 
 import torch
@@ -11,7 +13,8 @@ from omg_lightning.players import actions_of, best_chance
 from omg_lightning.rollout.decision import plan
 from omg_lightning.rollout.seats import LEARNER, Seats
 from omg_lightning.rollout.simulator import wants_board
-from omg_lightning.types import NO_GOAL, Episodes, Estimate, Learner, PlannerConfig, View, take
+from omg_lightning.rollout.workers import at_once
+from omg_lightning.types import NO_GOAL, ConfigError, Episodes, Estimate, Learner, PlannerConfig, View, take
 
 
 class Played(NamedTuple):
@@ -32,6 +35,7 @@ def play(
     prior: dict[str, Tensor] | None = None,
     greedy: bool = False,
     measure: bool = False,
+    workers: int = 1,
 ) -> Played:
     """Plays one episode in each of B environments, from start to end.
 
@@ -46,15 +50,65 @@ def play(
         prior: what the learners believe before the episode, as an earlier call returned it.
         greedy: take the best action instead of drawing from the root policy.
         measure: ask scripts for their own action distributions, too, to judge predictions by.
+        workers: processes that share the environments. Chance falls differently with each number of them. What players
+            of your own keep to themselves from one episode to the next is lost with more than one.
 
     Returns:
         The episodes, with T the length of the longest.
+
+    Raises:
+        ConfigError: more than one worker, where there is an accelerator or processes cannot be forked.
     """
+    if (workers := min(workers, len(seats.who))) > 1:
+        return _play_apart(workers, game, seats, learners, generator, prior, greedy, measure)
     table = _Table(game, seats, learners, generator, prior, greedy, measure)
     for t in range(game.max_steps):
         if not table.step(t):
             break
     return table.result()
+
+
+def _play_apart(
+    workers: int,
+    game: Game,
+    seats: Seats,
+    learners: dict[str, Learner],
+    generator: torch.Generator,
+    prior: dict[str, Tensor] | None,
+    *how: bool,
+) -> Played:
+    """Gives each of so many processes its share of the environments, and a generator of its own."""
+    if generator.device.type != "cpu":
+        raise ConfigError(
+            f"data.workers is {workers}, but the device is {generator.device}: with an accelerator set data.workers 1"
+        )
+    seeds = torch.randint(2**62, (workers,), generator=generator).tolist()
+    shares = torch.arange(len(seats.who)).tensor_split(workers)
+    jobs = []
+    for seed, rows in zip(seeds, shares, strict=True):
+        random = torch.Generator().manual_seed(seed)
+        believed = prior and {name: belief[rows] for name, belief in prior.items()}
+        jobs.append(partial(play, game, seats.keep(rows), learners, random, believed, *how))
+    return _join(game, shares, at_once(jobs))
+
+
+def _join(game: Game, shares: Sequence[Tensor], parts: Sequence[Played]) -> Played:
+    """Puts together what was played in these shares of the environments."""
+    length = max(len(part.episodes.reward) for part in parts)
+    first = parts[0].episodes.goal
+    record = _empty(game, sum(len(rows) for rows in shares), first.shape[-1], first.device)
+    episodes = Episodes(*(field[:length] for field in record))
+    for rows, part in zip(shares, parts, strict=True):
+        for field, own in zip(episodes, part.episodes, strict=True):
+            field[: len(own), rows] = own
+    prior = {name: torch.cat([part.prior[name] for part in parts]) for name in parts[0].prior}
+    steps = sum(part.env_steps for part in parts)
+    search = {
+        key: sum(part.search[key] * part.env_steps for part in parts) / steps
+        for key in parts[0].search
+        if all(key in part.search for part in parts)
+    }
+    return Played(episodes, prior, steps, search)
 
 
 class _Table:

@@ -1,0 +1,134 @@
+"""Environments shared by processes: the same as playing the shares one after the other."""
+
+import os
+from types import SimpleNamespace
+
+import pytest
+import torch
+from test_cli import TINY, numbers, run
+from toys import TokenGame, attached, plain_learner, same, stag_hunt, tiny_data
+
+from omg_lightning.rollout import arrange, match, play, workers
+from omg_lightning.rollout.workers import at_once
+from omg_lightning.types import NO_GOAL, ConfigError, Episodes
+
+CPU = torch.device("cpu")
+LINEUPS = [["learner", "random", "learner"], ["random", "learner", "random"]]
+
+
+def rollout(game, batch=7, seed=0, prior=None, count=1, lineups=LINEUPS):
+    generator = torch.Generator().manual_seed(seed)
+    learners = {"learner": plain_learner(game)}
+    return play(game, arrange(lineups, batch, game, CPU), learners, generator, prior, workers=count)
+
+
+def shares(game, batch, count, seed=0):
+    """Each share of the environments played alone, in this process."""
+    seats = arrange(LINEUPS, batch, game, CPU)
+    seeds = torch.randint(2**62, (count,), generator=torch.Generator().manual_seed(seed))
+    parts = []
+    for rows, each in zip(torch.arange(batch).tensor_split(count), seeds.tolist(), strict=True):
+        random = torch.Generator().manual_seed(each)
+        parts.append((rows, play(game, seats.keep(rows), {"learner": plain_learner(game)}, random)))
+    return parts
+
+
+@pytest.mark.parametrize("game", [stag_hunt(3, num_hares=6), TokenGame(3)], ids=["stag_hunt", "tokens"])
+@pytest.mark.parametrize("count", [2, 3])
+def test_processes_play_what_their_shares_are_alone(game, count):
+    parts, played = shares(game, 7, count), rollout(game, count=count)
+    lengths = {len(part.episodes.reward) for _, part in parts}
+    assert len(played.episodes.reward) == max(lengths)
+    for rows, part in parts:
+        for name, field in zip(Episodes._fields, part.episodes, strict=True):
+            assert torch.equal(getattr(played.episodes, name)[: len(field), rows], field), name
+        for name, belief in part.prior.items():
+            assert torch.equal(played.prior[name][rows], belief)
+    assert played.env_steps == sum(part.env_steps for _, part in parts)
+    entropies = [part.search["search/policy_entropy"] for _, part in parts]
+    assert min(entropies) <= played.search["search/policy_entropy"] <= max(entropies)
+
+
+def test_what_a_shorter_share_leaves_is_padding():
+    game = TokenGame(3)
+    seed = next(seed for seed in range(20) if len({len(p.episodes.reward) for _, p in shares(game, 4, 2, seed)}) > 1)
+    episodes = rollout(game, 4, seed, count=2).episodes
+    over = ~episodes.active.any(-1)
+    assert over[-1].any()
+    assert (episodes.realised[over] == NO_GOAL).all()
+    assert episodes.legal[over][..., game.noop].all(), "players go on being asked where the episode is over"
+    for field in (episodes.reward, episodes.planned, episodes.value):
+        assert not field[over].any()
+
+
+def test_chance_is_the_generators_alone():
+    game = stag_hunt(3, num_hares=6)
+    before = torch.random.get_rng_state()
+    assert same(rollout(game, count=2).episodes, rollout(game, count=2).episodes)
+    assert not same(rollout(game, count=2).episodes, rollout(game, seed=1, count=2).episodes)
+    assert torch.equal(torch.random.get_rng_state(), before), "the global generator belongs to others"
+
+
+def test_beliefs_go_to_the_share_that_they_are_about():
+    data, apart = attached(tiny_data(offline_rounds=0)), attached(tiny_data(offline_rounds=0, workers=2))
+    assert not data.refresh()[0].prior["learner"].equal(apart.refresh()[0].prior["learner"]), "chance falls differently"
+    one = apart._prior["learner"].clone()
+    two = apart.refresh()[0]
+    realised = (two.episodes.realised != NO_GOAL).any(0)  # [B, P] whose prior moved on
+    assert torch.equal((two.prior["learner"] != one).any(-1), realised)
+
+
+def test_there_are_no_more_processes_than_environments():
+    assert rollout(stag_hunt(3, num_hares=6), batch=2, count=8).episodes.reward.shape[1] == 2
+
+
+def test_jobs_run_in_processes_of_their_own_with_one_thread():
+    found = at_once([lambda: (os.getpid(), torch.get_num_threads())] * 2)
+    processes = {process for process, _ in found}
+    assert len(processes) == 2
+    assert os.getpid() not in processes
+    assert [threads for _, threads in found] == [1, 1]
+
+
+def test_mistakes_arrive_as_they_are():
+    def mistake():
+        raise ConfigError("no such thing: name another")
+
+    with pytest.raises(ConfigError, match=r"^no such thing: name another$"):
+        at_once([lambda: 1, mistake])
+
+    def defect():
+        raise KeyError("where it happened")
+
+    with pytest.raises(KeyError, match=r"(?s)defect.*where it happened"):
+        at_once([lambda: 1, defect])
+
+
+def test_where_processes_cannot_share_it_is_said(monkeypatch):
+    game = stag_hunt(3, num_hares=6)
+    elsewhere = SimpleNamespace(device=torch.device("cuda:0"))
+    with pytest.raises(ConfigError, match=r"data\.workers is 2, but the device is cuda:0"):
+        play(game, arrange(LINEUPS, 4, game, CPU), {"learner": plain_learner(game)}, elsewhere, workers=2)
+    monkeypatch.setattr(workers, "get_all_start_methods", lambda: ["spawn"])
+    with pytest.raises(ConfigError, match=r"data\.workers"):
+        rollout(game, count=2)
+
+
+def test_matches_are_played_apart_too():
+    game = stag_hunt(3, num_hares=6)
+    lineup, learners = ["random"] * 3, {}
+    one, two = (match(game, lineup, learners, 6, 4, torch.Generator().manual_seed(0), count) for count in (1, 2))
+    assert one.shape == two.shape == (6, 3)
+
+
+def test_a_run_with_workers_is_the_same_again_and_goes_on(tmp_path):
+    args = [*TINY, "--data.workers=2"]
+    whole, again = (run("fit", tmp_path / name, *args, "--trainer.max_epochs=4") for name in ("whole", "again"))
+    part = run("fit", tmp_path / "part", *args, "--trainer.max_epochs=3")
+    rest = run("fit", tmp_path / "rest", *args, "--trainer.max_epochs=4", "--ckpt_path", str(part / "last.ckpt"))
+    expected, *others = (torch.load(x / "last.ckpt", weights_only=True)["state_dict"] for x in (whole, again, rest))
+    for other in others:
+        assert all(torch.equal(weight, other[name]) for name, weight in expected.items())
+    assert numbers(whole)["return/team_mean"] == numbers(again)["return/team_mean"]
+    folder = run("test", tmp_path / "test", *args, "--ckpt_path", str(whole / "last.ckpt"), "--data.partners=[random]")
+    assert any(name.startswith("adapt/random") for name in numbers(folder))
