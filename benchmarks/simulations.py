@@ -73,10 +73,12 @@ def main(arguments: list[str] | None = None) -> list[dict[str, Any]]:
     parser.add_argument("--trees", type=int, help="the checkpoint's by default")
     parser.add_argument("--episodes", type=int, default=256)
     parser.add_argument("--num-envs", type=int, default=64)
+    parser.add_argument("--workers", type=int, default=1, help="processes that share them, as data.workers")
     parser.add_argument("--plot", type=Path, help="where to draw it, such as docs/images/simulations.png")
     args = parser.parse_args(arguments)
     agent = load_agent(args.checkpoint)
-    data = EpisodeDataModule(game=GameConfig(preset=args.preset), seats=args.seats, num_envs=args.num_envs)
+    sizes = {"num_envs": args.num_envs, "workers": args.workers}
+    data = EpisodeDataModule(game=GameConfig(preset=args.preset), seats=args.seats, **sizes)
     rows = []
     print(f"{'rule':8}{'simulations':>12}{'team return':>13}{'95%':>8}{'ms/decision':>13}")
     for rule in args.rules:
