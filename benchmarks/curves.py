@@ -67,6 +67,8 @@ def main() -> None:
                     f"{label}: {float(value):g}",
                     (0.98, float(value)),
                     xycoords=("axes fraction", "data"),
+                    xytext=(0, -3),
+                    textcoords="offset points",
                     ha="right",
                     va="top",
                     fontsize=8,
