@@ -102,13 +102,11 @@ def _join(game: Game, shares: Sequence[Tensor], parts: Sequence[Played]) -> Play
         for field, own in zip(episodes, part.episodes, strict=True):
             field[: len(own), rows] = own
     prior = {name: torch.cat([part.prior[name] for part in parts]) for name in parts[0].prior}
-    steps = sum(part.env_steps for part in parts)
-    search = {
-        key: sum(part.search[key] * part.env_steps for part in parts) / steps
-        for key in parts[0].search
-        if all(key in part.search for part in parts)
-    }
-    return Played(episodes, prior, steps, search)
+    search = {}
+    for key in dict.fromkeys(key for part in parts for key in part.search):
+        known = [part for part in parts if key in part.search]
+        search[key] = sum(part.search[key] * part.env_steps for part in known) / sum(part.env_steps for part in known)
+    return Played(episodes, prior, sum(part.env_steps for part in parts), search)
 
 
 class _Table:
