@@ -143,7 +143,7 @@ def test_cross_play_is_between_whom_it_says(trained, monkeypatch):
     assert (found[0, 1] == found[1, 0]).all()
     assert (found[0, 0] == found[1, 1]).all()
 
-    def told(game, lineup, learners, episodes, batch, generator):
+    def told(game, lineup, learners, episodes, batch, generator, workers):
         assert set(learners) == set(lineup)
         return torch.tensor([[float(name.removeprefix("checkpoint:")) for name in lineup]] * episodes)
 
