@@ -200,6 +200,8 @@ def main() -> None:
     parser.add_argument("--workers", type=int, default=1, help="processes that play, as data.workers")
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     args = parser.parse_args()
+    if args.profile and args.workers > 1:
+        parser.error("--profile looks at one process: leave out --workers")
     torch.set_num_threads(args.threads)
     machine = {"machine": platform.machine(), "torch": torch.__version__}
     machine |= {"workers": args.workers, "threads": args.threads}

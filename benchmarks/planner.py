@@ -33,7 +33,7 @@ from omg_lightning.planning import ModelFn, ModelOutput, Root, SearchConfig, sea
 
 A, D, HIDDEN = 7, 256, 128
 TARGETS = [("puct", 1024, 32), ("puct", 4096, 32), ("puct", 1024, 200), ("gumbel", 1024, 32), ("gumbel", 4096, 32)]
-TURN = 200_000  # simulations in each turn, at least one search: searches follow each other in a rollout, too
+TURN = 200_000  # simulations in each turn, or one search that has more: searches follow each other in a rollout, too
 PAUSE = 0.1  # s between turns: threads of the side that was on go on waiting for work for a while, on a core
 RULES = ("puct", "gumbel")
 GROWTH = [
@@ -104,8 +104,9 @@ def ours(workers: int, *args: Any) -> Iterator[Callable[[str, int], float]]:
     context = get_context("fork")
     pipes, ends = zip(*(context.Pipe() for _ in range(workers)), strict=True)
     processes = [context.Process(target=serve, args=(end, *args), daemon=True) for end in ends]
-    for process in processes:
+    for process, end in zip(processes, ends, strict=True):
         process.start()
+        end.close()  # or a process that has failed would be waited for
     for pipe in pipes:
         pipe.recv()
 
@@ -117,9 +118,11 @@ def ours(workers: int, *args: Any) -> Iterator[Callable[[str, int], float]]:
             pipe.recv()
         return (time.perf_counter() - start) / calls
 
-    yield seconds
-    for process in processes:
-        process.terminate()
+    try:
+        yield seconds
+    finally:
+        for process in processes:
+            process.terminate()
 
 
 @contextmanager
@@ -171,12 +174,14 @@ def main() -> None:
     parser.add_argument("--workers", type=int, default=1, help="processes that share the trees, as data.workers")
     parser.add_argument("--threads", type=int, default=torch.get_num_threads(), help="of each of them")
     args = parser.parse_args()
-    rows = []
-    names = f"{'rule':8}{'trees':>7}{'sims':>6}{'actions':>9}{'ours/s':>11}{'network/s':>12}{'share':>7}{'most':>6}"
-    print(f"{names}{'mctx/s':>11}{'ratio':>7}")
     runs = [(*size, A, args.peer_python) for size in (GROWTH if args.growth else TARGETS)]
     if args.growth:
         runs += [(rule, 1024, 32, actions, None) for rule in RULES for actions in ACTIONS]
+    if args.workers < 1 or any(trees % args.workers for _, trees, *_ in runs):
+        parser.error(f"--workers {args.workers}: expected a number that divides all numbers of trees, such as 2 or 4")
+    rows = []
+    names = f"{'rule':8}{'trees':>7}{'sims':>6}{'actions':>9}{'ours/s':>11}{'network/s':>12}{'share':>7}{'most':>6}"
+    print(f"{names}{'mctx/s':>11}{'ratio':>7}")
     for run in runs:
         row = measure(*run, args.repeats, args.workers, args.threads)
         rows.append(row)

@@ -1,6 +1,7 @@
 """Environments shared by processes: the same as playing the shares one after the other."""
 
 import os
+from importlib import import_module
 from types import SimpleNamespace
 
 import pytest
@@ -8,6 +9,7 @@ import torch
 from test_cli import TINY, numbers, run
 from toys import TokenGame, attached, plain_learner, same, stag_hunt, tiny_data
 
+from omg_lightning.data.relationships import AdaptationConfig
 from omg_lightning.rollout import arrange, match, play, workers
 from omg_lightning.rollout.workers import at_once
 from omg_lightning.types import NO_GOAL, ConfigError, Episodes
@@ -75,6 +77,8 @@ def test_beliefs_go_to_the_share_that_they_are_about():
     one = apart._prior["learner"].clone()
     two = apart.refresh()[0]
     realised = (two.episodes.realised != NO_GOAL).any(0)  # [B, P] whose prior moved on
+    assert realised.any()
+    assert not realised.all()
     assert torch.equal((two.prior["learner"] != one).any(-1), realised)
 
 
@@ -114,11 +118,20 @@ def test_where_processes_cannot_share_it_is_said(monkeypatch):
         rollout(game, count=2)
 
 
-def test_matches_are_played_apart_too():
-    game = stag_hunt(3, num_hares=6)
-    lineup, learners = ["random"] * 3, {}
-    one, two = (match(game, lineup, learners, 6, 4, torch.Generator().manual_seed(0), count) for count in (1, 2))
-    assert one.shape == two.shape == (6, 3)
+def test_whatever_is_played_is_shared(monkeypatch):
+    module, shared = import_module("omg_lightning.rollout.play"), []
+    monkeypatch.setattr(module, "at_once", lambda jobs: shared.append(len(jobs)) or at_once(jobs))
+    data = attached(tiny_data(workers=2, adaptation=AdaptationConfig(relationships=4, steps=8, score_steps=8)))
+    data.refresh()
+    assert shared == [2]
+    next(iter(data.evaluate(data.lineups, 4)))
+    assert shared == [2, 2]
+    next(iter(data.adapt([0])))
+    assert len(shared) > 2
+    del shared[:]
+    returns = match(data.game, ["random", "random"], {}, 6, 4, torch.Generator().manual_seed(0), 2)
+    assert shared == [2, 2], "two batches of episodes"
+    assert returns.shape == (6, 2)
 
 
 def test_a_run_with_workers_is_the_same_again_and_goes_on(tmp_path):

@@ -239,7 +239,7 @@ class EpisodeDataModule(LightningDataModule):
     # Lightning ------------------------------------------------------------------------------------------------------
 
     def train_dataloader(self) -> DataLoader:
-        """Batches from the buffer. No workers: they would hold stale copies of it."""
+        """Batches from the buffer. The loader has no workers: they would hold stale copies of it."""
 
         def draw(index: int) -> Batch:
             random = self.random("buffer")

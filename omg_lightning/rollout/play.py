@@ -95,8 +95,8 @@ def _play_apart(
 def _join(game: Game, shares: Sequence[Tensor], parts: Sequence[Played]) -> Played:
     """Puts together what was played in these shares of the environments."""
     length = max(len(part.episodes.reward) for part in parts)
-    first = parts[0].episodes.goal
-    record = _empty(game, sum(len(rows) for rows in shares), first.shape[-1], first.device)
+    goal = parts[0].episodes.goal
+    record = _empty(game, sum(len(rows) for rows in shares), goal.shape[-1], goal.device)
     episodes = Episodes(*(field[:length] for field in record))
     for rows, part in zip(shares, parts, strict=True):
         for field, own in zip(episodes, part.episodes, strict=True):
