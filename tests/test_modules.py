@@ -1,4 +1,5 @@
 import math
+from copy import deepcopy
 from dataclasses import asdict
 from types import SimpleNamespace
 
@@ -6,7 +7,19 @@ import pytest
 import torch
 from lightning import Trainer
 from lightning.pytorch.callbacks import Callback
-from toys import TokenGame, as_batch, attached, play_with, same, snapshot, spoil, stag_hunt, tiny_agent, tiny_data
+from toys import (
+    TokenGame,
+    as_batch,
+    attached,
+    inferred,
+    play_with,
+    same,
+    snapshot,
+    spoil,
+    stag_hunt,
+    tiny_agent,
+    tiny_data,
+)
 
 from callbacks import BufferRefresh, RunCheckpoint, TreeCount
 from omg_lightning.goals import BeliefConfig, candidates, hindsight_goals
@@ -118,7 +131,7 @@ def test_infer_episodes_is_what_a_rollout_infers_step_by_step(ragged):
     game, agent, episodes = ragged
     predictor = agent.predictor
     samples = flatten(episodes, game.max_steps)
-    found = predictor.infer_episodes(episodes, samples)
+    found = inferred(agent, episodes, samples)
     mean, log_var = samples.spread(found.mean), samples.spread(found.log_var)
     context = predictor.start(6, 3, torch.device("cpu"))
     assert not context.any(), "no history at t = 0"
@@ -126,7 +139,8 @@ def test_infer_episodes_is_what_a_rollout_infers_step_by_step(ragged):
         time = torch.full((6,), t / game.max_steps)
         view = View(episodes.observation[t].float(), episodes.legal[t], time, active)
         before = snapshot(context)
-        one, two = predictor.infer(context, view)
+        code = agent.vae.codes(view.observation.flatten(0, 1))[0].view(6, 3, -1)
+        one, two = predictor.infer(context, view, code)
         torch.testing.assert_close(one[active], mean[t][active])
         torch.testing.assert_close(two[active], log_var[t][active])
         torch.testing.assert_close(one[active], episodes.goal[t][active])  # and what the learner believed when acting
@@ -138,27 +152,40 @@ def test_the_context_holds_the_past_and_nothing_of_the_future(ragged):
     game, agent, episodes = ragged
     cut = episodes._replace(active=torch.ones_like(episodes.active))
     samples = flatten(cut, game.max_steps)
-    base = samples.spread(agent.predictor.infer_episodes(cut, samples).mean)
+    base = samples.spread(inferred(agent, cut, samples).mean)
     for t in range(len(cut.active)):
         action = cut.action.clone()
         action[t, :, 1] = (action[t, :, 1] + 1) % game.num_actions
-        other = samples.spread(agent.predictor.infer_episodes(cut._replace(action=action), samples).mean)
+        other = samples.spread(inferred(agent, cut._replace(action=action), samples).mean)
         assert torch.equal(other[: t + 1], base[: t + 1]), "an action is seen after it was played"
         assert (other[t + 1 :] != base[t + 1 :]).any(-1).all(), "and then by every seat"
+
+
+def test_a_subgoal_starts_from_the_code_of_the_state_and_depends_on_what_everybody_sees(ragged):
+    game, agent, episodes = ragged
+    predictor = deepcopy(agent.predictor)
+    context, code = torch.zeros(6, 3, 16), torch.randn(6, 3, predictor.goal_size)
+    view = View(episodes.observation[0].float(), episodes.legal[0], torch.zeros(6), torch.ones(6, 3, dtype=torch.bool))
+    before, _ = predictor.infer(context, view, code)
+    gone = view._replace(active=torch.tensor([True, True, False]).expand(6, 3))
+    assert (predictor.infer(context, gone, code)[0] != before).any(-1).all(), "who leaves changes what all aim at"
+    torch.nn.init.zeros_(predictor.posterior[-1].weight)
+    torch.nn.init.zeros_(predictor.posterior[-1].bias)
+    assert torch.equal(predictor.infer(context, view, code)[0], code)
 
 
 def test_one_step_episodes_have_no_history(ragged):
     game, agent, episodes = ragged
     short = type(episodes)(*(field[:1] for field in episodes))
     samples = flatten(short, game.max_steps)
-    assert not agent.predictor.infer_episodes(short, samples).context.any()
+    assert not inferred(agent, short, samples).context.any()
 
 
 def test_subgoal_loss_is_reconstruction_plus_alpha_kl(ragged, generator):
     game, agent, episodes = ragged
     samples = flatten(episodes, game.max_steps)
     predictor = agent.predictor
-    inference = predictor.infer_episodes(episodes, samples)
+    inference = inferred(agent, episodes, samples)
     label = inference.mean.detach() + 2, torch.zeros_like(inference.log_var)
     state = generator.get_state()
     found = predictor.subgoal_loss(inference, samples, label, generator)

@@ -9,6 +9,7 @@ from toys import (
     always,
     as_batch,
     gradients,
+    inferred,
     plain_learner,
     play_with,
     rolled,
@@ -109,7 +110,7 @@ def test_trap_2_a_longer_padding_changes_nothing(goals):
     episodes = episodes if goals == "subgoal" else certain(episodes)
     longer = Episodes(*(torch.cat([field, torch.zeros_like(field[:3])]) for field in episodes))
     if goals == "subgoal":
-        one, two = (agent.predictor.infer_episodes(each, flatten(each, game.max_steps)) for each in (episodes, longer))
+        one, two = (inferred(agent, each, flatten(each, game.max_steps)) for each in (episodes, longer))
         torch.testing.assert_close(tuple(two), tuple(one))
     else:
         assert_same_training(*((agent.losses(as_batch(each)),) for each in (episodes, longer)))
@@ -190,7 +191,7 @@ def test_trap_4_permuting_seats_permutes_inference_labels_and_scores(goals):
     assert torch.equal(two.known, one.known.roll(1, 2))
     if goals == "subgoal":  # the draw's noise follows the samples, so compare what it is drawn from
         means = [
-            samples.spread(agent.predictor.infer_episodes(each, samples).mean)
+            samples.spread(inferred(agent, each, samples).mean)
             for each in (episodes, rolled(episodes))
             for samples in [flatten(each, game.max_steps)]
         ]
@@ -321,7 +322,8 @@ def test_trap_8_an_episode_starts_with_an_empty_context():
         firsts.append(played.episodes.goal[0])
     assert torch.equal(*firsts)
     view = View(game.observe(state), game.legal(state), torch.zeros(4), game.active(state))
-    expected, _ = agent.predictor.infer(torch.zeros(4, 2, 16), view)
+    code = agent.vae.codes(view.observation.flatten(0, 1))[0].view(4, 2, -1)
+    expected, _ = agent.predictor.infer(torch.zeros(4, 2, 16), view, code)
     torch.testing.assert_close(firsts[0], expected)
 
 
@@ -333,7 +335,13 @@ def test_trap_9_gradients_stay_where_they_belong(rule):
     game = TokenGame(3)
     owners = {
         "vae": {"vae"},
-        "subgoal": {"predictor.trunk", "predictor.history", "predictor.posterior", "predictor.decoder"},
+        "subgoal": {
+            "predictor.trunk",
+            "predictor.mix",
+            "predictor.history",
+            "predictor.posterior",
+            "predictor.decoder",
+        },
         "coplayer": {"predictor.coplayer"},
         "policy": {"policy.net"},
         "value": {"policy.net"},
@@ -440,8 +448,8 @@ def test_goal_model_co_player_model_and_policy_train_on_the_same_episodes():
     seen = {}
     loss, infer = agent.vae.loss, agent.predictor.infer_episodes
     agent.vae.loss = lambda samples, *rest: seen.update(vae=samples.observation) or loss(samples, *rest)
-    agent.predictor.infer_episodes = lambda same, samples: (
-        seen.update(subgoal=samples.observation) or infer(same, samples)
+    agent.predictor.infer_episodes = lambda same, samples, code: (
+        seen.update(subgoal=samples.observation) or infer(same, samples, code)
     )
     agent.losses(as_batch(episodes))
     for observation in seen.values():

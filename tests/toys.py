@@ -10,6 +10,8 @@ from omg_lightning.games import StagHunt
 from omg_lightning.goals import NoGoals
 from omg_lightning.losses import traced_returns
 from omg_lightning.modules import Agent
+from omg_lightning.modules.samples import Samples
+from omg_lightning.modules.subgoal_predictor import Inference
 from omg_lightning.rollout import arrange, play
 from omg_lightning.types import NO_GOAL, Batch, Episodes, Learner, PlannerConfig, ego_order
 
@@ -161,6 +163,11 @@ def play_with(agent: Agent, game, lineup, batch: int = 6, seed: int = 0) -> Epis
     """Episodes of `lineup`, with `agent` in the seats called learner (it watches even if there are none)."""
     seats = arrange([lineup], batch, game, torch.device("cpu"))
     return play(game, seats, {"learner": agent.learner()}, torch.Generator().manual_seed(seed)).episodes
+
+
+def inferred(agent: Agent, episodes: Episodes, samples: Samples) -> Inference:
+    """What an agent infers at every sample of whole episodes."""
+    return agent.predictor.infer_episodes(episodes, samples, agent.vae.codes(samples.observation)[0])
 
 
 def as_batch(episodes: Episodes, offline: bool = False, env_steps: int = 0) -> Batch:

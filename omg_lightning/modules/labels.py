@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 
 from omg_lightning.goals import Codebook, GoalKind, endings, hindsight_goals, own_frame, rewarded, shift
-from omg_lightning.modules.goal_vae import GoalVAE, draw_gaussian
+from omg_lightning.modules.goal_vae import draw_gaussian
 from omg_lightning.modules.hindsight import Hindsight, complete, declared, explicit, latent, places, watched
 from omg_lightning.modules.parts import Parts
 from omg_lightning.modules.samples import Samples
@@ -54,8 +54,10 @@ class Labels:
         if parts.vae is None:
             empty = episodes.goal[..., :0]
             return Hindsight(empty, empty, episodes.active), {}
-        inference = parts.predictor.infer_episodes(episodes, samples)
-        hindsight, (mean, log_var) = self._select(parts.vae, batch, samples, inference, noise)
+        with torch.no_grad():  # the codes are targets
+            codes = parts.vae.codes(samples.observation)
+        inference = parts.predictor.infer_episodes(episodes, samples, codes[0])
+        hindsight, (mean, log_var) = self._select(codes, batch, samples, inference, noise)
         if not self.trains:
             return hindsight, {}
         who = watched(episodes)[samples.mask]  # nobody asks for the subgoals of a seat that is the only learner
@@ -63,12 +65,17 @@ class Labels:
         asked = Inference(*(field[who] for field in inference))
         return hindsight, parts.predictor.subgoal_loss(asked, part, (mean[who], log_var[who]), noise)
 
-    @torch.no_grad()  # the codes are targets, and nothing leaks from the value head through the selector
+    @torch.no_grad()  # nothing leaks from the value head through the selector
     def _select(
-        self, vae: GoalVAE, batch: Batch, samples: Samples, inference: Inference, noise: torch.Generator
+        self,
+        codes: tuple[Tensor, Tensor],
+        batch: Batch,
+        samples: Samples,
+        inference: Inference,
+        noise: torch.Generator,
     ) -> tuple[Hindsight, tuple[Tensor, Tensor]]:
-        """Subgoals in hindsight: goals, and mean and log variance `[n, D]` of the selected codes."""
-        mean, log_var = (samples.spread(part) for part in vae.codes(samples.observation))
+        """Subgoals in hindsight: goals, and mean and log variance `[n, D]` of the selected ones among `codes`."""
+        mean, log_var = (samples.spread(part) for part in codes)
         inferred = samples.spread(draw_gaussian(inference.mean, inference.log_var, noise))
         values, rule = None if batch.offline else self.parts.policy.goal_values, self.selector
         hindsight, ahead = latent(

@@ -1,6 +1,7 @@
 """The networks of an agent, and what others get of them: the goal source of a rollout, the optimiser."""
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any, NamedTuple
 
 import torch
@@ -20,7 +21,7 @@ from omg_lightning.goals import (
 from omg_lightning.modules.goal_vae import GoalVAE
 from omg_lightning.modules.policy import PolicyModule
 from omg_lightning.modules.subgoal_predictor import SubgoalPredictor
-from omg_lightning.types import GoalSource
+from omg_lightning.types import GoalSource, View
 
 
 class Parts(NamedTuple):
@@ -60,9 +61,15 @@ def goal_source(
         return OracleGoals(size)
     if book is not None:
         return CodebookGoals(size, predictor.likelihood, belief, encode, book.count > 0, ending_codes)
-    if goals == "subgoal":
-        return Subgoals(size, predictor.start, predictor.infer, predictor.advance)
+    if parts.vae is not None:
+        return Subgoals(size, predictor.start, partial(_infer, parts.vae, predictor), predictor.advance)
     return NoGoals()
+
+
+def _infer(vae: GoalVAE, predictor: SubgoalPredictor, context: Tensor, view: View) -> tuple[Tensor, Tensor]:
+    """Mean and log variance `[L, P, D]` of each seat's subgoal, given contexts `[L, P, hidden]`."""
+    code, _ = vae.codes(view.observation.flatten(0, 1))
+    return predictor.infer(context, view, code.unflatten(0, view.active.shape))
 
 
 def adam(parts: Parts, learning_rate: float) -> torch.optim.Adam:

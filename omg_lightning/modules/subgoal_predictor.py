@@ -11,7 +11,7 @@ from omg_lightning.losses import gaussian_kl, masked_logits, reconstruction
 from omg_lightning.modules.goal_vae import draw_gaussian
 from omg_lightning.modules.samples import Samples
 from omg_lightning.networks import PlaneDecoder, Sharing, goal_net
-from omg_lightning.trunk import Trunk, TrunkKind, for_codes
+from omg_lightning.trunk import Trunk, TrunkKind
 from omg_lightning.types import Episodes, View, ego_order
 
 
@@ -26,9 +26,11 @@ class Inference(NamedTuple):
 class SubgoalPredictor(LightningModule):
     """State and history to subgoal, and subgoal and state to next action; for each co-player, in its own view.
 
-    A recurrent context over (previous view, all previous actions) and the current view give a Gaussian over the
-    subgoal; a decoder reconstructs the current view from subgoal and context (OMG, NeurIPS 2024, CVAE). The action
-    head `pi_j(a_j | o_j, t, g_j)` is conditioned on the goal by modulation.
+    A recurrent context over (previous view, all previous actions) and the current state give a Gaussian over the
+    subgoal; a decoder reconstructs the current view from subgoal and context (OMG, NeurIPS 2024, CVAE). A subgoal is a
+    state to come, and that depends on what everybody does: so the current state is read from every seat's point of
+    view, by one network, and its own code is where the subgoal's starts from. The action head
+    `pi_j(a_j | o_j, t, g_j)` is conditioned on the goal by modulation.
 
     Args:
         observation_shape: `(C, h, w)`.
@@ -40,7 +42,7 @@ class SubgoalPredictor(LightningModule):
         trunk: kind of `Trunk`.
         alpha: weight of KL(q(g | tau, s) || q_vae(g_bar | s_g)), 0.001 as published.
         sharing: of the action head among the seats that it predicts.
-        walls: of the action head, see `Trunk`.
+        walls: see `Trunk`.
     """
 
     def __init__(
@@ -60,31 +62,50 @@ class SubgoalPredictor(LightningModule):
         self.alpha, self.hidden, self.num_actions, self.goal_size = alpha, hidden, num_actions, goal_size
         self.coplayer = goal_net(observation_shape, goal_size, num_actions, hidden, trunk, num_players, sharing, walls)
         if infers:
-            self.trunk = Trunk(observation_shape, hidden, for_codes(trunk))
+            self.trunk = Trunk(observation_shape, hidden, trunk, num_players, walls)
+            self.mix = nn.Linear(hidden, hidden)
             self.history = nn.GRU(hidden + num_players * num_actions, hidden)
-            self.posterior = nn.Sequential(nn.Linear(2 * hidden, hidden), nn.ReLU(), nn.Linear(hidden, 2 * goal_size))
+            known = hidden + num_players * hidden + goal_size  # the context, all seats' features, the state's code
+            self.posterior = nn.Sequential(
+                *(nn.Linear(known, 4 * hidden), nn.ReLU(), nn.Linear(4 * hidden, 2 * hidden), nn.ReLU()),
+                nn.Linear(2 * hidden, 2 * goal_size),
+            )
             self.decoder = PlaneDecoder(goal_size + hidden, observation_shape, num_players, hidden)
 
     def start(self, batch: int, seats: int, device: torch.device) -> Tensor:
         """The empty context, float `[B, P, hidden]`: no history yet."""
         return torch.zeros(batch, seats, self.hidden, device=device)
 
-    def infer(self, context: Tensor, view: View) -> tuple[Tensor, Tensor]:
-        """Mean and log variance `[L, P, D]` of each seat's subgoal, given contexts `[L, P, hidden]`."""
+    def infer(self, context: Tensor, view: View, code: Tensor) -> tuple[Tensor, Tensor]:
+        """Mean and log variance `[L, P, D]` of each seat's subgoal.
+
+        Args:
+            context: float `[L, P, hidden]`.
+            view: of all seats.
+            code: float `[L, P, D]` the VAE's codes of these views.
+        """
         rows, seats = context.shape[:2]
-        mean, log_var = self._posterior(context.flatten(0, 1), self._features(view))
-        return mean.view(rows, seats, -1), log_var.view(rows, seats, -1)
+        ego = torch.arange(seats, device=context.device).repeat(rows)
+        around = ego_order(self._features(view).repeat_interleave(seats, 0), ego)  # [L*P, P, hidden]
+        found = self._posterior(context.flatten(0, 1), around, code.flatten(0, 1))
+        mean, log_var = (x.view(rows, seats, -1) for x in found)
+        return mean, log_var
 
     def advance(self, context: Tensor, view: View, actions: Tensor) -> Tensor:
         """The next contexts `[L, P, hidden]`, after `actions` `[L, P]` in seat order were played at `view`."""
-        played = self._actions(actions, view.active).flatten(0, 1)  # [L*P, P*A]
-        moved, _ = self.history(torch.cat([self._features(view), played], -1)[None], context.flatten(0, 1)[None])
+        inputs = torch.cat([self._features(view), self._actions(actions, view.active)], -1)  # [L, P, hidden + P*A]
+        moved, _ = self.history(inputs.flatten(0, 1)[None], context.flatten(0, 1)[None])
         return moved[0].view_as(context)
 
-    def infer_episodes(self, episodes: Episodes, samples: Samples) -> Inference:
-        """The posterior at every sample of whole episodes; each starts with an empty context."""
-        features = self.trunk(samples.observation, samples.time)  # [n, hidden]
-        table = samples.spread(features)  # [T, B, P, hidden]
+    def infer_episodes(self, episodes: Episodes, samples: Samples, code: Tensor) -> Inference:
+        """The posterior at every sample of whole episodes; each starts with an empty context.
+
+        Args:
+            episodes: `[T, B, P, ...]`.
+            samples: their n samples.
+            code: float `[n, D]` the VAE's codes of the samples' views.
+        """
+        table = samples.spread(self._read(samples.observation, samples.time))  # [T, B, P, hidden]
         played = self._actions(episodes.action.flatten(0, 1), episodes.active.flatten(0, 1))
         played = played.view(*episodes.action.shape, -1)
         steps, rows, seats = episodes.active.shape
@@ -93,7 +114,8 @@ class SubgoalPredictor(LightningModule):
         if steps > 1:
             context[1:] = self.history(inputs)[0].view(steps - 1, rows, seats, -1)
         context = context[samples.mask]
-        return Inference(*self._posterior(context, features), context)
+        t, b, ego = samples.mask.nonzero(as_tuple=True)
+        return Inference(*self._posterior(context, ego_order(table[t, b], ego), code), context)
 
     def subgoal_loss(
         self,
@@ -172,12 +194,18 @@ class SubgoalPredictor(LightningModule):
         return masked_logits(logits, legal[:, None]).log_softmax(-1)
 
     def _features(self, view: View) -> Tensor:
+        """What each seat sees, `[L, P, hidden]`; 0 for those who have left."""
         time = view.time.repeat_interleave(view.observation.shape[1])
-        return self.trunk(view.observation.flatten(0, 1), time)
+        features = self._read(view.observation.flatten(0, 1), time).view(*view.active.shape, -1)
+        return torch.where(view.active[..., None], features, 0.0)
 
-    def _posterior(self, context: Tensor, features: Tensor) -> tuple[Tensor, Tensor]:
-        mean, log_var = self.posterior(torch.cat([context, features], -1)).chunk(2, dim=-1)
-        return mean, log_var.clamp(-8, 4)
+    def _read(self, observation: Tensor, time: Tensor) -> Tensor:
+        return F.relu(self.mix(self.trunk(observation, time)))
+
+    def _posterior(self, context: Tensor, around: Tensor, code: Tensor) -> tuple[Tensor, Tensor]:
+        """Of contexts `[m, hidden]`, all seats' features in ego order `[m, P, hidden]` and codes `[m, D]`."""
+        change, log_var = self.posterior(torch.cat([context, around.flatten(1), code], -1)).chunk(2, dim=-1)
+        return code + change, log_var.clamp(-8, 4)
 
     def _actions(self, actions: Tensor, active: Tensor) -> Tensor:
         """Every seat's one-hot of all actions, in its own ego order; 0 for those who have left.
