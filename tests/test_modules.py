@@ -162,7 +162,7 @@ def test_the_context_holds_the_past_and_nothing_of_the_future(ragged):
 
 
 def test_a_subgoal_starts_from_the_code_of_the_state_and_depends_on_what_everybody_sees(ragged):
-    game, agent, episodes = ragged
+    _, agent, episodes = ragged
     predictor = deepcopy(agent.predictor)
     context, code = torch.zeros(6, 3, 16), torch.randn(6, 3, predictor.goal_size)
     view = View(episodes.observation[0].float(), episodes.legal[0], torch.zeros(6), torch.ones(6, 3, dtype=torch.bool))
@@ -613,6 +613,16 @@ def test_a_checkpoint_gives_the_same_player_back(checkpoint):
     assert (loaded.trees, loaded.simulations, loaded.selector) == (agent.trees, agent.simulations, agent.selector)
     game = tiny_data().game
     assert same(play_with(loaded, game, ["learner", "random"]), play_with(agent, game, ["learner", "random"]))
+
+
+def test_a_checkpoint_whose_networks_were_built_otherwise_is_refused_in_one_line(checkpoint, tmp_path):
+    agent, path = checkpoint
+    old = torch.load(path, weights_only=True)
+    old["state_dict"]["predictor.mix.weight"] = torch.zeros(2, 3)
+    torch.save(old, tmp_path / "old.ckpt")
+    for load in (lambda: load_agent(tmp_path / "old.ckpt"), lambda: agent.on_load_checkpoint(old)):
+        with pytest.raises(ConfigError, match=r"another version .predictor.mix.weight: \[2, 3\].*train anew"):
+            load()
 
 
 def test_a_checkpoint_may_sit_beside_a_learner_of_other_goals(checkpoint):

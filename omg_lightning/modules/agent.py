@@ -15,6 +15,7 @@ from omg_lightning.modules.adapter import Adapter
 from omg_lightning.modules.checks import (
     GAME_KEYS,
     NETWORK_KEYS,
+    check_fit,
     check_goals,
     check_match,
     check_positive,
@@ -334,8 +335,9 @@ class Agent(LightningModule):
         checkpoint["env_steps"] = self.env_steps
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Refuses another game's checkpoint; restores the generator."""
+        """Refuses a checkpoint of another game or another version; restores the generator."""
         check_match(checkpoint["hyper_parameters"], self.hparams, (*GAME_KEYS, *NETWORK_KEYS))
+        check_fit(checkpoint["state_dict"], self.state_dict())
         if "noise" in checkpoint:
             self.noise.set_state(checkpoint["noise"].cpu())
             self.trained_seed = checkpoint["hyper_parameters"]["seed"]
@@ -355,5 +357,6 @@ def load_agent(path: str, device: torch.device | str = "cpu") -> Agent:
 def _restore(settings: Mapping[str, Any], weights: Mapping[str, Tensor], device: torch.device | str) -> Agent:
     """An agent of these hyperparameters and weights, ready to play and not to be trained."""
     agent = Agent(**{key: value for key, value in settings.items() if not key.startswith("_")})
+    check_fit(weights, agent.state_dict())
     agent.load_state_dict(weights)
     return agent.to(device).eval().requires_grad_(False)

@@ -45,6 +45,14 @@ def check_match(saved: Mapping[str, Any], own: Mapping[str, Any], keys: tuple[st
             )
 
 
+def check_fit(saved: Mapping[str, Tensor], own: Mapping[str, Tensor]) -> None:
+    """Raises ConfigError unless a checkpoint's weights `saved` have the names and shapes of `own`."""
+    for name in own.keys() | saved.keys():
+        there, here = (list(weights[name].shape) if name in weights else "nothing" for weights in (saved, own))
+        if there != here:
+            raise ConfigError(f"the checkpoint is of another version ({name}: {there}, expected {here}): train anew")
+
+
 def settings(kind: type, value: Any) -> Any:
     """A group of settings, also from the plain values that a checkpoint holds.
 
