@@ -153,6 +153,8 @@ class PlannerConfig:
             the root values of the steps that follow, which know what better play would earn.
         rescale: of `values`: let Q run from 0 to 1 over the legal actions first, so that choices are as sharp where one
             point is at stake as where ten are.
+        temperature: while training, actions are drawn in proportion to `policy ** (1 / temperature)`; below 1, play is
+            nearer to what it is when greedy, and easier to predict. What is learned stays the policy itself.
     """
 
     rule: Literal["puct", "gumbel"] = "puct"
@@ -161,6 +163,7 @@ class PlannerConfig:
     policy: Literal["values", "search"] = "values"
     beta: float = 2.0
     rescale: bool = False
+    temperature: float = 1.0
     trace: float = 1.0
 
     def __post_init__(self) -> None:
@@ -172,6 +175,8 @@ class PlannerConfig:
             raise ConfigError(f"planner.discount is {self.discount}: it must be above 0 and at most 1")
         if not 0 <= self.trace <= 1:
             raise ConfigError(f"planner.trace is {self.trace}: it must lie between 0 and 1")
+        if not 0 < self.temperature < float("inf"):
+            raise ConfigError(f"planner.temperature is {self.temperature}: it must be above 0 and finite")
         if not (0 <= self.c_puct < float("inf") and 0 < self.beta < float("inf")):
             raise ConfigError(f"planner.c_puct is {self.c_puct} and beta {self.beta}: expected >= 0 and > 0, finite")
 

@@ -352,6 +352,21 @@ def test_every_tree_has_goals_of_its_own_and_keeps_them():
     assert len(seen) == 1 + learner.simulations
 
 
+def test_the_temperature_sharpens_what_is_drawn(generator):
+    policy = torch.tensor([[0.6, 0.3, 0.0, 0.1]]).expand(40_000, 4)
+    for temperature, expected in ((1.0, [0.6, 0.3, 0.0, 0.1]), (0.5, [36 / 46, 9 / 46, 0, 1 / 46])):
+        share = torch.bincount(decision.draw(policy, temperature, generator), minlength=4) / len(policy)
+        torch.testing.assert_close(share, torch.tensor(expected), atol=0.01, rtol=0)
+        assert share[2] == 0
+    assert not decision.draw(policy, 1e-6, generator).any(), "as good as greedy, and no underflow"
+
+
+@pytest.mark.parametrize("temperature", [0.0, -1.0, float("inf"), float("nan")])
+def test_a_temperature_that_is_none_is_refused(temperature):
+    with pytest.raises(ConfigError, match="temperature"):
+        PlannerConfig(temperature=temperature)
+
+
 def test_root_policy_by_hand():
     q, legal = torch.tensor([[1.0, 2.0, 9.0], [0.1, 0.3, 0.2]]), torch.tensor([[True, True, False], [True] * 3])
     found = root_policy(q, legal, PlannerConfig(beta=2.0))

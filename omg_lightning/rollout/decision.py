@@ -58,8 +58,18 @@ def plan(
     if config.policy == "values":
         legal = root.legal.view(len(rows), trees, -1)[:, 0]
         policy, score = root_policy(q, legal, config), masked_logits(q, legal)
-    action = score.argmax(-1) if greedy else torch.multinomial(policy, 1, generator=generator)[:, 0]
+    action = score.argmax(-1) if greedy else draw(policy, config.temperature, generator)
     return Decision(policy, action, (policy * q).sum(-1))
+
+
+def draw(policy: Tensor, temperature: float, generator: torch.Generator) -> Tensor:
+    """Draws actions, int64 `[M]`, in proportion to `policy ** (1 / temperature)`, of `policy` `[M, A]`.
+
+    Nothing that the policy excludes is drawn, and the best action is never lost to rounding.
+    """
+    if temperature != 1:
+        policy = (policy / policy.amax(-1, keepdim=True)) ** (1 / temperature)
+    return torch.multinomial(policy, 1, generator=generator)[:, 0]
 
 
 def root_policy(q: Tensor, legal: Tensor, config: PlannerConfig) -> Tensor:
