@@ -153,8 +153,8 @@ class PlannerConfig:
             the root values of the steps that follow, which know what better play would earn.
         rescale: of `values`: let Q run from 0 to 1 over the legal actions first, so that choices are as sharp where one
             point is at stake as where ten are.
-        temperature: while training, actions are drawn in proportion to `policy ** (1 / temperature)`; below 1, play is
-            nearer to what it is when greedy, and easier to predict. What is learned stays the policy itself.
+        temperature: of `search`: what is played and learned goes by its answer to the power of 1 / temperature, as in
+            AlphaGo Zero. Below 1, of ways that are equally good the network soon prefers one, and play can be foretold.
     """
 
     rule: Literal["puct", "gumbel"] = "puct"

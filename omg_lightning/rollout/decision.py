@@ -54,22 +54,21 @@ def plan(
     )
     result = search(root, simulator.step, settings, generator)
     q, policy = (x.view(len(rows), trees, -1).mean(1) for x in (result.q, result.policy))
-    score = policy
-    if config.policy == "values":
+    if config.policy == "search":
+        score, policy = policy, sharpened(policy, config.temperature)
+    else:
         legal = root.legal.view(len(rows), trees, -1)[:, 0]
-        policy, score = root_policy(q, legal, config), masked_logits(q, legal)
-    action = score.argmax(-1) if greedy else draw(policy, config.temperature, generator)
+        score, policy = masked_logits(q, legal), root_policy(q, legal, config)
+    action = score.argmax(-1) if greedy else torch.multinomial(policy, 1, generator=generator)[:, 0]
     return Decision(policy, action, (policy * q).sum(-1))
 
 
-def draw(policy: Tensor, temperature: float, generator: torch.Generator) -> Tensor:
-    """Draws actions, int64 `[M]`, in proportion to `policy ** (1 / temperature)`, of `policy` `[M, A]`.
-
-    Nothing that the policy excludes is drawn, and the best action is never lost to rounding.
-    """
-    if temperature != 1:
-        policy = (policy / policy.amax(-1, keepdim=True)) ** (1 / temperature)
-    return torch.multinomial(policy, 1, generator=generator)[:, 0]
+def sharpened(policy: Tensor, temperature: float) -> Tensor:
+    """`policy ** (1 / temperature)` `[M, A]`, made to sum to 1 (AlphaGo Zero, https://doi.org/10.1038/nature24270)."""
+    if temperature == 1:
+        return policy
+    power = (policy / policy.amax(-1, keepdim=True)) ** (1 / temperature)  # so that the best never underflows
+    return power / power.sum(-1, keepdim=True)
 
 
 def root_policy(q: Tensor, legal: Tensor, config: PlannerConfig) -> Tensor:
