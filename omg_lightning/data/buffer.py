@@ -62,8 +62,8 @@ class EpisodeBuffer:
             raise ConfigError("the episode buffer is empty: add callbacks.BufferRefresh to the trainer's callbacks")
         order = torch.randperm(len(held), generator=generator).to(held.device)
         chosen = held[order[torch.arange(count) % len(held)]]
-        length = int(self._store.active[:, chosen].any(-1).any(-1).sum())
-        return Episodes(*(field[:length, chosen] for field in self._store))
+        length = int(self._store.active.index_select(1, chosen).any(-1).any(-1).sum())
+        return Episodes(*(field[:length].index_select(1, chosen) for field in self._store))
 
     def state_dict(self) -> dict[str, Any]:
         """Everything, for the checkpoint."""
