@@ -153,8 +153,8 @@ class PlannerConfig:
             the root values of the steps that follow, which know what better play would earn.
         rescale: of `values`: let Q run from 0 to 1 over the legal actions first, so that choices are as sharp where one
             point is at stake as where ten are.
-        temperature: of `search`: what is played and learned goes by its answer to the power of 1 / temperature, as in
-            AlphaGo Zero. Below 1, of ways that are equally good the network soon prefers one, and play can be foretold.
+        temperature: of `search` alone: what is played and learned goes by its answer to the power of 1 / temperature,
+            as in AlphaGo Zero. Below 1, of ways that are equally good one is soon preferred, and play can be foretold.
     """
 
     rule: Literal["puct", "gumbel"] = "puct"
@@ -177,6 +177,11 @@ class PlannerConfig:
             raise ConfigError(f"planner.trace is {self.trace}: it must lie between 0 and 1")
         if not 0 < self.temperature < float("inf"):
             raise ConfigError(f"planner.temperature is {self.temperature}: it must be above 0 and finite")
+        if self.temperature != 1 and self.policy != "search":
+            raise ConfigError(
+                f"planner.temperature is {self.temperature}, but planner.policy is {self.policy!r}, which only beta "
+                "sharpens: set planner.policy to search, or leave planner.temperature at 1"
+            )
         if not (0 <= self.c_puct < float("inf") and 0 < self.beta < float("inf")):
             raise ConfigError(f"planner.c_puct is {self.c_puct} and beta {self.beta}: expected >= 0 and > 0, finite")
 

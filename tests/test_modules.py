@@ -618,11 +618,19 @@ def test_a_checkpoint_gives_the_same_player_back(checkpoint):
 def test_a_checkpoint_whose_networks_were_built_otherwise_is_refused_in_one_line(checkpoint, tmp_path):
     agent, path = checkpoint
     old = torch.load(path, weights_only=True)
-    old["state_dict"]["predictor.mix.weight"] = torch.zeros(2, 3)
-    torch.save(old, tmp_path / "old.ckpt")
-    for load in (lambda: load_agent(tmp_path / "old.ckpt"), lambda: agent.on_load_checkpoint(old)):
-        with pytest.raises(ConfigError, match=r"another version .predictor.mix.weight: \[2, 3\].*train anew"):
-            load()
+    whole = old["state_dict"]
+    damages = {
+        r"predictor.mix.weight: \[2, 3\], expected": {**whole, "predictor.mix.weight": torch.zeros(2, 3)},
+        r"predictor.mix.bias: nothing, expected": {k: v for k, v in whole.items() if k != "predictor.mix.bias"},
+        r"predictor.gone: \[1\], expected nothing": {**whole, "predictor.gone": torch.zeros(1)},
+    }
+    for says, weights in damages.items():
+        old["state_dict"] = weights
+        torch.save(old, tmp_path / "old.ckpt")
+        for load in (lambda: load_agent(tmp_path / "old.ckpt"), lambda: agent.on_load_checkpoint(old)):
+            with pytest.raises(ConfigError, match=f"another version .{says}.*train anew") as caught:
+                load()
+            assert "\n" not in str(caught.value)
 
 
 def test_a_checkpoint_may_sit_beside_a_learner_of_other_goals(checkpoint):

@@ -361,8 +361,13 @@ def test_a_temperature_sharpens_the_policy_by_hand():
 
 @pytest.mark.parametrize("temperature", [0.0, -1.0, float("inf"), float("nan")])
 def test_a_temperature_that_is_none_is_refused(temperature):
-    with pytest.raises(ConfigError, match="temperature"):
-        PlannerConfig(temperature=temperature)
+    with pytest.raises(ConfigError, match="above 0 and finite"):
+        PlannerConfig(policy="search", temperature=temperature)
+
+
+def test_a_temperature_that_nothing_would_read_is_refused():
+    with pytest.raises(ConfigError, match=r"set planner\.policy to search"):
+        PlannerConfig(temperature=0.5)
 
 
 def test_root_policy_by_hand():

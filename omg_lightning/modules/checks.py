@@ -47,7 +47,7 @@ def check_match(saved: Mapping[str, Any], own: Mapping[str, Any], keys: tuple[st
 
 def check_fit(saved: Mapping[str, Tensor], own: Mapping[str, Tensor]) -> None:
     """Raises ConfigError unless a checkpoint's weights `saved` have the names and shapes of `own`."""
-    for name in own.keys() | saved.keys():
+    for name in {**own, **saved}:
         there, here = (list(weights[name].shape) if name in weights else "nothing" for weights in (saved, own))
         if there != here:
             raise ConfigError(f"the checkpoint is of another version ({name}: {there}, expected {here}): train anew")

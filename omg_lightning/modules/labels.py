@@ -54,7 +54,7 @@ class Labels:
         if parts.vae is None:
             empty = episodes.goal[..., :0]
             return Hindsight(empty, empty, episodes.active), {}
-        with torch.no_grad():  # the codes are targets
+        with torch.no_grad():  # the codes are targets, and where the inference starts from
             codes = parts.vae.codes(samples.observation)
         inference = parts.predictor.infer_episodes(episodes, samples, codes[0])
         hindsight, (mean, log_var) = self._select(codes, batch, samples, inference, noise)

@@ -67,7 +67,10 @@ class SubgoalPredictor(LightningModule):
             self.history = nn.GRU(hidden + num_players * num_actions, hidden)
             known = hidden + num_players * hidden + goal_size  # the context, all seats' features, the state's code
             self.posterior = nn.Sequential(
-                *(nn.Linear(known, 4 * hidden), nn.ReLU(), nn.Linear(4 * hidden, 2 * hidden), nn.ReLU()),
+                nn.Linear(known, 4 * hidden),
+                nn.ReLU(),
+                nn.Linear(4 * hidden, 2 * hidden),
+                nn.ReLU(),
                 nn.Linear(2 * hidden, 2 * goal_size),
             )
             self.decoder = PlaneDecoder(goal_size + hidden, observation_shape, num_players, hidden)
@@ -84,12 +87,9 @@ class SubgoalPredictor(LightningModule):
             view: of all seats.
             code: float `[L, P, D]` the VAE's codes of these views.
         """
-        rows, seats = context.shape[:2]
-        ego = torch.arange(seats, device=context.device).repeat(rows)
-        around = ego_order(self._features(view).repeat_interleave(seats, 0), ego)  # [L*P, P, hidden]
-        found = self._posterior(context.flatten(0, 1), around, code.flatten(0, 1))
-        mean, log_var = (x.view(rows, seats, -1) for x in found)
-        return mean, log_var
+        around = _in_every_order(self._features(view)).flatten(0, 1)  # [L*P, P, hidden]
+        mean, log_var = self._posterior(context.flatten(0, 1), around, code.flatten(0, 1))
+        return mean.view_as(code), log_var.view_as(code)
 
     def advance(self, context: Tensor, view: View, actions: Tensor) -> Tensor:
         """The next contexts `[L, P, hidden]`, after `actions` `[L, P]` in seat order were played at `view`."""
@@ -212,7 +212,12 @@ class SubgoalPredictor(LightningModule):
 
         `[M, P]` and bool `[M, P]` -> `[M, P, P * A]`.
         """
-        rows, seats = actions.shape
         played = F.one_hot(actions * active, self.num_actions).float() * active[..., None]  # [M, P, A]
-        ego = torch.arange(seats, device=actions.device).repeat(rows)
-        return ego_order(played.repeat_interleave(seats, 0), ego).view(rows, seats, -1)
+        return _in_every_order(played).flatten(2)
+
+
+def _in_every_order(x: Tensor) -> Tensor:
+    """What there is of each seat, in the ego order of every seat: `[M, P, ...]` -> `[M, P, P, ...]`."""
+    rows, seats = x.shape[:2]
+    ego = torch.arange(seats, device=x.device).repeat(rows)
+    return ego_order(x.repeat_interleave(seats, 0), ego).unflatten(0, (rows, seats))
