@@ -55,7 +55,7 @@ class GoalNet(nn.Module):
         return goal if self.film is None else self.film(goal)
 
     def modulate(self, features: Tensor, condition: Tensor) -> Tensor:
-        """Outputs `[M, outputs]` for features `[M, hidden]` under `condition` of `condition()`."""
+        """Outputs `[..., outputs]` of features `[..., hidden]` under `condition` `[..., 2 * hidden]`."""
         if condition.shape[-1]:
             scale, shift = condition.chunk(2, dim=-1)
             features = torch.addcmul(features + shift, features, scale)
@@ -67,8 +67,8 @@ class GoalNet(nn.Module):
 
     def under(self, observation: Tensor, time: Tensor, conditions: Tensor) -> Tensor:
         """Outputs `[M, K, outputs]` for views under each of `conditions` `[M, K, ...]`; a view is read once."""
-        features = self.trunk(observation, time).repeat_interleave(conditions.shape[1], 0)
-        return self.modulate(features, conditions.flatten(0, 1)).unflatten(0, conditions.shape[:2])
+        out = self.modulate(self.trunk(observation, time)[:, None], conditions)
+        return out.expand(-1, conditions.shape[1], -1)  # without conditions there was one for all K
 
 
 class SeatNets(nn.Module):

@@ -148,6 +148,22 @@ def test_infer_episodes_is_what_a_rollout_infers_step_by_step(ragged):
         assert not torch.equal(context, before)
 
 
+def test_what_is_inferred_of_some_seats_does_not_depend_on_who_else_is_asked_for(ragged):
+    game, agent, episodes = ragged
+    samples = flatten(episodes, game.max_steps)
+    codes, _ = agent.vae.codes(samples.observation)
+    who = episodes.active.clone()
+    who[:, ::2, 0] = False
+    some = agent.predictor.infer_episodes(episodes, samples, codes, who)
+    asked = who[samples.mask]
+    assert 0 < asked.sum() < len(asked)
+    for one, two in zip(some, inferred(agent, episodes, samples), strict=True):
+        torch.testing.assert_close(one[asked], two[asked])
+        assert not one[~asked].any()
+    nobody = agent.predictor.infer_episodes(episodes, samples, codes, torch.zeros_like(who))
+    assert not any(field.any() for field in nobody)
+
+
 def test_the_context_holds_the_past_and_nothing_of_the_future(ragged):
     game, agent, episodes = ragged
     cut = episodes._replace(active=torch.ones_like(episodes.active))
@@ -251,16 +267,17 @@ def test_policy_loss_by_hand():
 @pytest.mark.parametrize("sharing", ["shared", "roles", "separate"])
 def test_goal_values_read_the_view_once_and_agree_with_forward(sharing):
     module, seat = PolicyModule(SHAPE, 3, A, 2, hidden=8, sharing=sharing), torch.arange(4) % 3
-    views, time, goals = torch.rand(4, *SHAPE), torch.rand(4), torch.randn(3, 4, 2, 2)
+    views, time, goals = torch.rand(4, *SHAPE), torch.rand(4), torch.randn(4, 3, 2, 2)
     found = module.goal_values(views, time, goals, seat)
     for k in range(3):
-        torch.testing.assert_close(found[k], module(views, time, module.condition(goals[k], seat))[1])
+        torch.testing.assert_close(found[:, k], module(views, time, module.condition(goals[:, k], seat))[1])
 
 
 # Hindsight --------------------------------------------------------------------------------------------------------
 
 
-def test_seat_scores_against_a_loop_over_pairs(ragged):
+def test_seat_scores_against_a_loop_over_pairs(ragged, monkeypatch):
+    monkeypatch.setattr("omg_lightning.modules.hindsight.ROWS", 7)  # so that there are several blocks
     game, agent, episodes = ragged
     steps, rows, seats = episodes.active.shape
     generator = torch.Generator().manual_seed(0)

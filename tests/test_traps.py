@@ -448,8 +448,8 @@ def test_goal_model_co_player_model_and_policy_train_on_the_same_episodes():
     seen = {}
     loss, infer = agent.vae.loss, agent.predictor.infer_episodes
     agent.vae.loss = lambda samples, *rest: seen.update(vae=samples.observation) or loss(samples, *rest)
-    agent.predictor.infer_episodes = lambda same, samples, code: (
-        seen.update(subgoal=samples.observation) or infer(same, samples, code)
+    agent.predictor.infer_episodes = lambda same, samples, *rest: (
+        seen.update(subgoal=samples.observation) or infer(same, samples, *rest)
     )
     agent.losses(as_batch(episodes))
     for observation in seen.values():

@@ -167,7 +167,8 @@ def play_with(agent: Agent, game, lineup, batch: int = 6, seed: int = 0) -> Epis
 
 def inferred(agent: Agent, episodes: Episodes, samples: Samples) -> Inference:
     """What an agent infers at every sample of whole episodes."""
-    return agent.predictor.infer_episodes(episodes, samples, agent.vae.codes(samples.observation)[0])
+    codes, _ = agent.vae.codes(samples.observation)
+    return agent.predictor.infer_episodes(episodes, samples, codes, episodes.active)
 
 
 def as_batch(episodes: Episodes, offline: bool = False, env_steps: int = 0) -> Batch:

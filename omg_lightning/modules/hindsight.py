@@ -17,8 +17,9 @@ from omg_lightning.goals import (
 )
 from omg_lightning.types import NO_GOAL, Episodes, ego_order
 
-# views [m, ...], times [m], goals [H, m, P-1, D], seats [m] -> [H, m]
+# views [m, ...], times [m], goals [m, K, P-1, D], seats [m] -> [m, K]
 Values = Callable[[Tensor, Tensor, Tensor, Tensor], Tensor]
+ROWS = 256  # views to score subgoals for at once: with many candidates for each, more would only miss the cache
 
 
 class Hindsight(NamedTuple):
@@ -98,19 +99,19 @@ def seat_scores(
         float `[H, T, B, P]`; 0 for seats that no learner watches.
     """
     horizon, _, _, seats = valid.shape
-    t, b, ego = episodes.planned.nonzero(as_tuple=True)
     score = codes.new_zeros(valid.shape)
     count = codes.new_zeros(valid.shape[1:])
-    view, time = episodes.observation[t, b, ego].float(), t / max_steps
-    others = ego_order(inferred[t, b], ego)[:, 1:]  # [m, P-1, D]
-    ahead = (t + torch.arange(1, horizon + 1, device=t.device)[:, None]).clamp(max=len(codes) - 1)  # [H, m]
-    for k in range(1, seats):
-        seat = (ego + k) % seats
-        goals = others.expand(horizon, *others.shape).clone()
-        goals[:, :, k - 1] = codes[ahead, b, seat]
-        found = values(view, time, goals, ego)  # [H, m]
-        score[:, t, b, seat] += found  # (t, b, seat) is unique for each k
-        count[t, b, seat] += 1
+    for t, b, ego in (rows.unbind(1) for rows in episodes.planned.nonzero().split(ROWS)):
+        view, time = episodes.observation[t, b, ego].float(), t / max_steps
+        ahead = (t[:, None] + torch.arange(1, horizon + 1, device=t.device)).clamp(max=len(codes) - 1)  # [m, H]
+        goals = ego_order(inferred[t, b], ego)[:, None, None, 1:].repeat(1, seats - 1, horizon, 1, 1)
+        for k in range(seats - 1):
+            goals[:, k, :, k] = codes[ahead, b[:, None], (ego[:, None] + k + 1) % seats]
+        found = values(view, time, goals.flatten(1, 2), ego).unflatten(1, (seats - 1, horizon))
+        for k in range(seats - 1):
+            seat = (ego + k + 1) % seats
+            score[:, t, b, seat] += found[:, k].t()  # (t, b, seat) is unique for each k
+            count[t, b, seat] += 1
     return score / count.clamp(min=1)
 
 

@@ -56,14 +56,15 @@ class Labels:
             return Hindsight(empty, empty, episodes.active), {}
         with torch.no_grad():  # the codes are targets, and where the inference starts from
             codes = parts.vae.codes(samples.observation)
-        inference = parts.predictor.infer_episodes(episodes, samples, codes[0])
+        who = watched(episodes)  # nobody asks for the subgoals of a seat that is the only learner
+        inference = parts.predictor.infer_episodes(episodes, samples, codes[0], who)
         hindsight, (mean, log_var) = self._select(codes, batch, samples, inference, noise)
         if not self.trains:
             return hindsight, {}
-        who = watched(episodes)[samples.mask]  # nobody asks for the subgoals of a seat that is the only learner
-        part = samples._replace(observation=samples.observation[who], time=samples.time[who])
-        asked = Inference(*(field[who] for field in inference))
-        return hindsight, parts.predictor.subgoal_loss(asked, part, (mean[who], log_var[who]), noise)
+        asked = who[samples.mask]
+        part = samples._replace(observation=samples.observation[asked], time=samples.time[asked])
+        inference = Inference(*(field[asked] for field in inference))
+        return hindsight, parts.predictor.subgoal_loss(inference, part, (mean[asked], log_var[asked]), noise)
 
     @torch.no_grad()  # nothing leaks from the value head through the selector
     def _select(

@@ -47,10 +47,10 @@ class PolicyModule(LightningModule):
         return out[:, :-1], out[:, -1]
 
     def goal_values(self, observation: Tensor, time: Tensor, goals: Tensor, seat: Tensor) -> Tensor:
-        """Values `[H, M]` of views from seats `[M]` under each of H sets of goals, `[H, M, P-1, D]`."""
-        conditions = self.condition(goals.flatten(0, 1), seat.repeat(len(goals)))
-        conditions = conditions.unflatten(0, goals.shape[:2]).transpose(0, 1)
-        return self.net.under(observation, time, conditions)[..., -1].t()
+        """Values `[M, K]` of views from seats `[M]` under each of K sets of goals, `[M, K, P-1, D]`."""
+        sets = goals.shape[:2]
+        condition = self.condition(goals.flatten(0, 1), seat.repeat_interleave(sets[1]))
+        return self.net.under(observation, time, condition.unflatten(0, sets))[..., -1]
 
     def loss(
         self,

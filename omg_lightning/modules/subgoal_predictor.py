@@ -97,25 +97,28 @@ class SubgoalPredictor(LightningModule):
         moved, _ = self.history(inputs.flatten(0, 1)[None], context.flatten(0, 1)[None])
         return moved[0].view_as(context)
 
-    def infer_episodes(self, episodes: Episodes, samples: Samples, code: Tensor) -> Inference:
-        """The posterior at every sample of whole episodes; each starts with an empty context.
+    def infer_episodes(self, episodes: Episodes, samples: Samples, code: Tensor, who: Tensor) -> Inference:
+        """The posterior at the samples of whole episodes that are asked for, 0 at others; each starts without history.
 
         Args:
             episodes: `[T, B, P, ...]`.
             samples: their n samples.
             code: float `[n, D]` the VAE's codes of the samples' views.
+            who: bool `[T, B, P]` active seats whose subgoals are asked for, all steps of a seat alike.
         """
         table = samples.spread(self._read(samples.observation, samples.time))  # [T, B, P, hidden]
         played = self._actions(episodes.action.flatten(0, 1), episodes.active.flatten(0, 1))
         played = played.view(*episodes.action.shape, -1)
-        steps, rows, seats = episodes.active.shape
-        inputs = torch.cat([table, played], -1)[:-1].flatten(1, 2)  # [T-1, B*P, hidden + P*A]
-        context = table.new_zeros(steps, rows, seats, self.hidden)
-        if steps > 1:
-            context[1:] = self.history(inputs)[0].view(steps - 1, rows, seats, -1)
-        context = context[samples.mask]
-        t, b, ego = samples.mask.nonzero(as_tuple=True)
-        return Inference(*self._posterior(context, ego_order(table[t, b], ego), code), context)
+        rows = who.any(0).flatten()  # [B*P]: the history of others need not be told
+        inputs = torch.cat([table, played], -1).flatten(1, 2)[:-1, rows]  # [T-1, r, hidden + P*A]
+        context = table.new_zeros(len(who), inputs.shape[1], self.hidden)
+        if inputs.numel():
+            context[1:] = self.history(inputs)[0]
+        context = context[who.flatten(1)[:, rows]]  # [m, hidden]
+        t, b, ego = who.nonzero(as_tuple=True)
+        asked = who[samples.mask]
+        found = (*self._posterior(context, ego_order(table[t, b], ego), code[asked]), context)
+        return Inference(*(x.new_zeros(len(asked), x.shape[1]).masked_scatter(asked[:, None], x) for x in found))
 
     def subgoal_loss(
         self,
