@@ -100,7 +100,7 @@ def main() -> None:
     torch.set_num_threads(args.threads)
     rows = []
     print(f"{'batch':>7}{'players':>9}{'side':>7}{'ours/s':>12}{'overcooked/s':>14}{'ratio':>7}")
-    with torch.no_grad():
+    with torch.inference_mode():  # as in a rollout
         for settings in GROWTH if args.growth else [TARGET]:
             row = measure(args.repeats, args.peer_python, observe=args.observe, **settings)
             rows.append(row)

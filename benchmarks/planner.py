@@ -88,7 +88,7 @@ def serve(pipe: Connection, threads: int, rule: str, trees: int, simulations: in
         "network": network,
         "carry": carry(root, model, trees, simulations),
     }
-    with torch.no_grad():
+    with torch.inference_mode():  # as in a rollout
         for part in parts.values():
             part()
         while True:

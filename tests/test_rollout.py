@@ -2,6 +2,7 @@ import math
 
 import pytest
 import torch
+from torch import Tensor
 from toys import (
     Fixed,
     TokenGame,
@@ -19,7 +20,7 @@ from omg_lightning.games.stag_hunt import STAY
 from omg_lightning.goals import NoGoals
 from omg_lightning.goals.events import last_known
 from omg_lightning.rollout import arrange, decision, plan, play, root_policy
-from omg_lightning.types import NO_GOAL, ConfigError, PlannerConfig, take
+from omg_lightning.types import NO_GOAL, Batch, ConfigError, PlannerConfig, take
 
 CPU = torch.device("cpu")
 
@@ -98,6 +99,37 @@ def test_the_same_seed_gives_the_same_episodes():
     one, two, other = (play_with(agent, game, ["learner", "random"], seed=s) for s in (1, 1, 2))
     assert same(one, two)
     assert not same(one.observation[:1], other.observation[:1])
+
+
+class Counter:
+    """A player that changes what it keeps in place, in every call and over episodes."""
+
+    kept: Tensor | None = None
+
+    def reset(self, batch_size, seat, game, generator):
+        self.kept = torch.zeros(1) if self.kept is None else self.kept.add_(1)
+
+    def act(self, observation, legal):
+        self.kept.add_(1)
+        return torch.zeros(len(legal), dtype=torch.int64)
+
+
+@pytest.mark.parametrize("goals", ["subgoal", "codebook"])
+def test_all_are_asked_in_inference_mode_and_what_was_played_can_be_learned_from(goals):
+    game, agent = stag_hunt(3), tiny_agent(stag_hunt(3), goals=goals)
+    seats = arrange([["learner", "random", "random"]], 4, game, CPU)
+    players = [Counter() for _ in seats.seated]
+    seats = seats._replace(
+        seated=tuple(each._replace(player=player) for each, player in zip(seats.seated, players, strict=True))
+    )
+    prior = None
+    for seed in range(2):
+        learners, chance = {"learner": agent.learner()}, torch.Generator().manual_seed(seed)
+        played = play(game, seats, learners, chance, prior)
+        assert all(player.kept.is_inference() for player in players)
+        prior = played.prior
+        assert not any(kept.is_inference() for kept in (*played.episodes, *prior.values()))
+        agent.weigh(agent.losses(Batch(played.episodes, 0, False))).backward()
 
 
 def test_greedy_play_takes_the_best_action_and_repeats_itself():

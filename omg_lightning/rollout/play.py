@@ -39,7 +39,8 @@ def play(
 ) -> Played:
     """Plays one episode in each of B environments, from start to end.
 
-    Environments that are over are dropped from the batch at once, so the cost follows those still running.
+    Environments that are over are dropped from the batch at once, so the cost follows those still running. Games,
+    players and networks are asked in PyTorch's inference mode; what is returned may be learned from.
 
     Args:
         game: the rules.
@@ -61,10 +62,11 @@ def play(
     """
     if (workers := min(workers, len(seats.who))) > 1:
         return _play_apart(workers, game, seats, learners, generator, prior, greedy, measure)
-    table = _Table(game, seats, learners, generator, prior, greedy, measure)
-    for t in range(game.max_steps):
-        if not table.step(t):
-            break
+    with torch.inference_mode():  # many small operations, each of which then costs less
+        table = _Table(game, seats, learners, generator, prior, greedy, measure)
+        for t in range(game.max_steps):
+            if not table.step(t):
+                break
     return table.result()
 
 
@@ -129,7 +131,8 @@ class _Table:
         self.live = torch.arange(batch, device=device)
         truth = seats.start(game, generator)
         size = learners[LEARNER].source.size if LEARNER in learners else 0
-        self.record = _empty(game, batch, size, device)
+        with torch.inference_mode(False):  # networks learn from it
+            self.record = _empty(game, batch, size, device)
         self.prior = {
             name: prior[name] if prior else learner.source.prior(batch, game.num_players, device)
             for name, learner in learners.items()
@@ -176,7 +179,7 @@ class _Table:
         # `value` holds the root values until here
         cut = cut._replace(value=traced_returns(cut.reward, cut.value, cut.planned, planner.discount, trace))
         sources = {name: learner.source for name, learner in self.learners.items()}
-        prior = {name: source.carry(self.prior[name], source.realised(cut)) for name, source in sources.items()}
+        prior = {name: source.carry(self.prior[name].clone(), source.realised(cut)) for name, source in sources.items()}
         means = {key: sum(values) / len(values) for key, values in self.search.items()}
         return Played(cut, prior, self.env_steps, means)
 
