@@ -1,38 +1,80 @@
 """Prints a Markdown table of runs and their mean over seeds, from the metrics.json files that `fit` wrote.
 
     python benchmarks/table.py runs/seed_*/lightning_logs/version_0
+    python benchmarks/table.py 'none=runs/none_*/lightning_logs/version_0' 'codebook=runs/cb_*/lightning_logs/version_0'
 
-The interval of each run is over its evaluation episodes; that of the mean is over seeds (Student's t, 95%).
+The first prints a row for each run, with the interval over its evaluation episodes, and the mean over seeds (Student's
+t, 95%). The second prints a row for each group of seeds, a label and a pattern in quotes: means over seeds, the
+interval over seeds, or over episodes where there is only one.
 """
 
 import argparse
+import glob
 import json
 import statistics
 from pathlib import Path
+from typing import Any
 
 import yaml
 
 T95 = {2: 12.706, 3: 4.303, 4: 3.182, 5: 2.776, 6: 2.571, 7: 2.447, 8: 2.365, 9: 2.306, 10: 2.262}  # by seeds
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("folders", nargs="+", type=Path, help="run folders")
-    teams = []
+def read(folder: Path) -> dict[str, Any]:
+    """The metrics of a run, and its seed."""
+    if not (folder / "metrics.json").is_file():
+        raise SystemExit(f"no metrics.json in {folder}: give the folder of a `fit` that is over")
+    seed = yaml.safe_load((folder / "config.yaml").read_text())["seed_everything"]
+    return json.loads((folder / "metrics.json").read_text()) | {"seed": seed}
+
+
+def half_width(values: list[float]) -> float:
+    """Half of the 95% interval over 2 to 10 seeds."""
+    return T95[len(values)] * statistics.stdev(values) / len(values) ** 0.5
+
+
+def print_runs(folders: list[Path]) -> None:
     print("| seed | env steps | training, s | memory, MiB | episodes | team return | 95% interval |")
     print("|---|---|---|---|---|---|---|")
-    for folder in parser.parse_args().folders:
-        seed = yaml.safe_load((folder / "config.yaml").read_text())["seed_everything"]
-        found = json.loads((folder / "metrics.json").read_text())
-        teams.append(found["return/team_mean"])
+    runs = [read(folder) for folder in folders]
+    for found in runs:
         print(
-            f"| {seed} | {found['buffer/env_steps']:,.0f} | {found['time/fit_s']:.0f} "
-            f"| {found['time/peak_memory_mib']:.0f} | {found['return/episodes']:.0f} | {teams[-1]:.2f} "
+            f"| {found['seed']} | {found['buffer/env_steps']:,.0f} | {found['time/fit_s']:.0f} "
+            f"| {found['time/peak_memory_mib']:.0f} | {found['return/episodes']:.0f} | {found['return/team_mean']:.2f} "
             f"| {found['return/team_low']:.2f} to {found['return/team_high']:.2f} |"
         )
+    teams = [found["return/team_mean"] for found in runs]
     if len(teams) in T95:
-        half = T95[len(teams)] * statistics.stdev(teams) / len(teams) ** 0.5
+        half = half_width(teams)
         print(f"\nMean over {len(teams)} seeds: {statistics.mean(teams):.2f} +- {half:.2f} (95% interval over seeds)")
+
+
+def print_groups(groups: list[tuple[str, list[Path]]]) -> None:
+    print("| runs | seeds | env steps | training, s | team return of each | mean | 95% interval |")
+    print("|---|---|---|---|---|---|---|")
+    for label, folders in groups:
+        runs = sorted((read(folder) for folder in folders), key=lambda found: found["seed"])
+        teams = [found["return/team_mean"] for found in runs]
+        mean, low, high = teams[0], runs[0]["return/team_low"], runs[0]["return/team_high"]
+        if len(runs) in T95:
+            mean, half = statistics.mean(teams), half_width(teams)
+            low, high = mean - half, mean + half
+        steps, seconds = (statistics.mean(run[key] for run in runs) for key in ("buffer/env_steps", "time/fit_s"))
+        row = label, len(runs), f"{steps:,.0f}", f"{seconds:.0f}", ", ".join(f"{team:.2f}" for team in teams)
+        print("| " + " | ".join(map(str, (*row, f"{mean:.2f}", f"{low:.2f} to {high:.2f}"))) + " |")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("runs", nargs="+", help="run folders, or LABEL=PATTERN of run folders")
+    asked = parser.parse_args().runs
+    if not all("=" in each for each in asked):
+        return print_runs([Path(each) for each in asked])
+    groups = [(label, sorted(map(Path, glob.glob(pattern)))) for label, pattern in (x.split("=", 1) for x in asked)]
+    for label, folders in groups:
+        if not folders:
+            parser.error(f"no run folder matches the pattern of {label}")
+    return print_groups(groups)
 
 
 if __name__ == "__main__":

@@ -20,6 +20,7 @@ from omg_lightning.goals.quality import (
 )
 from omg_lightning.modules import Agent, GoalVAE
 from omg_lightning.modules.hindsight import latent, watched
+from omg_lightning.modules.samples import flatten
 from omg_lightning.types import ConfigError, Episodes
 
 
@@ -143,18 +144,18 @@ def selected(agent: Agent, data: EpisodeDataModule) -> tuple[Tensor, Tensor]:
     assert agent.vae is not None
     assert data.latest is not None
     episodes, rule = data.latest.episodes, agent.selector
-    codes = torch.zeros_like(episodes.goal)
-    codes[episodes.active] = agent.vae.codes(episodes.observation[episodes.active].float())[0]
+    samples = flatten(episodes, agent.max_steps)
+    codes = samples.spread(agent.vae.codes(samples.observation)[0])
     values = None if data.rounds <= data.offline_rounds else agent.policy.goal_values
     random = torch.Generator(codes.device).manual_seed(data.env_steps)
     hindsight, ahead = latent(
         episodes,
+        samples,
         codes,
         episodes.goal,
         values,
         rule.rule,
         rule.horizon,
-        agent.max_steps,
         random,
         rule.offset,
         rule.temperature,

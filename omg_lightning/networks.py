@@ -65,6 +65,10 @@ class GoalNet(nn.Module):
         """Outputs `[M, outputs]` for views `[M, C, h, w]` at `time` `[M]` under `condition` `[M, 2 * hidden]`."""
         return self.modulate(self.trunk(observation, time), condition)
 
+    def places(self, observation: Tensor) -> Tensor:
+        """See `Trunk.places`."""
+        return self.trunk.places(observation)
+
     def under(self, observation: Tensor, time: Tensor, conditions: Tensor) -> Tensor:
         """Outputs `[M, K, outputs]` for views under each of `conditions` `[M, K, ...]`; a view is read once."""
         out = self.modulate(self.trunk(observation, time)[:, None], conditions)
@@ -92,6 +96,10 @@ class SeatNets(nn.Module):
         """Outputs `[M, outputs]`, see `GoalNet.forward`."""
         own, seat = condition[:, :-1], condition[:, -1]
         return self._each(seat, lambda net, rows: net(observation[rows], time[rows], own[rows]))
+
+    def places(self, observation: Tensor) -> Tensor:
+        """See `Trunk.places`: all seats' trunks are alike."""
+        return self.nets[0].places(observation)  # type: ignore[operator]
 
     def under(self, observation: Tensor, time: Tensor, conditions: Tensor) -> Tensor:
         """Outputs `[M, K, outputs]`, see `GoalNet.under`; the conditions of a view are all of one seat."""

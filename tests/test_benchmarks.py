@@ -118,3 +118,31 @@ def test_the_profile_of_a_fit_accounts_for_all_of_it_and_cleans_up():
         assert found[part] > 0, part
     assert (StagHunt.step, Trainer.fit, Agent.log) == before
     assert "log" not in vars(Agent)
+
+
+def test_table_of_runs_and_of_groups_of_seeds(tmp_path, monkeypatch, capsys):
+    for seed, team in enumerate((10.0, 11.0, 12.0)):
+        (tmp_path / f"run_{seed}").mkdir()
+        (tmp_path / f"run_{seed}" / "config.yaml").write_text(f"seed_everything: {seed}")
+        found = {"team_mean": team, "team_low": team - 0.5, "team_high": team + 0.5, "episodes": 9}
+        metrics = {f"return/{name}": value for name, value in found.items()}
+        metrics |= {"buffer/env_steps": 1000 * (seed + 1), "time/fit_s": 60.0, "time/peak_memory_mib": 500}
+        (tmp_path / f"run_{seed}" / "metrics.json").write_text(json.dumps(metrics))
+    table = script("table")
+
+    def printed(*args):
+        monkeypatch.setattr(sys, "argv", ["table.py", *args])
+        table.main()
+        return capsys.readouterr().out
+
+    mean = "11.00 +- 2.48"  # 4.303 * 1 / sqrt(3)
+    assert mean in printed(*(str(tmp_path / f"run_{seed}") for seed in range(3)))
+    rows = printed(f"all={tmp_path}/run_*", f"one={tmp_path}/run_1").splitlines()
+    assert rows[2:] == [
+        "| all | 3 | 2,000 | 60 | 10.00, 11.00, 12.00 | 11.00 | 8.52 to 13.48 |",
+        "| one | 1 | 2,000 | 60 | 11.00 | 11.00 | 10.50 to 11.50 |",
+    ]
+    with pytest.raises(SystemExit):
+        printed(f"none={tmp_path}/no_*")
+    with pytest.raises(SystemExit, match="metrics"):
+        printed(str(tmp_path))

@@ -204,7 +204,7 @@ def test_subgoal_loss_is_reconstruction_plus_alpha_kl(ragged, generator):
     inference = inferred(agent, episodes, samples)
     label = inference.mean.detach() + 2, torch.zeros_like(inference.log_var)
     state = generator.get_state()
-    found = predictor.subgoal_loss(inference, samples, label, generator)
+    found = predictor.subgoal_loss(inference, samples.observation, label, generator)
     noise = torch.randn(inference.mean.shape, generator=torch.Generator().manual_seed(0))
     assert torch.equal(state, torch.Generator().manual_seed(0).get_state())
     drawn = inference.mean + (inference.log_var / 2).exp() * noise
@@ -283,7 +283,7 @@ def test_seat_scores_against_a_loop_over_pairs(ragged, monkeypatch):
     generator = torch.Generator().manual_seed(0)
     codes, inferred = (torch.randn(steps, rows, seats, 3, generator=generator) for _ in range(2))
     valid = candidates(episodes.active, 4)
-    found = seat_scores(episodes, codes, inferred, valid, game.max_steps, agent.policy.goal_values)
+    found = seat_scores(episodes, flatten(episodes, game.max_steps), codes, inferred, valid, agent.policy.goal_values)
     pairs = 0
     for k, t, b, j in valid.nonzero().tolist():
         values = []
@@ -304,13 +304,10 @@ def test_seat_scores_against_a_loop_over_pairs(ragged, monkeypatch):
 @pytest.mark.parametrize("rule", ["optimistic", "conservative"])
 def test_the_selected_subgoal_is_the_one_the_learner_values(ragged, rule):
     game, agent, episodes = ragged
+    samples = flatten(episodes, game.max_steps)
     codes, inferred = torch.randn(*episodes.active.shape, 3), torch.randn(*episodes.active.shape, 3)
-    hindsight, ahead = latent(
-        episodes, codes, inferred, agent.policy.goal_values, rule, 4, game.max_steps, torch.Generator()
-    )
-    score = seat_scores(
-        episodes, codes, inferred, candidates(episodes.active, 4), game.max_steps, agent.policy.goal_values
-    )
+    hindsight, ahead = latent(episodes, samples, codes, inferred, agent.policy.goal_values, rule, 4, torch.Generator())
+    score = seat_scores(episodes, samples, codes, inferred, candidates(episodes.active, 4), agent.policy.goal_values)
     best = max if rule == "optimistic" else min
     for t, b, j in episodes.active.nonzero().tolist():
         options = [k for k in range(1, 5) if t + k < len(codes) and episodes.active[t + k, b, j]]
@@ -327,9 +324,8 @@ def test_whom_no_learner_watched_gets_a_random_subgoal_not_always_the_next_state
     episodes = play_with(agent, game, ["random"] * 3, 32)
     codes = torch.randn(*episodes.active.shape, 3)
     for values in (None, agent.policy.goal_values):
-        _, ahead = latent(
-            episodes, codes, codes, values, "optimistic", 4, game.max_steps, torch.Generator().manual_seed(0)
-        )
+        samples, random = flatten(episodes, game.max_steps), torch.Generator().manual_seed(0)
+        _, ahead = latent(episodes, samples, codes, codes, values, "optimistic", 4, random)
         assert len(ahead[0].unique()) == 4
 
 
@@ -458,9 +454,9 @@ def test_policy_and_co_player_model_get_the_mixture(mixture, which, monkeypatch)
     agent = tiny_agent(game, selector=SelectorConfig(mixture=mixture, rule="offset", offset=2))
     episodes = play_with(agent, game, ["learner", "nearest_hare"])
     seen = {}
-    monkeypatch.setattr(agent.objective, "policy_loss", lambda episodes, goal: seen.update(policy=goal) or {})
+    monkeypatch.setattr(agent.objective, "policy_loss", lambda episodes, samples, goal: seen.update(policy=goal) or {})
     monkeypatch.setattr(
-        agent.objective, "coplayer_loss", lambda episodes, goal, known: seen.update(coplayer=goal) or {}
+        agent.objective, "coplayer_loss", lambda episodes, samples, goal, known: seen.update(coplayer=goal) or {}
     )
     kept = {}
     label = agent.objective.label
@@ -482,7 +478,7 @@ def test_where_nothing_was_realised_the_belief_stands_in_for_the_label(monkeypat
     assert unknown.any()
     assert (episodes.active & ~unknown).any()
     seen = []
-    monkeypatch.setattr(agent.objective, "policy_loss", lambda episodes, goal: seen.append(goal) or {})
+    monkeypatch.setattr(agent.objective, "policy_loss", lambda episodes, samples, goal: seen.append(goal) or {})
     agent.losses(as_batch(episodes))
     assert torch.equal(seen[0][unknown], episodes.goal[unknown])
     known = episodes.active & ~unknown
@@ -495,7 +491,7 @@ def test_inference_is_trained_towards_the_whole_code_of_the_selected_view(monkey
     episodes = play_with(agent, game, ["learner", "random", "random"])
     seen = []
     monkeypatch.setattr(
-        agent.predictor, "subgoal_loss", lambda inference, samples, label, noise: seen.append(label) or {}
+        agent.predictor, "subgoal_loss", lambda inference, views, label, noise: seen.append(label) or {}
     )
     agent.losses(as_batch(episodes))
     mean, log_var = seen[0]

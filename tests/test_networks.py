@@ -38,6 +38,21 @@ def test_trunk_reads_lists_of_places_like_planes(kind, dtype):
     assert trunk(places[:0], time[:0]).shape == (0, 16)
 
 
+@pytest.mark.parametrize("kind", ["mlp", "centred", "paths", "conv"])
+def test_a_view_looked_at_once_serves_every_trunk_of_its_kind(kind):
+    one, two = (GoalNet(SHAPE, 0, 7, 16, kind, players=2, walls=4) for _ in range(2))
+    nets = SeatNets(2, lambda: GoalNet(SHAPE, 0, 7, 16, kind, players=2, walls=4))
+    x, time, nothing = views(), torch.linspace(0, 1, 6), torch.zeros(6, 0)
+    places = one.places(x)
+    assert places.is_floating_point() == (kind == "conv")
+    assert torch.equal(nets.places(x), places)
+    assert one.places(x[:0]).shape[0] == 0
+    for net in (one, two):
+        torch.testing.assert_close(net(places, time, nothing), net(x, time, nothing))
+    counts = 2 * x  # places would lose how many there are
+    assert torch.equal(one.places(counts), counts)
+
+
 def test_conv_sees_neighbours_where_mlp_weighs_each_cell_alone():
     assert sum(isinstance(layer, torch.nn.Conv2d) for layer in Trunk(SHAPE, 8, "conv").modules()) == 3
     assert not any(isinstance(layer, torch.nn.Conv2d) for layer in Trunk(SHAPE, 8, "mlp").modules())

@@ -198,7 +198,7 @@ def test_trap_4_permuting_seats_permutes_inference_labels_and_scores(goals):
         torch.testing.assert_close(means[1], means[0].roll(1, 2))
         codes = torch.randn(*episodes.active.shape, 3)
         scores = [
-            seat_scores(each, c, i, candidates(each.active, 3), game.max_steps, agent.policy.goal_values)
+            seat_scores(each, flatten(each, game.max_steps), c, i, candidates(each.active, 3), agent.policy.goal_values)
             for each, c, i in (
                 (episodes, codes, means[0]),
                 (rolled(episodes), codes.roll(1, 2), means[0].roll(1, 2)),
@@ -274,7 +274,8 @@ def test_trap_4_the_policy_gets_each_co_players_own_goal_in_its_place():
     agent.losses(as_batch(episodes._replace(goal=numbers)))
     view, goals, value = seen[0]
     for m, (t, b, ego) in enumerate(episodes.planned.nonzero().tolist()):
-        assert torch.equal(view[m], episodes.observation[t, b, ego].float())
+        seen_there = agent.policy.net.trunk._dense(view[m : m + 1])[0]
+        assert torch.equal(seen_there, episodes.observation[t, b, ego].float())
         assert float(value[m]) == float(episodes.value[t, b, ego])
         for k in (1, 2):
             seat = (ego + k) % 3

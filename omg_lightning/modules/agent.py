@@ -147,7 +147,6 @@ class Agent(LightningModule):
             goals,
             self.parts,
             selector,
-            max_steps,
             losses.subgoal > 0,
             ending_codes,
             bool(self.places),

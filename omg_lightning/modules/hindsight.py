@@ -15,6 +15,7 @@ from omg_lightning.goals import (
     select,
     shift,
 )
+from omg_lightning.modules.samples import Samples
 from omg_lightning.types import NO_GOAL, Episodes, ego_order
 
 # views [m, ...], times [m], goals [m, K, P-1, D], seats [m] -> [m, K]
@@ -80,7 +81,7 @@ def places(episodes: Episodes, generator: torch.Generator) -> Hindsight:
 
 
 def seat_scores(
-    episodes: Episodes, codes: Tensor, inferred: Tensor, valid: Tensor, max_steps: int, values: Values
+    episodes: Episodes, samples: Samples, codes: Tensor, inferred: Tensor, valid: Tensor, values: Values
 ) -> Tensor:
     """Values of candidate subgoals to the learners: V(s_t, g(s_k)) for each seat j and step k ahead.
 
@@ -89,10 +90,10 @@ def seat_scores(
 
     Args:
         episodes: `[T, B, P, ...]`.
+        samples: of the same episodes.
         codes: float `[T, B, P, D]` code of each seat's view at each step.
         inferred: float `[T, B, P, D]`.
         valid: bool `[H, T, B, P]` of `candidates`.
-        max_steps: scales the time.
         values: the learners' value head.
 
     Returns:
@@ -101,8 +102,10 @@ def seat_scores(
     horizon, _, _, seats = valid.shape
     score = codes.new_zeros(valid.shape)
     count = codes.new_zeros(valid.shape[1:])
-    for t, b, ego in (rows.unbind(1) for rows in episodes.planned.nonzero().split(ROWS)):
-        view, time = episodes.observation[t, b, ego].float(), t / max_steps
+    rows = episodes.planned[samples.mask]
+    parts = (each.split(ROWS) for each in (episodes.planned.nonzero(), samples.view[rows], samples.time[rows]))
+    for where, view, time in zip(*parts, strict=True):
+        t, b, ego = where.unbind(1)
         ahead = (t[:, None] + torch.arange(1, horizon + 1, device=t.device)).clamp(max=len(codes) - 1)  # [m, H]
         goals = ego_order(inferred[t, b], ego)[:, None, None, 1:].repeat(1, seats - 1, horizon, 1, 1)
         for k in range(seats - 1):
@@ -117,12 +120,12 @@ def seat_scores(
 
 def latent(
     episodes: Episodes,
+    samples: Samples,
     codes: Tensor,
     inferred: Tensor,
     values: Values | None,
     rule: SelectorRule,
     horizon: int,
-    max_steps: int,
     generator: torch.Generator,
     offset: int = 1,
     temperature: float = 0.0,
@@ -137,7 +140,7 @@ def latent(
     score = torch.rand(valid.shape, generator=generator, device=codes.device)
     if rule in ("optimistic", "conservative") and values is not None:
         seen = episodes.planned.sum(-1, keepdim=True) > episodes.planned.long()
-        score = torch.where(seen, seat_scores(episodes, codes, inferred, valid, max_steps, values), score)
+        score = torch.where(seen, seat_scores(episodes, samples, codes, inferred, valid, values), score)
     ahead = select(score, valid, rule, generator, offset, temperature)
     return Hindsight(inferred, shift(codes, ahead), episodes.active), ahead
 

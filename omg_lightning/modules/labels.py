@@ -20,7 +20,6 @@ class Labels:
         goals: where goals come from.
         parts: the networks.
         selector: how a subgoal is chosen.
-        max_steps: scales the time.
         trains: whether the inference of subgoals is trained; without, there is no loss.
         ending_codes: whether to end with nothing is a goal, see `learn_codes`.
         places: whether declared goals are places.
@@ -32,13 +31,12 @@ class Labels:
         goals: GoalKind,
         parts: Parts,
         selector: SelectorConfig,
-        max_steps: int,
         trains: bool,
         ending_codes: bool = False,
         places: bool = False,
         believed: bool = False,
     ) -> None:
-        self.goals, self.parts, self.selector, self.max_steps, self.trains = goals, parts, selector, max_steps, trains
+        self.goals, self.parts, self.selector, self.trains = goals, parts, selector, trains
         self.ending_codes, self.places, self.believed = ending_codes, places, believed
 
     def __call__(self, batch: Batch, samples: Samples, noise: torch.Generator) -> tuple[Hindsight, dict[str, Tensor]]:
@@ -62,9 +60,10 @@ class Labels:
         if not self.trains:
             return hindsight, {}
         asked = who[samples.mask]
-        part = samples._replace(observation=samples.observation[asked], time=samples.time[asked])
         inference = Inference(*(field[asked] for field in inference))
-        return hindsight, parts.predictor.subgoal_loss(inference, part, (mean[asked], log_var[asked]), noise)
+        return hindsight, parts.predictor.subgoal_loss(
+            inference, samples.observation[asked], (mean[asked], log_var[asked]), noise
+        )
 
     @torch.no_grad()  # nothing leaks from the value head through the selector
     def _select(
@@ -81,12 +80,12 @@ class Labels:
         values, rule = None if batch.offline else self.parts.policy.goal_values, self.selector
         hindsight, ahead = latent(
             batch.episodes,
+            samples,
             mean,
             inferred,
             values,
             rule.rule,
             rule.horizon,
-            self.max_steps,
             noise,
             rule.offset,
             rule.temperature,

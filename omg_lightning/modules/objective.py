@@ -60,6 +60,7 @@ class Objective:
             losses |= vae_loss(vae, episodes, samples, step, noise)
         if not any(weight for name, weight in asdict(weights).items() if name != "vae"):
             return losses
+        samples = samples._replace(view=self.parts.policy.net.places(samples.observation))
         hindsight, parts = self.label(batch, samples, noise)
         losses |= parts
         # The goals of those who have left are 0, here as in the search.
@@ -70,36 +71,41 @@ class Objective:
         mixed = torch.where((chosen & known)[..., None], hindsight.label, inferred)
         if weights.coplayer and (batch.offline or self.coplayer_online):
             # Explicit beliefs need the likelihood of an action under each pure goal; latent goals are met as inferred.
-            losses |= self.coplayer_loss(episodes, hindsight.label if vae is None else mixed, known)
+            losses |= self.coplayer_loss(episodes, samples, hindsight.label if vae is None else mixed, known)
         if batch.offline and self.offline_value and weights.value:
-            losses |= self.offline_value_loss(episodes, mixed)
+            losses |= self.offline_value_loss(episodes, samples, mixed)
         if not batch.offline and (weights.policy or weights.value):
-            losses |= self.policy_loss(episodes, mixed)
+            losses |= self.policy_loss(episodes, samples, mixed)
         return losses
 
-    def coplayer_loss(self, episodes: Episodes, goal: Tensor, known: Tensor) -> dict[str, Tensor]:
+    def coplayer_loss(self, episodes: Episodes, samples: Samples, goal: Tensor, known: Tensor) -> dict[str, Tensor]:
         """Trains the action head on those whom a learner has to predict, given goals `[T, B, P, D]` that are known."""
         who = watched(episodes) & known
-        t, _, seat = who.nonzero(as_tuple=True)
-        view, time = episodes.observation[who].float(), t / self.max_steps
+        rows, seat = who[samples.mask], who.nonzero()[:, 2]
+        view, time = samples.view[rows], samples.time[rows]
         return self.parts.predictor.coplayer_loss(
             view, time, goal[who], seat, episodes.legal[who], episodes.action[who]
         )
 
-    def offline_value_loss(self, episodes: Episodes, goal: Tensor) -> dict[str, Tensor]:
+    def offline_value_loss(self, episodes: Episodes, samples: Samples, goal: Tensor) -> dict[str, Tensor]:
         """Trains the value alone, on what the scripts earned: there is no root policy to learn from yet."""
         t, b, ego = episodes.active.nonzero(as_tuple=True)
         others = ego_order(goal[t, b], ego)[:, 1:]
-        view = episodes.observation[t, b, ego].float()
-        return self.parts.policy.value_loss(view, t / self.max_steps, others, ego, episodes.value[t, b, ego])
+        return self.parts.policy.value_loss(samples.view, samples.time, others, ego, episodes.value[t, b, ego])
 
-    def policy_loss(self, episodes: Episodes, goal: Tensor) -> dict[str, Tensor]:
+    def policy_loss(self, episodes: Episodes, samples: Samples, goal: Tensor) -> dict[str, Tensor]:
         """Trains the policy on every planned step."""
         t, b, ego = where = episodes.planned.nonzero(as_tuple=True)
         others = ego_order(goal[t, b], ego)[:, 1:]
-        view, time = episodes.observation[where].float(), t / self.max_steps
+        rows = episodes.planned[samples.mask]
         return self.parts.policy.loss(
-            view, time, others, ego, episodes.legal[where], episodes.policy[where], episodes.value[where]
+            samples.view[rows],
+            samples.time[rows],
+            others,
+            ego,
+            episodes.legal[where],
+            episodes.policy[where],
+            episodes.value[where],
         )
 
 

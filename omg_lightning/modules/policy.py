@@ -65,7 +65,7 @@ class PolicyModule(LightningModule):
         """Cross entropy to the search's policy, `policy`, and squared error to the return, `value`.
 
         Args:
-            observation: float `[m, C, h, w]` the ego's view at planned steps.
+            observation: the ego's view at planned steps, `[m, ...]` in either form that `Trunk` reads.
             time: float `[m]`.
             goals: float `[m, P-1, D]` the co-players' goals in ego order.
             seat: int64 `[m]` the ego's.

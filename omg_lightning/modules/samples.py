@@ -14,6 +14,7 @@ class Samples(NamedTuple):
 
     mask: Tensor  # bool [T, B, P], True n times
     observation: Tensor  # float [n, C, h, w]
+    view: Tensor  # the same as co-player model, policy and inference read it, see `Trunk.places`
     time: Tensor  # float [n] share of the episode that is gone
 
     def spread(self, values: Tensor) -> Tensor:
@@ -26,9 +27,11 @@ class Samples(NamedTuple):
 def flatten(episodes: Episodes, max_steps: int) -> Samples:
     """Takes the active steps out of episodes `[T, B, P, ...]`; `max_steps` scales the time."""
     time = torch.arange(episodes.active.shape[0], device=episodes.active.device) / max_steps
+    observation = episodes.observation[episodes.active].float()
     return Samples(
         episodes.active,
-        episodes.observation[episodes.active].float(),
+        observation,
+        observation,
         time[:, None, None].expand(episodes.active.shape)[episodes.active],
     )
 

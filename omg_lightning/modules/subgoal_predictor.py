@@ -106,7 +106,7 @@ class SubgoalPredictor(LightningModule):
             code: float `[n, D]` the VAE's codes of the samples' views.
             who: bool `[T, B, P]` active seats whose subgoals are asked for, all steps of a seat alike.
         """
-        table = samples.spread(self._read(samples.observation, samples.time))  # [T, B, P, hidden]
+        table = samples.spread(self._read(samples.view, samples.time))  # [T, B, P, hidden]
         played = self._actions(episodes.action.flatten(0, 1), episodes.active.flatten(0, 1))
         played = played.view(*episodes.action.shape, -1)
         rows = who.any(0).flatten()  # [B*P]: the history of others need not be told
@@ -123,15 +123,15 @@ class SubgoalPredictor(LightningModule):
     def subgoal_loss(
         self,
         inference: Inference,
-        samples: Samples,
+        observation: Tensor,
         label: tuple[Tensor, Tensor],
         generator: torch.Generator,
     ) -> dict[str, Tensor]:
         """Reconstruction of the current view from (g, tau), plus alpha times the KL to the selected code.
 
         Args:
-            inference: of `infer_episodes`.
-            samples: the n samples.
+            inference: of `infer_episodes`, at n samples.
+            observation: float `[n, C, h, w]` the views there.
             label: mean and log variance `[n, D]` of the VAE's code of the selected subgoal, detached.
             generator: draws g.
 
@@ -139,7 +139,7 @@ class SubgoalPredictor(LightningModule):
             The loss `subgoal`, and its parts `subgoal_reconstruction` and `subgoal_kl`, averaged over samples.
         """
         drawn = draw_gaussian(inference.mean, inference.log_var, generator)
-        error = reconstruction(self.decoder(torch.cat([drawn, inference.context], -1)), samples.observation).mean()
+        error = reconstruction(self.decoder(torch.cat([drawn, inference.context], -1)), observation).mean()
         kl = gaussian_kl(inference.mean, inference.log_var, *label).sum(-1).mean()
         return {
             "subgoal": error + self.alpha * kl,
@@ -153,7 +153,7 @@ class SubgoalPredictor(LightningModule):
         """Cross entropy of the co-players' actions, as `coplayer`, and the share predicted right, `coplayer_top1`.
 
         Args:
-            observation: float `[m, C, h, w]` the co-player's own view.
+            observation: the co-player's own view, `[m, ...]` in either form that `Trunk` reads.
             time: float `[m]`.
             goal: float `[m, D]`.
             seat: int64 `[m]` the co-player's.

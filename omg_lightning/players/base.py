@@ -23,7 +23,8 @@ class Player(Protocol):
                 return torch.full((len(legal),), self.noop, device=legal.device)
 
     It sees what a learner in that seat would see, and nothing else: the observation planes, ego first, named by
-    `game.plane_names`, and the mask of legal actions, named by `game.action_names`.
+    `game.plane_names`, and the mask of legal actions, named by `game.action_names`. It is asked in PyTorch's inference
+    mode; one that learns leaves it for that, with `torch.inference_mode(False)` and `torch.enable_grad()`.
 
     It may say what it is after, for the record, for what measures beliefs and for an oracle: with an attribute `goal`,
     one of `game.goal_names`; or, where that differs between episodes or steps, with `goals`, int64 `[B]`, the goals
