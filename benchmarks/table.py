@@ -29,8 +29,8 @@ def read(folder: Path) -> dict[str, Any]:
 
 
 def half_width(values: list[float]) -> float:
-    """Half of the 95% interval over 2 to 10 seeds."""
-    return T95[len(values)] * statistics.stdev(values) / len(values) ** 0.5
+    """Half of the 95% interval over seeds; of more than ten a little too wide, for it takes the factor of ten."""
+    return T95[min(len(values), 10)] * statistics.stdev(values) / len(values) ** 0.5
 
 
 def print_runs(folders: list[Path]) -> None:
@@ -44,7 +44,7 @@ def print_runs(folders: list[Path]) -> None:
             f"| {found['return/team_low']:.2f} to {found['return/team_high']:.2f} |"
         )
     teams = [found["return/team_mean"] for found in runs]
-    if len(teams) in T95:
+    if len(teams) > 1:
         half = half_width(teams)
         print(f"\nMean over {len(teams)} seeds: {statistics.mean(teams):.2f} +- {half:.2f} (95% interval over seeds)")
 
@@ -55,9 +55,9 @@ def print_groups(groups: list[tuple[str, list[Path]]]) -> None:
     for label, folders in groups:
         runs = sorted((read(folder) for folder in folders), key=lambda found: found["seed"])
         teams = [found["return/team_mean"] for found in runs]
-        mean, low, high = teams[0], runs[0]["return/team_low"], runs[0]["return/team_high"]
-        if len(runs) in T95:
-            mean, half = statistics.mean(teams), half_width(teams)
+        mean, low, high = statistics.mean(teams), runs[0]["return/team_low"], runs[0]["return/team_high"]
+        if len(runs) > 1:
+            half = half_width(teams)
             low, high = mean - half, mean + half
         steps, seconds = (statistics.mean(run[key] for run in runs) for key in ("buffer/env_steps", "time/fit_s"))
         row = label, len(runs), f"{steps:,.0f}", f"{seconds:.0f}", ", ".join(f"{team:.2f}" for team in teams)

@@ -142,6 +142,8 @@ def test_table_of_runs_and_of_groups_of_seeds(tmp_path, monkeypatch, capsys):
         "| all | 3 | 2,000 | 60 | 10.00, 11.00, 12.00 | 11.00 | 8.52 to 13.48 |",
         "| one | 1 | 2,000 | 60 | 11.00 | 11.00 | 10.50 to 11.50 |",
     ]
+    many = table.half_width([0.0, 2.0] * 6)
+    assert many == pytest.approx(2.262 * (12 / 11) ** 0.5 / 12**0.5)
     with pytest.raises(SystemExit):
         printed(f"none={tmp_path}/no_*")
     with pytest.raises(SystemExit, match="metrics"):

@@ -7,6 +7,7 @@ from toys import (
     Fixed,
     TokenGame,
     always,
+    as_batch,
     plain_learner,
     play_with,
     repeat_last,
@@ -20,7 +21,7 @@ from omg_lightning.games.stag_hunt import STAY
 from omg_lightning.goals import NoGoals
 from omg_lightning.goals.events import last_known
 from omg_lightning.rollout import arrange, decision, plan, play, root_policy
-from omg_lightning.types import NO_GOAL, Batch, ConfigError, PlannerConfig, take
+from omg_lightning.types import NO_GOAL, ConfigError, PlannerConfig, take
 
 CPU = torch.device("cpu")
 
@@ -101,7 +102,7 @@ def test_the_same_seed_gives_the_same_episodes():
     assert not same(one.observation[:1], other.observation[:1])
 
 
-class Counter:
+class Keeper:
     """A player that changes what it keeps in place, in every call and over episodes."""
 
     kept: Tensor | None = None
@@ -118,7 +119,7 @@ class Counter:
 def test_all_are_asked_in_inference_mode_and_what_was_played_can_be_learned_from(goals):
     game, agent = stag_hunt(3), tiny_agent(stag_hunt(3), goals=goals)
     seats = arrange([["learner", "random", "random"]], 4, game, CPU)
-    players = [Counter() for _ in seats.seated]
+    players = [Keeper() for _ in seats.seated]
     seats = seats._replace(
         seated=tuple(each._replace(player=player) for each, player in zip(seats.seated, players, strict=True))
     )
@@ -129,7 +130,7 @@ def test_all_are_asked_in_inference_mode_and_what_was_played_can_be_learned_from
         assert all(player.kept.is_inference() for player in players)
         prior = played.prior
         assert not any(kept.is_inference() for kept in (*played.episodes, *prior.values()))
-        agent.weigh(agent.losses(Batch(played.episodes, 0, False))).backward()
+        agent.weigh(agent.losses(as_batch(played.episodes))).backward()
 
 
 def test_greedy_play_takes_the_best_action_and_repeats_itself():

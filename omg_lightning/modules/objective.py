@@ -60,7 +60,7 @@ class Objective:
             losses |= vae_loss(vae, episodes, samples, step, noise)
         if not any(weight for name, weight in asdict(weights).items() if name != "vae"):
             return losses
-        samples = samples._replace(view=self.parts.policy.net.places(samples.observation))
+        samples = samples._replace(view=self.parts.policy.places(samples.observation))
         hindsight, parts = self.label(batch, samples, noise)
         losses |= parts
         # The goals of those who have left are 0, here as in the search.

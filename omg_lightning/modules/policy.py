@@ -37,6 +37,10 @@ class PolicyModule(LightningModule):
         goals = (num_players - 1) * goal_size
         self.net = goal_net(observation_shape, goals, num_actions + 1, hidden, trunk, num_players, sharing, walls)
 
+    def places(self, observation: Tensor) -> Tensor:
+        """The form of views `[M, C, h, w]` that this network, and every one of its kind, reads fastest: see `Trunk`."""
+        return self.net.places(observation)
+
     def condition(self, goals: Tensor, seat: Tensor) -> Tensor:
         """What `forward` takes of the co-players' goals `[M, P-1, D]`, in ego order, and the ego's seat `[M]`."""
         return self.net.condition(goals.flatten(1), seat)

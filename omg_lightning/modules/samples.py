@@ -14,7 +14,7 @@ class Samples(NamedTuple):
 
     mask: Tensor  # bool [T, B, P], True n times
     observation: Tensor  # float [n, C, h, w]
-    view: Tensor  # the same as co-player model, policy and inference read it, see `Trunk.places`
+    view: Tensor  # the same, in the form that the networks read, see `Trunk.places`
     time: Tensor  # float [n] share of the episode that is gone
 
     def spread(self, values: Tensor) -> Tensor:

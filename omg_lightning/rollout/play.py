@@ -40,7 +40,8 @@ def play(
     """Plays one episode in each of B environments, from start to end.
 
     Environments that are over are dropped from the batch at once, so the cost follows those still running. Games,
-    players and networks are asked in PyTorch's inference mode; what is returned may be learned from.
+    players and networks are asked in PyTorch's inference mode; what is returned may be learned from, unless the
+    caller is in that mode itself.
 
     Args:
         game: the rules.
@@ -179,7 +180,8 @@ class _Table:
         # `value` holds the root values until here
         cut = cut._replace(value=traced_returns(cut.reward, cut.value, cut.planned, planner.discount, trace))
         sources = {name: learner.source for name, learner in self.learners.items()}
-        prior = {name: source.carry(self.prior[name].clone(), source.realised(cut)) for name, source in sources.items()}
+        kept = {name: belief.clone() for name, belief in self.prior.items()}  # as inference mode is over
+        prior = {name: source.carry(kept[name], source.realised(cut)) for name, source in sources.items()}
         means = {key: sum(values) / len(values) for key, values in self.search.items()}
         return Played(cut, prior, self.env_steps, means)
 
