@@ -67,14 +67,15 @@ def _simulate(root: Root, model_fn: ModelFn, config: SearchConfig, tree: Tree, c
     look_every = 1 if tree.roots.device.type == "cpu" else 8  # looks at the true depth: on a GPU each of them waits
     depth = 0  # no node is deeper than this
     deepest = tree.roots.new_zeros(())
-    choose_at(tree, tree.roots, choose, 0)
+    choose_at(tree, tree.roots[None], choose, 0)
     for step in range(1, simulations + 1):
         at = parent, edge, _ = descend(tree, depth)
         before = map_state(lambda x, rows=parent: x.index_select(0, rows), tree.state)
         output, state = model_fn(before, edge // len(tree.parent))
         if step == 1:
             _check_output(root, output, state)
-        output = output._replace(discount=output.discount * config.discount)
+        if config.discount != 1:
+            output = output._replace(discount=output.discount * config.discount)
         prior = prior_of(config, output.prior_logits.to(tree.edges.dtype), output.legal)
         leaf = expand(tree, step, at, output, prior)
         path = climb(tree, leaf, depth + 1)
@@ -83,17 +84,9 @@ def _simulate(root: Root, model_fn: ModelFn, config: SearchConfig, tree: Tree, c
             break
         new = slice(step * trees, (step + 1) * trees)
         map_state(lambda buffer, x, new=new: buffer[new].copy_(x), tree.state, state)
-        choose_at(tree, _passed(path, trees), choose, step)
+        choose_at(tree, path[1:], choose, step)
         deepest = torch.maximum(deepest, (path.amax(1) >= trees).sum())
         depth = int(deepest) if step % look_every == 0 else depth + 1
-
-
-def _passed(path: Tensor, trees: int) -> Tensor:
-    """The nodes `[L]` that a path `[D + 1, T]` passed, the roots last."""
-    if path.device.type != "cpu" or path.numel() < 4096:
-        return path[1:].view(-1)
-    inner = path[1:-1].view(-1)  # short paths name the root again and again: worth sorting out when there are many
-    return torch.cat([inner.masked_select(inner >= trees), path[-1]])
 
 
 def _noise(root: Root, config: SearchConfig, generator: torch.Generator | None, dtype: torch.dtype) -> Tensor:

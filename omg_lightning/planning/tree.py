@@ -75,7 +75,7 @@ def map_state(fn: Callable[..., Any], *states: Any) -> Any:
 
 def best_of(scores: Tensor) -> tuple[Tensor, Tensor]:
     """The highest of `scores` `[A, L]` and its action, the first of equals; any valid action if a score is NaN."""
-    if scores.device.type != "cpu" or scores.shape[1] < 2048:
+    if scores.device.type != "cpu" or scores.shape[1] < 768:
         return scores.max(0)  # `argmax` is ten times slower on a CPU
     # the same in more operations, each of which a CPU does on many numbers at once: three times faster
     highest = scores.amax(0)
@@ -151,16 +151,21 @@ def plant(arena: Arena, root: Root, prior: Tensor, num_simulations: int) -> Tree
     return Tree(edges, nodes, child.view(-1), parent, into, chosen, follow, ended, state, ids[:trees])
 
 
-def choose_at(tree: Tree, nodes: Tensor, choose: Choose, simulation: int) -> None:
-    """Brings the pointers of `nodes` `[L]`, of which the last T are the roots, up to date for the next simulation."""
-    trees = len(tree.roots)
+def choose_at(tree: Tree, passed: Tensor, choose: Choose, simulation: int) -> None:
+    """Brings the pointers of the nodes `passed` `[D, T]`, the roots last, up to date for the next simulation."""
+    trees, nodes = len(tree.roots), passed.view(-1)
+    # short paths name the root again and again: worth sorting out where there are many, but a GPU would wait for it
+    padded = passed.device.type != "cpu" or passed.numel() < 1024
+    if not padded:
+        inner = nodes[:-trees]
+        nodes = torch.cat([inner.masked_select(inner >= trees), tree.roots])
     edge = choose(tree, nodes, simulation).mul_(len(tree.parent)).add_(nodes)
     child = tree.child.index_select(0, edge)
     tree.chosen.index_copy_(0, nodes, edge)
     tree.follow.index_copy_(0, nodes, child)
-    # padding may name a root again, as if it were any node: the last entry is the one that counts
-    tree.chosen[:trees] = edge[-trees:]
-    tree.follow[:trees] = child[-trees:]
+    if padded:  # a root that is named again was treated as any node: the last entry is the one that counts
+        tree.chosen[:trees] = edge[-trees:]
+        tree.follow[:trees] = child[-trees:]
 
 
 def descend(tree: Tree, depth: int) -> tuple[Tensor, Tensor, Tensor]:
