@@ -9,6 +9,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from slow_search import slow_search, wanted_visits
+from table_game import STATES, TableGame, seeded
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from omg_lightning.planning import ModelOutput, Root, SearchConfig, search
@@ -18,44 +19,6 @@ from omg_lightning.types import ConfigError
 
 GOLDEN = Path(__file__).parent / "golden"
 RULES = ("puct", "gumbel")
-STATES = 997
-
-
-class TableGame:
-    """A random game of STATES states: `legal`, `ends` and NaN past the end included. A state is its number."""
-
-    def __init__(self, seed, actions, end=0.15, illegal=0.3, dtype=torch.float64):
-        g = torch.Generator().manual_seed(seed)
-        self.actions = actions
-        self.logits = torch.randn(STATES, actions, generator=g, dtype=dtype)
-        self.value = torch.randn(STATES, generator=g, dtype=dtype)
-        self.reward = torch.randn(STATES, generator=g, dtype=dtype)
-        self.discount = 0.9 * (torch.rand(STATES, generator=g) >= end).to(dtype)
-        self.legal = torch.rand(STATES, actions, generator=g) >= illegal
-        self.generator = g
-        self.calls = []
-
-    def model(self, state, action):
-        self.calls.append((state.tolist(), action.tolist()))
-        state = (state * self.actions + action + 1) % STATES
-        ends = self.discount[state] == 0
-        return ModelOutput(
-            prior_logits=self.logits[state].masked_fill(ends[:, None], math.nan),
-            value=self.value[state].masked_fill(ends, math.nan),
-            reward=self.reward[state],
-            discount=self.discount[state],
-            legal=self.legal[state],
-        ), state
-
-    def root(self, trees):
-        state = torch.randint(STATES, (trees,), generator=self.generator)
-        legal = self.legal[state]
-        legal[:, 0] |= ~legal.any(-1)
-        return Root(self.logits[state], self.value[state], legal, state)
-
-
-def seeded(seed=0):
-    return torch.Generator().manual_seed(seed)
 
 
 def bandit(rewards, trees=1):
@@ -470,40 +433,3 @@ def test_a_wrong_model_is_refused(change, message):
 def test_gumbel_without_a_generator_is_refused():
     with pytest.raises(ConfigError, match="generator"):
         search(*bandit([0.0, 1.0]), SearchConfig(2, rule="gumbel"))
-
-
-@pytest.mark.parametrize("rule", RULES)
-def test_equals_mctx(rule):
-    mctx = pytest.importorskip("mctx")
-    jax = pytest.importorskip("jax")
-    jnp = jax.numpy
-    game = TableGame(11, 4, illegal=0, dtype=torch.float32)
-    root = game.root(50)
-    names = {"reward": "reward", "discount": "discount", "logits": "prior_logits", "value": "value"}
-    tables = {theirs: jnp.asarray(getattr(game, ours).numpy()) for ours, theirs in names.items()}
-
-    def recurrent(params, key, action, state):
-        state = (state * 4 + action + 1) % STATES
-        return mctx.RecurrentFnOutput(**{name: table[state] for name, table in tables.items()}), state
-
-    parts = {"prior_logits": root.prior_logits, "value": root.value, "embedding": root.state}
-    start = mctx.RootFnOutput(**{name: jnp.asarray(x.numpy()) for name, x in parts.items()})
-    key, common = jax.random.PRNGKey(0), {"num_simulations": 32}
-    config = SearchConfig(32, rule=rule, gumbel_scale=0)
-    result = search(root, game.model, config)
-    if rule == "gumbel":
-        out = mctx.gumbel_muzero_policy(None, key, start, recurrent, gumbel_scale=0.0, **common)
-        assert out.action.tolist() == result.action.tolist()
-    else:
-
-        def raw_q(tree, node):  # mctx rescales Q by default; SPEC section 7 wants it raw
-            visits = tree.children_visits[node]
-            return jnp.where(visits > 0, tree.qvalues(node), tree.node_values[node])
-
-        constants = {"pb_c_init": 1.0, "pb_c_base": 1e9, "dirichlet_fraction": 0.0, "qtransform": raw_q}
-        out = mctx.muzero_policy(None, key, start, recurrent, temperature=0.0, **constants, **common)
-    summary = out.search_tree.summary()
-    assert summary.visit_counts.tolist() == result.visits.tolist()
-    torch.testing.assert_close(torch.tensor(summary.value.tolist()), result.value, rtol=1e-4, atol=1e-4)
-    weights = out.action_weights if rule == "gumbel" else summary.visit_probs
-    torch.testing.assert_close(torch.tensor(weights.tolist()), result.policy, rtol=1e-3, atol=1e-4)
