@@ -8,8 +8,5 @@ import os
 # docs/performance.md.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
-# A search reads its trees and states here and there in large blocks of memory: with pages of 2 MiB, where the system
-# has them, it finds its way faster. Read at the first allocation.
-os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")
 
 __version__ = "0.1.0"

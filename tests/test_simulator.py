@@ -258,7 +258,7 @@ def test_no_hidden_device(sparse, trunk):
     state, goals = game.reset(8, torch.Generator().manual_seed(1)), torch.rand(8, 3, 2)
     for device in ("cpu", "meta"):
         random, ego = torch.Generator().manual_seed(2), torch.arange(8, device="cpu") % 3
-        game._tables.clear()
+        game = stag_hunt(3, num_blocks=1, height=5)  # makes its tables anew
         with torch.device(device), torch.no_grad():
             simulator = Simulator(game, agent.learner()._replace(sparse=sparse), ego, goals, random)
             root = simulator.root(state)

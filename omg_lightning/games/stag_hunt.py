@@ -1,6 +1,5 @@
 """Markov Stag-Hunt: hunters on a grid take a hare alone or a stag together (HOP, arXiv 2406.08002)."""
 
-import math
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -8,10 +7,24 @@ import torch
 from torch import Tensor
 
 from omg_lightning.games import checks, layout
-from omg_lightning.paths import Facts, all_walks, facts_told
-from omg_lightning.types import NO_GOAL, ConfigError, ego_order
+from omg_lightning.games.stag_hunt_views import (
+    DOWN,
+    HUNT_HARE,
+    HUNT_STAG,
+    LEFT,
+    RIGHT,
+    STAY,
+    UP,
+    Board,
+    StagHuntState,
+    Views,
+)
+from omg_lightning.types import NO_GOAL, ConfigError
 
-UP, DOWN, LEFT, RIGHT, STAY, HUNT_STAG, HUNT_HARE = range(7)  # the first five as in `layout`
+__all__ = [
+    "DOWN", "HUNT_HARE", "HUNT_STAG", "LEFT", "PRESETS", "RIGHT", "STAY", "UP", "Board", "StagHunt", "StagHuntState"
+]  # fmt: skip
+
 PRESETS: dict[str, dict[str, int]] = {
     "4h1s": {"num_players": 4, "num_stags": 1, "num_hares": 4, "height": 8, "width": 8, "num_blocks": 5},
     "4h2s": {"num_players": 4, "num_stags": 2, "num_hares": 4, "height": 8, "width": 8, "num_blocks": 5},
@@ -23,36 +36,12 @@ _NO_PREY = (1 << HUNT_STAG) - 1  # the bits of moving and staying
 _TRIAL_LAYOUTS = 64  # drawn at construction, on an eighth of the redraws, to see that the pieces fit
 
 
-class StagHuntState(NamedTuple):
-    """Everything the rules need, 16 + 9 P + h w bytes a row: a search keeps one for every node."""
-
-    time: Tensor  # int64 [B] steps played
-    closes: Tensor  # int64 [B] the time at which the episode is over at the latest
-    hunters: Tensor  # int64 [B, P] cell index; of one that has left, where it was last
-    present: Tensor  # bool [B, P] has not left with a capture
-    cells: Tensor  # uint8 [B, h * w] bit a is set: action a is legal for a hunter on this cell; 0: a block
-
-
-class Board(NamedTuple):
-    """What does not change in an episode: where a search finds things, and how far it is to walk there."""
-
-    prey: Tensor  # int64 [B, n] cells of the stags and of the hares, in this order; of one that is gone, any cell
-    blocks: Tensor  # int32 [B, m] places of the blocks in a view's flattened planes, or the one for none
-    walks: Tensor  # int16 [B, h * w, h * w] see `all_walks`
-
-
 class _Tables(NamedTuple):
     """Constants, on one device."""
 
     bits: Tensor  # uint8 [A] 1 << a
     deltas: Tensor  # int64 [A] what an action adds to a cell index
     strength: Tensor  # float [P]
-    seats: Tensor  # int64 [P, P] row i is the ego order of seat i
-    places: Tensor  # int32 [P + 3, h * w] places of a view's flattened planes
-    hunts: Tensor  # uint8 [n] for each prey, stags first, the bit of what takes it
-    prey_planes: Tensor  # int64 [n] and the place of its plane's first cell
-    kinds: Tensor  # int64 [n] and which kind of thing it is: 0 a stag, 1 a hare
-    planes: Tensor  # int32 [256] for each kind of cell, the place of its plane's first cell; free: past the last plane
 
 
 class StagHunt:
@@ -131,7 +120,7 @@ class StagHunt:
         self.observation_shape = (self.num_players + 3, self.height, self.width)
         others = tuple(f"other_{k}" for k in range(1, self.num_players))
         self.plane_names = ("self", *others, "blocks", "stags", "hares")
-        self._facts = Facts.of(self.observation_shape, self.num_players, self.plane_names.index("blocks"))
+        self._views = Views(self.observation_shape, self.num_stags, self.num_hares)
         self._tables: dict[torch.device, _Tables] = {}
         self._check_room()
 
@@ -233,40 +222,11 @@ class StagHunt:
                 places does the work of a dense layer many times faster, and a search looks at millions of states.
             board: of these states, to be told in a sparse view how far all others and preys are, too, see `Facts`.
         """
-        batch, players = state.hunters.shape
-        tables, area = self._constants(state), self.height * self.width
-        seats = tables.seats.flatten().expand(batch, -1)  # `gather` takes half as long as indexing
-        hunters, shown = (x.gather(1, seats).view(-1, players, players) for x in (state.hunters, state.present))
-        if sparse:
-            none = (players + 3) * area
-            who = torch.where(shown, hunters + tables.places[:players, 0], none).int()
-            if board is None:
-                kinds = tables.planes.index_select(0, state.cells.flatten().int()).view_as(state.cells)
-                objects = (kinds + tables.places[0]).clamp_max_(none)  # [B, h * w]
-                return torch.cat([who, objects[:, None].expand(-1, players, -1)], -1)
-            there = (state.cells.gather(1, board.prey) & tables.hunts) != 0  # [B, n]
-            prey = torch.where(there, board.prey + tables.prey_planes, none).int()
-            objects = torch.cat([prey, board.blocks], 1)[:, None].expand(-1, players, -1)
-            told = facts_told(self._facts, board.walks, hunters, shown, board.prey, tables.kinds, there)
-            return torch.cat([who, objects, told], -1)
-        planes = state.cells.new_zeros(batch, players, players + 3, area, dtype=torch.float32)
-        planes[:, :, :players].scatter_(3, hunters[..., None], shown[..., None].float())
-        parts = (state.cells == 0, state.cells >> HUNT_STAG & 1, state.cells >> HUNT_HARE & 1)
-        planes[:, :, players:] = torch.stack(parts, 1).float()[:, None]  # [B, 1, 3, h * w]
-        return planes.view(batch, players, *self.observation_shape)
+        return self._views.places(state, board) if sparse else self._views.planes(state)
 
     def board(self, state: StagHuntState) -> Board:
         """What does not change any more until the episodes of `state` are over, to make many sparse views of them."""
-        tables, blocked = self._constants(state), state.cells == 0
-        prey = [
-            (state.cells >> hunt & 1).topk(count, dim=1).indices
-            for hunt, count in ((HUNT_STAG, self.num_stags), (HUNT_HARE, self.num_hares))
-        ]
-        most = int(blocked.sum(1).amax())
-        cells = blocked.to(torch.uint8).topk(most, dim=1).indices
-        places = torch.where(blocked.gather(1, cells), cells + tables.places[-3, 0], tables.places.numel())
-        walks = all_walks(~blocked.view(-1, self.height, self.width))
-        return Board(torch.cat(prey, 1), places.int(), walks)
+        return self._views.board(state)
 
     def step(self, state: StagHuntState, actions: Tensor) -> tuple[StagHuntState, Tensor]:
         """Plays joint actions.
@@ -352,23 +312,10 @@ class StagHunt:
         """Returns the tables on the state's device, made there at the first use."""
         device = state.cells.device
         if device not in self._tables:
-            seats = torch.arange(self.num_players, device=device)
-            shape = (self.num_players + 3, self.height * self.width)
-            places = torch.arange(math.prod(shape), dtype=torch.int32, device=device).view(shape)
-            planes = torch.full((256,), places.numel(), dtype=torch.int32, device=device)
-            planes[0] = places[-3, 0]
-            prey = torch.tensor([0] * self.num_stags + [1] * self.num_hares, device=device, dtype=torch.int64)
-            planes[1 << HUNT_STAG : 1 << HUNT_HARE], planes[1 << HUNT_HARE :] = places[-2, 0], places[-1, 0]
             self._tables[device] = _Tables(
                 bits=torch.tensor([1 << a for a in range(self.num_actions)], dtype=torch.uint8, device=device),
                 deltas=torch.tensor([-self.width, self.width, -1, 1, 0, 0, 0], device=device),
                 strength=torch.tensor(self.strength or [1.0] * self.num_players, dtype=torch.float32, device=device),
-                seats=ego_order(seats.expand(self.num_players, -1), seats),
-                places=places,
-                planes=planes,
-                hunts=1 << (HUNT_STAG + prey).to(torch.uint8),
-                prey_planes=places[-2:, 0].long()[prey],
-                kinds=prey,
             )
         return self._tables[device]
 
