@@ -195,11 +195,10 @@ def gumbel_rule(config: SearchConfig, legal: Tensor, noise: Tensor) -> Choose:
     def choose(tree: Tree, nodes: Tensor, simulation: int) -> Tensor:
         visits, total, log_prior, value = _gather(tree, nodes)
         logits = improved_logits(config, visits, total, log_prior, value)
-        below = visits[:, :-trees]
-        interior = logits[:, :-trees].softmax(0)  # eq. 14; an illegal action's 0 never wins
-        interior.sub_(below / below.sum(0).add_(1))
-        root = halving_scores(logits[:, -trees:], noise, visits[:, -trees:], schedule[simulation])
-        return torch.cat([best_of(interior)[1], best_of(root)[1]])
+        scores = logits.softmax(0)  # eq. 14; an illegal action's 0 never wins
+        scores.sub_(visits / visits.sum(0).add_(1))
+        scores[:, -trees:] = halving_scores(logits[:, -trees:], noise, visits[:, -trees:], schedule[simulation])
+        return best_of(scores)[1]
 
     return choose
 
