@@ -20,6 +20,8 @@ PANELS: list[tuple[str, str, str, str, dict[str, int], str]] = [
     ("game, batch 4,096, 4 hunters", "games", "side", "env_steps_per_s", {"batch": 4096, "players": 4}, "players"),
 ]
 
+SPAN = 10  # times at least from the bottom of a panel to its top
+
 
 def main() -> None:
     out, *files = map(Path, sys.argv[1:])
@@ -38,6 +40,9 @@ def main() -> None:
                 axis.plot([row[x] for row in line], [row["peer_per_s"] for row in line], label=label, **style)
         unit = y.replace("_per_s", " / s").replace("_", " ")
         axis.set(title=title, xlabel=x, xscale="log", yscale="log", ylabel=unit)
+        low, high = axis.get_ylim()
+        wider = max(1, SPAN * low / high) ** 0.5  # or a few percent would look like a cliff
+        axis.set_ylim(low / wider, high * wider)
         ticks = sorted({row[x] for row in mine})
         axis.set_xticks(ticks, [f"{tick:,}" for tick in ticks])
         axis.xaxis.minorticks_off()
