@@ -194,11 +194,12 @@ def test_rows_are_independent(rule):
         assert torch.equal(x[rows], getattr(part, name)), name
 
 
-def test_many_trees_equal_few():
+@pytest.mark.parametrize("rule", RULES)
+def test_many_trees_equal_few(rule):
     # beyond some size the padding of short paths is sorted out first: the answer must not change
     game = TableGame(2, 3)
     root = game.root(3000)
-    config = SearchConfig(num_simulations=12)
+    config = SearchConfig(num_simulations=12, rule=rule, gumbel_scale=0)
     whole = search(root, game.model, config)
     part = search(Root(*(x[:50] for x in root)), game.model, config)
     assert torch.equal(whole.visits[:50], part.visits)

@@ -7,18 +7,8 @@ import torch
 from torch import Tensor
 
 from omg_lightning.games import checks, layout
-from omg_lightning.games.stag_hunt_views import (
-    DOWN,
-    HUNT_HARE,
-    HUNT_STAG,
-    LEFT,
-    RIGHT,
-    STAY,
-    UP,
-    Board,
-    StagHuntState,
-    Views,
-)
+from omg_lightning.games.layout import DOWN, LEFT, RIGHT, STAY, UP
+from omg_lightning.games.stag_hunt_views import HUNT_HARE, HUNT_STAG, Board, StagHuntState, Views
 from omg_lightning.types import NO_GOAL, ConfigError
 
 __all__ = [

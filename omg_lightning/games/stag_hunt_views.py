@@ -9,7 +9,7 @@ from torch import Tensor
 from omg_lightning.paths import Facts, all_walks, facts_told
 from omg_lightning.types import ego_order
 
-UP, DOWN, LEFT, RIGHT, STAY, HUNT_STAG, HUNT_HARE = range(7)  # the first five as in `layout`
+HUNT_STAG, HUNT_HARE = 5, 6  # the actions after those of `layout`
 
 
 class StagHuntState(NamedTuple):
@@ -99,8 +99,8 @@ class Views:
         """Where the hunters are, int64, and who is there, bool: `[B, P, P]`, each seat's in its ego order."""
         seats = self._constants(state).seats.flatten().expand(len(state.hunters), -1)
         shape = (-1, self.players, self.players)
-        hunters, present = (x.gather(1, seats).view(shape) for x in (state.hunters, state.present))  # half of indexing
-        return hunters, present
+        # `gather` takes half as long as indexing
+        return state.hunters.gather(1, seats).view(shape), state.present.gather(1, seats).view(shape)
 
     def _constants(self, state: StagHuntState) -> _Tables:
         """Returns the tables on the state's device, made there at the first use."""

@@ -77,7 +77,7 @@ def best_of(scores: Tensor) -> tuple[Tensor, Tensor]:
     """The highest of `scores` `[A, L]` and its action, the first of equals; any valid action if a score is NaN."""
     if scores.device.type != "cpu" or scores.shape[1] < 768:
         return scores.max(0)  # `argmax` is ten times slower on a CPU
-    # the same in more operations, each of which a CPU does on many numbers at once: three times faster
+    # the same in more operations, each of which a CPU does on many numbers at once: the faster, the more there are
     highest = scores.amax(0)
     below = (scores - highest).sign_()  # 0 at the highest, -1 elsewhere
     actions = torch.arange(len(scores), dtype=scores.dtype, device=scores.device)
