@@ -30,8 +30,8 @@ from omg_lightning import players
 from omg_lightning.cli import main as command_line
 from omg_lightning.data import EpisodeBuffer, datamodule, trials
 from omg_lightning.games import Snowdrift, StagHunt
-from omg_lightning.goals import explicit, sources
-from omg_lightning.modules import Agent
+from omg_lightning.opponents import explicit, sources
+from omg_lightning.training import Agent
 
 INSIDE = ("games and players", "search", "networks: goals", "networks: losses", "networks: gradients", "optimiser")
 REST = "Lightning and the rest"

@@ -30,8 +30,8 @@ import torch
 from omg_lightning.data import EpisodeDataModule
 from omg_lightning.data.game import GameConfig
 from omg_lightning.games import StagHunt
-from omg_lightning.modules import Agent
-from omg_lightning.modules.policy import PolicyModule
+from omg_lightning.training import Agent
+from omg_lightning.algorithms.policy import PolicyModule
 from omg_lightning.rollout import Simulator
 from omg_lightning.types import PlannerConfig
 
@@ -45,7 +45,7 @@ GROWTH: list[dict[str, Any]] = [
 ]
 
 
-_SEARCH = import_module("omg_lightning.planning.search")  # the name `planning.search` is the function
+_SEARCH = import_module("omg_lightning.search.search")  # the name `planning.search` is the function
 WHOLE = "all of the search"
 PARTS: dict[str, list[tuple[Any, str]]] = {
     "select: descend, climb, choose": [(_SEARCH, "descend"), (_SEARCH, "climb"), (_SEARCH, "choose_at")],

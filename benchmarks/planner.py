@@ -29,7 +29,7 @@ import omg_lightning  # noqa: F401 - first, for it sets how threads wait before 
 import torch
 from torch import Tensor
 
-from omg_lightning.planning import ModelFn, ModelOutput, Root, SearchConfig, search
+from omg_lightning.search import ModelFn, ModelOutput, Root, SearchConfig, search
 
 A, D, HIDDEN = 7, 256, 128
 TARGETS = [("puct", 1024, 32), ("puct", 4096, 32), ("puct", 1024, 200), ("gumbel", 1024, 32), ("gumbel", 4096, 32)]

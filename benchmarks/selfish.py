@@ -13,7 +13,7 @@ import argparse
 import torch
 
 from omg_lightning.games import StagHunt
-from omg_lightning.paths import distance_to
+from omg_lightning.games.grid.paths import distance_to
 
 
 def main() -> None:

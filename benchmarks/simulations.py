@@ -21,7 +21,7 @@ import torch
 
 from omg_lightning.data import EpisodeDataModule
 from omg_lightning.data.game import GameConfig
-from omg_lightning.modules.agent import Agent, load_agent
+from omg_lightning.training.agent import Agent, load_agent
 from omg_lightning.types import Learner
 
 SIMULATIONS = (4, 8, 16, 32, 64, 128, 200)

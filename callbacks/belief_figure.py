@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from callbacks.table_figures import GOAL_COLOURS, NOTHING
-from omg_lightning.envs.icons import INK, SEAT_COLOURS
+from omg_lightning.games.grid.icons import INK, SEAT_COLOURS
 from omg_lightning.types import NO_GOAL
 
 _LEFT, _RIGHT, _ABOVE, _BELOW, _GAP, _HEIGHT, _WIDTH = 0.95, 0.1, 0.25, 0.68, 0.1, 0.95, 7.2  # inches

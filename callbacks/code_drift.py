@@ -4,9 +4,9 @@ import torch
 from lightning import Callback, LightningModule, Trainer
 from torch import Tensor
 
-from omg_lightning.goals import rewarded
-from omg_lightning.modules import Agent
-from omg_lightning.modules.hindsight import watched
+from omg_lightning.opponents import rewarded
+from omg_lightning.training import Agent
+from omg_lightning.opponents.targets import watched
 from omg_lightning.types import ConfigError, Episodes
 
 

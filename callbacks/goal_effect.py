@@ -4,9 +4,9 @@ from typing import Any
 
 from lightning import Callback, LightningModule, Trainer
 
-from omg_lightning.goals import ShuffledGoals, UninformedGoals
+from omg_lightning.opponents import ShuffledGoals, UninformedGoals
 from omg_lightning.metrics import ReturnMetrics
-from omg_lightning.modules import Agent
+from omg_lightning.training import Agent
 from omg_lightning.rollout import LEARNER
 from omg_lightning.types import ConfigError, Episodes, Learner
 

@@ -14,10 +14,10 @@ from callbacks.belief_figure import Panel, belief_figure, frame_steps, named_par
 from callbacks.goal_quality import GoalQuality
 from callbacks.replay import episode_frames
 from callbacks.table_figures import code_figure, confusion_figure
-from omg_lightning.envs.render import board_only
-from omg_lightning.exact import exact_observer
-from omg_lightning.modules import Agent
-from omg_lightning.modules.hindsight import watched
+from omg_lightning.games.grid.render import board_only
+from omg_lightning.metrics.exact import exact_observer
+from omg_lightning.training import Agent
+from omg_lightning.opponents.targets import watched
 from omg_lightning.types import NO_GOAL, ConfigError, Episodes
 
 _CELL = 64  # pixels

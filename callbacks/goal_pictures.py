@@ -10,7 +10,7 @@ from torch import Tensor
 
 from callbacks.view_figure import Example, Picture, goal_figure, true_picture
 from omg_lightning.data import EpisodeDataModule
-from omg_lightning.goals.quality import (
+from omg_lightning.opponents.quality import (
     active_units,
     decided,
     hit_ratio,
@@ -18,9 +18,9 @@ from omg_lightning.goals.quality import (
     plane_recall,
     probabilities,
 )
-from omg_lightning.modules import Agent, GoalVAE
-from omg_lightning.modules.hindsight import latent, watched
-from omg_lightning.modules.samples import flatten
+from omg_lightning.training import Agent, GoalVAE
+from omg_lightning.opponents.targets import latent, watched
+from omg_lightning.samples import flatten
 from omg_lightning.types import ConfigError, Episodes
 
 

@@ -5,10 +5,10 @@ from typing import Any
 from lightning import Callback, LightningModule, Trainer
 from torchmetrics import MeanMetric
 
-from omg_lightning.exact import exact_observer
+from omg_lightning.metrics.exact import exact_observer
 from omg_lightning.metrics import BeliefMetrics, CodeMetrics, recalls
-from omg_lightning.modules import Agent
-from omg_lightning.modules.hindsight import watched
+from omg_lightning.training import Agent
+from omg_lightning.opponents.targets import watched
 from omg_lightning.types import NO_GOAL, Episodes
 
 

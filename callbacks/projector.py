@@ -5,8 +5,8 @@ from lightning import Callback, LightningModule, Trainer
 from lightning.pytorch.loggers import TensorBoardLogger
 from torch import Tensor
 
-from omg_lightning.goals import hindsight_goals
-from omg_lightning.modules.hindsight import watched
+from omg_lightning.opponents import hindsight_goals
+from omg_lightning.opponents.targets import watched
 from omg_lightning.types import NO_GOAL, ConfigError, Episodes
 
 

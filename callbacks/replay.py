@@ -13,7 +13,7 @@ from PIL import Image
 from tensorboard.compat.proto.summary_pb2 import Summary
 from torch import Tensor
 
-from omg_lightning.envs.render import Capture, captures_of, frame, gif_bytes, write_gif
+from omg_lightning.games.grid.render import Capture, captures_of, frame, gif_bytes, write_gif
 from omg_lightning.games import Game
 from omg_lightning.types import NO_GOAL, ConfigError, Episodes
 

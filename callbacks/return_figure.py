@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import EngFormatter, MaxNLocator
 from numpy.typing import NDArray
 
-from omg_lightning.envs.icons import INK, SEAT_COLOURS
+from omg_lightning.games.grid.icons import INK, SEAT_COLOURS
 from omg_lightning.types import ConfigError
 
 WINDOW = 5  # rounds in the moving average

@@ -12,7 +12,7 @@ from PIL import Image, ImageDraw
 from torch import Tensor
 
 from callbacks.view_figure import fade
-from omg_lightning.envs.icons import INK, PAPER, TILE, Pen, draw_thing
+from omg_lightning.games.grid.icons import INK, PAPER, TILE, Pen, draw_thing
 from omg_lightning.games import Game
 
 # Told apart by colour-blind people, and no seat has any of them; the first two are a stag's and a hare's fur.

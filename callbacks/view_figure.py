@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 from torch import Tensor
 
-from omg_lightning.envs.icons import INK, PAPER, SEAT_COLOURS, TILE, Pen, draw_disc, draw_thing
+from omg_lightning.games.grid.icons import INK, PAPER, SEAT_COLOURS, TILE, Pen, draw_disc, draw_thing
 
 _CELL, _FOOTER = 96, 0.5  # pixels of a cell; height of the line below the board, in cells
 _VISIBLE = 0.01  # what is less likely is not drawn

@@ -14,8 +14,8 @@ from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCL
 
 from callbacks import BufferRefresh, SeatSchedule, TreeCount  # a foreign package of that name fails at once
 from omg_lightning.data import EpisodeDataModule
-from omg_lightning.modules import Agent
-from omg_lightning.runs import WholeCheckpointIO, new_run, read_checkpoint
+from omg_lightning.training import Agent
+from omg_lightning.training.runs import WholeCheckpointIO, new_run, read_checkpoint
 from omg_lightning.types import ConfigError
 
 Kind = TypeVar("Kind", bound="CLI")

@@ -6,7 +6,7 @@ from functools import cached_property
 
 import torch
 
-from omg_lightning.planning import ModelFn, Root, SearchConfig
+from omg_lightning.search import ModelFn, Root, SearchConfig
 
 
 @dataclass

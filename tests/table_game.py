@@ -4,7 +4,7 @@ import math
 
 import torch
 
-from omg_lightning.planning import ModelOutput, Root
+from omg_lightning.search import ModelOutput, Root
 
 STATES = 997
 

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from toys import stag_hunt, tiny_agent
 
-from omg_lightning.goals import BeliefConfig, inter, intra
+from omg_lightning.opponents import BeliefConfig, inter, intra
 from omg_lightning.rollout import arrange, play
 from omg_lightning.types import NO_GOAL
 

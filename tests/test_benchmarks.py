@@ -13,8 +13,8 @@ from lightning import Trainer
 from toys import stag_hunt, tiny_agent
 
 from omg_lightning.games import StagHunt
-from omg_lightning.modules import Agent
-from omg_lightning.planning import SearchConfig, search
+from omg_lightning.training import Agent
+from omg_lightning.search import SearchConfig, search
 
 FOLDER = Path(__file__).parents[1] / "benchmarks"
 

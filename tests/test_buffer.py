@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from toys import same, snapshot
 
 from omg_lightning.data import EpisodeBuffer
-from omg_lightning.goals import hindsight_goals
+from omg_lightning.opponents import hindsight_goals
 from omg_lightning.types import NO_GOAL, ConfigError, Episodes
 
 T, P = 5, 2

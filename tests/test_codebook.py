@@ -5,8 +5,8 @@ import torch
 
 from omg_lightning.data import EpisodeDataModule, GameConfig
 from omg_lightning.games import StagHunt
-from omg_lightning.goals import BeliefConfig, Codebook, CodebookGoals, endings, own_frame, rewarded
-from omg_lightning.modules.labels import learn_codes
+from omg_lightning.opponents import BeliefConfig, Codebook, CodebookGoals, endings, own_frame, rewarded
+from omg_lightning.opponents.labels import learn_codes
 from omg_lightning.rollout import arrange, play
 from omg_lightning.types import NO_GOAL, ConfigError, View
 

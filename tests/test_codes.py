@@ -9,9 +9,9 @@ from toys import TokenGame, as_batch, play_with, snapshot, stag_hunt, tiny_agent
 
 from callbacks.code_drift import CodeDrift, drift, stability
 from callbacks.projector import HEADER, points
-from omg_lightning.goals.quality import hit_ratio
-from omg_lightning.modules import GoalVAE, VAEConfig
-from omg_lightning.modules.samples import NO_ACTION, flatten, futures
+from omg_lightning.opponents.quality import hit_ratio
+from omg_lightning.training import GoalVAE, VAEConfig
+from omg_lightning.samples import NO_ACTION, flatten, futures
 from omg_lightning.types import ConfigError
 
 

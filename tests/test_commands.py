@@ -81,7 +81,7 @@ def test_test_runs_the_adaptation_protocol(trained, here, caplog):
     assert (saved["seed"], saved["steps"], saved["game"]["num_hares"]) == (0, 80, 2)
     table = caplog.text[caplog.text.index("partner  ") :].splitlines()
     assert [line.split()[0] for line in table[2:6]] == list(PARTNERS)
-    assert table[6] == "no score: no references in references.json: python -m omg_lightning.references makes it"
+    assert table[6] == "no score: no references in references.json: python -m omg_lightning.commands.references makes it"
     again = numbers(run("test", here, "--ckpt_path", str(trained)))
     assert all(again[name] == value for name, value in found.items() if name.startswith(("adapt/", "return/")))
 

@@ -7,7 +7,7 @@ from test_sources import A, G, P, declared, subgoals, view
 from toys import attached, plain_learner, same, snapshot, stag_hunt, tiny_data
 
 from callbacks import GoalEffect
-from omg_lightning.goals import OracleGoals, ShuffledGoals, UninformedGoals
+from omg_lightning.opponents import OracleGoals, ShuffledGoals, UninformedGoals
 from omg_lightning.metrics import ReturnMetrics
 from omg_lightning.rollout import arrange, play
 from omg_lightning.types import NO_GOAL, ConfigError, take

@@ -13,8 +13,8 @@ from pettingzoo.test.state_test import state_test
 
 import omg_lightning.envs
 from omg_lightning.envs import snowdrift_v0, stag_hunt_v0
-from omg_lightning.games.snowdrift import SHOVEL
-from omg_lightning.games.stag_hunt import DOWN, HUNT_HARE, HUNT_STAG, LEFT, RIGHT, STAY, UP
+from omg_lightning.games.grid.snowdrift import SHOVEL
+from omg_lightning.games.grid.stag_hunt import DOWN, HUNT_HARE, HUNT_STAG, LEFT, RIGHT, STAY, UP
 
 small = partial(stag_hunt_v0.parallel_env, preset="2h1s_4x4")
 LAYOUT = {"hunters": [(0, 0), (3, 3)], "stags": [(2, 1)], "hares": [(0, 0), (1, 3)]}

@@ -15,9 +15,9 @@ from toys import (
     tiny_data,
 )
 
-from omg_lightning.exact import exact_observer, goal_scripts
+from omg_lightning.metrics.exact import exact_observer, goal_scripts
 from omg_lightning.games import Snowdrift
-from omg_lightning.players import NearestHare, NearestStag, best_chance, make_player
+from omg_lightning.actors import NearestHare, NearestStag, best_chance, make_player
 from omg_lightning.rollout import arrange, play
 
 CPU = torch.device("cpu")

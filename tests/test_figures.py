@@ -18,10 +18,10 @@ from callbacks.replay import EpisodeAnimation, ReplayWriter, episode_frames
 from callbacks.return_figure import ReturnFigure, return_figure, smooth
 from callbacks.view_figure import Picture, belief_picture
 from omg_lightning.data import EpisodeDataModule, GameConfig
-from omg_lightning.envs.icons import SEAT_COLOURS
-from omg_lightning.envs.render import Capture
+from omg_lightning.games.grid.icons import SEAT_COLOURS
+from omg_lightning.games.grid.render import Capture
 from omg_lightning.games import Snowdrift, StagHunt
-from omg_lightning.modules import Agent
+from omg_lightning.training import Agent
 from omg_lightning.types import NO_GOAL, ConfigError, Episodes
 
 OFFLINE, EPOCHS = 1, 3

@@ -15,7 +15,7 @@ from toys import attached, stag_hunt, tiny_agent, tiny_data
 from callbacks import GoalFigures, GoalQuality
 from callbacks.belief_figure import Panel, belief_figure, frame_steps, named_parts
 from callbacks.table_figures import GOAL_COLOURS, NOTHING, code_figure, code_picture, confusion_figure
-from omg_lightning.goals import own_frame
+from omg_lightning.opponents import own_frame
 from omg_lightning.types import NO_GOAL, ConfigError
 
 STAG, HARE = GOAL_COLOURS[:2]

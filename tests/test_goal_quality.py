@@ -6,9 +6,9 @@ from lightning import Trainer
 from toys import tiny_agent, tiny_data
 
 from callbacks import GoalQuality
-from omg_lightning.exact import exact_observer
+from omg_lightning.metrics.exact import exact_observer
 from omg_lightning.metrics import BeliefMetrics
-from omg_lightning.modules.hindsight import watched
+from omg_lightning.opponents.targets import watched
 
 
 def evaluated(goals, callbacks, seats=("learner", "switcher"), **settings):

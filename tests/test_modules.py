@@ -22,12 +22,12 @@ from toys import (
 )
 
 from callbacks import BufferRefresh, RunCheckpoint, TreeCount
-from omg_lightning.goals import BeliefConfig, candidates, hindsight_goals
+from omg_lightning.opponents import BeliefConfig, candidates, hindsight_goals
 from omg_lightning.losses import masked_logits, reconstruction
-from omg_lightning.modules import Agent, GoalVAE, LossWeights, PolicyModule, SelectorConfig, SubgoalPredictor, VAEConfig
-from omg_lightning.modules.agent import load_agent
-from omg_lightning.modules.hindsight import complete, declared, latent, seat_scores, watched
-from omg_lightning.modules.samples import flatten
+from omg_lightning.training import Agent, GoalVAE, LossWeights, PolicyModule, SelectorConfig, SubgoalPredictor, VAEConfig
+from omg_lightning.training.agent import load_agent
+from omg_lightning.opponents.targets import complete, declared, latent, seat_scores, watched
+from omg_lightning.samples import flatten
 from omg_lightning.types import NO_GOAL, ConfigError, PlannerConfig, View, ego_order
 
 SHAPE, P, A = (5, 4, 4), 2, 7
@@ -277,7 +277,7 @@ def test_goal_values_read_the_view_once_and_agree_with_forward(sharing):
 
 
 def test_seat_scores_against_a_loop_over_pairs(ragged, monkeypatch):
-    monkeypatch.setattr("omg_lightning.modules.hindsight.ROWS", 7)  # so that there are several blocks
+    monkeypatch.setattr("omg_lightning.opponents.targets.ROWS", 7)  # so that there are several blocks
     game, agent, episodes = ragged
     steps, rows, seats = episodes.active.shape
     generator = torch.Generator().manual_seed(0)

@@ -1,8 +1,8 @@
 import pytest
 import torch
 
-from omg_lightning.networks import GoalNet, PlaneDecoder, SeatNets
-from omg_lightning.trunk import Trunk
+from omg_lightning.encoders.networks import GoalNet, PlaneDecoder, SeatNets
+from omg_lightning.encoders.trunk import Trunk
 
 SHAPE = (5, 3, 4)
 SEATS = torch.arange(6) % 3

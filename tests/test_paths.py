@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from omg_lightning.games import Snowdrift, StagHunt
-from omg_lightning.paths import (
+from omg_lightning.games.grid.paths import (
     NEAR,
     NOWHERE,
     STEPS,

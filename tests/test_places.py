@@ -9,9 +9,9 @@ from hypothesis import strategies as st
 from toys import play_with, tiny_agent
 
 from omg_lightning.games import Snowdrift
-from omg_lightning.goals import BeliefConfig, PlaceGoals, ShuffledGoals, UninformedGoals, place_labels
-from omg_lightning.goals.places import one_more
-from omg_lightning.modules.labels import Labels
+from omg_lightning.opponents import BeliefConfig, PlaceGoals, ShuffledGoals, UninformedGoals, place_labels
+from omg_lightning.opponents.places import one_more
+from omg_lightning.opponents.labels import Labels
 from omg_lightning.rollout import arrange, play
 from omg_lightning.types import ConfigError, View
 

@@ -12,9 +12,9 @@ from slow_search import slow_search, wanted_visits
 from table_game import STATES, TableGame, seeded
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from omg_lightning.planning import ModelOutput, Root, SearchConfig, search
-from omg_lightning.planning.policy import completed_q, halving_schedule
-from omg_lightning.planning.tree import Arena
+from omg_lightning.search import ModelOutput, Root, SearchConfig, search
+from omg_lightning.search.policy import completed_q, halving_schedule
+from omg_lightning.search.tree import Arena
 from omg_lightning.types import ConfigError
 
 GOLDEN = Path(__file__).parent / "golden"

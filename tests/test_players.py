@@ -8,8 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from omg_lightning.games import StagHunt
-from omg_lightning.paths import UNREACHABLE, distance_to
-from omg_lightning.players import (
+from omg_lightning.games.grid.paths import UNREACHABLE, distance_to
+from omg_lightning.actors import (
     SCRIPTED,
     Cleaner,
     Defector,
@@ -324,7 +324,7 @@ def test_a_dotted_path_makes_a_users_player():
         ("outside_players.instance", "is a Idler, not a class"),
         ("outside_players.Deaf", "has no method act"),
         ("outside_players.Needy", r"Needy\(\) failed with TypeError"),
-        ("omg_lightning.players.Player", "failed with TypeError"),
+        ("omg_lightning.actors.Player", "failed with TypeError"),
         ("switcher:", "player 'switcher:': write switcher, or switcher:5:12"),
         ("switcher:0", "rising from 1"),
         ("switcher:5:5", "rising from 1"),

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from omg_lightning.goals.quality import active_units, decided, plane_precision, plane_recall, probabilities
+from omg_lightning.opponents.quality import active_units, decided, plane_precision, plane_recall, probabilities
 from omg_lightning.types import PlaneLogits
 
 NAMES = ("self", "other_1", "stags", "hares")

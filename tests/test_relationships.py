@@ -7,7 +7,7 @@ import torch
 from toys import attached, same, tiny_agent, tiny_data
 
 from omg_lightning.data import AdaptationConfig, Relationships
-from omg_lightning.modules.adapter import Adapter
+from omg_lightning.training.adapter import Adapter
 from omg_lightning.rollout import LEARNER, arrange, matches
 from omg_lightning.types import ConfigError
 

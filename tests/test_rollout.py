@@ -17,9 +17,9 @@ from toys import (
     tiny_agent,
 )
 
-from omg_lightning.games.stag_hunt import STAY
-from omg_lightning.goals import NoGoals
-from omg_lightning.goals.events import last_known
+from omg_lightning.games.grid.stag_hunt import STAY
+from omg_lightning.opponents import NoGoals
+from omg_lightning.opponents.events import last_known
 from omg_lightning.rollout import arrange, decision, plan, play, root_policy
 from omg_lightning.types import NO_GOAL, ConfigError, PlannerConfig, take
 

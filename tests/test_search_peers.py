@@ -7,7 +7,7 @@ import pytest
 import torch
 from table_game import STATES, TableGame
 
-from omg_lightning.planning import SearchConfig, search
+from omg_lightning.search import SearchConfig, search
 
 
 @pytest.mark.parametrize("rule", ["puct", "gumbel"])

@@ -3,7 +3,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from omg_lightning.goals import candidates, select, shift
+from omg_lightning.opponents import candidates, select, shift
 
 RULES = ("optimistic", "conservative", "random", "offset")
 

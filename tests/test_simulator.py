@@ -2,8 +2,8 @@ import pytest
 import torch
 from toys import TokenGame, always, plain_learner, repeat_last, same, snapshot, stag_hunt, tiny_agent
 
-from omg_lightning.games.stag_hunt import HUNT_HARE, HUNT_STAG, RIGHT, STAY
-from omg_lightning.planning import SearchConfig, search
+from omg_lightning.games.grid.stag_hunt import HUNT_HARE, HUNT_STAG, RIGHT, STAY
+from omg_lightning.search import SearchConfig, search
 from omg_lightning.rollout import Simulator
 from omg_lightning.types import ego_order, take
 

@@ -6,8 +6,8 @@ import torch
 from game_contract import check_game, random_actions
 
 from omg_lightning.games import Snowdrift
-from omg_lightning.games.snowdrift import PRESETS
-from omg_lightning.players import make_player
+from omg_lightning.games.grid.snowdrift import PRESETS
+from omg_lightning.actors import make_player
 from omg_lightning.types import NO_GOAL, ConfigError
 
 UP, DOWN, LEFT, RIGHT, STAY, SHOVEL = range(6)

@@ -6,7 +6,7 @@ from test_belief import slow_inter, slow_intra
 from toys import same, snapshot
 
 from omg_lightning.games import Snowdrift
-from omg_lightning.goals import (
+from omg_lightning.opponents import (
     BeliefConfig,
     DeclaredGoals,
     NoGoals,

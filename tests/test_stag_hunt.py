@@ -6,7 +6,7 @@ import torch
 from game_contract import check_game, random_actions
 
 from omg_lightning.games import StagHunt
-from omg_lightning.games.stag_hunt import PRESETS
+from omg_lightning.games.grid.stag_hunt import PRESETS
 from omg_lightning.types import ConfigError
 
 UP, DOWN, LEFT, RIGHT, STAY, HUNT_STAG, HUNT_HARE = range(7)

@@ -5,8 +5,8 @@ import torch
 from toys import TokenGame, plain_learner, stag_hunt
 
 from omg_lightning.games import Snowdrift
-from omg_lightning.goals import OracleGoals
-from omg_lightning.players import NearestHare, NearestStag, Player, make_player
+from omg_lightning.opponents import OracleGoals
+from omg_lightning.actors import NearestHare, NearestStag, Player, make_player
 from omg_lightning.rollout import arrange, play
 from omg_lightning.types import NO_GOAL, ConfigError
 

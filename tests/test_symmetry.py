@@ -2,7 +2,7 @@ import pytest
 import torch
 from toys import TokenGame, stag_hunt, tiny_data
 
-from omg_lightning.data.symmetry import Symmetries
+from omg_lightning.games.grid.symmetry import Symmetries
 from omg_lightning.games import Snowdrift, StagHunt
 from omg_lightning.rollout import arrange, play
 from omg_lightning.types import ConfigError

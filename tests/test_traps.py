@@ -22,11 +22,11 @@ from toys import (
 )
 
 from callbacks import BufferRefresh
-from omg_lightning.goals import candidates
+from omg_lightning.opponents import candidates
 from omg_lightning.losses import soft_cross_entropy
-from omg_lightning.modules import PolicyModule
-from omg_lightning.modules.hindsight import seat_scores
-from omg_lightning.modules.samples import flatten
+from omg_lightning.training import PolicyModule
+from omg_lightning.opponents.targets import seat_scores
+from omg_lightning.samples import flatten
 from omg_lightning.rollout import Simulator, arrange, plan, play
 from omg_lightning.types import Episodes, View, ego_order
 

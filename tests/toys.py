@@ -7,11 +7,11 @@ from torch import Tensor
 
 from omg_lightning.data import EpisodeDataModule, GameConfig
 from omg_lightning.games import StagHunt
-from omg_lightning.goals import NoGoals
+from omg_lightning.opponents import NoGoals
 from omg_lightning.losses import traced_returns
-from omg_lightning.modules import Agent
-from omg_lightning.modules.samples import Samples
-from omg_lightning.modules.subgoal_predictor import Inference
+from omg_lightning.training import Agent
+from omg_lightning.samples import Samples
+from omg_lightning.opponents.subgoal_predictor import Inference
 from omg_lightning.rollout import arrange, play
 from omg_lightning.types import NO_GOAL, Batch, Episodes, Learner, PlannerConfig, ego_order
 

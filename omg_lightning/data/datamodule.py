@@ -12,10 +12,10 @@ from torch.utils.data import DataLoader
 from omg_lightning.data.buffer import EpisodeBuffer
 from omg_lightning.data.dataset import Draws
 from omg_lightning.data.game import GameConfig
-from omg_lightning.data.lineups import as_lineups, beside_learner, check_lineups, check_told, default_partners
-from omg_lightning.data.population import Population, Weights
+from omg_lightning.actors.lineups import as_lineups, beside_learner, check_lineups, check_told, default_partners
+from omg_lightning.actors.population import Population, Weights
 from omg_lightning.data.relationships import AdaptationConfig, Relationships
-from omg_lightning.data.symmetry import Symmetries
+from omg_lightning.games.grid.symmetry import Symmetries
 from omg_lightning.data.trials import Practice, adaptation, evaluation, trial_generator
 from omg_lightning.rollout import LEARNER, PAST, Played, Seats, arrange, play, scripted_lineups
 from omg_lightning.types import Batch, ConfigError, Episodes, Lap, Learner
@@ -33,7 +33,7 @@ class EpisodeDataModule(LightningDataModule):
         seats: who sits in each seat: `learner`, `random`, `nearest_stag` or `nearest_hare` (of stag_hunt), `cleaner` or
             `defector` (of snowdrift), `switcher` (one of the two, drawn for each episode; `switcher:5` also changes at
             step 5 of each), `past` (the learner as it was at an earlier round), `checkpoint:PATH`, or the dotted path
-            of a class that follows `omg_lightning.players.Player`. A list of such line-ups spreads them over the
+            of a class that follows `omg_lightning.actors.Player`. A list of such line-ups spreads them over the
             environments in turn; `callbacks.SeatSchedule` changes them while training.
         eval_seats: who sits in each seat in evaluations and replays; by default `seats`.
         num_envs: B, environments played at once.
@@ -51,7 +51,7 @@ class EpisodeDataModule(LightningDataModule):
         partners: who sits beside the learner in `test`, each in all seats but seat 0, the learner's; by default
             `random` and, where the game has scripts, these and `switcher`.
         adaptation: settings of `test`, the adaptation protocol.
-        references: file in which `python -m omg_lightning.references` keeps the returns that scores of `test` are
+        references: file in which `python -m omg_lightning.commands.references` keeps the returns that scores of `test` are
             normalised by; by default `references.json`, if there is one.
         predict_episodes: episodes that `predict` plays.
         past_every: online rounds between two past selves that are kept, for seats called `past`.
@@ -92,7 +92,7 @@ class EpisodeDataModule(LightningDataModule):
         _check("offline_rounds", offline_rounds, 0)
         _check("capacity", capacity, max(num_envs, adaptation.relationships if adaptation.networks else 0))
         if references is not None and not Path(references).is_file():
-            raise ConfigError(f"data.references: no file {references}; make it with python -m omg_lightning.references")
+            raise ConfigError(f"data.references: no file {references}; make it with python -m omg_lightning.commands.references")
         self.game = game.build()
         self.game_options = game.describe(self.game)
         self.game_name = type(self.game).__name__

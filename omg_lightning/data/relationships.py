@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from omg_lightning.data.lineups import beside_learner, check_told
+from omg_lightning.actors.lineups import beside_learner, check_told
 from omg_lightning.games import Game
 from omg_lightning.rollout import LEARNER, Played, Seats, arrange, play
 from omg_lightning.types import ConfigError, Lap, Learner

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from omg_lightning.data.buffer import EpisodeBuffer
 from omg_lightning.data.dataset import Draws
-from omg_lightning.data.lineups import check_told
+from omg_lightning.actors.lineups import check_told
 from omg_lightning.data.relationships import Relationships, join
 from omg_lightning.games import Game
 from omg_lightning.rollout import LEARNER, arrange, play

@@ -1,15 +1,19 @@
-"""PettingZoo environments, registered there: `pettingzoo.make("parallel", "omg_lightning/stag_hunt_v0")`."""
+"""Environments: `VectorEnv` and its kinds; our games as PettingZoo environments, registered there.
+
+`pettingzoo.make("parallel", "omg_lightning/stag_hunt_v0")` makes one of them.
+"""
 
 import pettingzoo
 
 from omg_lightning.envs import snowdrift_v0, stag_hunt_v0
+from omg_lightning.envs.base import RulesEnv, Step, VectorEnv, as_env
 from omg_lightning.envs.parallel import GameParallelEnv
 
-__all__ = ["GameParallelEnv", "snowdrift_v0", "stag_hunt_v0"]
+__all__ = ["GameParallelEnv", "RulesEnv", "Step", "VectorEnv", "as_env", "snowdrift_v0", "stag_hunt_v0"]
 
 
 def _register(name: str) -> None:
-    """Registers a module of this folder, once: PettingZoo warns about a second time, such as after a reload."""
+    """Register a module of this folder, once: PettingZoo warns about a second time, such as after a reload."""
     path = f"{__name__}.{name}"
     identity = pettingzoo.EnvSpec(f"omg_lightning/{name}").id
     if identity not in pettingzoo.aec_registry:

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from pettingzoo import ParallelEnv
 from torch import Tensor
 
-from omg_lightning.envs.render import Capture, captures_of, frame, text
+from omg_lightning.games.grid.render import Capture, captures_of, frame, text
 from omg_lightning.games.base import Game
 from omg_lightning.types import ConfigError
 

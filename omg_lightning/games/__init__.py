@@ -1,7 +1,7 @@
 """Games: pure batched rules. `Game` is the contract, the rest implement it."""
 
 from omg_lightning.games.base import Game
-from omg_lightning.games.snowdrift import Snowdrift, SnowdriftState
-from omg_lightning.games.stag_hunt import StagHunt, StagHuntState
+from omg_lightning.games.grid.snowdrift import Snowdrift, SnowdriftState
+from omg_lightning.games.grid.stag_hunt import StagHunt, StagHuntState
 
 __all__ = ["Game", "Snowdrift", "SnowdriftState", "StagHunt", "StagHuntState"]

@@ -1,73 +1,197 @@
 """The contract between a game and everything else: pure functions on a batch of states."""
 
-from typing import Any, Protocol, runtime_checkable
+from __future__ import annotations
+
+import functools
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
 from torch import Tensor
 
+from omg_lightning.types import NO_GOAL
 
-@runtime_checkable
-class Game(Protocol):
+if TYPE_CHECKING:
+    from omg_lightning.games.grid.layout import GridLayout
+    from omg_lightning.games.scripts import Player
+    from omg_lightning.spaces import Space
+
+
+class Game(ABC):
     """Rules of a simultaneous-move game, batched and pure.
 
-    A state is a NamedTuple of tensors with leading B. Every function returns new tensors and leaves its inputs
-    as they were, runs on the device of its inputs, and treats the rows of a batch independently of each other.
-    A state has a field `time`, int64 `[B]`: the number of steps played.
+    A state is a NamedTuple of tensors with leading B. It has a field `time`, int64 `[B]`: the number of steps played.
+    Every method returns new tensors and leaves its inputs as they were, runs on the device of its inputs, and treats
+    the rows of a batch independently. `omg_lightning.testing.check_game` checks all of it.
+
+    A subclass must set `num_players`, `num_actions`, `max_steps` and `observation_space`, and implement `reset`,
+    `observe` and `step`. All other attributes and methods have defaults.
+
+    The base class keeps three invariants, so that a subclass only states its rules: an illegal action counts as `noop`;
+    a finished row does not change; a seat that has left earns nothing (unless `prosocial`). For this it wraps the
+    methods `legal`, `step` and `realised` of each subclass. A game that keeps the invariants itself sets
+    `keeps_invariants` and saves the time.
 
     Attributes:
         num_players: P, the number of seats.
         num_actions: A, the same for every seat.
         max_steps: every episode is over after this many steps at the latest.
-        observation_shape: `(C, h, w)` of one seat's view. The first P planes are players: self, then seats
-            i+1, i+2, ... (mod P); a player that has left has an empty plane.
-        plane_names: C names, one for each plane, such as `("self", "other_1", "blocks", "stags", "hares")`.
-        goal_names: the declared goals of a player, such as `("stag", "hare")`; empty where the game declares none.
-            Pictures show what is taken where a name is that of a plane without its plural s, perhaps with a number,
-            such as `drift_2` for the plane `drifts`.
-        action_names: A names.
-        noop: the action that stands in for an illegal one, always legal.
-        agent_name: what a player is called, such as `"hunter"`.
-
-    A game may have an attribute `scripts`, too: the names of two scripted players that know how to play it, the one
-    who cooperates first, such as `("nearest_stag", "nearest_hare")` (see `omg_lightning.players` for names). By
-    default the offline phase mixes the two, and tests play beside them; without `scripts` they are left to `random`.
-
-    Four more are optional: `prosocial`, True where everyone is paid the mean reward, those who have left too;
-    `sparse_views`, True where `observe(state, sparse=True)` gives the places of the ones instead of the planes;
-    `board(state)`, which gives what does not change in an episode, so that `observe(state, True, board)` tells walking
-    distances, too (see `omg_lightning.paths.Facts`; without, networks that want them read planes, more slowly); and
-    `goal_action`, where the declared goals are things on the board: the number of the action, legal only on one of
-    them, by which a player realises the goal that it stands on. A belief is then over places, see `PlaceGoals`.
+        observation_space: gymnasium `Box` of any shape and dtype, or `MultiBinary`: the space of one seat's view. Views
+            are stored, shown to players and trained on with these values.
+        action_names: A names; by default `action_0`, `action_1`, ...
+        agent_names: P names; by default `player_0`, `player_1`, ...
+        goal_names: the declared goals of a player, such as `("stag", "hare")`; none by default.
+        noop: the action that replaces an illegal one; always legal.
+        prosocial: True where a seat that has left goes on earning, because everyone is paid the mean reward.
+        players: scripted players that know this game, by the name that seats call them.
+        scripts: the names of two of them, the cooperator first; the offline phase mixes the two, and tests play beside
+            them. Empty for none.
+        layout: what the planes of a view mean, for games on a grid; None for any other view.
+        sparse_views: True where `observe_sparse` is implemented.
+        has_board: True where `board` is implemented.
     """
 
     num_players: int
     num_actions: int
     max_steps: int
-    observation_shape: tuple[int, int, int]
-    plane_names: tuple[str, ...]
-    goal_names: tuple[str, ...]
-    action_names: tuple[str, ...]
-    noop: int
-    agent_name: str
+    observation_space: Space
+    goal_names: tuple[str, ...] = ()
+    noop: int = 0
+    prosocial: bool = False
+    players: ClassVar[Mapping[str, Callable[[], Player]]] = {}
+    scripts: tuple[str, ...] = ()
+    layout: GridLayout | None = None
+    sparse_views: bool = False
+    has_board: bool = False
+    keeps_invariants: ClassVar[bool] = False
 
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        """Wrap the rules of a subclass with the invariants."""
+        super().__init_subclass__(**kwargs)
+        if not cls.keeps_invariants:
+            for name, guard in _GUARDS.items():
+                if name in cls.__dict__:
+                    setattr(cls, name, guard(cls.__dict__[name]))
+
+    @property
+    def name(self) -> str:
+        """Name of the game, for messages and checkpoints."""
+        return type(self).__name__
+
+    @property
+    def observation_shape(self) -> tuple[int, ...]:
+        """Shape of one seat's view."""
+        return tuple(self.observation_space.shape or ())
+
+    @cached_property
+    def action_names(self) -> tuple[str, ...]:
+        """A names."""
+        return tuple(f"action_{action}" for action in range(self.num_actions))
+
+    @cached_property
+    def agent_names(self) -> tuple[str, ...]:
+        """P names."""
+        return tuple(f"player_{seat}" for seat in range(self.num_players))
+
+    @abstractmethod
     def reset(self, batch_size: int, generator: torch.Generator | None = None) -> Any:
-        """Draws `batch_size` initial states on the generator's device."""
+        """Draw `batch_size` initial states on the generator's device."""
 
-    def legal(self, state: Any) -> Tensor:
-        """Says which actions are legal: bool `[B, P, A]`. A seat that has left may only do nothing (`noop`)."""
-
+    @abstractmethod
     def observe(self, state: Any) -> Tensor:
-        """Returns every seat's own view: float32 `[B, P, C, h, w]`, ego first."""
+        """Return every seat's own view, `[B, P, *observation_space.shape]`; the seat itself comes first in it."""
 
+    @abstractmethod
     def step(self, state: Any, actions: Tensor) -> tuple[Any, Tensor]:
-        """Plays joint actions, int64 `[B, P]` in seat order: the next state and rewards, float32 `[B, P]`.
+        """Play joint actions, int64 `[B, P]` in seat order: the next state, and rewards, float32 `[B, P]`.
 
-        Illegal actions count as `noop`. Rows whose episode is over, and seats that have left, change nothing
-        and earn nothing (unless the game is `prosocial`).
+        The next state counts `time` on by one.
         """
 
+    def legal(self, state: Any) -> Tensor:
+        """Return which actions are legal, bool `[B, P, A]`; by default all. A seat that has left may only `noop`."""
+        legal = self.active(state)[..., None].repeat(1, 1, self.num_actions)
+        legal[..., self.noop] = True
+        return legal
+
     def active(self, state: Any) -> Tensor:
-        """Says who is still playing: bool `[B, P]`; all False once the episode is over."""
+        """Return who is still playing, bool `[B, P]`; all False once the episode is over. By default until `max_steps`.
+
+        All seats are active at the start, and one that has left does not return.
+        """
+        return (state.time < self.max_steps)[:, None].repeat(1, self.num_players)
+
+    def terminated(self, state: Any) -> Tensor:
+        """Return which inactive seats ended by the rules, bool `[B, P]`; the others were cut off by `max_steps`.
+
+        By default a seat that is inactive at `max_steps` was cut off, and one that is inactive earlier was not.
+        """
+        return ~self.active(state) & (state.time < self.max_steps)[:, None]
 
     def realised(self, state: Any, actions: Tensor) -> Tensor:
-        """Returns the declared goal each seat realises by these actions: int64 `[B, P]`, NO_GOAL (-1) for none."""
+        """Return the declared goal that each seat achieves by `actions`, int64 `[B, P]`, or NO_GOAL (-1), the default."""
+        return torch.full_like(actions, NO_GOAL)
+
+    def observe_sparse(self, state: Any, board: Any = None) -> Tensor:
+        """Return views as the indices of their ones, see `omg_lightning.encoders.Encoder`: int32 `[B, P, n]`.
+
+        Args:
+            state: what to look at.
+            board: what `board` returned; then distances are included, for encoders that want them.
+        """
+        raise NotImplementedError(f"{type(self).__name__} has no sparse views")
+
+    def board(self, state: Any) -> Any:
+        """Return what does not change until the episodes of `state` are over, for `observe_sparse`."""
+        raise NotImplementedError(f"{type(self).__name__} has no board")
+
+
+def _guarded_legal(rules: Callable[..., Tensor]) -> Callable[..., Tensor]:
+    @functools.wraps(rules)
+    def legal(self: Game, state: Any) -> Tensor:
+        found = rules(self, state) & self.active(state)[..., None]
+        found[..., self.noop] = True
+        return found
+
+    return legal
+
+
+def legal_actions(game: Game, state: Any, actions: Tensor) -> Tensor:
+    """Replace every action that is not legal, or that names no action, by `noop`: int64 `[B, P]`."""
+    known = actions.clamp(0, game.num_actions - 1)
+    allowed = game.legal(state).gather(-1, known[..., None])[..., 0] & (known == actions)
+    return torch.where(allowed, actions, game.noop)
+
+
+def _guarded_step(rules: Callable[..., tuple[Any, Tensor]]) -> Callable[..., tuple[Any, Tensor]]:
+    @functools.wraps(rules)
+    def step(self: Game, state: Any, actions: Tensor) -> tuple[Any, Tensor]:
+        active = self.active(state)
+        after, rewards = rules(self, state, legal_actions(self, state, actions))
+        running = active.any(-1)
+        kept = (
+            torch.where(running.view(-1, *[1] * (new.dim() - 1)), new, old)
+            for new, old in zip(after, state, strict=True)
+        )
+        earns = running[:, None] if self.prosocial else active
+        return type(after)(*kept), torch.where(earns, rewards.float(), 0.0)
+
+    return step
+
+
+def _guarded_realised(rules: Callable[..., Tensor]) -> Callable[..., Tensor]:
+    @functools.wraps(rules)
+    def realised(self: Game, state: Any, actions: Tensor) -> Tensor:
+        found = rules(self, state, legal_actions(self, state, actions))
+        return torch.where(self.active(state), found, NO_GOAL)
+
+    return realised
+
+
+_GUARDS: dict[str, Callable[..., Any]] = {
+    "legal": _guarded_legal,
+    "step": _guarded_step,
+    "realised": _guarded_realised,
+}

@@ -1,7 +1,7 @@
 """What games ask of their arguments: a check raises a one-line ConfigError, or returns the value to use."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from numbers import Integral, Real
 
 import torch
@@ -60,3 +60,26 @@ def exactly(name: str, cells: Sequence[int], argument: str, count: int) -> None:
 def device_of(generator: torch.Generator | None) -> torch.device:
     """Returns the device on which `generator` draws; None is torch's own CPU generator."""
     return torch.device("cpu") if generator is None else generator.device
+
+
+def sizes(
+    game: str,
+    presets: Mapping[str, Mapping[str, int]],
+    preset: str | None,
+    given: Mapping[str, int | None],
+    default: Mapping[str, int],
+) -> list[int]:
+    """Return the sizes of a game in the order of `given`: what was given, or else the preset's, or else the default.
+
+    Raises:
+        ConfigError: there is no such preset, or a size is missing.
+    """
+    if preset is not None and preset not in presets:
+        raise ConfigError(f"preset={preset!r}: expected one of {', '.join(presets)}; choose one of these.")
+    known = {**default, **(presets[preset] if preset is not None else {})}
+    known |= {name: value for name, value in given.items() if value is not None}
+    if missing := [name for name in given if name not in known]:
+        raise ConfigError(
+            f"{game} got no {', '.join(missing)}: give them, or a preset, one of {', '.join(presets)}."
+        )
+    return [known[name] for name in given]

@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 from torchmetrics import Metric
 
-from omg_lightning.goals import rewarded
+from omg_lightning.opponents import rewarded
 from omg_lightning.metrics.information import entropy, informative, normalised_information
 from omg_lightning.types import NO_GOAL, Episodes
 

@@ -1,9 +1,9 @@
 """Rollouts: whole episodes, in many environments at once, with search in the loop. The only user of `planning`."""
 
-from omg_lightning.rollout.decision import plan, root_policy
+from omg_lightning.actors.search import plan, root_policy
 from omg_lightning.rollout.matches import match
 from omg_lightning.rollout.play import Played, play
-from omg_lightning.rollout.seats import (
+from omg_lightning.actors.seating import (
     CHECKPOINT,
     LEARNER,
     PAST,
@@ -13,7 +13,7 @@ from omg_lightning.rollout.seats import (
     scripted_lineups,
     scripts_of,
 )
-from omg_lightning.rollout.simulator import Node, Simulator
+from omg_lightning.actors.simulator import Node, Simulator
 
 __all__ = [
     "CHECKPOINT",

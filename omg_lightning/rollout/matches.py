@@ -5,7 +5,7 @@ from torch import Tensor
 
 from omg_lightning.games.base import Game
 from omg_lightning.rollout.play import play
-from omg_lightning.rollout.seats import arrange
+from omg_lightning.actors.seating import arrange
 from omg_lightning.types import Learner
 
 

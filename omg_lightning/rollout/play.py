@@ -9,10 +9,10 @@ from torch import Tensor
 
 from omg_lightning.games.base import Game
 from omg_lightning.losses import traced_returns
-from omg_lightning.players import actions_of, best_chance
-from omg_lightning.rollout.decision import plan
-from omg_lightning.rollout.seats import LEARNER, Seats
-from omg_lightning.rollout.simulator import wants_board
+from omg_lightning.actors import actions_of, best_chance
+from omg_lightning.actors.search import plan
+from omg_lightning.actors.seating import LEARNER, Seats
+from omg_lightning.actors.simulator import wants_board
 from omg_lightning.rollout.workers import at_once
 from omg_lightning.types import NO_GOAL, ConfigError, Episodes, Estimate, Learner, PlannerConfig, View, take
 

@@ -1,0 +1,95 @@
+"""Adaptation over seeds: what `test` found in several runs, with intervals over seeds.
+
+    python -m omg_lightning.commands.adaptation RUN RUN RUN --plot adaptation.png
+
+A RUN is the folder of a `test`, or its `adaptation.json`; a seed is the unit. Prints, for each co-player and over all
+of them, mean and interquartile mean with 95% intervals by stratified bootstrap over seeds within each co-player
+(Agarwal et al. 2021, arXiv 2108.13264), and writes them to a JSON file. With --plot, also draws the scores, and
+for each co-player the return over episode indices (`adaptation_<partner>.png`).
+"""
+
+import argparse
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from omg_lightning.cli import one_line
+from omg_lightning.evaluation import Summary, align
+from omg_lightning.evaluation.figures import adaptation_figure, scores_figure
+from omg_lightning.evaluation.seeds import read, seed_curve, summarise
+from omg_lightning.types import ConfigError
+
+
+def main(args: Sequence[str] | None = None) -> None:
+    """Runs the command. A mistake of the user's ends in one line on stderr and exit code 2."""
+    parser = argparse.ArgumentParser("python -m omg_lightning.commands.adaptation", description=__doc__, allow_abbrev=False)
+    parser.formatter_class = argparse.RawDescriptionHelpFormatter
+    parser.add_argument("runs", nargs="+", type=Path, metavar="RUN")
+    parser.add_argument("--out", type=Path, default=Path("adaptation_seeds.json"), help="default: %(default)s")
+    parser.add_argument("--plot", type=Path, help="a PNG, PDF or SVG")
+    own = parser.parse_args(args)
+    with one_line():
+        runs = read(own.runs)
+        found = summarise(runs)
+        own.out.parent.mkdir(parents=True, exist_ok=True)
+        own.out.write_text(json.dumps(found, indent=2) + "\n")
+        print(_table(found))
+        print(f"written to {own.out}")
+        if own.plot is not None:
+            draw(own.plot, runs, found)
+
+
+def draw(path: Path, runs: Sequence[dict[str, Any]], found: dict[str, Any]) -> None:
+    """Draws the scores, or the returns if some co-player has no score, and a curve for each co-player."""
+    partners = found["partners"]
+    what = "score" if all("score" in entry for entry in partners.values()) else "return"
+    points = [np.array(entry[what]["values"][0]) for entry in partners.values()]
+    rows = [entry[what]["iqm"] for entry in partners.values()]
+    summaries = np.array([[np.nan if x is None else x for x in (r["value"], r["low"], r["high"])] for r in rows])
+    _save(scores_figure([entry["label"] for entry in partners.values()], points, summaries, what == "score"), path)
+    for partner, entry in partners.items():
+        each = [run["partners"][partner] for run in runs]
+        final = [np.nan if entry["return"]["mean"][k] is None else entry["return"]["mean"][k] for k in Summary._fields]
+        over, references = f"{len(runs)} seeds", (each[0]["random"], each[0]["best_response"])
+        shape = seed_curve([np.array(one["curve"]["mean"]) for one in each])
+        figure = adaptation_figure(shape, entry["label"], final, runs[0]["score_steps"], over, *references)
+        _save(figure, path.with_stem(f"{path.stem}_{entry['label']}"))
+
+
+def _table(found: dict[str, Any]) -> str:
+    lines = [["co-player", "return: mean", "return: IQM", "score: mean", "score: IQM"]]
+    rows = {entry["label"]: entry for entry in found["partners"].values()}
+    if "overall" in found:
+        rows[f"all {len(found['overall']['partners'])} with a score"] = found["overall"]
+    for name, entry in rows.items():
+        cells = [_cell(entry[what][kind]) if what in entry else "-" for what in ("return", "score") for kind in _KINDS]
+        lines.append([name, *cells])
+    count = len(found["seeds"])
+    note = "one seed: there is no interval" if count == 1 else f"{count} seeds; [95% interval over seeds]"
+    if "overall" not in found:
+        note += "\nno scores: `test` had no references, see python -m omg_lightning.commands.references"
+    return f"{align(lines)}\n{note}"
+
+
+_KINDS = ("mean", "iqm")
+
+
+def _cell(summary: dict[str, float | None]) -> str:
+    text = f"{summary['value']:.2f}"
+    return text if summary["low"] is None else f"{text} [{summary['low']:.2f}, {summary['high']:.2f}]"
+
+
+def _save(figure: Any, path: Path) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        figure.savefig(path, dpi=300)
+    except ValueError as error:
+        raise ConfigError(f"cannot draw {path}: {error}") from error
+    print(f"drawn: {path}")
+
+
+if __name__ == "__main__":
+    main()

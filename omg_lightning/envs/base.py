@@ -1,0 +1,151 @@
+"""The contract of everything that can be played: many environments at once, stepped together."""
+
+from __future__ import annotations
+
+import json
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping
+from inspect import signature
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from omg_lightning.games.base import Game
+from omg_lightning.types import NO_GOAL, take
+
+if TYPE_CHECKING:
+    from omg_lightning.games.grid.layout import GridLayout
+    from omg_lightning.games.scripts import Player
+    from omg_lightning.spaces import Space
+
+
+class Step(NamedTuple):
+    """What L environments show after a reset or a step; rows in the order of the environments."""
+
+    observation: Tensor  # [L, P, *shape] each seat's own view, of the step's end: also where the episode is over
+    legal: Tensor  # bool [L, P, A] for the next action
+    active: Tensor  # bool [L, P] who still plays
+    reward: Tensor  # float32 [L, P] of this step; 0 after a reset
+    terminated: Tensor  # bool [L, P] seats that ended with this step by the rules
+    truncated: Tensor  # bool [L, P] seats that were cut off with this step by a time limit
+    achieved: Tensor  # int64 [L, P] the declared goal that each seat achieved by this step, or NO_GOAL
+
+
+class VectorEnv(ABC):
+    """B environments that are played at once. They are stateful; one object plays one batch at a time.
+
+    A subclass sets the attributes and implements `reset`, `step` and `keep`. `omg_lightning.testing.check_env` checks
+    them. An illegal action counts as `noop`. Seats that have left, and environments that are over, change nothing.
+
+    Attributes:
+        name: of the game, for messages and checkpoints.
+        num_players: P, the number of seats.
+        num_actions: A, the same for every seat.
+        max_steps: every episode is over after this many steps at the latest.
+        observation_space: gymnasium `Box` or `MultiBinary`, the space of one seat's view.
+        action_names: A names.
+        agent_names: P names.
+        goal_names: the declared goals of a player; none by default.
+        noop: the action that replaces an illegal one; always legal.
+        players: scripted players that know this game, by name.
+        scripts: the names of two of them, the cooperator first, or none.
+        layout: what the planes of a view mean, for games on a grid; else None.
+        game: the rules, where states can be stepped by a search; else None.
+    """
+
+    name: str
+    num_players: int
+    num_actions: int
+    max_steps: int
+    observation_space: Space
+    action_names: tuple[str, ...]
+    agent_names: tuple[str, ...]
+    goal_names: tuple[str, ...] = ()
+    noop: int = 0
+    players: Mapping[str, Callable[[], Player]] = {}
+    scripts: tuple[str, ...] = ()
+    layout: GridLayout | None = None
+    game: Game | None = None
+
+    @property
+    def state(self) -> Any:
+        """The state of `game`, leading L, where there is one: where a search starts."""
+        raise NotImplementedError(f"{self.name} has no state that a search could start from")
+
+    @abstractmethod
+    def reset(self, batch_size: int, generator: torch.Generator) -> Step:
+        """Start `batch_size` episodes; all randomness comes from `generator`."""
+
+    @abstractmethod
+    def step(self, actions: Tensor) -> Step:
+        """Play joint actions, int64 `[L, P]` in seat order."""
+
+    @abstractmethod
+    def keep(self, index: Tensor) -> None:
+        """Go on with the environments `index`, int64 `[R]`, alone, in this order."""
+
+
+class RulesEnv(VectorEnv):
+    """Plays a `Game`.
+
+    Args:
+        game: the rules.
+    """
+
+    def __init__(self, game: Game) -> None:
+        self.game: Game = game
+        self.name = type(game).__name__
+        self.num_players, self.num_actions, self.max_steps = game.num_players, game.num_actions, game.max_steps
+        self.observation_space, self.noop = game.observation_space, game.noop
+        self.action_names, self.agent_names, self.goal_names = game.action_names, game.agent_names, game.goal_names
+        self.players, self.scripts, self.layout = game.players, game.scripts, game.layout
+        self._state: Any = None
+
+    @property
+    def state(self) -> Any:
+        """The game's state, leading L."""
+        return self._state
+
+    def reset(self, batch_size: int, generator: torch.Generator) -> Step:
+        """Draw `batch_size` initial states."""
+        self._state = self.game.reset(batch_size, generator)
+        active = self.game.active(self._state)
+        over = torch.zeros_like(active)
+        reward = torch.zeros(active.shape, dtype=torch.float32, device=active.device)
+        return self._step(active, reward, over, over, torch.full(active.shape, NO_GOAL, device=active.device))
+
+    def step(self, actions: Tensor) -> Step:
+        """Play joint actions, int64 `[L, P]`."""
+        before, state = self.game.active(self._state), self._state
+        achieved = self.game.realised(state, actions)
+        self._state, reward = self.game.step(state, actions)
+        active = self.game.active(self._state)
+        ended = before & ~active
+        terminated = ended & self.game.terminated(self._state)
+        return self._step(active, reward, terminated, ended & ~terminated, achieved)
+
+    def keep(self, index: Tensor) -> None:
+        """Go on with the environments `index`, int64 `[R]`, alone."""
+        self._state = take(self._state, index)
+
+    def _step(self, active: Tensor, reward: Tensor, terminated: Tensor, truncated: Tensor, achieved: Tensor) -> Step:
+        state = self._state
+        return Step(
+            self.game.observe(state), self.game.legal(state), active, reward, terminated, truncated, achieved
+        )
+
+
+def describe(env: VectorEnv) -> dict[str, Any]:
+    """Return the name of a game and the options it was made with, as plain values: equal only for equal games.
+
+    An option is read from the attribute of the same name.
+    """
+    made = env if env.game is None else env.game
+    options = {name: getattr(made, name) for name in signature(type(made)).parameters if name in vars(made)}
+    return {"name": env.name, **json.loads(json.dumps(options, default=str))}
+
+
+def as_env(game: Game | VectorEnv) -> VectorEnv:
+    """Return `game` as something to be played: a `Game` in a `RulesEnv`, a `VectorEnv` as it is."""
+    return RulesEnv(game) if isinstance(game, Game) else game

@@ -1,0 +1,27 @@
+"""What the planes of a grid game's views mean."""
+
+from typing import NamedTuple
+
+
+class GridLayout(NamedTuple):
+    """Describes views of planes `[C, h, w]` of 0 and 1.
+
+    The first P planes are players: self, then seats i+1, i+2, ... (mod P). A player that has left has an empty plane.
+    """
+
+    plane_names: tuple[str, ...]  # C names, such as ("self", "other_1", "blocks", "stags", "hares")
+    height: int
+    width: int
+    num_players: int  # P, so many planes are players
+    walls: int | None = None  # plane of the cells that nobody can walk on
+    goal_action: int | None = None  # goals that are things on cells: the action that realises the one under the player
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """`(C, h, w)`."""
+        return len(self.plane_names), self.height, self.width
+
+    @property
+    def cells(self) -> int:
+        """S, the number of cells."""
+        return self.height * self.width

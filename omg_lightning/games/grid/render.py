@@ -1,0 +1,192 @@
+"""Pictures of a grid game, from one seat-0 observation: for the eye (`frame`), the terminal (`text`), the web (GIF)."""
+
+import io
+import math
+import re
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from PIL import Image, ImageDraw
+
+from omg_lightning.games.grid.icons import GLOW, GOLD, INK, PAPER, TILE, Pen, draw_disc, draw_thing
+from omg_lightning.types import NO_GOAL
+
+SUPERSAMPLING = 3  # drawn this much larger and scaled down, which smooths the edges
+_MARGIN, _TITLE, _FOOTER = 0.25, 0.6, 0.7  # in cells
+
+
+class Capture(NamedTuple):
+    """Something taken in the step just played; a plain tuple in this order will do."""
+
+    row: int
+    column: int
+    kind: str  # "stag", "hare" or "drift": a plane's name without its plural s
+    seats: tuple[int, ...] = ()  # who took it
+
+
+def captures_of(
+    players: ArrayLike, realised: Sequence[int], goal_names: Sequence[str], plane_names: Sequence[str]
+) -> list[Capture]:
+    """Says what was taken in a step, and who took it together, from the goals that the seats realised in it.
+
+    Args:
+        players: `[P, h, w]` where each seat was before the step; seats that had left are not asked for.
+        realised: P goals, or NO_GOAL. Goal `stag`, or `drift_2`, takes something from the plane `stags`, or `drifts`;
+            a goal that no plane is called after takes nothing.
+        goal_names: the names of the goals.
+        plane_names: the names of the planes.
+    """
+    board = np.asarray(players)
+    taken: dict[tuple[int, int, str], tuple[int, ...]] = {}
+    for seat, goal in enumerate(realised):
+        kind = re.sub(r"_\d+$", "", goal_names[goal]) if goal != NO_GOAL else ""
+        if kind + "s" in plane_names:
+            row, column = np.argwhere(board[seat])[0].tolist()
+            taken[row, column, kind] = (*taken.get((row, column, kind), ()), seat)
+    return [Capture(*place, seats) for place, seats in taken.items()]
+
+
+def frame(
+    planes: ArrayLike,
+    plane_names: Sequence[str],
+    *,
+    title: str = "",
+    returns: Sequence[float] = (),
+    captures: Iterable[Sequence] = (),
+    cell: int = 64,
+) -> NDArray[np.uint8]:
+    """Draws the board as seat 0 sees it. Its size depends on h, w and `cell` alone, so frames make a film.
+
+    Args:
+        planes: `[C, h, w]` one view of seat 0, so that plane k of the first P shows seat k.
+        plane_names: C names; "self" and "other_k" are players, the rest is drawn by the painter of that name.
+        title: what stands above the board, such as the step.
+        returns: P numbers for the line below the board, which shows who is still there; none if empty.
+        captures: see `Capture`: what was taken in this step.
+        cell: pixels of a cell's side.
+
+    Returns:
+        uint8 `[H, W, 3]`.
+    """
+    board = _checked(planes, plane_names)
+    (_, height, width), unit = board.shape, cell * SUPERSAMPLING
+    size = (math.ceil((width + 2 * _MARGIN) * cell), math.ceil((height + _TITLE + _FOOTER) * cell))
+    canvas = Image.new("RGB", (size[0] * SUPERSAMPLING, size[1] * SUPERSAMPLING), PAPER)
+    pen = Pen(ImageDraw.Draw(canvas), 0, 0, unit)
+    pen.text(_MARGIN + 0.05, _TITLE / 2, title, 0.3, INK, "lm")
+    taken = {(c.row, c.column): c for c in (Capture(*capture) for capture in captures)}
+    for row, column in np.ndindex(height, width):
+        square = pen.part(_MARGIN + column + 0.5, _TITLE + row + 0.5, 1)
+        _draw_cell(square, board[:, row, column], plane_names, taken.get((row, column)))
+    present = [bool(board[plane].any()) for plane in _seats(plane_names)]
+    _draw_returns(pen, width, _TITLE + height + _FOOTER / 2, returns, present)
+    return np.asarray(canvas.resize(size, Image.Resampling.LANCZOS))
+
+
+def board_only(picture: NDArray[np.uint8], cell: int) -> NDArray[np.uint8]:
+    """Cuts the title and the line below the board off what `frame` drew with cells of `cell` pixels."""
+    return picture[int(_TITLE * cell) : len(picture) - int(_FOOTER * cell)]
+
+
+def text(planes: ArrayLike, plane_names: Sequence[str]) -> str:
+    """Writes the board, seat 0's view `[C, h, w]`, as lines: seats are digits, things the first letter of their plane.
+
+    A stag is `S`, a hare `H`, a block `#`, a free cell `.`; what shares a cell is written together, as in `S01`.
+    """
+    board = _checked(planes, plane_names)
+    seats = _seats(plane_names)
+    marks = {p: "#" if name == "blocks" else name[0].upper() for p, name in enumerate(plane_names) if p not in seats}
+    marks |= {plane: str(seat) for seat, plane in enumerate(seats)}
+    cells = [
+        ["".join(marks[p] for p in marks if stack[p]) or "." for stack in row] for row in np.moveaxis(board, 0, -1)
+    ]
+    wide = max(len(word) for line in cells for word in line)
+    return "\n".join(" ".join(word.ljust(wide) for word in line).rstrip() for line in cells)
+
+
+def gif_bytes(frames: Sequence[NDArray[np.uint8]], fps: float = 3) -> bytes:
+    """Makes an endless animation, with one palette for all frames so that nothing flickers; the last one stays longer.
+
+    Args:
+        frames: uint8 `[H, W, 3]` each, all of one size.
+        fps: frames a second, at most 50: viewers slow down what is faster.
+
+    Raises:
+        ValueError: there are no frames, their sizes differ, or `fps` is out of range.
+    """
+    sizes = {np.shape(picture) for picture in frames}
+    if len(sizes) != 1:
+        raise ValueError(f"a GIF needs frames of one size, got sizes {sorted(sizes)}; give frames of one episode")
+    if not 0 < fps <= 50:
+        raise ValueError(f"fps={fps}: viewers show more than 0 and at most 50 frames a second; choose such a number")
+    pixels = np.concatenate([picture[::2, ::2] for picture in frames])
+    palette = Image.fromarray(pixels).quantize(256)
+    images = [Image.fromarray(picture).quantize(palette=palette, dither=Image.Dither.NONE) for picture in frames]
+    durations = [round(1000 / fps)] * (len(images) - 1) + [round(3000 / fps)]
+    stream = io.BytesIO()
+    images[0].save(stream, "GIF", save_all=True, append_images=images[1:], duration=durations, loop=0)
+    return stream.getvalue()
+
+
+def write_gif(frames: Sequence[NDArray[np.uint8]], path: str | Path, fps: float = 3) -> None:
+    """Writes `gif_bytes` to a file, whose folder must exist."""
+    Path(path).write_bytes(gif_bytes(frames, fps))
+
+
+def _draw_cell(pen: Pen, stack: NDArray, names: Sequence[str], capture: Capture | None) -> None:
+    """Draws what lies on one cell, `stack` being its entry in each of the C planes."""
+    pen.tile(TILE)
+    seats = [seat for seat, plane in enumerate(_seats(names)) if stack[plane]]
+    things = [name for name, there in zip(names, stack, strict=True) if there and not _is_player(name)]
+    if capture is not None:
+        pen.tile(GLOW, outline=GOLD, width=0.055)
+        things.append(capture.kind + "s")
+        seats = sorted({*seats, *capture.seats})
+    for name in things:
+        square = pen if name == "blocks" else pen.part(0.5, 0.36, 0.64) if seats else pen.part(0.5, 0.5, 0.94)
+        draw_thing(square, name)
+    _draw_seats(pen, seats, bool(things))
+
+
+def _draw_seats(pen: Pen, seats: Sequence[int], crowded: bool) -> None:
+    """Lays the hunters of one cell side by side: in the lower part if something else is there, too."""
+    columns = len(seats) if crowded else math.ceil(math.sqrt(len(seats)))
+    for k, seat in enumerate(seats):
+        rows = math.ceil(len(seats) / columns)
+        across = min(columns, len(seats) - k // columns * columns)  # how many are in this row
+        size = min(0.36, 0.88 / columns) if crowded else 0.72 if columns == 1 else 0.88 / columns
+        x = 0.5 + (k % columns - (across - 1) / 2) * size
+        y = 0.8 if crowded else 0.5 + (k // columns - (rows - 1) / 2) * size
+        draw_disc(pen.part(x, y, size), seat)
+
+
+def _draw_returns(pen: Pen, width: int, y: float, returns: Sequence[float], present: Sequence[bool]) -> None:
+    """Writes each seat's return beside its disc, hollow if it has left."""
+    step = width / max(len(returns), 1)
+    size = min(0.42, step * 0.42)
+    for seat, value in enumerate(returns):
+        x = _MARGIN + seat * step + 0.05
+        draw_disc(pen.part(x + size / 2, y, size), seat, present[seat])
+        pen.text(x + 1.15 * size, y, f"{value:.1f}", 0.66 * size, INK, "lm")
+
+
+def _checked(planes: ArrayLike, names: Sequence[str]) -> NDArray[np.bool_]:
+    board = np.asarray(planes) > 0
+    if board.ndim != 3 or len(board) != len(names):
+        raise ValueError(
+            f"planes of shape {board.shape}: expected [C, h, w] with C = {len(names)}, one plane for each of {names}; "
+            "give one seat's view without the batch"
+        )
+    return board
+
+
+def _is_player(name: str) -> bool:
+    return name == "self" or name.startswith("other_")
+
+
+def _seats(names: Sequence[str]) -> list[int]:
+    """The planes of seats 0, 1, ..."""
+    return [plane for plane, name in enumerate(names) if _is_player(name)]

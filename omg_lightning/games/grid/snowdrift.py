@@ -1,0 +1,309 @@
+"""Markov Snowdrift Game: everyone gains from a drift that is gone, those who shovel it pay (HOP, arXiv 2406.08002)."""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, ClassVar, NamedTuple
+
+import torch
+from gymnasium import spaces
+from torch import Tensor
+
+from omg_lightning.games import checks
+from omg_lightning.games.base import Game
+from omg_lightning.games.grid import blocks as pieces
+from omg_lightning.games.grid.layout import GridLayout
+from omg_lightning.games.grid.paths import Facts, all_walks, facts_told
+from omg_lightning.games.grid.scripted import Cleaner, Defector
+from omg_lightning.games.scripts import Player
+from omg_lightning.types import NO_GOAL, ConfigError, ego_order
+
+UP, DOWN, LEFT, RIGHT, STAY, SHOVEL = range(6)  # the first five as in `blocks`
+PRESETS: dict[str, dict[str, int]] = {
+    "msg": {"num_players": 4, "num_drifts": 6, "height": 8, "width": 8},
+}
+MOST_DRIFTS = 255  # a cell holds the number of its drift in one byte
+
+
+class SnowdriftState(NamedTuple):
+    """Everything the rules need, 16 + 8 P + h w bytes a row: a search keeps one for every node."""
+
+    time: Tensor  # int64 [B] steps played
+    left: Tensor  # int64 [B] how many drifts there are in `cells`; counting them anew at each look is slow
+    players: Tensor  # int64 [B, P] cell index
+    cells: Tensor  # uint8 [B, h * w] k + 1 where drift k lies; 0: no drift, or no more
+
+
+class _Tables(NamedTuple):
+    """Constants, on one device."""
+
+    bits: Tensor  # uint8 [A] 1 << a
+    moves: Tensor  # uint8 [h * w] bit a is set: action a, up to STAY, is legal on this cell
+    deltas: Tensor  # int64 [A] what an action adds to a cell index
+    seats: Tensor  # int64 [P, P] row i is the ego order of seat i
+
+
+class Snowdrift(Game):
+    """The rules of the Markov Snowdrift Game, batched and pure.
+
+    Players move at the same time and never block each other. Who shovels on a drift removes it at once: every player,
+    near or far, gets `drift_reward`, and those who shovelled it in that step share `shovel_cost` equally. Nobody
+    leaves. An episode is over when no drift is left, or after `max_steps`. Illegal actions, and integers that name no
+    action, count as staying.
+
+    The declared goals of a player are the drifts, and it realises the one that it shovels: `drift_0`, `drift_1`, ...
+    are numbered row by row as they lie at the start, so `drift_0` is the uppermost one, and each keeps its number for
+    the whole episode. A player may realise several goals in an episode, or none: then it has NO_GOAL.
+
+    Best mean reward per seat, whoever does the work: 30.0 in `msg`, all drifts removed, (6 * 4 - 4) / 4 from each of
+    the six. If nobody shovels, 0. A player who leaves the work to the others gets 36.
+
+    Args:
+        preset: `msg`, the game of the publication: the other arguments replace single settings of it. Its sizes are
+            also the default.
+        num_players: P, players on the grid.
+        num_drifts: drifts on the grid, at most 255.
+        height: h, rows of the grid.
+        width: w, columns of the grid.
+        drift_reward: what every player gets for each drift removed.
+        shovel_cost: what those who shovel a drift share the payment of.
+        max_steps: an episode is over after this many steps.
+        prosocial: whether everyone is paid the mean reward.
+
+    Raises:
+        ConfigError: an argument is of the wrong kind or range, or the grid cannot hold the drifts.
+    """
+
+    num_actions = 6
+    plane_names: tuple[str, ...]
+    goal_names: tuple[str, ...]
+    action_names: tuple[str, ...] = ("up", "down", "left", "right", "stay", "shovel")
+    noop = STAY
+    players: ClassVar[Mapping[str, Callable[[], Player]]] = {"cleaner": Cleaner, "defector": Defector}
+    scripts: tuple[str, ...] = ("cleaner", "defector")
+    sparse_views = True
+    has_board = True
+    keeps_invariants = True  # `step` needs what is legal anyway
+
+    def __init__(
+        self,
+        preset: str | None = None,
+        *,
+        num_players: int | None = None,
+        num_drifts: int | None = None,
+        height: int | None = None,
+        width: int | None = None,
+        drift_reward: float = 6.0,
+        shovel_cost: float = 4.0,
+        max_steps: int = 50,
+        prosocial: bool = False,
+    ) -> None:
+        given = {"num_players": num_players, "num_drifts": num_drifts, "height": height, "width": width}
+        num_players, num_drifts, height, width = checks.sizes("Snowdrift", PRESETS, preset, given, PRESETS["msg"])
+        self.num_players = checks.whole("num_players", num_players, 1)
+        self.num_drifts = checks.whole("num_drifts", num_drifts, 1)
+        self.height = checks.whole("height", height, 1)
+        self.width = checks.whole("width", width, 1)
+        self.drift_reward = checks.number("drift_reward", drift_reward)
+        self.shovel_cost = checks.number("shovel_cost", shovel_cost)
+        self.max_steps = checks.whole("max_steps", max_steps, 1)
+        self.prosocial = checks.flag("prosocial", prosocial)
+        room = min(self.height * self.width, MOST_DRIFTS)
+        if self.num_drifts > room:
+            raise ConfigError(
+                f"num_drifts={self.num_drifts}: height={self.height}, width={self.width} has room for {room}; use"
+                " fewer drifts or a larger grid."
+            )
+        self.plane_names = ("self", *(f"other_{k}" for k in range(1, self.num_players)), "drifts")
+        self.goal_names = tuple(f"drift_{k}" for k in range(self.num_drifts))
+        # A player realises a goal by shovelling where it stands.
+        self.layout = GridLayout(self.plane_names, self.height, self.width, self.num_players, goal_action=SHOVEL)
+        self.observation_space = spaces.MultiBinary(self.layout.shape)
+        self._facts = Facts.of(self.layout.shape, self.num_players, None)
+        self._walks: dict[torch.device, Tensor] = {}
+        self._tables: dict[torch.device, _Tables] = {}
+
+    @classmethod
+    def preset(cls, name: str, **overrides: Any) -> "Snowdrift":
+        """Builds the game of the publication.
+
+        Args:
+            name: `msg`: 4 players, 6 drifts, 8x8.
+            **overrides: constructor arguments that replace the preset's.
+
+        Raises:
+            ConfigError: there is no such preset.
+        """
+        return cls(name, **overrides)
+
+    def __repr__(self) -> str:
+        names = "num_players num_drifts height width drift_reward shovel_cost max_steps prosocial"
+        return f"Snowdrift({', '.join(f'{name}={getattr(self, name)!r}' for name in names.split())})"
+
+    def reset(self, batch_size: int, generator: torch.Generator | None = None) -> SnowdriftState:
+        """Draws `batch_size` layouts: drifts on distinct cells, players anywhere.
+
+        Args:
+            batch_size: B.
+            generator: where the randomness comes from; the state is on its device. None is torch's own CPU generator.
+        """
+        batch_size = checks.whole("batch_size", batch_size, 1)
+        anywhere = torch.ones(
+            batch_size, self.height * self.width, dtype=torch.bool, device=checks.device_of(generator)
+        )
+        drifts = pieces.draw_distinct(anywhere, self.num_drifts, generator)
+        return self._build(pieces.draw_any(anywhere, self.num_players, generator), drifts)
+
+    def place(
+        self,
+        batch_size: int = 1,
+        *,
+        players: Sequence[Sequence[int]],
+        drifts: Sequence[Sequence[int]],
+        device: torch.device | str = "cpu",
+    ) -> SnowdriftState:
+        """Sets up a given layout in every row of a batch.
+
+        Args:
+            batch_size: B.
+            players: P pairs `(row, column)`, by seat; they may share cells with each other and with drifts.
+            drifts: `num_drifts` pairs, no two alike; in any order, for they are numbered by where they lie.
+            device: where the state is to be.
+
+        Raises:
+            ConfigError: a position is off the grid, two drifts share a cell, or a count differs from the constructor's.
+        """
+        batch_size = checks.whole("batch_size", batch_size, 1)
+        given = {"players": (players, "num_players"), "drifts": (drifts, "num_drifts")}
+        at = {}
+        for name, (pairs, argument) in given.items():
+            cells = checks.cell_indices(name, pairs, self.height, self.width)
+            checks.exactly(name, cells, argument, getattr(self, argument))
+            if name == "drifts" and len(set(cells)) != len(cells):
+                raise ConfigError(f"drifts={drifts}: two drifts share a cell; give each a cell of its own.")
+            at[name] = torch.tensor(cells, dtype=torch.int64, device=device).repeat(batch_size, 1)
+        return self._build(at["players"], at["drifts"])
+
+    def active(self, state: SnowdriftState) -> Tensor:
+        """Says who is still playing: bool `[B, P]`, all of a row or none of it."""
+        running = (state.time < self.max_steps) & (state.left > 0)
+        return running[:, None].repeat(1, self.num_players)
+
+    def legal(self, state: SnowdriftState) -> Tensor:
+        """Says which actions are legal: bool `[B, P, A]`. Once the episode is over one may only stay."""
+        return (self._codes(state)[..., None] & self._constants(state).bits) != 0
+
+    def terminated(self, state: SnowdriftState) -> Tensor:
+        """Return the seats of rows in which no drift is left: bool `[B, P]`."""
+        return (state.left == 0)[:, None].repeat(1, self.num_players)
+
+    def observe(self, state: SnowdriftState) -> Tensor:
+        """Return every seat's own view: float32 `[B, P, P + 1, h, w]` of 0 and 1, planes as in `plane_names`."""
+        batch, players = state.players.shape
+        seats = self._constants(state).seats  # [P, P]
+        planes = state.cells.new_zeros(batch, players, players + 1, self.height * self.width, dtype=torch.float32)
+        planes[:, :, :players].scatter_(3, state.players[:, seats, None], 1.0)
+        planes[:, :, players] = (state.cells != 0).float()[:, None]  # [B, 1, h * w]
+        return planes.view(batch, players, players + 1, self.height, self.width)
+
+    def observe_sparse(self, state: SnowdriftState, board: Tensor | None = None) -> Tensor:
+        """Return where the planes are 1: int32 `[B, P, n]`, see `StagHunt.observe_sparse`.
+
+        Args:
+            state: what to look at.
+            board: of these states; then walking distances to all others and drifts are included, see `Facts`.
+        """
+        players = self.num_players
+        seats = self._constants(state).seats  # [P, P]
+        drifts = self._drift_cells(state)  # [B, num_drifts]
+        area = self.height * self.width
+        around = state.players[:, seats]  # [B, P, P]
+        who = around + torch.arange(players, device=seats.device) * area
+        there = drifts < area
+        what = torch.where(there, drifts + players * area, (players + 1) * area)
+        places = torch.cat([who, what[:, None].expand(-1, players, -1)], -1).int()
+        if board is None:
+            return places
+        shown, kind = torch.ones_like(around, dtype=torch.bool), torch.zeros_like(drifts[0])
+        told = facts_told(self._facts, board, around, shown, torch.where(there, drifts, 0), kind, there)
+        return torch.cat([places, told], -1)
+
+    def board(self, state: SnowdriftState) -> Tensor:
+        """All walks on the grid, which is open: int16 `[B, h * w, h * w]`, see `all_walks`; the same in each row."""
+        device = state.cells.device
+        if device not in self._walks:
+            open_grid = torch.ones(1, self.height, self.width, dtype=torch.bool, device=device)
+            self._walks[device] = all_walks(open_grid)
+        return self._walks[device].expand(len(state.cells), -1, -1)
+
+    def step(self, state: SnowdriftState, actions: Tensor) -> tuple[SnowdriftState, Tensor]:
+        """Plays joint actions.
+
+        Args:
+            state: where the players and drifts are.
+            actions: int64 `[B, P]` in seat order; what is not legal counts as staying.
+
+        Returns:
+            The next state, and rewards, float32 `[B, P]`.
+        """
+        acts = self._effective(state, actions)
+        drift = state.cells.gather(1, state.players)  # uint8 [B, P]
+        shovels = (acts == SHOVEL).float()
+        workers = shovels.new_zeros(len(acts), self.num_drifts + 1).scatter_add_(1, drift.long(), shovels)  # by number
+        beside = workers.gather(1, drift.long())  # [B, P] how many shovel the drift on the own cell
+        removed = (workers > 0).sum(1, keepdim=True)  # [B, 1]; nobody shovels number 0
+        rewards = self.drift_reward * removed - self.shovel_cost * shovels / beside.clamp(min=1)
+        if self.prosocial:
+            rewards = rewards.mean(1, keepdim=True).repeat(1, self.num_players)
+        # Everyone on one cell writes the same there, so it does not matter who writes last.
+        cells = state.cells.scatter(1, state.players, torch.where(beside > 0, 0, drift))
+        return SnowdriftState(
+            time=state.time + self.active(state)[:, 0],
+            left=state.left - removed[:, 0],
+            players=state.players + self._constants(state).deltas[acts],
+            cells=cells,
+        ), rewards
+
+    def realised(self, state: SnowdriftState, actions: Tensor) -> Tensor:
+        """Returns the drift that each seat shovels by these actions: int64 `[B, P]`, NO_GOAL for none."""
+        shovels = self._effective(state, actions) == SHOVEL
+        return torch.where(shovels, state.cells.gather(1, state.players).long() - 1, NO_GOAL)
+
+    def _drift_cells(self, state: SnowdriftState) -> Tensor:
+        """Looks up where each drift lies: int64 `[B, num_drifts]`, `h * w` for one that is gone."""
+        area = self.height * self.width
+        cells = torch.arange(area, device=state.cells.device).expand_as(state.cells)
+        where = cells.new_full((len(state.cells), self.num_drifts + 1), area)
+        return where.scatter_(1, state.cells.long(), cells)[:, 1:]  # column 0 takes all the cells without a drift
+
+    def _codes(self, state: SnowdriftState) -> Tensor:
+        """Looks up what each seat may do, as bits: uint8 `[B, P]`."""
+        drift = (state.cells.gather(1, state.players) != 0).to(torch.uint8)
+        code = self._constants(state).moves[state.players] | drift << SHOVEL
+        return torch.where(self.active(state), code, 1 << STAY)
+
+    def _effective(self, state: SnowdriftState, actions: Tensor) -> Tensor:
+        """Replaces what is not legal, or no action at all, by staying: int64 `[B, P]`."""
+        known = actions.clamp(0, self.num_actions - 1)
+        allowed = (self._codes(state) >> known) & 1
+        return torch.where((known == actions) & (allowed != 0), known, STAY)
+
+    def _build(self, players: Tensor, drifts: Tensor) -> SnowdriftState:
+        """Makes a starting state of cell indices, int64 `[B, P]` and `[B, num_drifts]`, and numbers the drifts."""
+        numbers = torch.arange(1, self.num_drifts + 1, dtype=torch.uint8, device=drifts.device)
+        bare = torch.zeros(len(drifts), self.height * self.width, dtype=torch.uint8, device=drifts.device)
+        cells = bare.scatter(1, drifts.sort(1).values, numbers.expand_as(drifts))
+        time = torch.zeros_like(players[:, 0])
+        return SnowdriftState(time, time + self.num_drifts, players, cells)
+
+    def _constants(self, state: SnowdriftState) -> _Tables:
+        """Returns the tables on the state's device, made there at the first use."""
+        device = state.cells.device
+        if device not in self._tables:
+            seats = torch.arange(self.num_players, device=device)
+            everywhere = torch.ones(1, self.height, self.width, dtype=torch.bool, device=device)
+            self._tables[device] = _Tables(
+                bits=torch.tensor([1 << a for a in range(self.num_actions)], dtype=torch.uint8, device=device),
+                moves=pieces.open_moves(everywhere).flatten(),
+                deltas=torch.tensor([-self.width, self.width, -1, 1, 0, 0], device=device),
+                seats=ego_order(seats.expand(self.num_players, -1), seats),
+            )
+        return self._tables[device]

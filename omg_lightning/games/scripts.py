@@ -1,0 +1,172 @@
+"""Players that follow a script: the `Player` contract, and those whose action distribution is known."""
+
+from typing import Any, ClassVar, Protocol, runtime_checkable
+
+import torch
+from torch import Tensor
+
+from omg_lightning.types import NO_GOAL, ConfigError
+
+
+@runtime_checkable
+class Player(Protocol):
+    """A player of one seat in B episodes at once. Any class with these two methods is one; nothing to inherit.
+
+    A whole new player is a few lines, named in a seat by its dotted path (`my_package.players.Idler`):
+
+        class Idler:
+            def reset(self, batch_size, seat, game, generator):
+                self.noop = game.noop
+
+            def act(self, observation, legal):
+                return torch.full((len(legal),), self.noop, device=legal.device)
+
+    It sees what a learner in that seat would see, and nothing else: its view, with the values of
+    `game.observation_space`, and the mask of legal actions, named by `game.action_names`. Views of bits come as float.
+    On a grid `game.layout.plane_names` names the planes, ego first. It is asked in PyTorch's inference mode; one that
+    learns leaves it for that, with `torch.inference_mode(False)` and `torch.enable_grad()`.
+
+    It may say what it is after, for the record, for what measures beliefs and for an oracle: with an attribute `goal`,
+    one of `game.goal_names`; or, where that differs between episodes or steps, with `goals`, int64 `[B]`, the goals
+    of its next action as indices in `game.goal_names`, or NO_GOAL (-1).
+    """
+
+    def reset(self, batch_size: int, seat: int, game: Any, generator: torch.Generator) -> None:
+        """Gets ready for new episodes.
+
+        Args:
+            batch_size: B, how many episodes start together.
+            seat: the seat to be played, 0 .. P-1.
+            game: names and sizes, see `omg_lightning.envs.VectorEnv`; the state is not in it.
+            generator: the only source of randomness to be used, on the observations' device.
+        """
+
+    def act(self, observation: Tensor, legal: Tensor) -> Tensor:
+        """Chooses an action in every episode.
+
+        Args:
+            observation: `[B, *shape]` the seat's own view; arbitrary once the seat has left.
+            legal: bool `[B, A]`.
+
+        Returns:
+            int64 `[B]`. What a player does after it has left, or an illegal action, counts as `game.noop`.
+        """
+
+
+def goals_of(player: Player, game: Any, batch_size: int, device: torch.device) -> Tensor:
+    """What a player says that it pursues with its next action: int64 `[B]`, or NO_GOAL.
+
+    Raises:
+        ConfigError: its `goals` are something else.
+    """
+    goals = getattr(player, "goals", None)
+    if goals is None:
+        goal = getattr(player, "goal", None)
+        known = game.goal_names.index(goal) if goal in game.goal_names else NO_GOAL
+        return torch.full((batch_size,), known, device=device)
+    if not isinstance(goals, Tensor) or goals.dtype != torch.int64 or goals.shape != (batch_size,):
+        raise ConfigError(f"{type(player).__name__}.goals must be an int64 tensor of shape [{batch_size}]")
+    if len(goals) and (goals.min() < NO_GOAL or goals.max() >= len(game.goal_names)):
+        raise ConfigError(f"{type(player).__name__}.goals must be indices in {list(game.goal_names)}, or {NO_GOAL}")
+    return goals
+
+
+_INTEGERS = (torch.int64, torch.int32, torch.int16, torch.int8, torch.uint8)
+
+
+def actions_of(player: Player, observation: Tensor, legal: Tensor) -> Tensor:
+    """What a player does, `[B]`, given `[B, *shape]` and bool `[B, A]`.
+
+    Raises:
+        ConfigError: it returns something else than actions.
+    """
+    choice, name, (rows, num_actions) = player.act(observation, legal), type(player).__name__, legal.shape
+    if not isinstance(choice, Tensor) or choice.shape != (rows,) or choice.dtype not in _INTEGERS:
+        got = f"{choice.dtype} {list(choice.shape)}" if isinstance(choice, Tensor) else type(choice).__name__
+        raise ConfigError(f"{name}.act returned {got}: it must return an int64 tensor of shape [{rows}]")
+    if len(choice) and (choice.min() < 0 or choice.max() >= num_actions):
+        raise ConfigError(f"{name}.act returned actions outside 0..{num_actions - 1}: see game.action_names")
+    return choice
+
+
+def best_chance(player: Player, observation: Tensor, legal: Tensor) -> Tensor:
+    """The largest probability in the player's own action distribution: float `[B]`, 0 where it does not know it.
+
+    Args:
+        player: about to act; asking it changes nothing.
+        observation: `[B, *shape]`.
+        legal: bool `[B, A]`.
+    """
+    asked = (player, *getattr(player, "scripts", ()))  # a switcher knows what its scripts know
+    if not all(hasattr(each, "action_probabilities") for each in asked):
+        return torch.zeros(len(legal), device=legal.device)
+    return player.action_probabilities(observation, legal).amax(-1)  # type: ignore[attr-defined]
+
+
+class ScriptedPlayer:
+    """A player whose action distribution is known exactly; `act` samples from it.
+
+    Attributes:
+        goal: the declared goal (`game.goal_names`) that the script pursues, or None.
+    """
+
+    goal: ClassVar[str | None] = None
+
+    def needs(self) -> tuple[str, ...]:
+        """Return the names of view parts and actions without which the script cannot play a game."""
+        return ()
+
+    def check(self, game: Any) -> None:
+        """Raises ConfigError unless `game` has what the script needs."""
+        layout, actions = game.layout, list(game.action_names)
+        planes = [] if layout is None else list(layout.plane_names)
+        if missing := [name for name in self.needs() if name not in planes + actions]:
+            has = f"views {planes}, actions {actions}" if planes else f"actions {actions}"
+            raise ConfigError(
+                f"{type(self).__name__} needs {', '.join(missing)}, which {game.name} does not have ({has}); choose "
+                "another player"
+            )
+
+    def reset(self, batch_size: int, seat: int, game: Any, generator: torch.Generator) -> None:
+        """Starts new episodes; see `Player.reset`.
+
+        Raises:
+            ConfigError: the script does not fit the game.
+        """
+        self.check(game)
+        self._game = game
+        self._generator = generator
+
+    def act(self, observation: Tensor, legal: Tensor) -> Tensor:
+        """Samples from `action_probabilities`: int64 `[B]`."""
+        probabilities = self.action_probabilities(observation, legal)
+        return torch.multinomial(probabilities, 1, generator=self._generator)[:, 0]
+
+    def action_probabilities(self, observation: Tensor, legal: Tensor) -> Tensor:
+        """Returns the script's exact action distribution: float32 `[B, A]`, 0 where illegal."""
+        raise NotImplementedError
+
+
+class RandomPlayer(ScriptedPlayer):
+    """Plays uniformly at random over the legal actions."""
+
+    def action_probabilities(self, observation: Tensor, legal: Tensor) -> Tensor:
+        """Returns `[B, A]`: one over the number of legal actions."""
+        return uniform(legal)
+
+
+def scripts_of(game: Any) -> tuple[str, ...]:
+    """Return the names of the two scripted players that know how to play `game`, its `scripts`, or none.
+
+    Raises:
+        ConfigError: it names another number of them.
+    """
+    scripts = tuple(game.scripts)
+    if len(scripts) not in (0, 2):
+        raise ConfigError(f"{game.name}.scripts is {scripts}: name two players, the cooperator first, or none")
+    return scripts
+
+
+def uniform(wanted: Tensor) -> Tensor:
+    """Spread probability evenly over the True entries of bool `[B, A]`."""
+    return wanted.float() / wanted.sum(-1, keepdim=True)

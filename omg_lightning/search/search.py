@@ -1,0 +1,147 @@
+"""The search: all trees advance together, and the model is called once per simulation for the whole batch."""
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from omg_lightning.search.policy import SearchConfig, SearchResult, gumbel_rule, prior_of, puct_rule, summarise
+from omg_lightning.search.tree import (
+    Arena,
+    Choose,
+    ModelFn,
+    ModelOutput,
+    Root,
+    Tree,
+    backup,
+    choose_at,
+    climb,
+    descend,
+    expand,
+    map_state,
+    plant,
+)
+from omg_lightning.types import ConfigError
+
+
+@torch.no_grad()
+def search(
+    root: Root, model_fn: ModelFn, config: SearchConfig, generator: torch.Generator | None = None
+) -> SearchResult:
+    """Searches T trees at once.
+
+    A pure function: its inputs stay as they were, and the only randomness is the Gumbel noise drawn from `generator`.
+    Rows do not influence each other. A branch ends where the discount is 0: what the model says beyond is ignored, and
+    coming back backs up the same reward again. A node where nothing is legal is evaluated but never passed. Called in
+    PyTorch's inference mode, as by a rollout, it is a little faster.
+
+    Args:
+        root: where to start; rows without a legal action are searched for show and answered with zeros.
+        model_fn: `(state, actions [T]) -> (ModelOutput, state)`, always called with all T rows in order, once per
+            simulation. Its answer for row t may depend on row t only.
+        config: what to spend and how to select.
+        generator: needed for `rule="gumbel"` (unless `gumbel_scale` is 0); on any device.
+
+    Returns:
+        The statistics of the roots, see `SearchResult`.
+
+    Raises:
+        ConfigError: the shapes of `root`, or of the model's first answer, do not fit, or the generator is missing.
+    """
+    _check_root(root)
+    simulations = config.num_simulations if len(root.legal) else 0
+    alive = root.legal.any(-1)
+    legal = root.legal | ~alive[:, None]  # rows without a legal action are searched for show and answered with zeros
+    dtype = torch.promote_types(root.value.dtype, torch.float32)  # counts in bfloat16 would end at 256
+    noise = _noise(root, config, generator, dtype)
+    choose = gumbel_rule(config, legal, noise) if config.rule == "gumbel" else puct_rule(config)
+    with Arena() as arena:
+        tree = plant(arena, root, prior_of(config, root.prior_logits.to(dtype), legal), simulations)
+        if simulations:
+            _simulate(root, model_fn, config, tree, choose)
+        return summarise(config, tree, noise, alive)
+
+
+def _simulate(root: Root, model_fn: ModelFn, config: SearchConfig, tree: Tree, choose: Choose) -> None:
+    simulations, trees = config.num_simulations, len(tree.roots)
+    look_every = 1 if tree.roots.device.type == "cpu" else 8  # looks at the true depth: on a GPU each of them waits
+    depth = 0  # no node is deeper than this
+    deepest = tree.roots.new_zeros(())
+    choose_at(tree, tree.roots[None], choose, 0)
+    for step in range(1, simulations + 1):
+        at = parent, edge, _ = descend(tree, depth)
+        before = map_state(lambda x, rows=parent: x.index_select(0, rows), tree.state)
+        output, state = model_fn(before, edge // len(tree.parent))
+        if step == 1:
+            _check_output(root, output, state)
+        if config.discount != 1:
+            output = output._replace(discount=output.discount * config.discount)
+        prior = prior_of(config, output.prior_logits.to(tree.edges.dtype), output.legal)
+        leaf = expand(tree, step, at, output, prior)
+        path = climb(tree, leaf, depth + 1)
+        backup(tree, path)
+        if step == simulations:
+            break
+        new = slice(step * trees, (step + 1) * trees)
+        map_state(lambda buffer, x, new=new: buffer[new].copy_(x), tree.state, state)
+        choose_at(tree, path[1:], choose, step)
+        deepest = torch.maximum(deepest, (path.amax(1) >= trees).sum())
+        depth = int(deepest) if step % look_every == 0 else depth + 1
+
+
+def _noise(root: Root, config: SearchConfig, generator: torch.Generator | None, dtype: torch.dtype) -> Tensor:
+    """Gumbel noise `[A, T]`, times its scale."""
+    noise = torch.zeros(root.legal.t().shape, dtype=dtype, device=root.legal.device)
+    if config.rule != "gumbel" or config.gumbel_scale == 0:
+        return noise
+    if generator is None:
+        raise ConfigError(
+            "search got generator=None; rule='gumbel' expects a torch.Generator: pass one, or gumbel_scale=0."
+        )
+    drawn = torch.empty(root.legal.shape, dtype=dtype, device=generator.device).exponential_(generator=generator)
+    return drawn.clamp_min_(torch.finfo(dtype).tiny).log_().t().to(noise.device) * -config.gumbel_scale
+
+
+def _check_root(root: Root) -> None:
+    if root.prior_logits.ndim != 2 or not root.prior_logits.is_floating_point():
+        got = f"{root.prior_logits.dtype} {list(root.prior_logits.shape)}"
+        raise ConfigError(f"Root.prior_logits is {got}; expected floating point [T, A]: one row per tree.")
+    trees, actions = root.prior_logits.shape
+    _check_shapes("Root", root, {"value": (trees,), "legal": (trees, actions)})
+    if not root.value.is_floating_point():
+        raise ConfigError(f"Root.value is {root.value.dtype}; expected floating point: cast it with .float().")
+    map_state(lambda x: _check_leaf(x, trees), root.state)
+
+
+def _check_leaf(x: Tensor, trees: int) -> None:
+    if x.shape[:1] != (trees,):
+        raise ConfigError(
+            f"A tensor of Root.state has shape {list(x.shape)}; expected [{trees}, ...]: repeat it per tree."
+        )
+
+
+def _check_output(root: Root, output: ModelOutput, state: Any) -> None:
+    trees, actions = root.prior_logits.shape
+    expected = dict.fromkeys(("value", "reward", "discount"), (trees,))
+    _check_shapes("ModelOutput", output, expected | dict.fromkeys(("prior_logits", "legal"), (trees, actions)))
+    before, after = _signature(root.state), _signature(state)
+    if before != after:
+        raise ConfigError(
+            f"model_fn returned a state of {after}; expected that of Root.state, {before}: keep shapes and dtypes."
+        )
+
+
+def _check_shapes(name: str, record: Root | ModelOutput, expected: dict[str, tuple[int, ...]]) -> None:
+    for field, shape in expected.items():
+        x = getattr(record, field)
+        if x.shape != shape:
+            raise ConfigError(f"{name}.{field} has shape {list(x.shape)}; expected {list(shape)}: one row per tree.")
+    if record.legal.dtype != torch.bool:
+        raise ConfigError(f"{name}.legal is {record.legal.dtype}; expected torch.bool, True = allowed: use .bool().")
+
+
+def _signature(state: Any) -> list[str]:
+    """Shape and dtype of every tensor of a state, in order."""
+    found: list[str] = []
+    map_state(lambda x: found.append(f"{str(x.dtype).removeprefix('torch.')} {list(x.shape)}"), state)
+    return found
