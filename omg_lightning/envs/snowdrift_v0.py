@@ -16,8 +16,8 @@ DEFAULT_PRESET = "msg"
 class SnowdriftEnv(GameParallelEnv):
     """Players `player_0`, ... shovel drifts away, which helps all and costs those who do it; see `Snowdrift`.
 
-    `reset(options={"players": [(row, column), ...], "drifts": [...]})` sets the exact layout. Nobody leaves: the last
-    drift terminates everyone, unless the time is up with the same step, which truncates.
+    `reset(options={"players": [(row, column), ...], "drifts": [...]})` sets the exact layout. Nobody leaves early: the
+    last drift terminates everyone, and `max_steps` truncates everyone if a drift is left.
     """
 
     metadata: dict[str, Any] = {**GameParallelEnv.metadata, "name": "snowdrift_v0"}  # noqa: RUF012, as in the parent
@@ -27,12 +27,12 @@ class SnowdriftEnv(GameParallelEnv):
 def parallel_env(
     render_mode: str | None = None, *, preset: str = DEFAULT_PRESET, max_cycles: int | None = None, **game_kwargs: Any
 ) -> SnowdriftEnv:
-    """Makes the environment in which all players act at once.
+    """Make the environment in which all players act at once.
 
     Args:
         render_mode: see `GameParallelEnv`.
         preset: the game to start from, see `Snowdrift.preset`.
-        max_cycles: PettingZoo's word for `max_steps`.
+        max_cycles: PettingZoo's name for `max_steps`.
         **game_kwargs: parameters of `Snowdrift` that replace the preset's.
 
     Raises:
@@ -43,5 +43,5 @@ def parallel_env(
 
 
 def env(render_mode: str | None = None, **kwargs: Any) -> AECEnv:
-    """Makes the same environment with PettingZoo's one-agent-at-a-time (AEC) interface; arguments as above."""
+    """Make the same environment with PettingZoo's one-agent-at-a-time (AEC) interface; arguments as above."""
     return parallel_to_aec(parallel_env(render_mode, **kwargs))

@@ -28,12 +28,12 @@ class StagHuntEnv(GameParallelEnv):
 def parallel_env(
     render_mode: str | None = None, *, preset: str = DEFAULT_PRESET, max_cycles: int | None = None, **game_kwargs: Any
 ) -> StagHuntEnv:
-    """Makes the environment in which all hunters act at once.
+    """Make the environment in which all hunters act at once.
 
     Args:
         render_mode: see `GameParallelEnv`.
         preset: the game to start from, see `StagHunt.preset`.
-        max_cycles: PettingZoo's word for `max_steps`.
+        max_cycles: PettingZoo's name for `max_steps`.
         **game_kwargs: parameters of `StagHunt` that replace the preset's.
 
     Raises:
@@ -44,5 +44,5 @@ def parallel_env(
 
 
 def env(render_mode: str | None = None, **kwargs: Any) -> AECEnv:
-    """Makes the same environment with PettingZoo's one-agent-at-a-time (AEC) interface; arguments as above."""
+    """Make the same environment with PettingZoo's one-agent-at-a-time (AEC) interface; arguments as above."""
     return parallel_to_aec(parallel_env(render_mode, **kwargs))
