@@ -1,6 +1,7 @@
-"""What every PettingZoo environment of this project keeps to; stricter than PettingZoo's own tests.
+"""The contract of every PettingZoo environment of this project; stricter than PettingZoo's own tests.
 
-Use: `check_contract(parallel_env)`, where `parallel_env(**kwargs)` makes a fresh environment.
+Use: `check_contract(parallel_env)`, where `parallel_env(**kwargs)` makes a fresh environment. Where agents walk on a
+grid without edges that wrap around, and never block each other, add `check_moves_match_the_mask(parallel_env)`.
 """
 
 from collections.abc import Callable
@@ -10,17 +11,40 @@ import pytest
 import torch
 
 from omg_lightning.envs import GameParallelEnv
+from omg_lightning.spaces import is_binary
+from omg_lightning.types import ConfigError
 
 Make = Callable[..., GameParallelEnv]
 MOVES = {"up": (-1, 0), "down": (1, 0), "left": (0, -1), "right": (0, 1)}
 
 
-def check_contract(make: Make) -> None:
+def check_contract(make: Make, random_start: bool = True) -> None:
+    """Check everything; `random_start=False` for a game whose episodes all start alike."""
+    check_spaces(make)
     check_whole_episodes(make)
-    check_determinism(make)
+    check_determinism(make, random_start)
     check_masked_actions_count_as_noop(make)
-    check_masks_by_trial(make)
+    check_actions_of_agents_that_left_are_ignored(make)
     check_errors(make)
+
+
+def check_spaces(make: Make) -> None:
+    """Agents are named by the game, views have its space, and bits are shown as float32."""
+    env = make()
+    game, space = env.game, env.game.observation_space
+    assert env.possible_agents == list(game.agent_names)
+    assert len(set(env.possible_agents)) == game.num_players
+    for agent in env.possible_agents:
+        assert env.observation_space(agent) is env.observation_space(agent)
+        assert env.action_space(agent) is env.action_space(agent)
+        assert env.action_space(agent).n == game.num_actions
+        shown = env.observation_space(agent)["observation"]
+        assert shown.shape == game.observation_shape
+        assert shown.dtype == (np.float32 if is_binary(space) else space.dtype)
+        if not is_binary(space):
+            np.testing.assert_array_equal(shown.low, space.low)
+            np.testing.assert_array_equal(shown.high, space.high)
+    assert ("rgb_array" in env.metadata["render_modes"]) == (game.layout is not None)
 
 
 def sample(env, seen, rng, masked=True):
@@ -31,22 +55,24 @@ def sample(env, seen, rng, masked=True):
 
 
 def check_seen(env, seen, infos, expected_agents):
-    """One step's observations: inside their space, the game's own, with the right mask."""
+    """Observations of one step are inside their space, show the game's own views, and have the right mask."""
     assert set(seen) == set(infos) == set(expected_agents)
     views, legal = env.game.observe(env.game_state)[0].numpy(), env.game.legal(env.game_state)[0].numpy()
     for agent, one in seen.items():
         seat = env.possible_agents.index(agent)
-        assert env.observation_space(agent).contains(one), f"{agent} sees something outside its space"
-        assert one["observation"].dtype == np.float32
+        assert env.observation_space(agent).contains(one), f"the observation of {agent} is outside its space"
+        assert one["observation"].dtype == env.observation_space(agent)["observation"].dtype
         assert one["action_mask"].dtype == np.int8
         np.testing.assert_array_equal(one["observation"], views[seat])
         np.testing.assert_array_equal(one["action_mask"], legal[seat])
         np.testing.assert_array_equal(infos[agent]["action_mask"], legal[seat])
         assert one["action_mask"][env.game.noop] == 1
+    assert env.state_space.contains(env.state())
+    np.testing.assert_array_equal(env.state(), views if env.game.layout is None else views[0])
 
 
 def check_whole_episodes(make: Make, episodes: int = 6) -> None:
-    """Spaces and masks at every step, nobody comes back, everybody ends exactly once, and in time."""
+    """Spaces and masks hold at every step, no agent returns, and every agent ends exactly once and in time."""
     env, rng = make(), np.random.default_rng(0)
     for episode in range(episodes):
         seen, infos = env.reset(seed=episode)
@@ -66,6 +92,8 @@ def check_whole_episodes(make: Make, episodes: int = 6) -> None:
             assert env.agents == [agent for agent in acting if agent not in over]
             assert not set(over) & set(ended), "an agent ended twice"
             ended += over
+            by_rule = env.game.terminated(env.game_state)[0].tolist()
+            assert [terminations[a] for a in over] == [by_rule[env.possible_agents.index(a)] for a in over]
             active = env.game.active(env.game_state)[0].tolist()
             assert env.agents == [a for a, on in zip(env.possible_agents, active, strict=True) if on]
             if not env.agents:
@@ -74,7 +102,7 @@ def check_whole_episodes(make: Make, episodes: int = 6) -> None:
 
 
 def record(env, seed, episodes=3):
-    """All that is seen in some episodes in a row, only the first of which is seeded."""
+    """Everything that some episodes in a row return; only the first is seeded."""
     rng, log = np.random.default_rng(7), []
     for episode in range(episodes):
         seen, infos = env.reset(seed=seed if episode == 0 else None)
@@ -86,7 +114,7 @@ def record(env, seed, episodes=3):
 
 
 def flat(log):
-    """Every number in a record, in order."""
+    """Return every number of a record, in order."""
     if isinstance(log, dict):
         return [x for key in sorted(log) for x in flat(log[key])]
     if isinstance(log, list | tuple):
@@ -94,23 +122,25 @@ def flat(log):
     return np.asarray(log, dtype=float).ravel().tolist()
 
 
-def check_determinism(make: Make) -> None:
-    """A seed fixes whole episodes and those after it, another or none gives others; the global generator is spared."""
+def check_determinism(make: Make, random_start: bool = True) -> None:
+    """A seed fixes an episode and those after it; other seeds, or none, differ; the global generator is not used."""
     used, before = make(), torch.random.get_rng_state()
     first = flat(record(used, 3))
     assert first == flat(record(make(), 3)) == flat(record(used, 3))
-    assert first != flat(record(make(), 4))
-    assert flat(record(make(), None)) != flat(record(make(), None))
-    assert torch.equal(before, torch.random.get_rng_state()), "the global generator was touched"
+    if random_start:
+        assert first != flat(record(make(), 4))
+        assert flat(record(make(), None)) != flat(record(make(), None))
+    assert torch.equal(before, torch.random.get_rng_state()), "the global generator was used"
 
 
 def check_masked_actions_count_as_noop(make: Make, episodes: int = 6) -> None:
     """Two environments in lockstep: one gets illegal actions, the other the noop in their place."""
-    bold, careful, rng, replaced = make(), make(), np.random.default_rng(1), 0
+    bold, careful, rng, replaced, masked = make(), make(), np.random.default_rng(1), 0, False
     for episode in range(episodes):
         seen, _ = bold.reset(seed=episode)
         careful.reset(seed=episode)
         while bold.agents:
+            masked |= not all(one["action_mask"].all() for one in seen.values())
             actions = sample(bold, seen, rng, masked=False)
             legal = {a: x if seen[a]["action_mask"][x] else bold.game.noop for a, x in actions.items()}
             replaced += legal != actions
@@ -118,11 +148,26 @@ def check_masked_actions_count_as_noop(make: Make, episodes: int = 6) -> None:
             assert flat(one) == flat(other)
             assert bold.agents == careful.agents
             seen = one[0]
-    assert replaced, "no illegal action was tried"
+    assert replaced or not masked, "no illegal action was tried"
 
 
-def check_masks_by_trial(make: Make, episodes: int = 3) -> None:
-    """A move is legal exactly if it moves the agent, and then by one cell the right way."""
+def check_actions_of_agents_that_left_are_ignored(make: Make, episodes: int = 6) -> None:
+    """Two environments in lockstep: one gets actions of all agents, wild ones where they have left."""
+    full, exact, rng = make(), make(), np.random.default_rng(3)
+    for episode in range(episodes):
+        seen, _ = full.reset(seed=episode)
+        exact.reset(seed=episode)
+        while full.agents:
+            actions = sample(full, seen, rng)
+            left = {a: rng.choice([None, -1, 10**9, full.game.noop]) for a in full.possible_agents if a not in actions}
+            one, other = full.step({**left, **actions}), exact.step(actions)
+            assert flat(one) == flat(other)
+            assert full.agents == exact.agents
+            seen = one[0]
+
+
+def check_moves_match_the_mask(make: Make, episodes: int = 3) -> None:
+    """A move is legal exactly if it moves the agent, and then by one cell in its direction."""
     env, rng, tried = make(), np.random.default_rng(2), set()
     moves = {env.game.action_names.index(name): step for name, step in MOVES.items()}
     for episode in range(episodes):
@@ -140,43 +185,50 @@ def check_masks_by_trial(make: Make, episodes: int = 3) -> None:
 
 
 def refuses(kind, says, call, *args, **kwargs):
-    """Checks that a call raises one clear line, and gives it back."""
+    """Check that a call raises an error of one line."""
     with pytest.raises(kind, match=says) as caught:
         call(*args, **kwargs)
     assert "\n" not in str(caught.value)
 
 
 def check_errors(make: Make) -> None:
-    """Every misuse is one clear line, and leaves the episode as it was."""
-    refuses(ValueError, "render_mode='loud'.*choose", make, render_mode="loud")
-    refuses(ValueError, "render_mode=3", make, render_mode=3)
+    """Every misuse raises an error of one line, and leaves the episode as it was."""
+    refuses(ConfigError, "render_mode='loud'.*choose", make, render_mode="loud")
+    refuses(ConfigError, "render_mode=3", make, render_mode=3)
     env = make()
     refuses(RuntimeError, "no episode yet; call reset", env.step, {})
     refuses(RuntimeError, "no episode yet; call reset", env.state)
     seed_says = "seed: got .* expected an integer, 0 to"
     for seed in (-1, 1.5, "1", True):
-        refuses(ValueError, seed_says, env.reset, seed=seed)
-    refuses(ValueError, "options=3: expected a dict", env.reset, options=3)
-    refuses(ValueError, "unknown .'no_such_thing'.; an exact layout is", env.reset, options={"no_such_thing": []})
-    refuses(ValueError, "missing", env.reset, options={env.layout_needs[0]: []})
+        refuses(ConfigError, seed_says, env.reset, seed=seed)
+    refuses(ConfigError, "options=3: expected a dict", env.reset, options=3)
+    cure = "an exact layout is" if env.layout_needs else "has no options: leave them out"
+    refuses(ConfigError, f"unknown .'no_such_thing'.; .*{cure}", env.reset, options={"no_such_thing": []})
+    if env.layout_needs:
+        refuses(ConfigError, "missing", env.reset, options={env.layout_needs[0]: []})
 
     env.reset(seed=0)
     before, noop, first = env.game_state, env.game.noop, env.possible_agents[0]
     fine = dict.fromkeys(env.agents, noop)
     for action in (-1, env.game.num_actions, 10**9):
         refuses(
-            ValueError, f"action of {first}: got {action}; expected an integer, 0 to", env.step, {**fine, first: action}
+            ConfigError,
+            f"action of {first}: got {action}; expected an integer, 0 to",
+            env.step,
+            {**fine, first: action},
         )
     for action in (None, 1.0, "up", True, [1, 2]):
-        refuses(ValueError, f"action of {first}: got .*; expected an integer", env.step, {**fine, first: action})
-    refuses(ValueError, f"none for .'{first}'.", env.step, dict.fromkeys(env.agents[1:], noop))
-    refuses(ValueError, "none for", env.step, {})
-    refuses(ValueError, "'nobody' is no agent of this game", env.step, {**fine, "nobody": noop})
-    refuses(ValueError, "expected a dict", env.step, [noop] * len(env.agents))
-    refuses(ValueError, "expected a dict", env.step, None)
+        refuses(ConfigError, f"action of {first}: got .*; expected an integer", env.step, {**fine, first: action})
+    refuses(ConfigError, f"none for .'{first}'.", env.step, dict.fromkeys(env.agents[1:], noop))
+    refuses(ConfigError, "none for", env.step, {})
+    refuses(ConfigError, "'nobody' is no agent of this game", env.step, {**fine, "nobody": noop})
+    refuses(ConfigError, "expected a dict", env.step, [noop] * len(env.agents))
+    refuses(ConfigError, "expected a dict", env.step, None)
     assert env.game_state is before
     assert env.agents == env.possible_agents
-    for kind in (np.int64, np.int8, np.array, torch.tensor):  # what policies and spaces hand out
+    for kind in (np.int64, np.int8, np.array, torch.tensor):  # kinds of integers that policies and spaces return
+        if not env.agents:
+            env.reset(seed=0)
         env.step({agent: kind(noop) for agent in env.agents})
 
     while env.agents:

@@ -63,7 +63,7 @@ class GameParallelEnv(ParallelEnv[str, Observation, int]):
             self.metadata = {**self.metadata, "render_modes": modes}
         modes = self.metadata["render_modes"]
         if render_mode is not None and render_mode not in modes:
-            why = ", for only games on a grid have pictures" if render_mode == "rgb_array" else ""
+            why = ", because only games on a grid have pictures" if render_mode == "rgb_array" else ""
             raise ConfigError(
                 f"render_mode={render_mode!r}: {game.name} has the modes {modes}{why}; choose one of these, or None"
             )
