@@ -60,7 +60,7 @@ class Game(ABC):
     goal_names: tuple[str, ...] = ()
     noop: int = 0
     prosocial: bool = False
-    players: ClassVar[Mapping[str, Callable[[], Player]]] = {}
+    players: Mapping[str, Callable[[], Player]] = {}
     scripts: tuple[str, ...] = ()
     layout: GridLayout | None = None
     sparse_views: bool = False

@@ -1,6 +1,6 @@
 """Players that follow a script: the `Player` contract, and those whose action distribution is known."""
 
-from typing import Any, ClassVar, Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
@@ -110,7 +110,7 @@ class ScriptedPlayer:
         goal: the declared goal (`game.goal_names`) that the script pursues, or None.
     """
 
-    goal: ClassVar[str | None] = None
+    goal: str | None = None
 
     def needs(self) -> tuple[str, ...]:
         """Return the names of view parts and actions without which the script cannot play a game."""

@@ -1,7 +1,7 @@
 """Markov Snowdrift Game: everyone gains from a drift that is gone, those who shovel it pay (HOP, arXiv 2406.08002)."""
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from gymnasium import spaces
@@ -77,7 +77,7 @@ class Snowdrift(Game):
     goal_names: tuple[str, ...]
     action_names: tuple[str, ...] = ("up", "down", "left", "right", "stay", "shovel")
     noop = STAY
-    players: ClassVar[Mapping[str, Callable[[], Player]]] = {"cleaner": Cleaner, "defector": Defector}
+    players: Mapping[str, Callable[[], Player]] = {"cleaner": Cleaner, "defector": Defector}
     scripts: tuple[str, ...] = ("cleaner", "defector")
     sparse_views = True
     has_board = True

@@ -1,7 +1,7 @@
 """Markov Stag-Hunt: hunters on a grid take a hare alone or a stag together (HOP, arXiv 2406.08002)."""
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from gymnasium import spaces
@@ -82,7 +82,7 @@ class StagHunt(Game):
     goal_names: tuple[str, ...] = ("stag", "hare")
     action_names: tuple[str, ...] = ("up", "down", "left", "right", "stay", "hunt_stag", "hunt_hare")
     noop = STAY
-    players: ClassVar[Mapping[str, Callable[[], Player]]] = {"nearest_stag": NearestStag, "nearest_hare": NearestHare}
+    players: Mapping[str, Callable[[], Player]] = {"nearest_stag": NearestStag, "nearest_hare": NearestHare}
     scripts: tuple[str, ...] = ("nearest_stag", "nearest_hare")
     sparse_views = True
     has_board = True

@@ -1,0 +1,502 @@
+"""The contract of a game, as a check that anyone can run on a game of their own."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Mapping
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from omg_lightning.envs.base import VectorEnv, as_env
+from omg_lightning.games import checks
+from omg_lightning.games.base import Game, legal_actions
+from omg_lightning.games.scripts import Player, actions_of, goals_of, scripts_of
+from omg_lightning.spaces import check_space, dtype_of, is_binary, stored
+from omg_lightning.testing.report import Report
+from omg_lightning.testing.views import check_planes, check_sparse, check_values
+from omg_lightning.types import NO_GOAL, take
+
+_PLAYER_STEPS = 8  # steps that each scripted player of a game is tried for
+_WILD = 3  # random actions reach this far below 0 and above A - 1
+_TOLERANCE = {"rtol": 1e-5, "atol": 1e-6}  # sums of floats may depend on the size of a batch
+_ON_DEVICE = "make new tensors with `device=state.time.device`, and move constants there"
+_PURE = "clone what you change, or use functions that return new tensors, such as torch.where"
+_EXPECTED = {  # of each method of a game
+    "reset": "initial states for any batch size and generator",
+    "active": "a mask for any state",
+    "legal": "a mask for any state",
+    "terminated": "a mask for any state",
+    "observe": "views of any state",
+    "observe_sparse": "sparse views of any state, with a board and without",
+    "board": "what does not change during the episodes of any state",
+    "step": "the next state and rewards, for any state and any integers as actions",
+    "realised": "goals, for any state and any integers as actions",
+}
+
+
+def check_game(game: Game, batch_size: int = 16, seed: int = 0) -> None:
+    """Check that `game` keeps the contract of `omg_lightning.games.Game`.
+
+    The check plays whole episodes with random actions, illegal ones among them, and tries the game's scripted players.
+    Its time grows with `max_steps`, so use a small game. Torch's global random state is left as it was.
+
+    The check runs on the CPU, and on "cuda" where there is one. It also runs the rules on the device "meta", which
+    finds constants on the wrong device without an accelerator. Rules that need values, such as `nonzero`, cannot run
+    there, so an error on "meta" is ignored; `check_device(game, "meta")` reports it.
+
+    Args:
+        game: the game to check.
+        batch_size: B, how many episodes are played at once, at least 2.
+        seed: seed of all randomness.
+
+    Raises:
+        CheckError: the game breaks the contract. One sentence says what was got, what was expected, and the cure.
+        ConfigError: `batch_size` is less than 2.
+    """
+    batch_size = checks.whole("batch_size", batch_size, 2)
+    report = _report(game)
+    _check_sizes(report, game)
+    _check_names(report, game)
+    _check_layout(report, game)
+    asked = _Asked(report, game)
+    with torch.random.fork_rng(devices=[]):
+        _check_reset(asked, batch_size, seed)
+        _check_episodes(asked, batch_size, seed)
+        _check_players(asked, batch_size, seed)
+        _check_meta(report, game, batch_size, seed)
+        if torch.cuda.is_available():
+            check_device(game, "cuda", batch_size, seed)
+
+
+def check_device(game: Game, device: str, batch_size: int = 16, seed: int = 0) -> None:
+    """Check that all rules of `game` run on `device`, and return tensors there.
+
+    Tensors on "meta" have no values: any constant on the CPU and any wait for a value is an error. Rules that choose by
+    values, such as `nonzero`, cannot run there. They are no mistake in a game, but make it slower on an accelerator.
+
+    Args:
+        game: the game to check. A copy of it runs on the device.
+        device: where to run, such as "meta" or "cuda".
+        batch_size: B, episodes at once.
+        seed: seed of the initial states.
+
+    Raises:
+        CheckError: a rule fails there, or returns a tensor on another device.
+    """
+    report = _report(game)
+    asked = _Asked(report, copy.deepcopy(game), f" on the device {device}", _ON_DEVICE)
+    start = _start(game, batch_size, seed)
+    for member, value in _results_on(asked, *start, device):
+        _require_device(report, member, value, device)
+
+
+def random_actions(game: Game, state: Any, generator: torch.Generator) -> Tensor:
+    """Draw actions to test a game with: int64 `[B, P]`.
+
+    Legal actions with a higher index are more likely, since these are often the ones that take or use something. One
+    action in eight is any integer in or near the range of the actions.
+    """
+    weight = game.legal(state) * (1.0 + torch.arange(game.num_actions)) ** 2
+    legal = torch.multinomial(weight.flatten(0, 1), 1, generator=generator).view(weight.shape[:2])
+    wild = torch.randint(-_WILD, game.num_actions + _WILD, legal.shape, generator=generator)
+    return torch.where(torch.rand(legal.shape, generator=generator) < 1 / 8, wild, legal)
+
+
+class _Asked:
+    """A game whose methods are called through a report, which words the errors in them.
+
+    Args:
+        report: words the failures.
+        game: the game to ask.
+        where: added to what is expected of each method.
+        cure: what to do where a method raises; by default the message names the line that did.
+    """
+
+    def __init__(self, report: Report, game: Game, where: str = "", cure: str = "") -> None:
+        self.report, self.game, self._where, self._cure = report, game, where, cure
+
+    def __getattr__(self, name: str) -> Any:
+        found = getattr(self.game, name)
+        return self._through_report(name, found) if name in _EXPECTED else found
+
+    def own(self, name: str) -> Callable[..., Any]:
+        """Return the subclass's own method, without the invariants that the base class wraps around it."""
+        method = getattr(self.game, name)
+        rules = getattr(method, "__wrapped__", None)
+        return self._through_report(name, method if rules is None else partial(rules, self.game))
+
+    def legal_actions(self, state: Any, actions: Tensor) -> Tensor:
+        """Replace illegal actions by `noop`."""
+        return legal_actions(self, state, actions)  # type: ignore[arg-type]
+
+    def all(self, state: Any, actions: Tensor, board: Any = None) -> dict[str, Tensor]:
+        """Return all that the rules say of a state and actions, by method and what it returned."""
+        after, rewards = self.step(state, actions)
+        found = {f"step: {name}": field for name, field in zip(after._fields, after, strict=True)}
+        found |= {"step: rewards": rewards, "realised": self.realised(state, actions)}
+        found |= {name: getattr(self, name)(state) for name in ("active", "legal", "terminated", "observe")}
+        if self.game.sparse_views:
+            found["observe_sparse"] = self.observe_sparse(state, board)
+        return found
+
+    def _through_report(self, name: str, method: Callable[..., Any]) -> Callable[..., Any]:
+        return partial(self.report.call, name, method, expected=_EXPECTED[name] + self._where, cure=self._cure)
+
+
+def _report(game: Game) -> Report:
+    """Return a report in the game's name; raise a CheckError if it is no game."""
+    if isinstance(game, type):
+        Report("check_game").fail("game", f"the class {game.__name__}", "a game", f"call it, as {game.__name__}(...)")
+    if not isinstance(game, Game):
+        got = f"an instance of {type(game).__name__}"
+        Report("check_game").fail("game", got, "one of a subclass of omg_lightning.games.Game", "derive it from that")
+    return Report(type(game).__name__)
+
+
+def _check_sizes(report: Report, game: Game) -> None:
+    for member in ("num_players", "num_actions", "max_steps"):
+        value = _attribute(report, game, member, "a whole number >= 1")
+        report.require(_whole(value, 1), member, repr(value), "a whole number >= 1", f"set {member} to one")
+    for member in ("prosocial", "sparse_views", "has_board"):
+        value = getattr(game, member)
+        report.require(isinstance(value, bool), member, repr(value), "True or False", f"set {member} to one of them")
+    last, cure = game.num_actions - 1, "set noop to the action that replaces an illegal one"
+    in_range = _whole(game.noop, 0) and game.noop <= last
+    report.require(in_range, "noop", repr(game.noop), f"the index of an action, 0 to {last}", cure)
+    space = _attribute(report, game, "observation_space", "the space of one seat's view")
+    cure = "set observation_space to a gymnasium Box or MultiBinary; gymnasium.spaces.flatten_space makes one"
+    report.call("observation_space", check_space, space, report.name, expected="a space of tensors", cure=cure)
+    report.call("observation_space", dtype_of, space, expected="a dtype that torch has", cure="use float32 or uint8")
+
+
+def _attribute(report: Report, game: Game, member: str, expected: str) -> Any:
+    return report.call(member, getattr, game, member, expected=expected, cure=f"set {member} in __init__")
+
+
+def _whole(value: object, least: int) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value >= least
+
+
+def _check_names(report: Report, game: Game) -> None:
+    counts = {"action_names": game.num_actions, "agent_names": game.num_players, "goal_names": None}
+    for member, count in counts.items():
+        names = getattr(game, member)
+        strings = isinstance(names, tuple) and all(isinstance(name, str) for name in names)
+        right = strings and len(set(names)) == len(names) and count in (None, len(names))
+        expected = f"a tuple of {'' if count is None else f'{count} '}different names"
+        report.require(right, member, repr(names), expected, f"set {member} to such a tuple")
+    players, known = game.players, list(game.players) if isinstance(game.players, Mapping) else []
+    report.require(isinstance(players, Mapping), "players", repr(players), "a mapping from names", "use a dict")
+    scripts = report.call("scripts", scripts_of, game, expected="two names, or none", cure="name two players, or none")
+    unknown = [name for name in scripts if name not in known]
+    report.require(not unknown, "scripts", unknown, f"names in players, {known}", "add them to players")
+
+
+def _check_layout(report: Report, game: Game) -> None:
+    """Check what the game says of its planes, where it is on a grid."""
+    layout, seats, shape = game.layout, game.num_players, game.observation_shape
+    if layout is None:
+        report.require(not game.sparse_views, "sparse_views", "True", "False without a layout", "set layout, too")
+        return
+    cure = "make observation_space a MultiBinary of layout.shape"
+    report.require(shape == layout.shape, "layout", layout.shape, f"the shape of observation_space, {shape}", cure)
+    bits = is_binary(game.observation_space)
+    report.require(bits, "observation_space", game.observation_space, "bits, since layout describes planes", cure)
+    names, count = layout.plane_names, layout.num_players
+    distinct = len(set(names)) == len(names) >= seats
+    report.require(distinct, "layout.plane_names", names, f"different names, {seats} of players first", "rename them")
+    report.require(count == seats, "layout.num_players", count, f"num_players, {seats}", "set it to that")
+    for member, least, end in (("walls", seats, len(names)), ("goal_action", 0, game.num_actions)):
+        index = getattr(layout, member)
+        fits = index is None or least <= index < end
+        report.require(fits, f"layout.{member}", index, f"None, or {least} to {end - 1}", "correct the index")
+
+
+def _check_reset(asked: _Asked, batch_size: int, seed: int) -> None:
+    report = asked.report
+    state, again = (asked.reset(batch_size, torch.Generator().manual_seed(seed)) for _ in range(2))
+    _check_state(report, "reset", state, batch_size)
+    _check_state(report, "reset", again, batch_size, like=state)
+    started = state.time != 0
+    report.nowhere(started, "reset", "the time", "0 in every row", "start with torch.zeros", state.time)
+    name = _difference(state, again)
+    cure = "draw all from the generator, by `generator=generator` in each random function of torch"
+    report.require(not name, "reset", f"two values of `{name}` with one seed", "the same states for one seed", cure)
+    active = asked.active(state)
+    report.tensor("active", active, (batch_size, asked.num_players), "[B, P]", (torch.bool,))
+    cure = "let every seat take part from the first step on"
+    report.nowhere(~active, "active", "an inactive seat after reset", "True everywhere", cure)
+    _check_state(report, "reset", asked.reset(1), 1)  # without a generator
+
+
+def _check_state(report: Report, member: str, state: Any, rows: int, like: Any = None) -> None:
+    """Check that `state` is a flat NamedTuple of tensors with so many rows, and has the fields of `like`."""
+    named = isinstance(state, tuple) and hasattr(state, "_fields")
+    got, cure = f"a state of type {type(state).__name__}", "define a class of typing.NamedTuple, and return that"
+    report.require(named, member, got, "a NamedTuple of tensors", cure)
+    same = like is None or type(state) is type(like)
+    report.require(same, member, got, f"a {type(like).__name__}, as before", "return a state of the same type")
+    for name, field in state._asdict().items():
+        got, cure = f"a field `{name}` of type {type(field).__name__}", "keep what is no tensor in the game"
+        report.require(isinstance(field, Tensor), member, got, "a state of tensors alone", cure)
+        leads = field.dim() > 0 and len(field) == rows
+        got, cure = f"a field `{name}` of shape {list(field.shape)}", "give every field of the state the batch first"
+        report.require(leads, member, got, f"{rows} rows, the batch size", cure)
+        if like is not None:
+            old = getattr(like, name)
+            kept = field.dtype == old.dtype and field.shape == old.shape
+            got, expected = f"a field `{name}` {_kind(field)}", f"{_kind(old)}, as before"
+            report.require(kept, member, got, expected, "keep its shape and dtype")
+    time = getattr(state, "time", None)
+    counts = time is not None and time.dtype == torch.int64 and time.dim() == 1
+    got = f"fields {state._fields}" if time is None else f"a field `time` {_kind(time)}"
+    report.require(counts, member, got, "a field `time`, int64 [B]", "count the steps played there")
+
+
+def _kind(field: Tensor) -> str:
+    return f"{str(field.dtype).removeprefix('torch.')} {list(field.shape)}"
+
+
+def _check_episodes(asked: _Asked, batch_size: int, seed: int) -> None:
+    """Play until all episodes are over, and one step more; check all rules at every step."""
+    report, generator = asked.report, torch.Generator().manual_seed(seed)
+    state = asked.reset(batch_size, generator)
+    board = asked.board(state) if asked.has_board else None
+    left = torch.zeros(batch_size, asked.num_players, dtype=torch.bool)
+    for _ in range(asked.max_steps):
+        _check_looks(asked, state, board)
+        active = asked.active(state)
+        cure = "keep active False for a seat until the episode is over"
+        report.nowhere(active & left, "active", "a seat that had left and is back", "no seat to return", cure)
+        left |= ~active
+        if left.all():
+            break
+        state = _check_step(asked, state, board, generator)
+    _check_looks(asked, state, board)
+    got = f"an active seat after max_steps={asked.max_steps} steps"
+    report.nowhere(asked.active(state), "active", got, "False", "return False where `time >= max_steps`")
+    _check_step(asked, state, board, generator)
+
+
+def _check_looks(asked: _Asked, state: Any, board: Any) -> None:
+    """Check all methods that look at a state: what they return, and that the state stays as it was."""
+    report, kept = asked.report, _copied(state)
+    rows, seats = len(state.time), asked.num_players
+    for member in ("active", "terminated", "legal"):
+        letters, shape = (
+            ("[B, P, A]", (rows, seats, asked.num_actions)) if member == "legal" else ("[B, P]", (rows, seats))
+        )
+        report.tensor(member, asked.own(member)(state), shape, letters, (torch.bool,))
+    active, legal, terminated = asked.active(state), asked.legal(state), asked.terminated(state)
+    cure = "set `legal[..., self.noop] = True`"
+    report.nowhere(~legal[..., asked.noop], "legal", "an illegal noop", "noop to be legal everywhere", cure)
+    counts = legal.sum(-1)
+    cure = "return False for all other actions where a seat is inactive"
+    got = "for an inactive seat a number of legal actions of"
+    report.nowhere((counts > 1) & ~active, "legal", got, "1, noop", cure, counts)
+    got, cure = "True for an active seat", "return `... & ~self.active(state)`"
+    report.nowhere(terminated & active, "terminated", got, "True for inactive seats alone", cure)
+    view = asked.observe(state)
+    check_values(report, "observe", asked.observation_space, view, rows, seats)
+    if asked.layout is not None:
+        check_planes(report, view, active)
+    if asked.sparse_views:
+        for known in (None, board) if asked.has_board else (None,):
+            check_sparse(report, asked.layout, asked.observe_sparse(state, known), view, known is not None)
+    name = _difference(kept, state)
+    got = f"a state whose `{name}` has changed"
+    report.require(not name, "active, legal, terminated or observe", got, "its argument as it was", _PURE)
+
+
+def _check_step(asked: _Asked, state: Any, board: Any, generator: torch.Generator) -> Any:
+    """Check one step of random actions, and return the next state."""
+    report, actions = asked.report, random_actions(asked.game, state, generator)
+    kept, kept_actions = _copied(state), actions.clone()
+    _check_own_step(asked, state, asked.legal_actions(state, actions))
+    after, rewards = asked.step(state, actions)
+    _check_state(report, "step", after, len(actions), like=kept)
+    report.tensor("step", rewards, actions.shape, "[B, P]", (torch.float32,), "rewards")
+    realised = asked.realised(state, actions)
+    name = _difference(kept, state) or ("" if _equal(kept_actions, actions) else "actions")
+    got = f"a changed argument (`{name}`)"
+    report.require(not name, "step or realised", got, "the arguments as they were", _PURE)
+    _check_rewards(asked, state, after, rewards)
+    _check_goals(asked, state, realised)
+    _check_function(asked, state, actions, board)
+    return after
+
+
+def _check_own_step(asked: _Asked, state: Any, actions: Tensor) -> None:
+    """Check what the subclass's own `step` and `realised` return, before the base class applies its invariants."""
+    report, result = asked.report, asked.own("step")(state, actions)
+    pair = isinstance(result, tuple) and len(result) == 2 and not hasattr(result, "_fields")
+    report.require(pair, "step", type(result).__name__, "the pair (next state, rewards)", "return both")
+    _check_state(report, "step", result[0], len(actions), like=state)
+    report.tensor("step", result[1], actions.shape, "[B, P]", what="rewards")
+    report.tensor("realised", asked.own("realised")(state, actions), actions.shape, "[B, P]", (torch.int64,))
+
+
+def _check_rewards(asked: _Asked, state: Any, after: Any, rewards: Tensor) -> None:
+    report, active = asked.report, asked.active(state)
+    running = active.any(1)
+    wrong = after.time != state.time + running
+    expected = "one more than before in rows that go on, else the same"
+    cure = "return `time=state.time + 1` in the next state"
+    report.nowhere(wrong, "step", "the time", expected, cure, after.time, ["row"])
+    over = (~running).nonzero()[:, 0]
+    name = _difference(take(state, over), take(after, over))
+    cure = "return the old values where no seat is active, or set keeps_invariants to False"
+    report.require(not name, "step", f"another `{name}` in a finished row", "finished rows as they were", cure)
+    report.nowhere(~rewards.isfinite(), "step", "the reward", "a finite one", "avoid divisions by zero", rewards)
+    earners = running[:, None].expand_as(active) if asked.prosocial else active
+    cure = "pay 0 there, or set prosocial to True if every seat is paid the mean"
+    got = "for a seat that has left the reward"
+    report.nowhere((rewards != 0) & ~earners, "step", got, "0", cure, rewards)
+
+
+def _check_goals(asked: _Asked, state: Any, realised: Tensor) -> None:
+    report, last = asked.report, len(asked.goal_names) - 1
+    beyond = (realised < NO_GOAL) | (realised > last)
+    expected = "NO_GOAL (-1), since goal_names is empty" if last < 0 else f"NO_GOAL (-1) or a goal, 0 to {last}"
+    report.nowhere(beyond, "realised", "the goal", expected, "return that, or add the goal to goal_names", realised)
+    absent = (realised != NO_GOAL) & ~asked.active(state)
+    cure = "return NO_GOAL where a seat is inactive"
+    report.nowhere(absent, "realised", "for an inactive seat the goal", "NO_GOAL (-1)", cure, realised)
+
+
+def _check_function(asked: _Asked, state: Any, actions: Tensor, board: Any) -> None:
+    """Check that the rules are functions of each row alone, and that an illegal action does what `noop` does."""
+    whole = asked.all(state, actions, board)
+    order = torch.arange(len(actions)).flip(0)[: len(actions) // 2]
+    cleaned = asked.legal_actions(state, actions)
+    trials = (
+        (
+            "at a second call",
+            "the same values for the same arguments",
+            "draw all chance in reset, and keep it in the state",
+            asked.all(state, actions, board),
+            whole,
+        ),
+        (
+            "for illegal actions than for noop",
+            f"what noop, {asked.noop}, does",
+            "replace illegal actions by noop, or set keeps_invariants to False",
+            asked.all(state, cleaned, board),
+            whole,
+        ),
+        (
+            "for the same row in another batch",
+            "rows that do not depend on each other",
+            "use sums and indices within a row only",
+            asked.all(take(state, order), actions[order], take(board, order)),
+            {name: value[order] for name, value in whole.items()},
+        ),
+    )
+    for when, expected, cure, found, wanted in trials:
+        for name, value in found.items():
+            got = f"another value of {name.partition(': ')[2] or 'it'} {when}"
+            asked.report.require(_close(value, wanted[name]), name.partition(":")[0], got, expected, cure)
+
+
+def _check_players(asked: _Asked, batch_size: int, seed: int) -> None:
+    """Play a few steps with each scripted player of the game in all seats."""
+    report, env = asked.report, as_env(asked.game)
+    for name, make in asked.players.items():
+        member = f"players[{name!r}]"
+        players = [report.call(member, make, expected="a player without arguments") for _ in range(asked.num_players)]
+        cure = "give it the methods reset and act, see omg_lightning.games.scripts.Player"
+        fits = all(isinstance(player, Player) for player in players)
+        report.require(fits, member, f"a {type(players[0]).__name__}", "a player", cure)
+        generator = torch.Generator().manual_seed(seed)
+        state = asked.reset(batch_size, generator)
+        for seat, player in enumerate(players):
+            expected = "it to start in every seat of its game"
+            report.call(f"{member}.reset", player.reset, batch_size, seat, env, generator, expected=expected)
+        for _ in range(min(asked.max_steps, _PLAYER_STEPS)):
+            legal, view = asked.legal(state), stored(asked.observe(state), asked.observation_space)
+            view = view.float() if is_binary(asked.observation_space) else view  # as a rollout shows it
+            acts = [
+                _action(report, env, member, player, view[:, seat], legal[:, seat])
+                for seat, player in enumerate(players)
+            ]
+            state, _ = asked.step(state, torch.stack(acts, 1).long())
+
+
+def _action(report: Report, env: VectorEnv, member: str, player: Player, view: Tensor, legal: Tensor) -> Tensor:
+    """Ask a player for goals, action probabilities where it has them, and actions; check them all."""
+    expected = "goals that are in goal_names, or NO_GOAL (-1)"
+    report.call(f"{member}.goals", goals_of, player, env, len(legal), legal.device, expected=expected)
+    if (asked := getattr(player, "action_probabilities", None)) is not None:
+        method, expected = f"{member}.action_probabilities", "probabilities, 0 for illegal actions, that sum to 1"
+        chances = report.call(method, asked, view, legal, expected=expected)
+        report.tensor(method, chances, legal.shape, "[B, A]", (torch.float32,))
+        right = ((chances.sum(-1) - 1).abs() < 1e-4) & ((chances >= 0) & (legal | (chances == 0))).all(-1)
+        cure = "multiply by the mask of legal actions, and normalise"
+        legal_sum = (chances * legal).sum(-1)
+        report.nowhere(~right, method, "over legal actions a sum of", expected, cure, legal_sum, ["row"])
+    actions: Tensor = report.call(
+        f"{member}.act", actions_of, player, view, legal, expected="an action of this game in every row"
+    )
+    return actions
+
+
+def _check_meta(report: Report, game: Game, batch_size: int, seed: int) -> None:
+    """Check that no rule returns a tensor elsewhere on "meta"; rules that cannot run there are passed over."""
+    start = _start(game, batch_size, seed)
+    try:
+        results = _results_on(_Asked(report, copy.deepcopy(game)), *start, "meta")
+    except Exception:  # rules may need values, and a game may hold what cannot be copied
+        return
+    for member, value in results:
+        _require_device(report, member, value, "meta")
+
+
+def _start(game: Game, batch_size: int, seed: int) -> tuple[Any, Tensor]:
+    """Return initial states and, for every seat, the last action."""
+    state = game.reset(batch_size, torch.Generator().manual_seed(seed))
+    return state, torch.full((batch_size, game.num_players), game.num_actions - 1)
+
+
+def _results_on(asked: _Asked, state: Any, actions: Tensor, device: str) -> list[tuple[str, Tensor]]:
+    """Return what all rules say of a state and actions on `device`.
+
+    A board is made once for many states, so it may wait for values: for "meta" it is made before, and moved.
+    """
+    moved, there = _moved(state, device), actions.to(device)
+    if not asked.has_board:
+        return list(asked.all(moved, there).items())
+    board = _moved(asked.board(state), device) if device == "meta" else asked.board(moved)
+    fields = board if isinstance(board, tuple) else (board,)
+    return [*asked.all(moved, there, board).items(), *(("board", field) for field in fields)]
+
+
+def _moved(record: Any, device: str) -> Any:
+    return record.to(device) if isinstance(record, Tensor) else type(record)(*(field.to(device) for field in record))
+
+
+def _require_device(report: Report, member: str, value: Tensor, device: str) -> None:
+    there, (method, _, name) = value.device.type, member.partition(": ")
+    got = f"{name or 'a result'} on the device {there} for a state on {device}"
+    report.require(there == device, method, got, "all results on the state's device", _ON_DEVICE)
+
+
+def _copied(state: Any) -> Any:
+    return type(state)(*(field.clone() for field in state))
+
+
+def _difference(x: Any, y: Any) -> str:
+    """Name the first field in which two states differ; empty for none."""
+    return next((name for name, a, b in zip(x._fields, x, y, strict=True) if not _equal(a, b)), "")
+
+
+def _equal(x: Tensor, y: Tensor) -> bool:
+    return x.shape == y.shape and bool(((x == y) | ((x != x) & (y != y))).all())  # NaN equals NaN
+
+
+def _close(x: Tensor, y: Tensor) -> bool:
+    if not x.is_floating_point():
+        return _equal(x, y)
+    return x.shape == y.shape and torch.allclose(x, y, equal_nan=True, **_TOLERANCE)

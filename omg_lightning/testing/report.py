@@ -1,0 +1,139 @@
+"""How a check words a failure: one sentence with what was got, what was expected, and the cure."""
+
+from __future__ import annotations
+
+import traceback
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, NoReturn
+
+import torch
+from torch import Tensor
+
+_TORCH = str(Path(torch.__file__).parent)
+_PROJECT = str(Path(__file__).parents[1])
+_LONGEST = 200  # characters of a foreign error message that are repeated
+
+
+class CheckError(AssertionError):
+    """A part breaks its contract. The message is one sentence: what was got, what was expected, and the cure."""
+
+
+class Report:
+    """Words the failures of one part, such as a game.
+
+    Args:
+        name: the part's name, which starts every sentence.
+    """
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+
+    def fail(self, member: str, got: object, expected: str, cure: str, cause: Exception | None = None) -> NoReturn:
+        """Raise a CheckError about the attribute or method `member`.
+
+        Args:
+            member: name of the attribute or method.
+            got: what was found there.
+            expected: what the contract asks for.
+            cure: what the author can do, in the imperative.
+            cause: the error that led to it, which stays attached.
+        """
+        sentence = f"{self.name}.{member}: got {got}; expected {expected}: {cure}"
+        raise CheckError(" ".join(sentence.split())) from cause
+
+    def require(self, holds: bool | Tensor, member: str, got: object, expected: str, cure: str) -> None:
+        """Raise a CheckError unless `holds`; arguments as in `fail`."""
+        if not holds:
+            self.fail(member, got, expected, cure)
+
+    def nowhere(
+        self,
+        mask: Tensor,
+        member: str,
+        got: str,
+        expected: str,
+        cure: str,
+        values: Tensor | None = None,
+        letters: Sequence[str] = ("row", "seat"),
+    ) -> None:
+        """Raise a CheckError if bool `mask` is True anywhere; the message says where first.
+
+        Args:
+            mask: what must be False everywhere.
+            member: name of the attribute or method.
+            got: what it means where the mask is True.
+            expected: what the contract asks for.
+            cure: what the author can do.
+            values: the values concerned, in the shape of `mask`; the first one follows `got`.
+            letters: names of the mask's first dimensions.
+        """
+        if not mask.any():
+            return
+        index = tuple(mask.nonzero()[0].tolist())
+        where = ", ".join(f"{letter} {position}" for letter, position in zip(letters, index, strict=False))
+        value = "" if values is None else f" {values[index].item():g}"
+        self.fail(member, f"{got}{value} ({where})", expected, cure)
+
+    def call(self, member: str, function: Callable[..., Any], *args: Any, expected: str, cure: str = "") -> Any:
+        """Return `function(*args)`; turn any error of the author's code into a CheckError.
+
+        Args:
+            member: name of the attribute or method.
+            function: what to call.
+            *args: its arguments.
+            expected: what the contract asks for.
+            cure: what to do; by default the message names the line of the author's code that failed.
+        """
+        try:
+            return function(*args)
+        except Exception as error:  # the author's code may fail in any way
+            text = " ".join(str(error).split())
+            text = text if len(text) <= _LONGEST else f"{text[:_LONGEST]}..."
+            where = _line_of(error)
+            cure = cure or f"correct {where or 'the method'}"
+            self.fail(member, f"{type(error).__name__} ({text})", expected, cure, error)
+
+    def tensor(
+        self,
+        member: str,
+        value: object,
+        shape: Sequence[int],
+        letters: str,
+        dtypes: tuple[torch.dtype, ...] = (),
+        what: str = "",
+    ) -> None:
+        """Raise a CheckError unless `value` is a tensor of this shape and dtype.
+
+        Args:
+            member: name of the method that returned it.
+            value: what it returned.
+            shape: the expected shape.
+            letters: the expected shape in letters, such as `[B, P]`.
+            dtypes: the expected dtypes; empty for any.
+            what: what the value is, where the method returns several, such as "rewards".
+        """
+        kind = " or ".join(_plain(dtype) for dtype in dtypes) or "a tensor"
+        expected = f"{what + ' ' if what else ''}{kind} {letters} = {list(shape)}"
+        right = isinstance(value, Tensor) and tuple(value.shape) == tuple(shape)
+        right = right and (not dtypes or value.dtype in dtypes)  # type: ignore[attr-defined]
+        convert = f"; `.to(torch.{_plain(dtypes[0])})` converts" if dtypes else ""
+        self.require(right, member, describe(value), expected, f"return a tensor of this shape and dtype{convert}")
+
+
+def describe(value: object) -> str:
+    """Return dtype and shape of a tensor, or the type of anything else."""
+    return f"{_plain(value.dtype)} {list(value.shape)}" if isinstance(value, Tensor) else type(value).__name__
+
+
+def _plain(dtype: torch.dtype) -> str:
+    return str(dtype).removeprefix("torch.")
+
+
+def _line_of(error: Exception) -> str:
+    """Return file and line of the innermost call that is neither in torch nor in this project's base classes."""
+    guards = (_TORCH, str(Path(_PROJECT, "testing")), str(Path(_PROJECT, "games", "base.py")))
+    for call in reversed(traceback.extract_tb(error.__traceback__)):
+        if not call.filename.startswith(guards):
+            return f"{Path(call.filename).name}, line {call.lineno}"
+    return ""
