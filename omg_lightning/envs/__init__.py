@@ -5,11 +5,11 @@
 
 import pettingzoo
 
-from omg_lightning.envs import snowdrift_v0, stag_hunt_v0
+from omg_lightning.envs import matrix_v0, snowdrift_v0, stag_hunt_v0
 from omg_lightning.envs.base import RulesEnv, Step, VectorEnv, as_env
 from omg_lightning.envs.parallel import GameParallelEnv
 
-__all__ = ["GameParallelEnv", "RulesEnv", "Step", "VectorEnv", "as_env", "snowdrift_v0", "stag_hunt_v0"]
+__all__ = ["GameParallelEnv", "RulesEnv", "Step", "VectorEnv", "as_env", "matrix_v0", "snowdrift_v0", "stag_hunt_v0"]
 
 
 def _register(name: str) -> None:
@@ -22,5 +22,6 @@ def _register(name: str) -> None:
         pettingzoo.register("parallel", identity, f"{path}:parallel_env")
 
 
+_register("matrix_v0")
 _register("snowdrift_v0")
 _register("stag_hunt_v0")

@@ -3,5 +3,6 @@
 from omg_lightning.games.base import Game
 from omg_lightning.games.grid.snowdrift import Snowdrift, SnowdriftState
 from omg_lightning.games.grid.stag_hunt import StagHunt, StagHuntState
+from omg_lightning.games.matrix import MatrixGame, MatrixState
 
-__all__ = ["Game", "Snowdrift", "SnowdriftState", "StagHunt", "StagHuntState"]
+__all__ = ["Game", "MatrixGame", "MatrixState", "Snowdrift", "SnowdriftState", "StagHunt", "StagHuntState"]
