@@ -1,4 +1,4 @@
-"""The search once more, one tree and one node at a time in plain Python: what the batched search must equal."""
+"""Reference search in plain Python, one tree and one node at a time. The batched search must equal it."""
 
 import math
 from dataclasses import dataclass, field
@@ -55,7 +55,9 @@ class Node:
 def improved_logits(node, config):
     q = node.completed_q()
     low, high = min(q.values()), max(q.values())
-    scale = (config.c_visit + max(node.visits)) * config.c_scale / max(high - low, 1e-8)
+    if math.isclose(low, high, rel_tol=1e-13):  # equal up to rounding
+        return {a: math.log(node.prior[a]) for a in node.actions}
+    scale = (config.c_visit + max(node.visits)) * config.c_scale / (high - low)
     return {a: math.log(node.prior[a]) + (q[a] - low) * scale for a in node.actions}
 
 
@@ -66,7 +68,7 @@ def softmax(logits):
 
 
 def wanted_visits(considered, simulations):
-    """Sequential halving as the paper tells it: rounds of equal visits to ever fewer actions."""
+    """Sequential halving as in the paper: rounds of equal visits to fewer and fewer actions."""
     if considered == 1:
         return list(range(simulations))
     sequence, done, left, rounds = [], 0, considered, math.ceil(math.log2(considered))
@@ -96,7 +98,7 @@ def choose(node, config, wanted=None, noise=None):
 
 
 def slow_search(root: Root, model_fn: ModelFn, config: SearchConfig, row: int, noise: list[float]):
-    """Searches tree `row` alone; returns its statistics and, per simulation, the (state, action) it asked about."""
+    """Search tree `row` alone; return its statistics and the (state, action) of each call of the model."""
     state = root.state[row : row + 1]
     top = Node(state, root.value[row].item(), root.prior_logits[row].tolist(), root.legal[row].tolist())
     considered = min(config.max_num_considered_actions, len(top.actions))

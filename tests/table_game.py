@@ -1,4 +1,4 @@
-"""A random game for the search: what its model says is looked up in tables."""
+"""A random game to search, whose model looks its outputs up in tables."""
 
 import math
 
@@ -10,7 +10,7 @@ STATES = 997
 
 
 class TableGame:
-    """A random game of STATES states: `legal`, `ends` and NaN past the end included. A state is its number."""
+    """A random game of STATES states, with illegal actions, ends, and NaN past the end. A state is its number."""
 
     def __init__(self, seed, actions, end=0.15, illegal=0.3, dtype=torch.float64):
         g = torch.Generator().manual_seed(seed)

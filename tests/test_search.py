@@ -1,7 +1,9 @@
 import json
 import math
 import os
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from threading import Barrier
 from typing import NamedTuple
 
 import pytest
@@ -12,7 +14,7 @@ from slow_search import slow_search, wanted_visits
 from table_game import STATES, TableGame, seeded
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from omg_lightning.search import ModelOutput, Root, SearchConfig, search
+from omg_lightning.search import ModelOutput, Root, SearchConfig, greedy_action, search
 from omg_lightning.search.policy import completed_q, halving_schedule
 from omg_lightning.search.tree import Arena
 from omg_lightning.types import ConfigError
@@ -22,16 +24,21 @@ RULES = ("puct", "gumbel")
 
 
 def bandit(rewards, trees=1):
-    """Every action ends the episode with its reward."""
+    """Every action ends the episode with its reward, a float32 or what the tensor `rewards` holds."""
+    rewards = torch.as_tensor(rewards)
+    zeros = torch.zeros(trees, len(rewards), dtype=rewards.dtype)
 
     def model(state, action):
-        actions = len(rewards)
-        reward = torch.tensor(rewards)[action]
-        nan = torch.full((trees, actions), math.nan)
-        return ModelOutput(nan, nan[:, 0], reward, torch.zeros(trees), torch.ones(trees, actions) > 0), state
+        nan = torch.full_like(zeros, math.nan)
+        return ModelOutput(nan, nan[:, 0], rewards[action], zeros[:, 0], zeros == 0), state
 
-    zeros = torch.zeros(trees, len(rewards))
-    return Root(zeros, zeros[:, 0], zeros == 0, torch.zeros(trees)), model
+    return Root(zeros, zeros[:, 0], zeros == 0, zeros[:, 0]), model
+
+
+def in_new_thread(function):
+    """Run a function in a thread of its own, whose searches start without spare memory, and return its result."""
+    with ThreadPoolExecutor(1) as pool:
+        return pool.submit(function).result()
 
 
 def test_puct_bandit_by_hand():
@@ -66,7 +73,7 @@ def test_chain_of_two_steps_by_hand(rule):
     assert result.value.item() == pytest.approx((8 + 5 + 2 + 2) / 4)
 
 
-def test_config_discount_multiplies_the_models():
+def test_config_discount_multiplies_the_discount_of_the_model():
     root = Root(torch.zeros(1, 1), torch.full((1,), 8.0), torch.ones(1, 1, dtype=torch.bool), torch.zeros(1))
     result = search(root, chain_model, SearchConfig(num_simulations=3, discount=0.5), seeded())
     assert result.q.item() == pytest.approx((1 + 0.25 * 8 + 2 * (1 + 0.25 * 2)) / 3)
@@ -74,7 +81,7 @@ def test_config_discount_multiplies_the_models():
     assert myopic.q.item() == 1
 
 
-def test_gumbel_halves_the_arms_and_the_best_wins():
+def test_gumbel_bandit_by_hand():
     config = SearchConfig(num_simulations=16, rule="gumbel", gumbel_scale=0)
     result = search(*bandit([0.0, 3.0, 1.0, 2.0]), config)
     assert result.visits.tolist() == [
@@ -96,7 +103,7 @@ def test_v_mix_by_hand():
 
 
 @pytest.mark.parametrize("considered", range(1, 17))
-def test_halving_schedule_equals_the_slow_one(considered):
+def test_halving_schedule_equals_the_reference(considered):
     for simulations in (0, 1, 2, 7, 16, 50, 200):
         assert list(halving_schedule(considered, simulations)) == wanted_visits(considered, simulations)
 
@@ -104,7 +111,7 @@ def test_halving_schedule_equals_the_slow_one(considered):
 @pytest.mark.parametrize("rule", RULES)
 @pytest.mark.parametrize("actions", [1, 2, 5])
 @pytest.mark.parametrize("seed", range(4))
-def test_equals_the_slow_search_simulation_by_simulation(rule, actions, seed):
+def test_every_simulation_equals_the_reference_search(rule, actions, seed):
     game = TableGame(seed, actions)
     root, trees = game.root(6), 6
     config = SearchConfig(
@@ -125,7 +132,7 @@ def test_equals_the_slow_search_simulation_by_simulation(rule, actions, seed):
 
 
 def golden_game(dtype=torch.float64):
-    """A TableGame whose tables come from a formula: no change of torch's generator can move the golden trees."""
+    """A TableGame whose tables come from a formula, so that the golden trees do not depend on torch's generator."""
     game = TableGame(0, 4, dtype=dtype)
     i = torch.arange(STATES, dtype=torch.float64)
     game.logits = torch.sin(i[:, None] * torch.tensor([1.1, 2.3, 3.7, 4.9])).to(dtype)
@@ -195,8 +202,8 @@ def test_rows_are_independent(rule):
 
 
 @pytest.mark.parametrize("rule", RULES)
-def test_many_trees_equal_few(rule):
-    # beyond some size the padding of short paths is sorted out first: the answer must not change
+def test_a_large_batch_equals_a_small_batch(rule):
+    # for large batches the padding of short paths is removed first: the result must not change
     game = TableGame(2, 3)
     root = game.root(3000)
     config = SearchConfig(num_simulations=12, rule=rule, gumbel_scale=0)
@@ -207,7 +214,7 @@ def test_many_trees_equal_few(rule):
 
 
 @pytest.mark.parametrize("rule", RULES)
-def test_pure_function(rule):
+def test_search_is_a_pure_function(rule):
     game = TableGame(3, 4)
     root = game.root(5)
     before = [x.clone() for x in root]
@@ -219,10 +226,10 @@ def test_pure_function(rule):
     assert torch.equal(torch.get_rng_state(), global_state)
     assert all(map(torch.equal, before, root))
     assert all(map(torch.equal, first, second))
-    assert all(map(torch.equal, kept, first))  # no memory of the first search is used again
+    assert all(map(torch.equal, kept, first))  # the second search does not write to the results of the first
 
 
-def test_search_within_a_search():
+def test_a_search_inside_the_model_changes_nothing():
     game = TableGame(4, 3)
     root, config = game.root(6), SearchConfig(num_simulations=9)
     expected = search(root, game.model, config)
@@ -234,7 +241,7 @@ def test_search_within_a_search():
     assert all(map(torch.equal, expected, search(root, model, config)))
 
 
-def test_the_generator_decides_gumbel_noise():
+def test_gumbel_noise_depends_on_the_generator():
     root, model = bandit([0.0] * 6, trees=50)
     config = SearchConfig(num_simulations=2, rule="gumbel")
     actions = {tuple(search(root, model, config, seeded(seed)).action.tolist()) for seed in range(3)}
@@ -242,18 +249,21 @@ def test_the_generator_decides_gumbel_noise():
     assert len(set(next(iter(actions)))) == 6  # uniform prior, equal arms: every arm wins somewhere
 
 
-def test_memory_of_inference_mode_serves_outside_of_it():
+def test_memory_allocated_in_inference_mode_is_reused_outside_it():
     game = TableGame(4, 3)
     root, config = game.root(6), SearchConfig(num_simulations=9)
     expected = search(root, game.model, config)
-    Arena._spare.clear()
-    for mode in (True, True, False, False):
-        with torch.inference_mode(mode):
-            assert all(map(torch.equal, expected, search(root, game.model, config)))
+
+    def check():
+        for mode in (True, True, False, False):
+            with torch.inference_mode(mode):
+                assert all(map(torch.equal, expected, search(root, game.model, config)))
+
+    in_new_thread(check)
 
 
 @pytest.mark.parametrize("rule", RULES)
-def test_nothing_legal_is_answered_with_zeros_and_disturbs_nobody(rule):
+def test_rows_without_a_legal_action_return_zeros_and_leave_other_rows_alone(rule):
     game = TableGame(5, 4)
     root = game.root(3)
     config = SearchConfig(num_simulations=10, rule=rule, gumbel_scale=0)
@@ -275,7 +285,7 @@ def test_nothing_legal_is_answered_with_zeros_and_disturbs_nobody(rule):
 
 
 @pytest.mark.parametrize("rule", RULES)
-def test_one_legal_action_gets_everything(rule):
+def test_a_single_legal_action_gets_all_visits(rule):
     game = TableGame(6, 4)
     root = game.root(5)
     only = torch.arange(4).eq(2).expand(5, 4)
@@ -286,7 +296,7 @@ def test_one_legal_action_gets_everything(rule):
 
 
 @pytest.mark.parametrize("rule", RULES)
-def test_no_simulations_answer_with_the_network(rule):
+def test_zero_simulations_return_the_prior_and_the_network_value(rule):
     game = TableGame(7, 4)
     root = game.root(5)
     result = search(root, game.model, SearchConfig(0, rule=rule, gumbel_scale=0))
@@ -300,7 +310,7 @@ def test_no_simulations_answer_with_the_network(rule):
 
 
 @pytest.mark.parametrize("rule", RULES)
-def test_no_trees(rule):
+def test_an_empty_batch_returns_an_empty_result(rule):
     game = TableGame(7, 4)
     result = search(game.root(0), game.model, SearchConfig(5, rule=rule), seeded())
     assert [tuple(x.shape) for x in result] == [(0, 4), (0, 4), (0, 4), (0,), (0,)]
@@ -326,7 +336,7 @@ class Nested(NamedTuple):
 
 
 @pytest.mark.parametrize("rule", RULES)
-def test_nested_state_reaches_the_model_as_it_left_it(rule):
+def test_nested_states_reach_the_model_unchanged(rule):
     game = TableGame(9, 3)
     root = game.root(4)
     config = SearchConfig(num_simulations=12, rule=rule, gumbel_scale=0)
@@ -348,7 +358,7 @@ def test_nested_state_reaches_the_model_as_it_left_it(rule):
 
 
 class CountLooks(TorchDispatchMode):
-    """Counts the operations that make a GPU wait."""
+    """Count the operations that make a GPU wait."""
 
     count = 0
 
@@ -359,17 +369,20 @@ class CountLooks(TorchDispatchMode):
 
 
 @pytest.mark.parametrize("rule", RULES)
-def test_no_hidden_device_and_one_look_per_simulation(rule):
+def test_search_stays_on_the_input_device_and_reads_it_at_most_once_per_simulation(rule):
     game = TableGame(12, 4, dtype=torch.float32)
     root = game.root(5)
     config = SearchConfig(10, rule=rule)
     expected = search(root, game.model, config, seeded())
-    Arena._spare.clear()
-    # a tensor made without naming the inputs' device would land on "meta" and mix with them
-    with torch.device("meta"), CountLooks() as looks:
-        result = search(root, game.model, config, seeded())
-    assert all(map(torch.equal, expected, result))
-    assert looks.count <= 10
+
+    def check():
+        # a tensor made without the device of the inputs would be on "meta", and torch would refuse to mix the two
+        with torch.device("meta"), CountLooks() as looks:
+            result = search(root, game.model, config, seeded())
+        assert all(map(torch.equal, expected, result))
+        assert looks.count <= 10
+
+    in_new_thread(check)
 
 
 @pytest.mark.parametrize(
@@ -387,7 +400,7 @@ def test_no_hidden_device_and_one_look_per_simulation(rule):
         ("gumbel_scale", -1.0),
     ],
 )
-def test_config_says_what_is_wrong(field, value):
+def test_config_refuses_invalid_values(field, value):
     with pytest.raises(ConfigError, match=f"{field} is .*expected"):
         SearchConfig(**{field: value})
 
@@ -434,3 +447,259 @@ def test_a_wrong_model_is_refused(change, message):
 def test_gumbel_without_a_generator_is_refused():
     with pytest.raises(ConfigError, match="generator"):
         search(*bandit([0.0, 1.0]), SearchConfig(2, rule="gumbel"))
+
+
+def address_of_memory():
+    with Arena() as arena:
+        return arena.empty(torch.zeros(1), 1000).data_ptr()
+
+
+def test_each_thread_reuses_memory_of_its_own():
+    address_of_memory()  # its end makes the block that the next search takes
+    ours = address_of_memory()
+    theirs = in_new_thread(lambda: (address_of_memory(), address_of_memory())[1])
+    assert theirs != ours
+    assert address_of_memory() == ours
+
+
+def test_nested_searches_do_not_share_memory():
+    address_of_memory()
+    with Arena() as outer:
+        ours = outer.empty(torch.zeros(1), 1000).data_ptr()
+        assert address_of_memory() != ours
+        assert address_of_memory() != ours
+    assert address_of_memory() == ours
+
+
+def test_simultaneous_searches_in_threads_equal_a_search_alone():
+    game = TableGame(4, 3)
+    root, config = game.root(6), SearchConfig(num_simulations=9)
+    expected = search(root, game.model, config)
+    together = Barrier(3, timeout=60)
+
+    def model(state, action):
+        together.wait()  # all threads are in the same simulation
+        return game.model(state, action)
+
+    with ThreadPoolExecutor(3) as pool:
+        for _ in range(3):
+            for future in [pool.submit(search, root, model, config) for _ in range(3)]:
+                assert all(map(torch.equal, expected, future.result()))
+
+
+def gumbel_policy(rewards, simulations=32):
+    """The root policy of a bandit under the Gumbel rule without noise, where the prior is uniform."""
+    return search(*bandit(rewards), SearchConfig(simulations, rule="gumbel", gumbel_scale=0)).policy[0]
+
+
+def one_ulp_apart(value, dtype):
+    x = torch.tensor(value, dtype=dtype)
+    return torch.stack([x, torch.nextafter(x, 2 * x), x])
+
+
+@pytest.mark.parametrize(
+    "rewards",
+    [
+        *(one_ulp_apart(x, torch.float32) for x in (0.3, -0.3, 1.0, 1e6)),
+        *(one_ulp_apart(x, torch.float64) for x in (1e9, -1e9)),
+        torch.tensor([1e9 * (0.1 + 0.2), 1e9 * 0.3], dtype=torch.float64),
+        torch.tensor([0.1, 0.1 + 1e-8, 0.1, 0.1]),
+    ],
+    ids=str,
+)
+def test_values_equal_up_to_rounding_leave_the_gumbel_policy_at_the_prior(rewards):
+    torch.testing.assert_close(gumbel_policy(rewards), torch.full_like(rewards, 1 / len(rewards)), rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("simulations", [7, 50, 300, 1000])
+@pytest.mark.parametrize("reward", [0.1, 0.7, -123.4])
+def test_rounding_of_a_mean_over_many_visits_leaves_the_gumbel_policy_at_the_prior(reward, simulations):
+    # the arms are visited unequally often, so W / N rounds differently
+    policy = gumbel_policy([reward] * 5, simulations)
+    torch.testing.assert_close(policy, torch.full((5,), 0.2), rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("scale", [1e-12, 1e-6, 1e-3, 1e3, 1e12])
+def test_the_gumbel_policy_does_not_depend_on_the_unit_of_rewards(scale):
+    rewards = torch.tensor([0.0, 3.0, 1.0, 2.0])
+    torch.testing.assert_close(gumbel_policy(rewards * scale), gumbel_policy(rewards))
+
+
+@pytest.mark.parametrize(
+    ("base", "step", "dtype"),
+    [(1e3, 0.25, torch.float32), (1e6, 64.0, torch.float32), (1.0, 1e-4, torch.float32), (1.0, 1e-12, torch.float64)],
+)
+def test_small_real_differences_are_rescaled_to_the_unit_interval(base, step, dtype):
+    got = gumbel_policy(base + step * torch.tensor([0.0, 2.0, 1.0], dtype=dtype))
+    expected = gumbel_policy(torch.tensor([0.0, 2.0, 1.0], dtype=dtype))
+    torch.testing.assert_close(got, expected, rtol=0.02, atol=1e-3)
+
+
+@pytest.mark.parametrize("rule", RULES)
+def test_greedy_search_draws_no_random_number(rule):
+    game, generator = TableGame(3, 4), seeded(7)
+    before = generator.get_state()
+    search(game.root(5), game.model, SearchConfig(15, rule=rule, gumbel_scale=0), generator)
+    assert torch.equal(generator.get_state(), before)
+
+
+def test_puct_takes_the_first_of_equals_by_default():
+    result = search(*bandit([0.0] * 5, trees=1000), SearchConfig(7), seeded())
+    assert result.visits.tolist() == [[2, 2, 1, 1, 1]] * 1000
+    assert not result.action.any()
+
+
+def test_random_ties_spread_visits_evenly_over_equal_actions():
+    result = search(*bandit([0.0] * 5, trees=1000), SearchConfig(7, random_ties=True), seeded())
+    assert result.visits.sort(-1).values.tolist() == [[1, 1, 1, 2, 2]] * 1000
+    second = (result.visits == 2).sum(0)  # 400 expected, with a standard deviation of 15.5
+    assert second.min() > 340
+    assert second.max() < 460
+
+
+def test_random_ties_choose_every_action_equally_often_where_the_first_try_beats_the_network_value():
+    # the network says 0 and every action earns 1, so PUCT returns to the action that it tried first
+    root, model = bandit([1.0] * 5, trees=1000)
+    assert not search(root, model, SearchConfig(7)).action.any()
+    counts = search(root, model, SearchConfig(7, random_ties=True), seeded()).action.bincount(minlength=5)
+    assert counts.min() > 150  # 200 expected, with a standard deviation of 12.6
+    assert counts.max() < 250
+
+
+@pytest.mark.parametrize("rule", RULES)
+def test_random_ties_hold_inside_the_tree(rule):
+    trees, actions, calls = 1000, 5, []
+    zeros = torch.zeros(trees, actions)
+
+    def model(state, action):
+        calls.append(action.tolist())
+        return ModelOutput(zeros, zeros[:, 0], zeros[:, 0], zeros[:, 0] + 1, zeros == 0), state
+
+    root = Root(zeros, zeros[:, 0], torch.arange(actions).eq(3).expand(trees, actions), zeros[:, 0])
+    search(root, model, SearchConfig(2, rule=rule, gumbel_scale=0, random_ties=True), seeded())
+    first, second = calls
+    assert first == [3] * trees  # the only legal action of the root
+    counts = torch.tensor(second).bincount(minlength=actions)  # 200 expected, with a standard deviation of 12.6
+    assert counts.min() > 150
+    assert counts.max() < 250
+
+
+@pytest.mark.parametrize("rule", RULES)
+def test_random_ties_keep_preferences(rule):
+    root, model = bandit([1.0] * 3, trees=1000)
+    preferred = torch.tensor([0.0, 0.01, 0.0])  # a logit that is higher by a little
+    config = SearchConfig(1, rule=rule, gumbel_scale=0, random_ties=True)
+    result = search(root._replace(prior_logits=root.prior_logits + preferred), model, config, seeded())
+    assert result.visits.tolist() == [[0, 1, 0]] * 1000
+
+
+def test_random_ties_depend_on_the_generator_alone():
+    root, model = bandit([1.0] * 5, trees=50)
+    config = SearchConfig(3, random_ties=True)
+    first, second, other = (search(root, model, config, seeded(seed)).visits for seed in (7, 7, 8))
+    assert torch.equal(first, second)
+    assert not torch.equal(first, other)
+    with pytest.raises(ConfigError, match=r"generator=None; random_ties=True expects"):
+        search(root, model, config)
+
+
+def test_greedy_action_breaks_ties_evenly_with_a_generator():
+    legal = torch.tensor([True, False, True, True, True]).expand(1000, 5)
+    actions = greedy_action(torch.full((1000, 5), 0.3), legal, seeded())
+    counts = actions.bincount(minlength=5)
+    assert counts[1] == 0
+    others = counts[legal[0]]  # 250 expected, with a standard deviation of 13.7
+    assert others.min() > 195
+    assert others.max() < 305
+    assert torch.equal(actions, greedy_action(torch.full((1000, 5), 0.3), legal, seeded()))
+
+
+def test_greedy_action_takes_the_first_of_equals_without_a_generator():
+    legal = torch.tensor([False, True, True, True]).expand(1000, 4)
+    assert greedy_action(torch.zeros(1000, 4), legal).tolist() == [1] * 1000
+
+
+@pytest.mark.parametrize("generator", [None, seeded()])
+def test_greedy_action_takes_the_legal_action_with_the_highest_score(generator):
+    scores = torch.tensor([[0.0, 2.0, 1.0], [9.0, -2.0, -1.0], [0.0, -1e-6, 1e-6], [1.0, 1.001, 1.0], [5.0, 5.0, 5.0]])
+    legal = torch.tensor([[1, 1, 1], [0, 1, 1], [1, 1, 1], [1, 1, 1], [0, 0, 0]]).bool()
+    assert greedy_action(scores, legal, generator).tolist() == [1, 2, 2, 1, 0]
+
+
+def test_greedy_action_treats_scores_equal_up_to_rounding_as_ties():
+    scores = torch.tensor([[0.3, 0.1 + 0.2]], dtype=torch.float64).expand(1000, 2)
+    legal = torch.ones(1000, 2, dtype=torch.bool)
+    assert scores[0, 0] < scores[0, 1]
+    assert not greedy_action(scores, legal).any()
+    assert 400 < greedy_action(scores, legal, seeded()).sum() < 600
+
+
+@settings(max_examples=50, deadline=None)
+@given(
+    scores=st.lists(st.sampled_from([math.nan, -math.inf, -1e30, -1.0, 0.0, 1e-30, 1.0, 1e30]), min_size=1, max_size=5),
+    mask=st.integers(1, 31),
+    random=st.booleans(),
+)
+def test_greedy_action_is_legal_whatever_the_scores(scores, mask, random):
+    legal = torch.tensor([[bool(mask >> a & 1) for a in range(len(scores))]])
+    action = greedy_action(torch.tensor([scores]), legal, seeded() if random else None)
+    assert legal[0, action] or (not legal.any() and action == 0)
+
+
+@pytest.mark.parametrize(
+    ("scores", "legal"),
+    [
+        (torch.zeros(3, 4).long(), torch.ones(3, 4).bool()),
+        (torch.zeros(3, 4), torch.ones(3, 4)),
+        (torch.zeros(3, 4), torch.ones(3, 5).bool()),
+    ],
+)
+def test_greedy_action_refuses_wrong_inputs(scores, legal):
+    with pytest.raises(ConfigError, match=r"greedy_action got .*; expected .*: "):
+        greedy_action(scores, legal)
+
+
+@pytest.mark.parametrize("rule", RULES)
+def test_the_returned_tree_of_a_chain_by_hand(rule):
+    root = Root(torch.zeros(1, 1), torch.full((1,), 8.0), torch.ones(1, 1, dtype=torch.bool), torch.zeros(1))
+    config = SearchConfig(num_simulations=3, rule=rule, gumbel_scale=0)
+    _, tree = search(root, chain_model, config, return_tree=True)
+    # root -> node 1 -> node 2, which ends; the third simulation visits node 2 again and leaves its slot unused
+    assert tree.visits[0].tolist() == [3, 2, 0, 0]
+    assert tree.total[0].tolist() == [5 + 2 + 2, 2 + 2, 0, 0]
+    assert tree.child.tolist()[:3] == [1, 2, 2]
+    assert tree.nodes[:, :3].tolist() == [[8, 8, 0], [0, 1, 2], [1, 0.5, 0]]  # value, reward, discount
+    assert tree.ended.tolist()[:3] == [False, False, True]
+    assert tree.state.tolist() == [0, 1, 2]
+
+
+@pytest.mark.parametrize("rule", RULES)
+@pytest.mark.parametrize("simulations", [0, 1, 25])
+def test_the_returned_tree_is_consistent_and_kept(rule, simulations):
+    game = TableGame(5, 3)
+    root = game.root(4)
+    config = SearchConfig(simulations, rule=rule, gumbel_scale=0)
+    expected = search(root, game.model, config)
+    result, tree = search(root, game.model, config, return_tree=True)
+    search(game.root(4), game.model, config)  # must not write to the tree of the search before
+    assert all(map(torch.equal, expected, result))
+    assert torch.equal(tree.visits[:, :4].t().long(), result.visits)
+    assert torch.equal(tree.state[:4], root.state)
+    visits, total, size, nodes = tree.visits.reshape(-1), tree.total.reshape(-1), len(tree.parent), 0
+    for row in range(4, size):
+        edge, parent = tree.into[row].item(), tree.parent[row].item()
+        if tree.child[edge] != row:
+            continue
+        nodes += 1
+        value, reward, discount = tree.nodes[:, row].tolist()
+        count, below = visits[edge].item(), tree.visits[:, row].sum().item()
+        if tree.ended[row]:
+            assert below == 0
+            rest = count * value
+        else:
+            assert count == 1 + below
+            rest = value + tree.total[:, row].sum().item()
+        assert total[edge].item() == pytest.approx(count * reward + discount * rest)
+        if row < len(tree.state):
+            assert tree.state[row] == (tree.state[parent] * 3 + edge // size + 1) % STATES
+    assert nodes >= simulations

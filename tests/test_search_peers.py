@@ -1,4 +1,4 @@
-"""The search beside other people's, where they are installed: `pip install mctx open_spiel`."""
+"""Compare the search with mctx and OpenSpiel, if they are installed: `pip install mctx open_spiel`."""
 
 import math
 from types import SimpleNamespace
@@ -33,7 +33,7 @@ def test_equals_mctx(rule):
         assert out.action.tolist() == result.action.tolist()
     else:
 
-        def raw_q(tree, node):  # mctx rescales Q by default; SPEC section 7 wants it raw
+        def raw_q(tree, node):  # mctx rescales Q by default; our PUCT uses raw Q
             visits = tree.children_visits[node]
             return jnp.where(visits > 0, tree.qvalues(node), tree.node_values[node])
 
@@ -47,7 +47,7 @@ def test_equals_mctx(rule):
 
 
 class SpielState:
-    """A state of a `TableGame` of one player, as OpenSpiel's search asks for it."""
+    """A state of a `TableGame` of one player, with the interface that OpenSpiel's search needs."""
 
     def __init__(self, game, number):
         self.game, self.number = game, number
@@ -91,7 +91,7 @@ def test_puct_equals_open_spiel(seed, monkeypatch):
     game.discount, game.reward = (~ends).double(), game.reward * ends  # OpenSpiel pays at the end, and in full
 
     class Node(mcts.SearchNode):
-        """Knows its parent, whose mean stands in for an action without visits, where OpenSpiel's own PUCT has 0."""
+        """Know the parent: its mean is the Q of an action without visits, which is 0 in OpenSpiel's own PUCT."""
 
         @property
         def children(self):

@@ -1,7 +1,7 @@
-"""Batched tree search: two callables and a budget; no game, no network, no Lightning."""
+"""Batched tree search over a model function and a budget. It knows no game, no network and no Lightning."""
 
-from omg_lightning.search.policy import SearchConfig, SearchResult
+from omg_lightning.search.policy import SearchConfig, SearchResult, greedy_action
 from omg_lightning.search.search import search
-from omg_lightning.search.tree import ModelFn, ModelOutput, Root
+from omg_lightning.search.tree import ModelFn, ModelOutput, Root, Tree
 
-__all__ = ["ModelFn", "ModelOutput", "Root", "SearchConfig", "SearchResult", "search"]
+__all__ = ["ModelFn", "ModelOutput", "Root", "SearchConfig", "SearchResult", "Tree", "greedy_action", "search"]

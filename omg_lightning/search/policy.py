@@ -1,6 +1,6 @@
-"""What to select and what to answer: PUCT, and Gumbel with sequential halving and completed Q.
+"""Selection rules and root results: PUCT, and Gumbel with sequential halving and completed Q.
 
-Formulas: PUCT as in AlphaZero (https://doi.org/10.1126/science.aar6404); Gumbel as in "Policy improvement by planning
+Sources: PUCT as in AlphaZero (https://doi.org/10.1126/science.aar6404). Gumbel as in "Policy improvement by planning
 with Gumbel" (ICLR 2022, https://openreview.net/forum?id=bERaNdoegnO), with the constants of google-deepmind/mctx.
 """
 
@@ -15,22 +15,26 @@ from torch import Tensor
 from omg_lightning.search.tree import Choose, Tree, best_of
 from omg_lightning.types import ConfigError
 
-BIG = 1e30  # no log prior is as low as minus this
+BIG = 1e30  # no log prior is as low as -BIG
+ROUNDING = 32  # tolerance for values that are equal up to rounding, see `improved_logits` and `greedy_action`
+TIE_NOISE = 1e-4  # added to prior logits by `random_ties`: enough to order ties, too little to change a preference
 
 
 @dataclass(frozen=True)
 class SearchConfig:
-    """What a search spends and how it selects.
+    """Budget and selection rule of a search.
 
     Args:
         num_simulations: simulations per tree; each calls the model once for all trees.
         c_puct: weight of the prior's bonus in PUCT, on raw Q.
         rule: `"puct"`, or `"gumbel"` for sequential halving at the root, which needs fewer simulations.
-        discount: multiplies every discount that the model returns. Leave it at 1 if the model's are complete.
-        max_num_considered_actions: Gumbel: root actions that the halving starts with.
-        c_visit: Gumbel: the scale of Q grows as `(c_visit + max_a N(a)) * c_scale`.
+        discount: multiplies every discount that the model returns. Leave it at 1 if the model already discounts.
+        max_num_considered_actions: Gumbel: number of root actions that sequential halving starts with.
+        c_visit: Gumbel: the scale of Q is `(c_visit + max_a N(a)) * c_scale`.
         c_scale: Gumbel: see `c_visit`; for Q rescaled to [0, 1] over a node's legal actions.
-        gumbel_scale: Gumbel: 0 makes the root's choice deterministic, for evaluation.
+        gumbel_scale: Gumbel: scale of the noise at the root. Set it to 0 for greedy play: no random number is drawn.
+        random_ties: break ties between equally good actions at random, in an order that each tree draws from the
+            generator; for training. If False, the first of equals is chosen, so visits favour low action indices.
     """
 
     num_simulations: int = 32
@@ -41,6 +45,7 @@ class SearchConfig:
     c_visit: float = 50.0
     c_scale: float = 0.1
     gumbel_scale: float = 1.0
+    random_ties: bool = False
 
     def __post_init__(self) -> None:
         self._require("rule", self.rule in ("puct", "gumbel"), "'puct' or 'gumbel'")
@@ -51,6 +56,7 @@ class SearchConfig:
         for name in ("c_puct", "c_visit", "c_scale", "gumbel_scale"):
             value = getattr(self, name)
             self._require(name, 0 <= value < math.inf, "a finite number of at least 0")
+        self._require("random_ties", isinstance(self.random_ties, bool), "True or False")
 
     @staticmethod
     def _is_int(value: object, least: int) -> bool:
@@ -64,20 +70,26 @@ class SearchConfig:
 
 
 class SearchResult(NamedTuple):
-    """What a search found at the roots. Rows without a legal action: all 0, and `value` is the root's own."""
+    """Statistics of the roots. Rows without a legal action are 0, except that `value` is the network's value.
 
-    q: Tensor  # [T, A] mean return W / N; legal actions without visits get v_mix; 0 where illegal
-    visits: Tensor  # int64 [T, A] sums to num_simulations
-    policy: Tensor  # [T, A] puct: visits / num_simulations; gumbel: softmax(prior logits + sigma(completed Q))
-    value: Tensor  # [T] mean of the root's own value and of the returns of all simulations
-    action: Tensor  # int64 [T] puct: argmax of policy, the first of equals; gumbel: the winner of the halving
-
-
-def prior_of(config: SearchConfig, logits: Tensor, legal: Tensor) -> Tensor:
-    """Puts prior logits `[T, A]` in the form the rule keeps, `[A, T]`: PUCT probabilities, Gumbel their logs.
-
-    Both are -inf where illegal, so that no score of an illegal action can win.
+    To break ties of a greedy action at random, pass `policy` or `q` to `greedy_action`.
     """
+
+    q: Tensor  # [T, A] mean return W / N; v_mix for legal actions without visits; 0 for illegal ones
+    visits: Tensor  # int64 [T, A] visit counts N, which sum to num_simulations
+    policy: Tensor  # [T, A] puct: visits / num_simulations; gumbel: softmax(prior logits + sigma(completed Q))
+    value: Tensor  # [T] mean of the network's value of the root and of the returns of all simulations
+    action: Tensor  # int64 [T] puct: argmax of policy, the first of equals; gumbel: the winner of sequential halving
+
+
+def prior_of(config: SearchConfig, logits: Tensor, legal: Tensor, ties: Tensor | None = None) -> Tensor:
+    """Convert prior logits `[T, A]` to what the rule uses, `[A, T]`: probabilities for PUCT, their logs for Gumbel.
+
+    Both are -inf for illegal actions, so that the score of an illegal action is never the highest. `ties` `[T, A]` is
+    added to the logits.
+    """
+    if ties is not None:
+        logits = logits + ties
     illegal = ~legal.t()
     masked = logits.t().masked_fill(illegal, -math.inf)
     if config.rule == "gumbel":
@@ -86,10 +98,10 @@ def prior_of(config: SearchConfig, logits: Tensor, legal: Tensor) -> Tensor:
 
 
 def puct_scores(visits: Tensor, total: Tensor, prior: Tensor, value: Tensor, c_puct: float) -> Tensor:
-    """Computes `Q(s, a) + c P(s, a) sqrt(N(s)) / (1 + N(s, a))`: `[A, L]`.
+    """Compute `Q(s, a) + c P(s, a) sqrt(N(s)) / (1 + N(s, a))`: `[A, L]`.
 
-    `N(s) = 1 + sum_a N(s, a)` counts the visit that made the node, so that the first choice follows the prior. An
-    action without visits has the node's mean value as its Q: neither promising nor bad.
+    `N(s) = 1 + sum_a N(s, a)` counts the visit that made the node, so that the first choice follows the prior. The Q
+    of an action without visits is the node's mean value.
 
     Args:
         visits: `[A, L]` N(s, a).
@@ -106,7 +118,7 @@ def puct_scores(visits: Tensor, total: Tensor, prior: Tensor, value: Tensor, c_p
 
 
 def completed_q(visits: Tensor, total: Tensor, log_prior: Tensor, value: Tensor) -> Tensor:
-    """Q of every action `[A, L]`, with v_mix (appendix D, eq. 33) standing in where there are no visits.
+    """Return Q of every action `[A, L]`; actions without visits get v_mix (appendix D, eq. 33).
 
     `v_mix = (v + sum_b N(b) * sum_visited P(a) Q(a) / sum_visited P(a)) / (1 + sum_b N(b))`.
 
@@ -116,33 +128,38 @@ def completed_q(visits: Tensor, total: Tensor, log_prior: Tensor, value: Tensor)
         log_prior: `[A, L]` log P(s, a), -inf where illegal.
         value: `[L]` the network's value.
     """
-    tiny = torch.finfo(visits.dtype).tiny  # so that priors that underflow still give a mean
+    tiny = torch.finfo(visits.dtype).tiny  # priors that underflow must still give a mean
     weight = log_prior.exp().clamp_min_(tiny)
     count, seen = visits.sum(0), visits.clamp_max(1)
-    q = total / visits.clamp_min(1)  # the unvisited have a total of 0
+    q = total / visits.clamp_min(1)  # without visits the total is 0
     mean = weight.mul(q).sum(0).div_(weight.mul_(seen).sum(0).clamp_min_(tiny))
     mixed = mean.mul_(count).add_(value).div_(count.add_(1))
     return torch.lerp(mixed, q, seen)
 
 
 def improved_logits(config: SearchConfig, visits: Tensor, total: Tensor, log_prior: Tensor, value: Tensor) -> Tensor:
-    """Computes `logits + sigma(completed Q)`, `sigma(q) = (c_visit + max_b N(b)) * c_scale * q` (eq. 8): `[A, L]`.
+    """Compute `logits + sigma(completed Q)`, `sigma(q) = (c_visit + max_b N(b)) * c_scale * q` (eq. 8): `[A, L]`.
 
-    Q is first rescaled to [0, 1] over the legal actions of a node, as mctx does, so that rewards may have any unit.
-    Arguments are as in `completed_q`; the result is -inf where illegal.
+    Q is first rescaled to [0, 1] over the legal actions of a node, as in mctx, so that rewards may have any unit. If
+    all Q of a node are equal up to rounding, the result is the log prior. Arguments are as in `completed_q`; the
+    result is -inf for illegal actions.
     """
     q = completed_q(visits, total, log_prior, value)
-    barrier = log_prior.clamp_max(-BIG).add_(BIG)  # 0 where legal, else -inf
+    barrier = log_prior.clamp_max(-BIG).add_(BIG)  # 0 for legal actions, else -inf
     low, high = (q - barrier).amin(0), (q + barrier).amax(0)
-    scale = visits.amax(0).add_(config.c_visit).mul_(config.c_scale).div_((high - low).clamp_min_(1e-8))
+    most, span = visits.amax(0), high - low
+    # Adding N equal returns one by one is off by up to N / 8 * eps. This test allows a span of 8 + N / 4 to 16 + N / 2
+    # times `eps * |low|`: so small a part of a larger span would change `low`.
+    equal = low.addcdiv(span, most + ROUNDING) == low
+    scale = most.add_(config.c_visit).mul_(config.c_scale).div_(span).masked_fill_(equal, 0)
     return q.sub_(low).mul_(scale).add_(log_prior)
 
 
 @lru_cache(maxsize=64)
 def halving_schedule(considered: int, num_simulations: int) -> tuple[int, ...]:
-    """Returns the visit count that the action chosen at the root in each simulation must have (algorithm 2).
+    """Return the visit count that the root action chosen in each simulation must have (algorithm 2).
 
-    Of the `considered` actions all are visited equally often, then the better half, and so on until two are left.
+    All `considered` actions are visited equally often, then the better half of them, and so on until two are left.
     """
     if considered <= 1:
         return tuple(range(num_simulations))
@@ -157,19 +174,19 @@ def halving_schedule(considered: int, num_simulations: int) -> tuple[int, ...]:
 
 
 def halving_scores(logits: Tensor, noise: Tensor, visits: Tensor, wanted: Tensor) -> Tensor:
-    """Noise plus improved logits `[A, T]`, lower by BIG and more if the visits are not the `wanted` number `[T]`."""
+    """Return noise plus improved logits `[A, T]`, lowered by at least BIG unless the visits equal `wanted` `[T]`."""
     return torch.sub(logits + noise, (visits - wanted).abs_(), alpha=BIG)
 
 
 def _gather(tree: Tree, nodes: Tensor) -> tuple[Tensor, ...]:
-    """Visits, total, prior `[A, L]` and the network's value `[L]` at nodes `[L]`."""
+    """Return visits, total, prior `[A, L]` and the network's value `[L]` of nodes `[L]`."""
     kinds, actions, size = tree.edges.shape
     rows = tree.edges.view(kinds * actions, size).index_select(1, nodes).view(kinds, actions, -1)
     return *rows.unbind(0), tree.nodes[0].index_select(0, nodes)
 
 
 def puct_rule(config: SearchConfig) -> Choose:
-    """Returns the function that chooses actions `[L]` at nodes `[L]` by PUCT."""
+    """Return the function that chooses actions `[L]` at nodes `[L]` by PUCT."""
 
     def choose(tree: Tree, nodes: Tensor, simulation: int) -> Tensor:
         visits, total, prior, value = _gather(tree, nodes)
@@ -180,10 +197,10 @@ def puct_rule(config: SearchConfig) -> Choose:
 
 
 def gumbel_rule(config: SearchConfig, legal: Tensor, noise: Tensor) -> Choose:
-    """Returns the function that chooses actions at nodes `[L]` of which the last T are the roots.
+    """Return the function that chooses actions at nodes `[L]`, of which the last T are the roots.
 
     Args:
-        config: what to spend.
+        config: budget and constants.
         legal: bool `[T, A]` at the roots.
         noise: `[A, T]` Gumbel noise at the roots.
     """
@@ -195,7 +212,7 @@ def gumbel_rule(config: SearchConfig, legal: Tensor, noise: Tensor) -> Choose:
     def choose(tree: Tree, nodes: Tensor, simulation: int) -> Tensor:
         visits, total, log_prior, value = _gather(tree, nodes)
         logits = improved_logits(config, visits, total, log_prior, value)
-        scores = logits.softmax(0)  # eq. 14; an illegal action's 0 never wins
+        scores = logits.softmax(0)  # eq. 14; the 0 of an illegal action is never the highest
         scores.sub_(visits / visits.sum(0).add_(1))
         scores[:, -trees:] = halving_scores(logits[:, -trees:], noise, visits[:, -trees:], schedule[simulation])
         return best_of(scores)[1]
@@ -204,7 +221,14 @@ def gumbel_rule(config: SearchConfig, legal: Tensor, noise: Tensor) -> Choose:
 
 
 def summarise(config: SearchConfig, tree: Tree, noise: Tensor, alive: Tensor) -> SearchResult:
-    """Reads the answer from the roots; `alive` bool `[T]` says where an action is legal, `noise` is `[A, T]`."""
+    """Return the statistics of the roots.
+
+    Args:
+        config: the rule and its constants.
+        tree: the trees after the last simulation.
+        noise: `[A, T]` Gumbel noise at the roots.
+        alive: bool `[T]` whether the root has a legal action.
+    """
     visits, total, prior, value = _gather(tree, tree.roots)
     legal = (prior > -math.inf) & alive
     count = visits.sum(0)
@@ -226,3 +250,31 @@ def summarise(config: SearchConfig, tree: Tree, noise: Tensor, alive: Tensor) ->
         value=torch.where(alive, mean, value),
         action=torch.where(alive, action, 0),
     )
+
+
+def greedy_action(scores: Tensor, legal: Tensor, generator: torch.Generator | None = None) -> Tensor:
+    """Return the legal action with the highest score in each row: int64 `[M]`.
+
+    Scores that equal the highest up to rounding (`ROUNDING * eps`, relative) are ties.
+
+    Args:
+        scores: floating point `[M, A]`, for instance Q, visit shares or logits. NaN counts as a tie.
+        legal: bool `[M, A]`. A row without a legal action gets action 0.
+        generator: breaks ties at random, each tied action with equal probability; for training. Without a generator
+            the first of them is taken; for evaluation.
+
+    Raises:
+        ConfigError: `scores` is not floating point, or `legal` is not bool of the same shape.
+    """
+    if not scores.is_floating_point() or legal.dtype != torch.bool or legal.shape != scores.shape:
+        raise ConfigError(
+            f"greedy_action got scores {scores.dtype} {list(scores.shape)} and legal {legal.dtype} "
+            f"{list(legal.shape)}; expected floating point and bool of one shape [M, A]: cast or expand them."
+        )
+    best = scores.masked_fill(~legal, -math.inf).amax(-1, keepdim=True)
+    rounding = best.abs() * (ROUNDING * torch.finfo(scores.dtype).eps)
+    tied = legal & ~(scores < best - rounding)
+    if generator is None:
+        return tied.byte().argmax(-1)
+    drawn = torch.rand(scores.shape, generator=generator, device=generator.device).to(scores.device)
+    return drawn.masked_fill_(~tied, -1).argmax(-1)

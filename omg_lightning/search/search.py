@@ -1,11 +1,19 @@
-"""The search: all trees advance together, and the model is called once per simulation for the whole batch."""
+"""The search: all trees advance together, and each simulation calls the model once for the whole batch."""
 
-from typing import Any
+from typing import Any, Literal, overload
 
 import torch
 from torch import Tensor
 
-from omg_lightning.search.policy import SearchConfig, SearchResult, gumbel_rule, prior_of, puct_rule, summarise
+from omg_lightning.search.policy import (
+    TIE_NOISE,
+    SearchConfig,
+    SearchResult,
+    gumbel_rule,
+    prior_of,
+    puct_rule,
+    summarise,
+)
 from omg_lightning.search.tree import (
     Arena,
     Choose,
@@ -20,51 +28,83 @@ from omg_lightning.search.tree import (
     expand,
     map_state,
     plant,
+    snapshot,
 )
 from omg_lightning.types import ConfigError
 
 
+@overload
+def search(
+    root: Root,
+    model_fn: ModelFn,
+    config: SearchConfig,
+    generator: torch.Generator | None = None,
+    return_tree: Literal[False] = False,
+) -> SearchResult: ...
+
+
+@overload
+def search(
+    root: Root,
+    model_fn: ModelFn,
+    config: SearchConfig,
+    generator: torch.Generator | None = None,
+    *,
+    return_tree: Literal[True],
+) -> tuple[SearchResult, Tree]: ...
+
+
 @torch.no_grad()
 def search(
-    root: Root, model_fn: ModelFn, config: SearchConfig, generator: torch.Generator | None = None
-) -> SearchResult:
-    """Searches T trees at once.
+    root: Root,
+    model_fn: ModelFn,
+    config: SearchConfig,
+    generator: torch.Generator | None = None,
+    return_tree: bool = False,
+) -> SearchResult | tuple[SearchResult, Tree]:
+    """Search T trees at once.
 
-    A pure function: its inputs stay as they were, and the only randomness is the Gumbel noise drawn from `generator`.
-    Rows do not influence each other. A branch ends where the discount is 0: what the model says beyond is ignored, and
-    coming back backs up the same reward again. A node where nothing is legal is evaluated but never passed. Called in
-    PyTorch's inference mode, as by a rollout, it is a little faster.
+    A pure function: it does not change its inputs, and all its randomness is drawn from `generator`. Rows do not
+    influence each other. A branch ends where the discount is 0: the model's output beyond it is ignored, and another
+    visit backs up the same reward again. A node without a legal action is evaluated but never expanded. PyTorch's
+    inference mode makes the search a little faster.
 
     Args:
-        root: where to start; rows without a legal action are searched for show and answered with zeros.
-        model_fn: `(state, actions [T]) -> (ModelOutput, state)`, always called with all T rows in order, once per
-            simulation. Its answer for row t may depend on row t only.
-        config: what to spend and how to select.
-        generator: needed for `rule="gumbel"` (unless `gumbel_scale` is 0); on any device.
+        root: the roots. Rows without a legal action are searched, but their result is 0.
+        model_fn: `(state, actions [T]) -> (ModelOutput, state)`, called once per simulation, always with all T rows
+            in order. Its output for row t may depend on row t only.
+        config: budget and selection rule.
+        generator: on any device. Needed, and used, only for Gumbel noise (`rule="gumbel"` with `gumbel_scale` above
+            0) and for `random_ties`.
+        return_tree: also return a copy of the trees, for viewers and tests.
 
     Returns:
-        The statistics of the roots, see `SearchResult`.
+        The statistics of the roots; with `return_tree`, a pair of them and the trees.
 
     Raises:
-        ConfigError: the shapes of `root`, or of the model's first answer, do not fit, or the generator is missing.
+        ConfigError: the shapes of `root` or of the model's first output do not fit, or the generator is missing.
     """
     _check_root(root)
     simulations = config.num_simulations if len(root.legal) else 0
     alive = root.legal.any(-1)
-    legal = root.legal | ~alive[:, None]  # rows without a legal action are searched for show and answered with zeros
-    dtype = torch.promote_types(root.value.dtype, torch.float32)  # counts in bfloat16 would end at 256
+    legal = root.legal | ~alive[:, None]  # rows without a legal action: searched, but their result is discarded
+    dtype = torch.promote_types(root.value.dtype, torch.float32)  # bfloat16 cannot count beyond 256
     noise = _noise(root, config, generator, dtype)
+    ties = _ties(root, config, generator, dtype)
     choose = gumbel_rule(config, legal, noise) if config.rule == "gumbel" else puct_rule(config)
     with Arena() as arena:
-        tree = plant(arena, root, prior_of(config, root.prior_logits.to(dtype), legal), simulations)
+        tree = plant(arena, root, prior_of(config, root.prior_logits.to(dtype), legal, ties), simulations)
         if simulations:
-            _simulate(root, model_fn, config, tree, choose)
-        return summarise(config, tree, noise, alive)
+            _simulate(root, model_fn, config, tree, choose, ties)
+        result = summarise(config, tree, noise, alive)
+        return (result, snapshot(tree)) if return_tree else result
 
 
-def _simulate(root: Root, model_fn: ModelFn, config: SearchConfig, tree: Tree, choose: Choose) -> None:
+def _simulate(
+    root: Root, model_fn: ModelFn, config: SearchConfig, tree: Tree, choose: Choose, ties: Tensor | None
+) -> None:
     simulations, trees = config.num_simulations, len(tree.roots)
-    look_every = 1 if tree.roots.device.type == "cpu" else 8  # looks at the true depth: on a GPU each of them waits
+    look_every = 1 if tree.roots.device.type == "cpu" else 8  # a GPU must wait whenever the true depth is read
     depth = 0  # no node is deeper than this
     deepest = tree.roots.new_zeros(())
     choose_at(tree, tree.roots[None], choose, 0)
@@ -76,7 +116,7 @@ def _simulate(root: Root, model_fn: ModelFn, config: SearchConfig, tree: Tree, c
             _check_output(root, output, state)
         if config.discount != 1:
             output = output._replace(discount=output.discount * config.discount)
-        prior = prior_of(config, output.prior_logits.to(tree.edges.dtype), output.legal)
+        prior = prior_of(config, output.prior_logits.to(tree.edges.dtype), output.legal, ties)
         leaf = expand(tree, step, at, output, prior)
         path = climb(tree, leaf, depth + 1)
         backup(tree, path)
@@ -90,7 +130,7 @@ def _simulate(root: Root, model_fn: ModelFn, config: SearchConfig, tree: Tree, c
 
 
 def _noise(root: Root, config: SearchConfig, generator: torch.Generator | None, dtype: torch.dtype) -> Tensor:
-    """Gumbel noise `[A, T]`, times its scale."""
+    """Return Gumbel noise `[A, T]`, times its scale; zeros, without a draw, where the rule or the scale has none."""
     noise = torch.zeros(root.legal.t().shape, dtype=dtype, device=root.legal.device)
     if config.rule != "gumbel" or config.gumbel_scale == 0:
         return noise
@@ -100,6 +140,18 @@ def _noise(root: Root, config: SearchConfig, generator: torch.Generator | None, 
         )
     drawn = torch.empty(root.legal.shape, dtype=dtype, device=generator.device).exponential_(generator=generator)
     return drawn.clamp_min_(torch.finfo(dtype).tiny).log_().t().to(noise.device) * -config.gumbel_scale
+
+
+def _ties(root: Root, config: SearchConfig, generator: torch.Generator | None, dtype: torch.dtype) -> Tensor | None:
+    """Return what `random_ties` adds to the prior logits of all nodes of a tree, `[T, A]`, or None."""
+    if not config.random_ties:
+        return None
+    if generator is None:
+        raise ConfigError(
+            "search got generator=None; random_ties=True expects a torch.Generator: pass one, or random_ties=False."
+        )
+    drawn = torch.rand(root.legal.shape, dtype=dtype, device=generator.device, generator=generator)
+    return drawn.to(root.legal.device) * TIE_NOISE
 
 
 def _check_root(root: Root) -> None:
@@ -141,7 +193,7 @@ def _check_shapes(name: str, record: Root | ModelOutput, expected: dict[str, tup
 
 
 def _signature(state: Any) -> list[str]:
-    """Shape and dtype of every tensor of a state, in order."""
+    """Return the shape and dtype of every tensor of a state, in order."""
     found: list[str] = []
     map_state(lambda x: found.append(f"{str(x.dtype).removeprefix('torch.')} {list(x.shape)}"), state)
     return found

@@ -1,12 +1,13 @@
-"""A batch of search trees as flat tensors, and the moves on it: descend, expand, climb, back up.
+"""A batch of search trees as flat tensors, and the steps of a simulation: descend, expand, climb, back up.
 
-Every tree gains one slot per simulation, and slot s of tree t is row `s * T + t` ("node id") everywhere: a new
+Every tree gains one slot per simulation. Slot s of tree t is row `s * T + t` of every tensor, the "node id". So a new
 generation of nodes is one contiguous slice, and the roots are rows 0..T-1. M is the number of rows,
-`(num_simulations + 1) * T`. Statistics of edges are stored action-major, because reducing over the leading dimension
-is several times faster than over a trailing one of 5 or 7; an "edge id" is `action * M + node id`.
+`(num_simulations + 1) * T`. Edge statistics are stored action-major, because reducing over the leading dimension is
+several times faster than over a trailing dimension of 5 or 7. An "edge id" is `action * M + node id`.
 """
 
 import math
+import threading
 from collections.abc import Callable
 from typing import Any, ClassVar, NamedTuple
 
@@ -15,7 +16,7 @@ from torch import Tensor
 
 
 class Root(NamedTuple):
-    """Where T searches start."""
+    """The root nodes of T searches."""
 
     prior_logits: Tensor  # [T, A]
     value: Tensor  # [T] the network's value
@@ -24,7 +25,7 @@ class Root(NamedTuple):
 
 
 class ModelOutput(NamedTuple):
-    """What the model says of one transition in each of T trees."""
+    """The model's output for one transition in each of T trees."""
 
     prior_logits: Tensor  # [T, A] at the next state
     value: Tensor  # [T] of the next state; ignored where `discount` is 0
@@ -37,17 +38,20 @@ ModelFn = Callable[[Any, Tensor], tuple[ModelOutput, Any]]
 
 
 class Tree(NamedTuple):
-    """T trees, written in place. A node's reward, discount and `into` belong to the edge that leads to it."""
+    """T trees, written in place. A node's reward, discount and `into` belong to the edge that leads to it.
 
-    edges: Tensor  # [3, A, M] visits N(s, a); total W(s, a) of returns; prior as the rule keeps it, -inf if illegal
-    nodes: Tensor  # [3, M] the network's value (0 past an end), reward, discount
-    child: Tensor  # int64 [A * M] the node an edge leads to; where there is none yet, the edge's own node
+    A row is a node of its tree if it is a root or `child[into[row]] == row`. Other rows are unused slots.
+    """
+
+    edges: Tensor  # [3, A, M] visits N(s, a); total return W(s, a); prior as `prior_of` returns it, -inf if illegal
+    nodes: Tensor  # [3, M] the network's value (0 past the end of a branch), reward, discount
+    child: Tensor  # int64 [A * M] the node that an edge leads to; the edge's own node if there is none yet
     parent: Tensor  # int64 [M] a root is its own parent
     into: Tensor  # int64 [M] edge id
-    chosen: Tensor  # int64 [M] id of the edge that the rule chooses here, always up to date
-    follow: Tensor  # int64 [M] `child` of that edge: to descend is to follow this pointer until it stays
-    ended: Tensor  # bool [M] nothing follows: the discount is 0, or no action is legal
-    state: Any  # [num_simulations * T, ...] the last generation is never expanded, so never stored
+    chosen: Tensor  # int64 [M] id of the edge that the rule chooses at this node, always up to date
+    follow: Tensor  # int64 [M] `child` of the chosen edge: a descent follows this pointer until it is a fixed point
+    ended: Tensor  # bool [M] the branch ends here: the discount is 0, or no action is legal
+    state: Any  # [num_simulations * T, ...] states; the last generation is never expanded, so its states are not stored
     roots: Tensor  # int64 [T] node ids
 
     @property
@@ -65,7 +69,7 @@ Choose = Callable[[Tree, Tensor, int], Tensor]  # (tree, node ids [L], the last 
 
 
 def map_state(fn: Callable[..., Any], *states: Any) -> Any:
-    """Applies `fn` to the tensors at the same place of one or more states: tensors or (nested) tuples of them."""
+    """Apply `fn` to the corresponding tensors of one or more states: tensors or (nested) tuples of tensors."""
     first = states[0]
     if isinstance(first, Tensor):
         return fn(*states)
@@ -74,38 +78,46 @@ def map_state(fn: Callable[..., Any], *states: Any) -> Any:
 
 
 def best_of(scores: Tensor) -> tuple[Tensor, Tensor]:
-    """The highest of `scores` `[A, L]` and its action, the first of equals; any valid action if a score is NaN."""
+    """Return the highest of `scores` `[A, L]` and its action, the first of equals. NaN scores give any valid action."""
     if scores.device.type != "cpu" or scores.shape[1] < 768:
         return scores.max(0)  # `argmax` is ten times slower on a CPU
-    # the same in more operations, each of which a CPU does on many numbers at once: the faster, the more there are
+    # the same result by vectorised operations, which are faster on a CPU for many columns
     highest = scores.amax(0)
     below = (scores - highest).sign_()  # 0 at the highest, -1 elsewhere
     actions = torch.arange(len(scores), dtype=scores.dtype, device=scores.device)
     return highest, torch.sub(actions[:, None], below, alpha=len(scores)).amin(0).long()
 
 
-class Arena:
-    """Memory that one search after another uses: touching fresh pages costs more than all copies into them.
+class _Spare(threading.local):
+    """The block of memory that the next search of a thread takes. Every thread has its own."""
 
-    A search takes the spare block for itself, so nested searches and threads never share one, and puts back a block
-    that is large enough for the next search like it. Only for the CPU: on a GPU, PyTorch keeps freed memory itself.
+    block: Tensor | None = None
+
+
+class Arena:
+    """Memory that consecutive searches of a thread reuse: touching fresh pages costs more than all copies into them.
+
+    A search takes the spare block of its thread, so that searches nested in it cannot take the same one. It puts back
+    a block that is large enough for a search of the same size. Used on the CPU only: on a GPU, PyTorch itself keeps
+    freed memory.
     """
 
-    _spare: ClassVar[list[Tensor]] = []
+    _spare: ClassVar[_Spare] = _Spare()
 
     def __enter__(self) -> "Arena":
-        self._block = self._spare.pop() if self._spare else torch.empty(0, dtype=torch.uint8, device="cpu")
+        block, self._spare.block = self._spare.block, None
+        self._block = torch.empty(0, dtype=torch.uint8, device="cpu") if block is None else block
         self._used = 0
         return self
 
     def __exit__(self, *error: object) -> None:
         if self._used > len(self._block):
-            with torch.inference_mode(False):  # or a search outside of inference mode could not write to it
+            with torch.inference_mode(False):  # so that searches outside inference mode can write to it
                 self._block = torch.empty(self._used, dtype=torch.uint8, device="cpu")
-        self._spare[:] = [self._block]
+        self._spare.block = self._block
 
     def empty(self, like: Tensor, *shape: int) -> Tensor:
-        """Uninitialised memory of a shape; dtype and device are those of `like`."""
+        """Return uninitialised memory of the given shape, with the dtype and device of `like`."""
         if like.device.type != "cpu":
             return like.new_empty(shape)
         size = math.prod(shape) * like.element_size()
@@ -116,12 +128,12 @@ class Arena:
 
 
 def plant(arena: Arena, root: Root, prior: Tensor, num_simulations: int) -> Tree:
-    """Makes trees that hold nothing but their roots.
+    """Make trees that hold only their roots.
 
     Args:
-        arena: where to take memory from.
-        root: where to start.
-        prior: `[A, T]` the roots' prior in the form the rule keeps it.
+        arena: the memory to use.
+        root: the roots.
+        prior: `[A, T]` the roots' prior, as `prior_of` returns it.
         num_simulations: the number of nodes to make room for, besides the root.
     """
     actions, trees = prior.shape
@@ -132,13 +144,13 @@ def plant(arena: Arena, root: Root, prior: Tensor, num_simulations: int) -> Tree
     edges[2, :, :trees] = prior
     nodes[0, :trees] = root.value
     nodes[1, :trees] = 0
-    nodes[2, :trees] = 1  # with reward 0: backing up "into a root" changes no return, so roots pad short paths
+    nodes[2, :trees] = 1  # with reward 0: backing up "into a root" changes no return, so roots can pad short paths
     ended = arena.empty(root.legal, size)
     ended[:trees] = False
     child, pointers = arena.empty(ids, actions, size), arena.empty(ids, 4, size)
     child[:] = ids
     pointers[:] = ids
-    # what pads a path is counted at the edges of the last generation, which nobody reads
+    # the padding of paths is counted at edges of the last generation, which the search never reads
     pointers[1, :trees] += num_simulations * trees
 
     def store(x: Tensor) -> Tensor:
@@ -152,9 +164,9 @@ def plant(arena: Arena, root: Root, prior: Tensor, num_simulations: int) -> Tree
 
 
 def choose_at(tree: Tree, passed: Tensor, choose: Choose, simulation: int) -> None:
-    """Brings the pointers of the nodes `passed` `[D, T]`, the roots last, up to date for the next simulation."""
+    """Update the pointers of the nodes `passed` `[D, T]`, the roots last, for the next simulation."""
     trees, nodes = len(tree.roots), passed.view(-1)
-    # short paths name the root again and again: worth sorting out where there are many, but a GPU would wait for it
+    # roots pad short paths: removing them pays off for many trees, but would make a GPU wait
     padded = passed.device.type != "cpu" or passed.numel() < 1024
     if not padded:
         inner = nodes[:-trees]
@@ -163,17 +175,17 @@ def choose_at(tree: Tree, passed: Tensor, choose: Choose, simulation: int) -> No
     child = tree.child.index_select(0, edge)
     tree.chosen.index_copy_(0, nodes, edge)
     tree.follow.index_copy_(0, nodes, child)
-    if padded:  # a root that is named again was treated as any node: the last entry is the one that counts
+    if padded:  # roots in the padding were treated as inner nodes: only the last entry of a root is right
         tree.chosen[:trees] = edge[-trees:]
         tree.follow[:trees] = child[-trees:]
 
 
 def descend(tree: Tree, depth: int) -> tuple[Tensor, Tensor, Tensor]:
-    """Follows the chosen edges from the roots, for at most `depth` edges including the last.
+    """Follow the chosen edges from the roots, for at most `depth` edges including the last.
 
     Returns:
-        The nodes to expand, int64 `[T]`; the edge of each to try, int64 `[T]`; and where the descent ended, int64
-        `[T]`: at the same node, or at the end of a branch that this edge is known to lead to.
+        The nodes to expand, int64 `[T]`; the edge to try at each, int64 `[T]`; and the node where the descent ended,
+        int64 `[T]`: the node to expand itself, or the end of a branch that the edge is known to lead to.
     """
     stop = tree.roots
     for _ in range(depth):
@@ -183,25 +195,25 @@ def descend(tree: Tree, depth: int) -> tuple[Tensor, Tensor, Tensor]:
 
 
 def expand(tree: Tree, step: int, at: tuple[Tensor, Tensor, Tensor], output: ModelOutput, prior: Tensor) -> Tensor:
-    """Writes generation `step`: what the model said of the edges where `descend` arrived.
+    """Write generation `step`: the model's output for the edges that `descend` returned.
 
-    Where that was the end of a branch, the tree keeps what it had, and the new slot stays unused.
+    If an edge leads to the known end of a branch, its tree stays as it was, and the new slot is not used.
 
     Args:
         tree: the trees.
         step: number of this generation, from 1.
         at: what `descend` returned.
-        output: the model's answer.
-        prior: `[A, T]` its prior in the form the rule keeps it.
+        output: the model's output.
+        prior: `[A, T]` its prior, as `prior_of` returns it.
 
     Returns:
-        int64 `[T]` the node that each tree evaluates in this simulation.
+        int64 `[T]` the leaf of each tree in this simulation.
     """
     parent, edge, stop = at
     trees, size = len(tree.roots), len(tree.parent)
     new = slice(step * trees, (step + 1) * trees)
     slot = tree.roots + step * trees
-    highest, best = best_of(prior)  # without visits, every rule's choice is the highest prior
+    highest, best = best_of(prior)  # without visits, both rules choose the highest prior
     over = output.discount == 0
     tree.edges[2, :, new] = prior
     tree.nodes[0, new] = output.value.masked_fill(over, 0)
@@ -217,7 +229,7 @@ def expand(tree: Tree, step: int, at: tuple[Tensor, Tensor, Tensor], output: Mod
 
 
 def climb(tree: Tree, leaf: Tensor, depth: int) -> Tensor:
-    """Lists the nodes from the leaves up to the roots, which repeat: int64 `[depth + 1, T]`."""
+    """List the nodes from the leaves up to the roots, int64 `[depth + 1, T]`. Roots pad short paths."""
     path = [leaf]
     for _ in range(depth):
         path.append(tree.parent.index_select(0, path[-1]))
@@ -225,10 +237,10 @@ def climb(tree: Tree, leaf: Tensor, depth: int) -> Tensor:
 
 
 def backup(tree: Tree, path: Tensor) -> None:
-    """Adds one return to each edge of the paths `[depth + 1, T]`.
+    """Add one discounted return to each edge of the paths `[depth + 1, T]`.
 
-    The return of an edge is `G = reward + discount * G'`, where G' is that of the next edge, and the leaf's value at
-    the last.
+    The return of an edge is `G = reward + discount * G'`. G' is the return of the next edge; at the last edge it is
+    the leaf's value.
     """
     below = path[:-1]
     value, returns, discount = tree.nodes.index_select(1, below.reshape(-1)).view(3, *below.shape).unbind(0)
@@ -238,3 +250,14 @@ def backup(tree: Tree, path: Tensor) -> None:
     edge = tree.into.index_select(0, below.reshape(-1))
     tree.visits.view(-1).index_add_(0, edge, torch.ones_like(edge, dtype=returns.dtype))
     tree.total.view(-1).index_add_(0, edge, returns.view(-1))
+
+
+def snapshot(tree: Tree) -> Tree:
+    """Copy trees out of the memory of their search, for a caller to keep.
+
+    The last generation's statistics are set to 0: its nodes were never expanded, and paddings of paths are counted
+    there.
+    """
+    copy: Tree = map_state(torch.clone, tree)
+    copy.edges[:2, :, len(tree.parent) - len(tree.roots) :] = 0
+    return copy
