@@ -3,23 +3,38 @@
 `pettingzoo.make("parallel", "omg_lightning/stag_hunt_v0")` makes one of them.
 """
 
-import pettingzoo
+from pettingzoo import EnvSpec, aec_registry, parallel_registry, register
 
 from omg_lightning.envs import matrix_v0, snowdrift_v0, stag_hunt_v0
-from omg_lightning.envs.base import RulesEnv, Step, VectorEnv, as_env
+from omg_lightning.envs.base import RulesEnv, Step, VectorEnv, as_env, replace_illegal
+from omg_lightning.envs.copyable import CopyableGame, CopyState
 from omg_lightning.envs.parallel import GameParallelEnv
+from omg_lightning.envs.pettingzoo import PettingZooEnv
 
-__all__ = ["GameParallelEnv", "RulesEnv", "Step", "VectorEnv", "as_env", "matrix_v0", "snowdrift_v0", "stag_hunt_v0"]
+__all__ = [
+    "CopyState",
+    "CopyableGame",
+    "GameParallelEnv",
+    "PettingZooEnv",
+    "RulesEnv",
+    "Step",
+    "VectorEnv",
+    "as_env",
+    "matrix_v0",
+    "replace_illegal",
+    "snowdrift_v0",
+    "stag_hunt_v0",
+]
 
 
 def _register(name: str) -> None:
     """Register a module of this folder, once: PettingZoo warns about a second time, such as after a reload."""
     path = f"{__name__}.{name}"
-    identity = pettingzoo.EnvSpec(f"omg_lightning/{name}").id
-    if identity not in pettingzoo.aec_registry:
-        pettingzoo.register("aec", identity, f"{path}:env")
-    if identity not in pettingzoo.parallel_registry:
-        pettingzoo.register("parallel", identity, f"{path}:parallel_env")
+    identity = EnvSpec(f"omg_lightning/{name}").id
+    if identity not in aec_registry:
+        register("aec", identity, f"{path}:env")
+    if identity not in parallel_registry:
+        register("parallel", identity, f"{path}:parallel_env")
 
 
 _register("matrix_v0")

@@ -36,7 +36,8 @@ class VectorEnv(ABC):
     """B environments that are played at once. They are stateful; one object plays one batch at a time.
 
     A subclass sets the attributes and implements `reset`, `step` and `keep`. `omg_lightning.testing.check_env` checks
-    them. An illegal action counts as `noop`. Seats that have left, and environments that are over, change nothing.
+    them. An illegal action is replaced as by `replace_illegal`. Seats that have left, and environments that are over,
+    change nothing.
 
     Attributes:
         name: of the game, for messages and checkpoints.
@@ -47,7 +48,8 @@ class VectorEnv(ABC):
         action_names: A names.
         agent_names: P names.
         goal_names: the declared goals of a player; none by default.
-        noop: the action that replaces an illegal one; always legal.
+        noop: the action that replaces an illegal one, and the only legal one of a seat that is not active. Always legal
+            in our games; third-party masks may forbid it.
         players: scripted players that know this game, by name.
         scripts: the names of two of them, the cooperator first, or none.
         layout: what the planes of a view mean, for games on a grid; else None.
@@ -131,9 +133,24 @@ class RulesEnv(VectorEnv):
 
     def _step(self, active: Tensor, reward: Tensor, terminated: Tensor, truncated: Tensor, achieved: Tensor) -> Step:
         state = self._state
-        return Step(
-            self.game.observe(state), self.game.legal(state), active, reward, terminated, truncated, achieved
-        )
+        return Step(self.game.observe(state), self.game.legal(state), active, reward, terminated, truncated, achieved)
+
+
+def replace_illegal(actions: Tensor, legal: Tensor, noop: int) -> Tensor:
+    """Replace every illegal action by `noop`, or by the first legal action where `noop` is illegal too.
+
+    Args:
+        actions: int64 `[L, P]`; a number that names no action is illegal.
+        legal: bool `[L, P, A]`.
+        noop: see `VectorEnv`.
+
+    Returns:
+        int64 `[L, P]`.
+    """
+    known = actions.clamp(0, legal.shape[-1] - 1)
+    fits = legal.gather(-1, known[..., None])[..., 0] & (known == actions)
+    instead = torch.where(legal[..., noop], noop, legal.byte().argmax(-1))
+    return torch.where(fits, actions, instead)
 
 
 def describe(env: VectorEnv) -> dict[str, Any]:

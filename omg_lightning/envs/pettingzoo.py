@@ -1,0 +1,110 @@
+"""Plays third-party PettingZoo environments, B copies at once."""
+
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from omg_lightning.envs.adapter import Adapter, Row, load, short_name
+from omg_lightning.envs.base import Step, VectorEnv, replace_illegal
+from omg_lightning.types import NO_GOAL
+
+
+class PettingZooEnv(VectorEnv):
+    """Any third-party PettingZoo environment with discrete actions, to be played; `CopyableGame` can also be searched.
+
+    - A seat is an agent, in the order of `possible_agents`. It is active while the agent is in `env.agents`. It may
+      come late. One that has left stays out: an environment that brings it back is refused at that step. Rewards and
+      ends are the environment's own, also after `max_steps`, when all who are left are truncated.
+    - Views keep their values. A Dict loses its `action_mask`. Views of one shape keep it; others are flattened by
+      gymnasium's `flatten` and padded with zeros to the longest.
+    - Actions are padded to the largest `Discrete`. The mask of an agent is the `action_mask` of its observation, or of
+      its info, or else all its actions. Of an inactive seat only `noop` is legal, and nothing is passed on for it.
+      No action of a third-party game is legal always, so an illegal one is replaced by `noop` (action 0) where that
+      is legal, and else by the first legal action.
+    - An AEC environment is converted by PettingZoo: `aec_to_parallel` if it is parallelizable. If not, as in board
+      games, one step is the turn of one agent. The others can only `wait`, an action that is added for them (`noop`).
+    - Copies are made when they are needed and used again after each `reset`. Each episode is seeded from the generator.
+
+    Args:
+        make: dotted path of a function that returns a `ParallelEnv` or an `AECEnv`, such as
+            `mpe2.simple_tag_v3.parallel_env`.
+        kwargs: its arguments, such as `{max_cycles: 25}`.
+        max_steps: truncate every episode after this many steps. By default the environment's own `max_cycles` or
+            `max_steps`, or else 1000.
+
+    Raises:
+        ConfigError: the environment cannot be made, or does not fit: its actions are not discrete, for example.
+    """
+
+    def __init__(self, make: str, kwargs: dict[str, Any] | None = None, max_steps: int | None = None) -> None:
+        self.make, self.kwargs = make, dict(kwargs or {})
+        self.name = short_name(make)
+        self._copies = [load(make, self.kwargs)]
+        self._adapter = Adapter(self.name, self._copies[0], self.kwargs, max_steps)
+        adapter = self._adapter
+        self.num_players, self.num_actions, self.max_steps = adapter.num_players, adapter.num_actions, adapter.max_steps
+        self.observation_space, self.noop = adapter.observation_space, adapter.noop
+        self.action_names, self.agent_names = adapter.action_names, adapter.agent_names
+        self._playing: list[int] = []  # L copies, in the order of the rows
+        self._rows: list[Row] = []  # [L] the last thing that each showed
+        self._time = 0
+        self._device = torch.device("cpu")
+
+    def reset(self, batch_size: int, generator: torch.Generator) -> Step:
+        """Start an episode in each of `batch_size` copies, each with a seed drawn from `generator`."""
+        self._device, self._time = generator.device, 0
+        seeds = torch.randint(2**31 - 1, (batch_size,), generator=generator, device=generator.device).tolist()
+        while len(self._copies) < batch_size:
+            self._copies.append(load(self.make, self.kwargs))
+        self._playing = list(range(batch_size))
+        self._rows = [self._adapter.reset(self._copies[row], seed) for row, seed in enumerate(seeds)]
+        return self._step()
+
+    def step(self, actions: Tensor) -> Step:
+        """Play joint actions, int64 `[L, P]` in seat order."""
+        expected = (len(self._rows), self.num_players)
+        if tuple(actions.shape) != expected or not self._rows:
+            raise ValueError(
+                f"step of {self.name} got actions of shape {tuple(actions.shape)}; expected {expected}: call reset "
+                "first, then give one action for each environment in play and each seat"
+            )
+        legal = torch.from_numpy(np.stack([row.legal for row in self._rows]))
+        joint = replace_illegal(actions.cpu(), legal, self.noop).tolist()
+        self._rows = [
+            self._adapter.step(self._copies[copy], row, self._time, chosen) if row.active.any() else _quiet(row)
+            for copy, row, chosen in zip(self._playing, self._rows, joint, strict=True)
+        ]
+        self._time += 1
+        return self._step()
+
+    def keep(self, index: Tensor) -> None:
+        """Go on with the environments `index`, int64 `[R]`, alone; each at most once, because they are not copied."""
+        kept = index.tolist()
+        if len(set(kept)) < len(kept):
+            raise ValueError(
+                f"keep of {self.name} got {kept}; expected each environment at most once: use CopyableGame"
+            )
+        self._playing = [self._playing[row] for row in kept]
+        self._rows = [self._rows[row] for row in kept]
+
+    def _step(self) -> Step:
+        def batch(field: str) -> Tensor:
+            return torch.from_numpy(np.stack([getattr(row, field) for row in self._rows])).to(self._device)
+
+        return Step(
+            observation=batch("observation"),
+            legal=batch("legal"),
+            active=batch("active"),
+            reward=batch("reward"),
+            terminated=batch("terminated"),
+            truncated=batch("truncated"),
+            achieved=torch.full((len(self._rows), self.num_players), NO_GOAL, device=self._device),
+        )
+
+
+def _quiet(row: Row) -> Row:
+    """Return what an environment that is over shows after another step."""
+    nobody = np.zeros_like(row.active)
+    return row._replace(reward=np.zeros_like(row.reward), terminated=nobody, truncated=nobody)
