@@ -28,7 +28,9 @@ def check_space(space: Any, owner: str) -> Space:
             "seat's view: use gymnasium.spaces.flatten_space for any other space"
         )
     if 0 in space.shape:
-        raise ConfigError(f"{owner}.observation_space has shape {space.shape}; expected at least one entry")
+        raise ConfigError(
+            f"{owner}.observation_space has shape {space.shape}; expected at least one entry: show one number or more"
+        )
     return space
 
 

@@ -3,11 +3,10 @@ from itertools import product
 
 import pytest
 import torch
-from game_contract import check_game, random_actions
 
 from omg_lightning.games import Snowdrift
 from omg_lightning.games.grid.snowdrift import PRESETS
-from omg_lightning.actors import make_player
+from omg_lightning.testing import check_game, random_actions
 from omg_lightning.types import NO_GOAL, ConfigError
 
 UP, DOWN, LEFT, RIGHT, STAY, SHOVEL = range(6)
@@ -286,7 +285,7 @@ def returns(lineup, batch_size=64):
     """Returns of whole episodes of msg `[B, P]` with these players, and how many drifts were left, `[B]`."""
     game, generator = Snowdrift.preset("msg"), torch.Generator().manual_seed(0)
     state, total = game.reset(batch_size, generator), torch.zeros(batch_size, 4)
-    players = [make_player(name) for name in lineup]
+    players = [game.players[name]() for name in lineup]
     for seat, player in enumerate(players):
         player.reset(batch_size, seat, game, generator)
     while game.active(state).any():
@@ -382,7 +381,7 @@ def test_sparse_views_name_the_ones_of_the_planes():
     game, generator = Snowdrift.preset("msg"), torch.Generator().manual_seed(1)
     state = game.reset(16, generator)
     for _ in range(12):
-        dense, places = game.observe(state).flatten(2), game.observe(state, sparse=True)
+        dense, places = game.observe(state).flatten(2), game.observe_sparse(state)
         none = dense.shape[-1]
         found = torch.zeros(*dense.shape[:2], none + 1).scatter_add_(2, places.long(), torch.ones(places.shape))
         assert torch.equal(found[..., :none], dense)

@@ -3,10 +3,10 @@ from itertools import product
 
 import pytest
 import torch
-from game_contract import check_game, random_actions
 
 from omg_lightning.games import StagHunt
 from omg_lightning.games.grid.stag_hunt import PRESETS
+from omg_lightning.testing import check_game, random_actions
 from omg_lightning.types import ConfigError
 
 UP, DOWN, LEFT, RIGHT, STAY, HUNT_STAG, HUNT_HARE = range(7)
@@ -382,7 +382,6 @@ def test_preset_overrides_and_repr_builds_the_same_game():
         ({"height": 0}, "height=0"),
         ({"width": -3}, "width=-3"),
         ({"width": "4"}, "width='4'"),
-        ({"num_blocks": None}, "num_blocks=None"),
         ({"num_blocks": False}, "num_blocks=False"),
         ({"stag_reward": float("inf")}, "stag_reward=inf"),
         ({"hare_reward": float("nan")}, "hare_reward=nan"),
@@ -458,7 +457,7 @@ def test_sparse_views_name_the_ones_of_the_planes(preset):
     game, generator = StagHunt.preset(preset), torch.Generator().manual_seed(3)
     state = game.reset(30, generator)
     for _ in range(12):
-        dense, places = game.observe(state).flatten(2), game.observe(state, sparse=True)
+        dense, places = game.observe(state).flatten(2), game.observe_sparse(state)
         assert places.dtype == torch.int32
         told = torch.zeros(*dense.shape[:2], dense.shape[2] + 1)
         told.scatter_add_(2, places.long(), torch.ones(places.shape))

@@ -283,13 +283,11 @@ def _check_episodes(asked: _Asked, batch_size: int, seed: int) -> None:
 
 def _check_looks(asked: _Asked, state: Any, board: Any) -> None:
     """Check all methods that look at a state: what they return, and that the state stays as it was."""
-    report, kept = asked.report, _copied(state)
+    report = asked.report
     rows, seats = len(state.time), asked.num_players
-    for member in ("active", "terminated", "legal"):
-        letters, shape = (
-            ("[B, P, A]", (rows, seats, asked.num_actions)) if member == "legal" else ("[B, P]", (rows, seats))
-        )
-        report.tensor(member, asked.own(member)(state), shape, letters, (torch.bool,))
+    for member, letters in (("active", "[B, P]"), ("terminated", "[B, P]"), ("legal", "[B, P, A]")):
+        shape = (rows, seats, asked.num_actions)[: letters.count(",") + 1]
+        report.tensor(member, _pure(asked, member, state, own=True), shape, letters, (torch.bool,))
     active, legal, terminated = asked.active(state), asked.legal(state), asked.terminated(state)
     cure = "set `legal[..., self.noop] = True`"
     report.nowhere(~legal[..., asked.noop], "legal", "an illegal noop", "noop to be legal everywhere", cure)
@@ -299,44 +297,38 @@ def _check_looks(asked: _Asked, state: Any, board: Any) -> None:
     report.nowhere((counts > 1) & ~active, "legal", got, "1, noop", cure, counts)
     got, cure = "True for an active seat", "return `... & ~self.active(state)`"
     report.nowhere(terminated & active, "terminated", got, "True for inactive seats alone", cure)
-    view = asked.observe(state)
+    view = _pure(asked, "observe", state)
     check_values(report, "observe", asked.observation_space, view, rows, seats)
     if asked.layout is not None:
         check_planes(report, view, active)
     if asked.sparse_views:
         for known in (None, board) if asked.has_board else (None,):
-            check_sparse(report, asked.layout, asked.observe_sparse(state, known), view, known is not None)
-    name = _difference(kept, state)
-    got = f"a state whose `{name}` has changed"
-    report.require(not name, "active, legal, terminated or observe", got, "its argument as it was", _PURE)
+            places = _pure(asked, "observe_sparse", state, known)
+            check_sparse(report, asked.layout, places, view, known is not None)
 
 
 def _check_step(asked: _Asked, state: Any, board: Any, generator: torch.Generator) -> Any:
     """Check one step of random actions, and return the next state."""
     report, actions = asked.report, random_actions(asked.game, state, generator)
-    kept, kept_actions = _copied(state), actions.clone()
     _check_own_step(asked, state, asked.legal_actions(state, actions))
-    after, rewards = asked.step(state, actions)
-    _check_state(report, "step", after, len(actions), like=kept)
+    after, rewards = _pure(asked, "step", state, actions)
+    _check_state(report, "step", after, len(actions), like=state)
     report.tensor("step", rewards, actions.shape, "[B, P]", (torch.float32,), "rewards")
-    realised = asked.realised(state, actions)
-    name = _difference(kept, state) or ("" if _equal(kept_actions, actions) else "actions")
-    got = f"a changed argument (`{name}`)"
-    report.require(not name, "step or realised", got, "the arguments as they were", _PURE)
     _check_rewards(asked, state, after, rewards)
-    _check_goals(asked, state, realised)
+    _check_goals(asked, state, asked.realised(state, actions))
     _check_function(asked, state, actions, board)
     return after
 
 
 def _check_own_step(asked: _Asked, state: Any, actions: Tensor) -> None:
     """Check what the subclass's own `step` and `realised` return, before the base class applies its invariants."""
-    report, result = asked.report, asked.own("step")(state, actions)
+    report, result = asked.report, _pure(asked, "step", state, actions, own=True)
     pair = isinstance(result, tuple) and len(result) == 2 and not hasattr(result, "_fields")
     report.require(pair, "step", type(result).__name__, "the pair (next state, rewards)", "return both")
     _check_state(report, "step", result[0], len(actions), like=state)
     report.tensor("step", result[1], actions.shape, "[B, P]", what="rewards")
-    report.tensor("realised", asked.own("realised")(state, actions), actions.shape, "[B, P]", (torch.int64,))
+    goals = _pure(asked, "realised", state, actions, own=True)
+    report.tensor("realised", goals, actions.shape, "[B, P]", (torch.int64,))
 
 
 def _check_rewards(asked: _Asked, state: Any, after: Any, rewards: Tensor) -> None:
@@ -397,8 +389,9 @@ def _check_function(asked: _Asked, state: Any, actions: Tensor, board: Any) -> N
     )
     for when, expected, cure, found, wanted in trials:
         for name, value in found.items():
-            got = f"another value of {name.partition(': ')[2] or 'it'} {when}"
-            asked.report.require(_close(value, wanted[name]), name.partition(":")[0], got, expected, cure)
+            method, _, part = name.partition(": ")
+            got = f"another value{' of ' * bool(part)}{part} {when}"
+            asked.report.require(_close(value, wanted[name]), method, got, expected, cure)
 
 
 def _check_players(asked: _Asked, batch_size: int, seed: int) -> None:
@@ -409,7 +402,7 @@ def _check_players(asked: _Asked, batch_size: int, seed: int) -> None:
         players = [report.call(member, make, expected="a player without arguments") for _ in range(asked.num_players)]
         cure = "give it the methods reset and act, see omg_lightning.games.scripts.Player"
         fits = all(isinstance(player, Player) for player in players)
-        report.require(fits, member, f"a {type(players[0]).__name__}", "a player", cure)
+        report.require(fits, member, f"an object of type {type(players[0]).__name__}", "a player", cure)
         generator = torch.Generator().manual_seed(seed)
         state = asked.reset(batch_size, generator)
         for seat, player in enumerate(players):
@@ -483,12 +476,30 @@ def _require_device(report: Report, member: str, value: Tensor, device: str) -> 
     report.require(there == device, method, got, "all results on the state's device", _ON_DEVICE)
 
 
-def _copied(state: Any) -> Any:
-    return type(state)(*(field.clone() for field in state))
+def _pure(asked: _Asked, member: str, *args: Any, own: bool = False) -> Any:
+    """Return what a method returns, after a look at whether it left its arguments as they were.
+
+    With `own` it is the subclass's own method, see `_Asked.own`.
+    """
+    kept = [_copied(arg) for arg in args]
+    result = (asked.own(member) if own else getattr(asked, member))(*args)
+    for before, arg in zip(kept, args, strict=True):
+        name = _difference(before, arg)
+        got, expected = f"a changed argument ({name})", "all arguments as they were"
+        asked.report.require(not name, member, got, expected, _PURE)
+    return result
+
+
+def _copied(record: Any) -> Any:
+    if record is None or isinstance(record, Tensor):
+        return None if record is None else record.clone()
+    return type(record)(*(field.clone() for field in record))
 
 
 def _difference(x: Any, y: Any) -> str:
-    """Name the first field in which two states differ; empty for none."""
+    """Name the first field in which two states or tensors of actions differ; empty for none."""
+    if x is None or isinstance(x, Tensor):
+        return "" if x is None or _equal(x, y) else "actions"
     return next((name for name, a, b in zip(x._fields, x, y, strict=True) if not _equal(a, b)), "")
 
 

@@ -10,6 +10,8 @@ from typing import Any, NoReturn
 import torch
 from torch import Tensor
 
+from omg_lightning.types import ConfigError
+
 _TORCH = str(Path(torch.__file__).parent)
 _PROJECT = str(Path(__file__).parents[1])
 _LONGEST = 200  # characters of a foreign error message that are repeated
@@ -87,6 +89,9 @@ class Report:
         """
         try:
             return function(*args)
+        except ConfigError as error:  # one sentence with the cure already
+            text = str(error)
+            raise CheckError(text if text.startswith(self.name) else f"{self.name}.{member}: {text}") from error
         except Exception as error:  # the author's code may fail in any way
             text = " ".join(str(error).split())
             text = text if len(text) <= _LONGEST else f"{text[:_LONGEST]}..."
@@ -114,7 +119,7 @@ class Report:
             what: what the value is, where the method returns several, such as "rewards".
         """
         kind = " or ".join(_plain(dtype) for dtype in dtypes) or "a tensor"
-        expected = f"{what + ' ' if what else ''}{kind} {letters} = {list(shape)}"
+        expected = f"{what + ' as ' if what else ''}{kind} {letters} = {list(shape)}"
         right = isinstance(value, Tensor) and tuple(value.shape) == tuple(shape)
         right = right and (not dtypes or value.dtype in dtypes)  # type: ignore[attr-defined]
         convert = f"; `.to(torch.{_plain(dtypes[0])})` converts" if dtypes else ""
