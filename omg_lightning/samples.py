@@ -1,72 +1,97 @@
 """Steps of a batch of episodes as flat samples: only steps at which a seat was really there."""
 
-from typing import NamedTuple
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, NamedTuple
 
 import torch
 from torch import Tensor
 
-from omg_lightning.opponents import candidates, select, shift
 from omg_lightning.types import Episodes
+
+if TYPE_CHECKING:
+    from omg_lightning.opponents.base import Targets
+
+# views [m, ...], times [m], goals [m, K, P-1, D], seats [m] -> [m, K]
+Values = Callable[[Tensor, Tensor, Tensor, Tensor], Tensor]
 
 
 class Samples(NamedTuple):
     """All active (time, environment, seat) of a batch of episodes, flattened to n samples."""
 
     mask: Tensor  # bool [T, B, P], True n times
-    observation: Tensor  # float [n, C, h, w]
-    view: Tensor  # the same, in the form that the networks read, see `Trunk.places`
+    observation: Tensor  # float [n, *shape]
     time: Tensor  # float [n] share of the episode that is gone
 
     def spread(self, values: Tensor) -> Tensor:
-        """Puts `[n, ...]` values of the samples back into `[T, B, P, ...]`, zero where nobody was."""
+        """Put `[n, ...]` values of the samples back into `[T, B, P, ...]`, zero at padding."""
         table = values.new_zeros(*self.mask.shape, *values.shape[1:])
         table[self.mask] = values
         return table
 
 
-def flatten(episodes: Episodes, max_steps: int) -> Samples:
-    """Takes the active steps out of episodes `[T, B, P, ...]`; `max_steps` scales the time."""
+def active_steps(episodes: Episodes, max_steps: int) -> Samples:
+    """Take the active steps out of episodes `[T, B, P, ...]`; `max_steps` scales the time."""
     time = torch.arange(episodes.active.shape[0], device=episodes.active.device) / max_steps
-    observation = episodes.observation[episodes.active].float()
     return Samples(
         episodes.active,
-        observation,
-        observation,
+        episodes.observation[episodes.active].float(),
         time[:, None, None].expand(episodes.active.shape)[episodes.active],
     )
 
 
-NO_ACTION = -1  # the seat has left by then
-
-
-class Futures(NamedTuple):
-    """What became of each of n samples."""
-
-    goal: Tensor  # int64 [n] the sample that the same seat came to: 1 to H steps later, or itself at its last step
-    action: Tensor  # int64 [n, S] what it did at this step and the next ones; NO_ACTION once it has left
-    legal: Tensor  # bool [n, S, A]
-
-
-def futures(episodes: Episodes, samples: Samples, horizon: int, steps: int, generator: torch.Generator) -> Futures:
-    """Draws a later state of the same seat for each sample, and reads its next actions.
+@dataclass
+class TrainingBatch:
+    """What losses are computed from. What several losses need is computed once, when it is first asked for.
 
     Args:
-        episodes: `[T, B, P, ...]`.
-        samples: of the same episodes.
-        horizon: H, the latest state to be drawn, in steps ahead.
-        steps: S, how many actions to read.
-        generator: draws the states, all of the next H alike.
+        episodes: whole episodes.
+        env_steps: environment steps played so far.
+        offline: drawn in the offline phase, on scripted line-ups.
+        step: training steps taken before.
+        max_steps: scales the time.
+        noise: all randomness.
+        prepare: puts views into the form that the networks read fastest, see `Encoder.prepare`.
+        find_targets: gives the goals in hindsight; `OpponentModel.targets`.
+        reward: float `[T, B, P]` what is learned from, see `omg_lightning.rewards.Reward`.
+        values: the learner's value head; None as long as no learner has played.
     """
-    active, mask = episodes.active, samples.mask
-    valid = candidates(active, horizon)
-    ahead = select(torch.zeros(valid.shape, device=active.device), valid, "random", generator)
-    goal = shift(samples.spread(torch.arange(len(samples.time), device=active.device)), ahead)[mask]
-    played = torch.where(active, episodes.action, NO_ACTION)
-    action = torch.stack([_later(played, k, NO_ACTION)[mask] for k in range(steps)], 1)
-    legal = torch.stack([_later(episodes.legal, k, True)[mask] for k in range(steps)], 1)
-    return Futures(goal, action, legal)
 
+    episodes: Episodes
+    env_steps: int
+    offline: bool
+    step: int
+    max_steps: int
+    noise: torch.Generator
+    prepare: Callable[[Tensor], Tensor]
+    find_targets: Callable[[TrainingBatch], Targets]
+    reward: Tensor
+    values: Values | None = None
 
-def _later(x: Tensor, steps: int, beyond: int) -> Tensor:
-    """Entry t of the result is entry `t + steps` of `x` `[T, ...]`, or `beyond` after the end."""
-    return torch.cat([x[steps:], torch.full_like(x[:steps], beyond)])
+    @cached_property
+    def samples(self) -> Samples:
+        """The active steps."""
+        return active_steps(self.episodes, self.max_steps)
+
+    @cached_property
+    def view(self) -> Tensor:
+        """The samples' observations, `[n, ...]`, as the networks read them fastest."""
+        return self.prepare(self.samples.observation)
+
+    @cached_property
+    def targets(self) -> Targets:
+        """Goals of all seats in hindsight."""
+        return self.find_targets(self)
+
+    @cached_property
+    def goals(self) -> Tensor:
+        """Goals `[T, B, P, D]` that the policy is trained on: inferred ones, with a share of targets mixed in."""
+        episodes, targets = self.episodes, self.targets
+        # The goals of seats that have left are 0, here as in the search.
+        inferred = torch.where(episodes.active[..., None], targets.inferred, 0.0)
+        known = targets.known & episodes.active
+        chosen = torch.rand(known.shape, generator=self.noise, device=self.noise.device) < targets.share
+        return torch.where((chosen & known)[..., None], targets.label, inferred)

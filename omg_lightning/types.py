@@ -38,6 +38,7 @@ class Record(NamedTuple):
 
     shape: tuple[int, ...] = ()
     dtype: torch.dtype = torch.float32
+    per_action: bool = False  # the last dimension is the actions, so it turns as a board turns
 
 
 class Episodes(NamedTuple):
@@ -136,6 +137,10 @@ class GoalModel(Protocol):
     def goals_change(self) -> bool:
         """Whether `next_goal` is to be called in a search."""
 
+    @property
+    def goals_are_cells(self) -> bool:
+        """Whether goal vectors name the cells of a grid, and the last entry none."""
+
     def prior(self, batch_size: int) -> Tensor:
         """Belief before the first episode: float `[B, P, ...]`."""
 
@@ -145,8 +150,8 @@ class GoalModel(Protocol):
     def infer(self, memory: Any, view: View) -> Estimate:
         """Goals of all seats at the current step."""
 
-    def uninformed(self, prior: Tensor, memory: Any, view: View) -> Estimate:
-        """Goals of all seats for an observer that has seen nothing: `prior` `[L, P, ...]`, and the start's `memory`."""
+    def uninformed(self, memory: Any, view: View) -> Estimate:
+        """Goals of all seats for an observer that has seen nothing; `memory` is that of the start."""
 
     def update(self, memory: Any, view: View, actions: Tensor, achieved: Tensor) -> Any:
         """Memory after all have seen `actions`, int64 `[L, P]` in seat order, played at `view`."""

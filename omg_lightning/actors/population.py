@@ -1,18 +1,19 @@
-"""The planners that may sit in a seat: the learner in training, checkpoints, and the learner as it was earlier."""
+"""The learners that may sit in a seat: the one in training, checkpoints, and the learner as it was earlier."""
 
 from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
 
-from omg_lightning.rollout import CHECKPOINT, LEARNER
-from omg_lightning.types import ConfigError, Learner
+from omg_lightning.actors.base import Actor
+from omg_lightning.actors.seating import CHECKPOINT, LEARNER
+from omg_lightning.types import ConfigError
 
 Weights = dict[str, Tensor]
 
 
 class Population:
-    """Gives planners by the names of seats; keeps checkpoints that were loaded, and past selves.
+    """Give actors by the names of seats; keep checkpoints that were loaded, and past selves.
 
     Args:
         every: online rounds between two past selves.
@@ -22,22 +23,22 @@ class Population:
     def __init__(self, every: int, keep: int) -> None:
         self.every, self.keep = every, keep
         self.past: list[Weights] = []  # of the learner's past selves, the newest last
-        self._loaded: dict[str, Learner] = {}
-        self._learner: Callable[[], Learner] | None = None
-        self._load: Callable[[str | Weights], Learner] | None = None
+        self._loaded: dict[str, Actor] = {}
+        self._learner: Callable[[], Actor] | None = None
+        self._load: Callable[[str | Weights], Actor] | None = None
         self._weights: Callable[[], Weights] | None = None
 
     def attach(
         self,
-        learner: Callable[[], Learner],
-        load: Callable[[str | Weights], Learner],
+        learner: Callable[[], Actor],
+        load: Callable[[str | Weights], Actor],
         weights: Callable[[], Weights] | None,
     ) -> None:
-        """Takes the learner's callables, see `EpisodeDataModule.attach`."""
+        """Take the learner's callables, see `EpisodeDataModule.attach`."""
         self._learner, self._load, self._weights = learner, load, weights
 
-    def learners(self, seats: Sequence[str]) -> dict[str, Learner]:
-        """The planners: the one in training always, for it watches even where it does not play."""
+    def learners(self, seats: Sequence[str]) -> dict[str, Actor]:
+        """Return the actors of these seats; the one in training always, for it infers goals even where it does not play."""
         if self._learner is None or self._load is None:
             raise ConfigError("the data module has no learner yet: hand it over with `attach`, as Agent.setup does")
         for name in seats:
@@ -45,13 +46,8 @@ class Population:
                 self._loaded[name] = self._load(name.removeprefix(CHECKPOINT))
         return {LEARNER: self._learner()} | {name: self._loaded[name] for name in seats if name in self._loaded}
 
-    @property
-    def goals_are_places(self) -> bool:
-        """Whether the goals of the learner in training name cells of the board."""
-        return self._learner is not None and getattr(self._learner().source, "places", False)
-
-    def past_self(self, online_round: int, generator: torch.Generator) -> Learner:
-        """Keeps a copy of the learner when one is due, and draws one of those kept."""
+    def past_self(self, online_round: int, generator: torch.Generator) -> Actor:
+        """Keep a copy of the learner when one is due, and draw one of those kept."""
         if self._weights is None or self._load is None:
             raise ConfigError("the data module cannot copy its learner: hand it what gives its weights with `attach`")
         if not self.past or online_round % self.every == 0:
@@ -59,8 +55,8 @@ class Population:
         index = int(torch.randint(len(self.past), (1,), generator=generator, device=generator.device))
         return self._load(self.past[index])
 
-    def newest_past_self(self) -> Learner:
-        """The newest of those kept, for evaluations."""
+    def newest_past_self(self) -> Actor:
+        """Return the newest past self, for evaluations."""
         if not self.past or self._load is None:
-            raise ConfigError("nobody to sit in the seat `past`: no past self was kept by now; set data.eval_seats")
+            raise ConfigError("the seat `past` is empty: no past self was kept yet; set data.evaluation.seats")
         return self._load(self.past[-1])

@@ -1,70 +1,150 @@
-"""One decision: the search over the learner's own model, and the root policy made of it."""
+"""The actor that plans: a tree search over its own model of the others, and the root policy made of it."""
 
-from typing import Any, NamedTuple
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
 
-from omg_lightning.games.base import Game
+from omg_lightning.actors.base import Scene
+from omg_lightning.actors.modelled import Decision, Memory, ModelActor
+from omg_lightning.actors.simulator import Networks, Simulator, wants_board
+from omg_lightning.envs.base import VectorEnv
 from omg_lightning.losses import masked_logits
 from omg_lightning.search import SearchConfig, search
-from omg_lightning.actors.simulator import Simulator
-from omg_lightning.types import Estimate, Learner, PlannerConfig, take
+from omg_lightning.types import ConfigError, Estimate, Record, take
 
 
-class Decision(NamedTuple):
-    """What M egos decide."""
-
-    policy: Tensor  # float [M, A] root policy, see `PlannerConfig.policy`
-    action: Tensor  # int64 [M]
-    value: Tensor  # float [M] what the root policy is expected to earn
-
-
-def plan(
-    game: Game,
-    learner: Learner,
-    state: Any,
-    estimate: Estimate,
-    rows: Tensor,
-    ego: Tensor,
-    generator: torch.Generator,
-    greedy: bool,
-    board: Any = None,
-) -> Decision:
-    """Plans one decision of each ego: K trees, each with its own goals, whose answers are averaged.
+@dataclass(frozen=True)
+class PlannerConfig:
+    """How a learner plans.
 
     Args:
-        game: the rules.
-        learner: networks and budget.
-        state: of the game, leading L.
-        estimate: goals of all seats, leading L.
-        rows: int64 `[M]` environment of each decision.
-        ego: int64 `[M]` seat of each decision.
-        generator: draws goals, co-players' actions and, unless greedy, the action itself.
-        greedy: take the best action.
-        board: that of the game, leading L, if it is known yet.
+        rule: selection rule of the search, `puct` or `gumbel`.
+        c_puct: weight of the prior in PUCT; published 1 for Stag-Hunt and 15 for Snowdrift.
+        discount: per step.
+        policy: what is played and learned: `values`, softmax(beta * Q) of the root values averaged over trees (HOP,
+            ICML 2024); or `search`, the search's own answer, averaged over trees: shares of visits under
+            `puct`, as in AlphaZero, the improved policy under `gumbel`. It follows the prior where values are alike.
+        beta: of `values`.
+        td_lambda: lambda of the value's target: 1 for the discounted return of what was played (default), lower to rely
+            on the root values of the steps that follow, which know what better play would earn.
+        rescale: of `values`: let Q run from 0 to 1 over the legal actions first, so that choices are as sharp where one
+            point is at stake as where ten are.
+        temperature: of `search` alone: the answer to the power of 1 / temperature is played and learned, as in AlphaGo
+            Zero. Below 1, one of several equally good actions is soon preferred, and play becomes predictable.
     """
-    trees, config = learner.trees, learner.planner
-    goals = estimate.draw(trees, generator)[rows].flatten(0, 1)  # [M*K, P, D]
-    simulator = Simulator(game, learner, ego.repeat_interleave(trees), goals, generator)
-    each = rows.repeat_interleave(trees)
-    root = simulator.root(take(state, each), take(board, each))
-    settings = SearchConfig(
-        num_simulations=learner.simulations, c_puct=config.c_puct, rule=config.rule, discount=config.discount
-    )
-    result = search(root, simulator.step, settings, generator)
-    q, policy = (x.view(len(rows), trees, -1).mean(1) for x in (result.q, result.policy))
-    if config.policy == "search":
-        score, policy = policy, sharpened(policy, config.temperature)
-    else:
-        legal = root.legal.view(len(rows), trees, -1)[:, 0]
-        score, policy = masked_logits(q, legal), root_policy(q, legal, config)
-    action = score.argmax(-1) if greedy else torch.multinomial(policy, 1, generator=generator)[:, 0]
-    return Decision(policy, action, (policy * q).sum(-1))
+
+    rule: Literal["puct", "gumbel"] = "puct"
+    c_puct: float = 1.0
+    discount: float = 0.95
+    policy: Literal["values", "search"] = "values"
+    beta: float = 2.0
+    rescale: bool = False
+    temperature: float = 1.0
+    td_lambda: float = 1.0
+
+    def __post_init__(self) -> None:
+        if self.rule not in ("puct", "gumbel"):
+            raise ConfigError(f"planner.rule is {self.rule!r}: expected puct or gumbel")
+        if self.policy not in ("values", "search"):
+            raise ConfigError(f"planner.policy is {self.policy!r}: expected values or search")
+        if not 0 < self.discount <= 1:
+            raise ConfigError(f"planner.discount is {self.discount}: it must be above 0 and at most 1")
+        if not 0 <= self.td_lambda <= 1:
+            raise ConfigError(f"planner.td_lambda is {self.td_lambda}: it must lie between 0 and 1")
+        if not 0 < self.temperature < float("inf"):
+            raise ConfigError(f"planner.temperature is {self.temperature}: it must be above 0 and finite")
+        if self.temperature != 1 and self.policy != "search":
+            raise ConfigError(
+                f"planner.temperature is {self.temperature}, but planner.policy is {self.policy!r}, which only beta "
+                "sharpens: set planner.policy to search, or leave planner.temperature at 1"
+            )
+        if not (0 <= self.c_puct < float("inf") and 0 < self.beta < float("inf")):
+            raise ConfigError(f"planner.c_puct is {self.c_puct} and beta {self.beta}: expected >= 0 and > 0, finite")
+
+
+@dataclass(frozen=True)
+class SearchActor(ModelActor):
+    """Plans each decision by K trees, each with its own sampled goals, whose answers are averaged.
+
+    Args:
+        opponent: infers goals and predicts co-players.
+        policy: prior policy and value.
+        trees: K.
+        simulations: N, for each tree.
+        planner: settings of the search.
+        num_actions: A.
+        sparse: the networks also read sparse views.
+        distances: these must include walking distances.
+    """
+
+    policy: Any
+    trees: int
+    simulations: int
+    planner: PlannerConfig
+    num_actions: int
+    sparse: bool = False
+    distances: bool = False
+
+    @property
+    def records(self) -> Mapping[str, Record]:  # type: ignore[override]
+        """Root policy and root value."""
+        return {"root_policy": Record((self.num_actions,), per_action=True), "root_value": Record()}
+
+    @property
+    def networks(self) -> Networks:
+        """What a search asks."""
+        return Networks(self.opponent, self.policy, self.sparse, self.distances)
+
+    def start(self, env: VectorEnv, mine: Tensor, prior: Tensor | None, generator: torch.Generator) -> Memory:
+        """Start an episode; `Memory.own` is the game's board, if the networks want walking distances.
+
+        Raises:
+            ConfigError: the environment has no rules that a search could step.
+        """
+        if env.game is None and bool(mine.any()):
+            raise ConfigError(
+                f"{env.name} cannot be stepped from a state, so no search can play it: set --model.algorithm PPO, or "
+                "wrap it in CopyableGame"
+            )
+        memory = super().start(env, mine, prior, generator)
+        if env.game is None or not bool(mine.any()) or not wants_board(env.game, self.networks):
+            return memory
+        return memory._replace(own=env.game.board(env.state))
+
+    def decide(self, memory: Memory, scene: Scene, estimate: Estimate, rows: Tensor, ego: Tensor) -> Decision:
+        """Search for M egos: K trees for each, whose answers are averaged."""
+        game, trees, config = scene.env.game, self.trees, self.planner
+        assert game is not None
+        goals = estimate.draw(trees, scene.generator)[rows].flatten(0, 1)  # [M*K, P, D]
+        simulator = Simulator(game, self.networks, ego.repeat_interleave(trees), goals, scene.generator)
+        each = rows.repeat_interleave(trees)
+        root = simulator.root(take(scene.env.state, each), take(memory.own, each))
+        settings = SearchConfig(
+            num_simulations=self.simulations,
+            c_puct=config.c_puct,
+            rule=config.rule,
+            discount=config.discount,
+            gumbel_scale=0.0 if scene.greedy else 1.0,
+        )
+        result = search(root, simulator.step, settings, scene.generator)
+        q, policy = (x.view(len(rows), trees, -1).mean(1) for x in (result.q, result.policy))
+        if config.policy == "search":
+            score, policy = policy, sharpened(policy, config.temperature)
+        else:
+            legal = root.legal.view(len(rows), trees, -1)[:, 0]
+            score, policy = masked_logits(q, legal), root_policy(q, legal, config)
+        # In evaluation the first of equally good actions is taken; in training one of them is drawn.
+        action = score.argmax(-1) if scene.greedy else torch.multinomial(policy, 1, generator=scene.generator)[:, 0]
+        entropy = float(-(policy * policy.clamp(min=1e-9).log()).sum(-1).mean())
+        extras = {"root_policy": policy, "root_value": (policy * q).sum(-1)}
+        return Decision(action, extras, {"search/policy_entropy": entropy})
 
 
 def sharpened(policy: Tensor, temperature: float) -> Tensor:
-    """`policy ** (1 / temperature)` `[M, A]`, made to sum to 1 (AlphaGo Zero, https://doi.org/10.1038/nature24270)."""
+    """Return `policy ** (1 / temperature)` `[M, A]`, normalised (AlphaGo Zero, https://doi.org/10.1038/nature24270)."""
     if temperature == 1:
         return policy
     power = (policy / policy.amax(-1, keepdim=True)) ** (1 / temperature)  # so that the best never underflows
@@ -72,7 +152,7 @@ def sharpened(policy: Tensor, temperature: float) -> Tensor:
 
 
 def root_policy(q: Tensor, legal: Tensor, config: PlannerConfig) -> Tensor:
-    """Softmax(beta * Q), 0 where illegal (HOP, ICML 2024).
+    """Return softmax(beta * Q), 0 where illegal (HOP, ICML 2024).
 
     Args:
         q: float `[M, A]` root values.

@@ -1,112 +1,123 @@
 """Who sits where: line-ups of seat names, spread over the environments of a batch."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-from omg_lightning.games.base import Game
-from omg_lightning.actors import Player, ScriptedPlayer, goals_of, make_player, scripts_of
-from omg_lightning.types import NO_GOAL, ConfigError
+from omg_lightning.actors.base import Actor
+from omg_lightning.actors.scripted import PlayerActor, Seated, make_player, rules_of
+from omg_lightning.envs.base import VectorEnv
+from omg_lightning.games.scripts import scripts_of
+from omg_lightning.games.switcher import SWITCHER
+from omg_lightning.types import NO_GOAL, ConfigError, Episodes
 
 LEARNER = "learner"
 CHECKPOINT = "checkpoint:"
 PAST = "past"  # the learner as it was some rounds ago
 
 
-class Seated(NamedTuple):
-    """One player object, which plays one seat in some of the environments."""
-
-    player: Player
-    seat: int
-    rows: Tensor  # int64 [R] its environments
-
-
-class Seats(NamedTuple):
+class Seating(NamedTuple):
     """Who sits where in each of B environments."""
 
     who: Tensor  # int64 [B, P] index into `names`
     names: tuple[str, ...]
-    seated: tuple[Seated, ...]  # everyone who is not a learner or a checkpoint
+    scripted: Mapping[str, Actor]  # those among them that have no networks
 
     def held_by(self, name: str) -> Tensor:
-        """Says which seats `name` holds, bool `[B, P]`; none where it does not play."""
+        """Return which seats `name` holds, bool `[B, P]`; none where it does not play."""
         return self.who == (self.names.index(name) if name in self.names else -1)
 
-    def start(self, game: Game, generator: torch.Generator) -> Tensor:
-        """Tells all players that an episode starts. Returns what `truth` does."""
-        for player, seat, rows in self.seated:
-            player.reset(len(rows), seat, game, generator)
-        return self.truth(game)
-
-    def keep(self, index: Tensor) -> "Seats":
-        """The same players in the environments `index` alone, int64 `[R]`, in this order."""
-        place = torch.full_like(self.who[:, 0], -1)
-        place[index] = torch.arange(len(index), device=index.device)
-        kept = (each._replace(rows=place[each.rows][place[each.rows] >= 0]) for each in self.seated)
-        return Seats(self.who[index], self.names, tuple(each for each in kept if len(each.rows)))
-
-    def truth(self, game: Game) -> Tensor:
-        """The goals that the players pursue with their next actions, int64 `[B, P]`, or NO_GOAL."""
-        truth = torch.full_like(self.who, NO_GOAL)
-        for player, seat, rows in self.seated:
-            truth[rows, seat] = goals_of(player, game, len(rows), truth.device)
-        return truth
+    def keep(self, index: Tensor) -> "Seating":
+        """Return the same players in the environments `index` alone, int64 `[R]`, in this order."""
+        kept = {name: actor.among(index, len(self.who)) for name, actor in self.scripted.items()}
+        return Seating(self.who[index], self.names, kept)
 
 
-def is_planner(name: str) -> bool:
-    """Says whether a seat's name stands for networks that plan by search, not for a player class."""
+def has_networks(name: str) -> bool:
+    """Say whether a seat's name stands for a learner, present, past or from a checkpoint, not for a player class."""
     return name in (LEARNER, PAST) or name.startswith(CHECKPOINT)
 
 
-def arrange(lineups: Sequence[Sequence[str]], batch: int, game: Game, device: torch.device) -> Seats:
-    """Seats line-ups in `batch` environments, in turn: environment b gets line-up b mod len(lineups).
+def arrange(lineups: Sequence[Sequence[str]], batch: int, env: VectorEnv, device: torch.device) -> Seating:
+    """Seat line-ups in `batch` environments, in turn: environment b gets line-up b mod len(lineups).
 
     Args:
         lineups: each a name for every seat: `learner`, `past`, `checkpoint:PATH`, a scripted player or a dotted path.
         batch: B.
-        game: for the number of seats, and for what a script can play.
+        env: the number of seats, and the scripts that know the game.
         device: of the indices.
 
     Raises:
-        ConfigError: a line-up has the wrong number of seats, a name stands for nobody, or a script for another game.
+        ConfigError: a line-up has the wrong number of seats, a name is unknown, or a script needs another game.
     """
     if not lineups:
-        raise ConfigError("no line-up given: name who sits in each seat, such as [learner, nearest_stag]")
+        raise ConfigError("no line-up given: name who sits in each seat, such as [learner, random]")
     for lineup in lineups:
-        if len(lineup) != game.num_players:
+        if len(lineup) != env.num_players:
             raise ConfigError(
-                f"seats {list(lineup)} name {len(lineup)} players, but the game has {game.num_players} seats: "
-                "give one name for each seat, such as learner, nearest_stag, nearest_hare or random"
+                f"seats {list(lineup)} name {len(lineup)} players, but {env.name} has {env.num_players} seats: give "
+                f"one name for each seat, such as {', '.join(['learner', 'random', *env.players])}"
             )
     names = tuple(dict.fromkeys(name for lineup in lineups for name in lineup))
     table = torch.tensor([[names.index(name) for name in lineup] for lineup in lineups], device=device)
     who = table[torch.arange(batch, device=device) % len(lineups)]
-    seated = []
+    scripted = {}
     for index, name in enumerate(names):
-        for seat in () if is_planner(name) else range(game.num_players):
-            rows = (who[:, seat] == index).nonzero()[:, 0]
-            if len(rows):
-                seated.append(Seated(_player(name, game), seat, rows))
-    return Seats(who, names, tuple(seated))
+        if has_networks(name):
+            continue
+        rows = [(who[:, seat] == index).nonzero()[:, 0] for seat in range(env.num_players)]
+        seated = (Seated(make_player(name, rules_of(env)), seat, each) for seat, each in enumerate(rows) if len(each))
+        scripted[name] = PlayerActor(tuple(seated))
+    return Seating(who, names, scripted)
 
 
-def scripted_lineups(game: Game) -> list[list[str]]:
-    """The line-ups with k of the first of a game's scripts beside P-k of the second, k = 0..P, and all random.
+def scripted_lineups(env: VectorEnv) -> list[list[str]]:
+    """Return the line-ups of the offline phase: k of the first of a game's scripts beside P-k of the second; all random.
 
     In Stag-Hunt these are the published 0NS..PNS: k nearest-stag beside P-k nearest-hare hunters. A game without
     `scripts` has the random line-up alone.
     """
-    seats, mixed = game.num_players, []
-    if scripts := scripts_of(game):
+    seats, mixed = env.num_players, []
+    if scripts := scripts_of(env):
         mixed = [[scripts[0]] * k + [scripts[1]] * (seats - k) for k in range(seats + 1)]
     return [*mixed, ["random"] * seats]
 
 
-def _player(name: str, game: Game) -> Player:
-    """Makes a player of one seat, once it is clear that it can play this game."""
-    player = make_player(name)
-    if isinstance(player, ScriptedPlayer):
-        player.check(game)
-    return player
+def as_lineups(seats: list[str] | list[list[str]]) -> list[list[str]]:
+    """Return the line-ups that a user wrote: one line-up, or a list of them."""
+    nested = [not isinstance(entry, str) for entry in seats]
+    if any(nested) and not all(nested):
+        raise ConfigError(f"data.seats is {seats}: give one name for each seat, or a list of such lists, not both")
+    return [list(entry) for entry in seats] if any(nested) else [[str(name) for name in seats]]
+
+
+def beside_learner(partner: str, num_players: int) -> list[str]:
+    """Return the line-up of a learner in seat 0 and the same partner in all others."""
+    return [LEARNER, *[partner] * (num_players - 1)]
+
+
+def default_partners(env: VectorEnv) -> list[str]:
+    """Return the partners of `test` unless others are named: one of each kind that the game knows."""
+    scripts = scripts_of(env)
+    return ["random", *scripts, *([SWITCHER] if scripts else [])]
+
+
+def check_lineups(lineups: list[list[str]], env: VectorEnv) -> None:
+    """Raise ConfigError unless every name in these line-ups is known and can play this game."""
+    names = arrange(lineups, len(lineups), env, torch.device("cpu")).names
+    for path in (name.removeprefix(CHECKPOINT) for name in names if name.startswith(CHECKPOINT)):
+        if not Path(path).is_file():
+            raise ConfigError(f"data: no checkpoint at {path}: give the path of a .ckpt file that `fit` wrote")
+
+
+def check_true_goals(seating: Seating, learner: Actor, episodes: Episodes) -> None:
+    """Raise ConfigError where a learner that needs the co-players' true goals met one that declares none."""
+    silent = ~seating.held_by(LEARNER) & (episodes.true_goal[0] == NO_GOAL)
+    if learner.needs_true_goal and silent.any():
+        who = seating.names[int(seating.who[silent][0])]
+        raise ConfigError(
+            f"the opponent model needs each co-player's true goal, but {who} declares no goal: seat a script that does"
+        )

@@ -1,7 +1,5 @@
 """The model that a search plans with: the game's own rules, and co-players that act by their predicted policies."""
 
-from collections.abc import Callable
-from functools import partial
 from typing import Any, NamedTuple
 
 import torch
@@ -10,7 +8,7 @@ from torch import Tensor
 from omg_lightning.games.base import Game
 from omg_lightning.losses import masked_logits
 from omg_lightning.search import ModelOutput, Root
-from omg_lightning.types import Learner, ego_order
+from omg_lightning.types import GoalModel, View, ego_order
 
 
 class Node(NamedTuple):
@@ -18,70 +16,99 @@ class Node(NamedTuple):
 
     game: Any  # state of the game, leading T
     coplayers: Tensor  # int64 [T, P-1] what the co-players do at this node, in ego order
+    goals: Tensor  # float [T, P, D] in seat order where goals change; [T, 0] where they stay
 
 
-def wants_board(game: Game, learner: Learner) -> bool:
-    """Whether a search of this learner looks at sparse views that tell distances, for which it needs the board."""
-    return learner.paths and learner.sparse and getattr(game, "sparse_views", False) and hasattr(game, "board")
+class Networks(NamedTuple):
+    """What a search asks."""
+
+    opponent: GoalModel
+    policy: Any  # (observation, time, condition) -> logits [M, A], value [M]; see `omg_lightning.algorithms.Policy`
+    sparse: bool  # both also read views as indices of their ones, see `omg_lightning.encoders.Encoder`
+    distances: bool  # these must include walking distances
+
+
+def wants_board(game: Game, networks: Networks) -> bool:
+    """Say whether a search looks at sparse views that include distances, for which it needs the game's board."""
+    return networks.distances and networks.sparse and game.sparse_views and game.has_board
 
 
 class Simulator:
     """Steps a batch of trees, each from its ego's point of view, for one search.
 
     Only the ego's actions branch. Co-players act by `pi_j(. | o_j, t, g_j)`, drawn once for each node and shared by
-    all of the ego's actions there (HOP, ICML 2024). Goals are fixed for each tree, so what depends on them alone is
-    computed once. A search starts with `root`, which says who is there to be asked; `step` follows it.
+    all of the ego's actions there (HOP, ICML 2024). Where the opponent model's goals stay, they are fixed for each tree
+    and what depends on them alone is computed once; where they change (`goals_change`) they are part of a node. A search
+    starts with `root`, which finds out who still plays; `step` follows it.
 
     Args:
         game: the rules.
-        learner: the networks.
+        networks: the learner's.
         ego: int64 `[T]` the ego's seat in each tree.
         goals: float `[T, P, D]` goal of every seat in each tree, in seat order; the ego's own is not used.
-        generator: draws the co-players' actions.
+        generator: draws the co-players' actions, and goals that change.
     """
 
-    def __init__(self, game: Game, learner: Learner, ego: Tensor, goals: Tensor, generator: torch.Generator) -> None:
-        self.game, self.learner, self.generator = game, learner, generator
+    def __init__(self, game: Game, networks: Networks, ego: Tensor, goals: Tensor, generator: torch.Generator) -> None:
+        self.game, self.networks, self.generator = game, networks, generator
         self.ego = ego
         trees, seats = goals.shape[:2]
         every = torch.arange(seats, device=ego.device).expand(trees, -1)
         self.back = ego_order(every, (seats - ego) % seats)  # [T, P] rolls ego order back to seat order
         order = ego_order(every, ego) + seats * torch.arange(trees, device=ego.device)[:, None]
-        self.own, self.others = order[:, 0], order[:, 1:].flatten()  # rows of [T * P]: the egos, and who is beside them
-        self.goals = ego_order(goals, ego)[:, 1:]  # [T, P-1, D]
-        self.policy_condition = learner.policy_condition(self.goals, ego)
-        self.maps = wants_board(game, learner)
-        # Networks that want distances read planes where a game cannot tell them in a sparse view.
-        sparse = learner.sparse and getattr(game, "sparse_views", False) and (self.maps or not learner.paths)
-        observe: Callable[..., Tensor] = game.observe
-        self.look = partial(observe, sparse=True) if sparse else observe
+        self.own, self.others = order[:, 0], order[:, 1:].flatten()  # rows of [T * P]: the egos, and their co-players
+        self.goals, self.changing = goals, networks.opponent.goals_change
+        self.policy_condition = self._policy_condition(goals)
+        self.maps = wants_board(game, networks)
+        # Networks that want distances read whole views where a game cannot tell them in a sparse one.
+        self.sparse = networks.sparse and game.sparse_views and (self.maps or not networks.distances)
+        self.board: Any = None
 
     def root(self, state: Any, board: Any = None) -> Root:
-        """The roots of the trees, at the true states (leading T); `board` is that of the game, if it is known yet."""
+        """Return the roots of the trees, at the true states (leading T).
+
+        Args:
+            state: of the game.
+            board: that of the game, if it is known yet.
+        """
         if self.maps:
-            self.look = partial(self.look, board=self.game.board(state) if board is None else board)  # type: ignore[attr-defined]
-        # Who has left before the search is never asked again.
+            self.board = self.game.board(state) if board is None else board
+        # A seat that has left before the search is never asked again.
         self.asked = self.game.active(state).flatten().index_select(0, self.others).nonzero()[:, 0]
         self.rows = self.others[self.asked]
-        self.trees, seats = self.rows // self.game.num_players, self.rows % self.game.num_players
-        self.coplayer_condition = self.learner.coplayer_condition(self.goals.flatten(0, 1)[self.asked], seats)
-        output, node = self._look(state, torch.zeros_like(self.ego, dtype=torch.float32))
+        self.trees, self.seats = self.rows // self.game.num_players, self.rows % self.game.num_players
+        self.coplayer_condition = self._coplayer_condition(self.goals)
+        kept = self.goals if self.changing else self.goals.new_zeros(len(self.ego), 0)
+        output, node = self._look(state, torch.zeros_like(self.ego, dtype=torch.float32), kept)
         return Root(output.prior_logits, output.value, output.legal, node)
 
     def step(self, node: Node, actions: Tensor) -> tuple[ModelOutput, Node]:
-        """The model function of the search: plays the egos' `actions` `[T]` against the co-players' drawn ones."""
-        joint = torch.cat([actions[:, None], node.coplayers], dim=1)  # [T, P] in ego order
-        state, rewards = self.game.step(node.game, joint.gather(1, self.back))
-        return self._look(state, rewards.flatten().index_select(0, self.own))
+        """Play the egos' `actions` `[T]` against the co-players' drawn ones: the model function of the search."""
+        joint = torch.cat([actions[:, None], node.coplayers], dim=1).gather(1, self.back)  # [T, P] in seat order
+        state, rewards = self.game.step(node.game, joint)
+        goals = self._next_goals(node, state, joint) if self.changing else node.goals
+        return self._look(state, rewards.flatten().index_select(0, self.own), goals)
 
-    def _look(self, state: Any, reward: Tensor) -> tuple[ModelOutput, Node]:
-        views = self.look(state).flatten(0, 1)  # [T * P, ...] until rows are picked
-        legal, active = self.game.legal(state).flatten(0, 1), self.game.active(state)
+    def _next_goals(self, node: Node, state: Any, joint: Tensor) -> Tensor:
+        """Draw the goals `[T, P, D]` after a step, from the opponent model's own transition."""
+        game = self.game
+        achieved, active = game.realised(node.game, joint), game.active(state)
+        view = View(game.observe(state), game.legal(state), state.time / game.max_steps, active)
+        goals = self.networks.opponent.next_goal(node.goals, view, achieved, self.generator)
+        return torch.where(active[..., None], goals, 0.0)
+
+    def _look(self, state: Any, reward: Tensor, goals: Tensor) -> tuple[ModelOutput, Node]:
+        game = self.game
+        views = game.observe_sparse(state, self.board) if self.sparse else game.observe(state)
+        views = views.flatten(0, 1)  # [T * P, ...] until rows are picked
+        legal, active = game.legal(state).flatten(0, 1), game.active(state)
         here = active.flatten().index_select(0, self.own)
-        # Who shares the others' rewards goes on earning after it has left; its own value there is not known, so 0.
-        going = active.any(-1) if getattr(self.game, "prosocial", False) else here
-        time = state.time / self.game.max_steps
-        logits, value = self.learner.policy(views.index_select(0, self.own), time, self.policy_condition)
+        # A seat that shares the others' rewards goes on earning after it has left; its value there is not known, so 0.
+        going = active.any(-1) if game.prosocial else here
+        time = state.time / game.max_steps
+        if self.changing:
+            self.policy_condition, self.coplayer_condition = self._policy_condition(goals), self._coplayer_condition(goals)
+        logits, value = self.networks.policy(views.index_select(0, self.own), time, self.policy_condition)
         output = ModelOutput(
             prior_logits=logits,  # the search reads those of legal actions only
             value=value * here,
@@ -89,14 +116,23 @@ class Simulator:
             discount=going.to(reward.dtype),
             legal=legal.index_select(0, self.own),
         )
-        return output, Node(state, self._draw(views, legal, time))
+        return output, Node(state, self._draw(views, legal, time), goals)
+
+    def _policy_condition(self, goals: Tensor) -> Tensor:
+        """Return what the policy needs of goals `[T, P, D]` in seat order."""
+        return self.networks.policy.condition(ego_order(goals, self.ego)[:, 1:], self.ego)
+
+    def _coplayer_condition(self, goals: Tensor) -> Tensor:
+        """Return what the co-player model needs of goals `[T, P, D]`, for the seats that are asked."""
+        return self.networks.opponent.condition(goals.flatten(0, 1)[self.rows], self.seats)
 
     def _draw(self, views: Tensor, legal: Tensor, time: Tensor) -> Tensor:
-        """Draws the co-players' actions `[T, P-1]`, given all seats' views and legal actions, `[T * P, ...]`."""
+        """Draw the co-players' actions `[T, P-1]`, given all seats' views and legal actions, `[T * P, ...]`."""
         actions = torch.full_like(self.others, self.game.noop)
         if len(self.rows):
             time = time.index_select(0, self.trees)
-            logits = self.learner.coplayer(views.index_select(0, self.rows), time, self.coplayer_condition)
+            observation = views.index_select(0, self.rows)
+            logits = self.networks.opponent.predict(observation, time, self.coplayer_condition)
             logits = masked_logits(logits, legal.index_select(0, self.rows))
             # The largest of logits plus Gumbel noise is a draw from their softmax.
             noise = torch.rand(logits.shape, generator=self.generator, dtype=logits.dtype, device=logits.device)

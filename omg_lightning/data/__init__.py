@@ -2,16 +2,17 @@
 
 from omg_lightning.data.buffer import EpisodeBuffer
 from omg_lightning.data.datamodule import EpisodeDataModule
-from omg_lightning.data.dataset import Draws
-from omg_lightning.data.game import GAMES, GameConfig
-from omg_lightning.data.relationships import AdaptationConfig, Relationships
+from omg_lightning.data.dataset import LazyDataset
+from omg_lightning.data.relationships import Relationships
+from omg_lightning.data.settings import AdaptationConfig, EvaluationConfig, OfflineConfig, TrainingConfig
 
 __all__ = [
-    "GAMES",
     "AdaptationConfig",
-    "Draws",
     "EpisodeBuffer",
     "EpisodeDataModule",
-    "GameConfig",
+    "EvaluationConfig",
+    "LazyDataset",
+    "OfflineConfig",
     "Relationships",
+    "TrainingConfig",
 ]

@@ -8,7 +8,7 @@ from torch.utils.data import IterableDataset
 Item = TypeVar("Item")
 
 
-class Draws(IterableDataset[Item], Generic[Item]):
+class LazyDataset(IterableDataset[Item], Generic[Item]):
     """Calls `draw(i)` for i = 0 .. length-1, one item at a time and not before it is asked for.
 
     The exact length matters: without it Lightning draws one batch ahead, which would come from an empty buffer.
@@ -22,10 +22,10 @@ class Draws(IterableDataset[Item], Generic[Item]):
         self.draw, self.length = draw, length
 
     def __len__(self) -> int:
-        """Number of items."""
+        """Return the number of items."""
         return self.length
 
     def __iter__(self) -> Iterator[Item]:
-        """One epoch."""
+        """Yield the items of one epoch."""
         for index in range(self.length):
             yield self.draw(index)

@@ -1,0 +1,25 @@
+"""Encoders of views, goal-conditioned networks over them, and decoders."""
+
+from omg_lightning.encoders.base import Encoder
+from omg_lightning.encoders.centred import Centred
+from omg_lightning.encoders.conv import Conv
+from omg_lightning.encoders.decoders import Decoder, PlaneDecoder, PlaneLogits
+from omg_lightning.encoders.mlp import MLP
+from omg_lightning.encoders.networks import EncoderFactory, GoalNet, ModelSpec, SeatNets, Sharing
+from omg_lightning.encoders.paths import Paths
+
+__all__ = [
+    "MLP",
+    "Centred",
+    "Conv",
+    "Decoder",
+    "Encoder",
+    "EncoderFactory",
+    "GoalNet",
+    "ModelSpec",
+    "Paths",
+    "PlaneDecoder",
+    "PlaneLogits",
+    "SeatNets",
+    "Sharing",
+]

@@ -7,6 +7,7 @@ from torchmetrics.functional.classification import multiclass_calibration_error
 from torchmetrics.utilities import dim_zero_cat
 
 from omg_lightning.metrics.information import informative, normalised_information
+from omg_lightning.types import Episodes
 
 SURE = 0.9  # from here on a belief counts as sure of a goal
 
@@ -57,15 +58,15 @@ class BeliefMetrics(Metric):
         for name in ("beliefs", "truths", "lengths", "exacts"):
             self.add_state(name, default=[], dist_reduce_fx="cat")
 
-    def update(self, belief: Tensor, truth: Tensor, who: Tensor, exact: Tensor | None = None) -> None:
-        """Adds whole episodes; entry t of a belief is what was believed before action t was seen.
+    def update(self, episodes: Episodes, who: Tensor, exact: Tensor | None = None) -> None:
+        """Add whole episodes; entry t of a belief, `Episodes.goal`, is what was believed before action t was seen.
 
         Args:
-            belief: float `[T, B, P, G]`.
-            truth: int64 `[T, B, P]` true goals, or NO_GOAL.
+            episodes: `[T, B, P, ...]`.
             who: bool `[T, B, P]` the seats that count, while they are active.
             exact: float `[T, B, P, num_goals]` what exact Bayes believes; `None` where that is not known.
         """
+        belief, truth = episodes.goal, episodes.true_goal
         known = (truth >= 0) | ~who  # [T, B, P]
         b, p = (who.any(0) & known.all(0)).nonzero(as_tuple=True)
         self.beliefs.append(self._rows(belief, b, p))

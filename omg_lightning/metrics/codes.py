@@ -1,10 +1,13 @@
 """What learned codes of goals stand for."""
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor
 from torchmetrics import Metric
 
-from omg_lightning.opponents import rewarded
+from omg_lightning.events import rewarded
+from omg_lightning.games.grid.layout import GridLayout
 from omg_lightning.metrics.information import entropy, informative, normalised_information
 from omg_lightning.types import NO_GOAL, Episodes
 
@@ -13,7 +16,7 @@ class CodeMetrics(Metric):
     """What learned codes have to do with goals that have names, which they never saw.
 
     `compute` gives `goal/code_nmi_realised`, the mutual information (over the mean entropy) of the code at an event and
-    the declared goal that was realised there, over all events at which one was: an event is a step at which the seat
+    the declared goal that was achieved there, over all events at which one was: an event is a step at which the seat
     was rewarded; `goal/code_nmi_true`, that of the goal which the script really pursued and the code at the seat's last
     event, or at its last step if nothing happened to it; and `goal/code_perplexity`, how many codes are in use: the
     exponential of the entropy of their shares of the events. A mutual information is left out where only one goal
@@ -22,28 +25,35 @@ class CodeMetrics(Metric):
     Args:
         num_codes: G.
         num_goals: how many goals the game declares.
+        encode: gives codes, int64 `[M]`, of views `[M, *shape]`.
+        layout: what the planes of a view mean; None for other views.
 
     Attributes:
-        usage: `[G, num_goals + 1]` events for each code and goal realised; the last column is for none.
+        usage: `[G, num_goals + 1]` events for each code and goal achieved; the last column is for none.
     """
 
     usage: Tensor
     pursued: Tensor
     full_state_update = False
 
-    def __init__(self, num_codes: int, num_goals: int) -> None:
+    def __init__(
+        self, num_codes: int, num_goals: int, encode: Callable[[Tensor], Tensor], layout: GridLayout | None
+    ) -> None:
         super().__init__()
+        self.encode, self.layout = encode, layout
         self.add_state("usage", default=torch.zeros(num_codes, num_goals + 1), dist_reduce_fx="sum")
         self.add_state("pursued", default=torch.zeros(num_codes, num_goals + 1), dist_reduce_fx="sum")
 
-    def update(self, episodes: Episodes, codes: Tensor, who: Tensor) -> None:
-        """Adds the codes, int64 `[T, B, P]`, of the views of seats in bool `[T, B, P]`, while they are active."""
-        event = rewarded(episodes) & who
-        _count(self.usage, codes[event], episodes.realised[event])
+    def update(self, episodes: Episodes, who: Tensor, exact: Tensor | None = None) -> None:
+        """Add whole episodes: the seats in bool `[T, B, P]`, while they are active; `exact` is not needed."""
+        codes = torch.zeros_like(episodes.achieved_goal)
+        codes[who] = self.encode(episodes.observation[who])
+        event = rewarded(episodes, self.layout) & who
+        _count(self.usage, codes[event], episodes.achieved_goal[event])
         step = torch.arange(len(who), device=who.device)[:, None, None]
         last = torch.where(event.any(0), (step * event).amax(0), who.sum(0) - 1)  # [B, P]
         b, p = who.any(0).nonzero(as_tuple=True)
-        _count(self.pursued, codes[last[b, p], b, p], episodes.truth[last[b, p], b, p])
+        _count(self.pursued, codes[last[b, p], b, p], episodes.true_goal[last[b, p], b, p])
 
     def compute(self) -> dict[str, Tensor]:
         """Flat names to scalars; empty before the first event."""

@@ -4,6 +4,7 @@ from torch import Tensor, tensor, zeros_like
 from torchmetrics import Metric
 from torchmetrics.utilities import dim_zero_cat
 
+from omg_lightning.losses import discounted_return
 from omg_lightning.types import Episodes
 
 
@@ -12,8 +13,11 @@ class ReturnMetrics(Metric):
 
     `compute` gives `return/team_mean`, `return/team_low` and `return/team_high` (the normal 95% interval of the
     mean), `return/seat_<p>_mean`, `return/length_mean` in steps, and `return/episodes`: all of undiscounted returns.
-    `return/team_discounted` is the mean of the returns discounted from the first step, with the planner's discount:
+    `return/team_discounted` is the mean of the returns discounted from the first step, with the algorithm's discount:
     two teams that get the same prey may need more or less time for it.
+
+    Args:
+        discount: per step.
     """
 
     returns: list[Tensor]
@@ -21,15 +25,16 @@ class ReturnMetrics(Metric):
     lengths: list[Tensor]
     full_state_update = False
 
-    def __init__(self) -> None:
+    def __init__(self, discount: float = 1.0) -> None:
         super().__init__()
+        self.discount = discount
         for name in ("returns", "discounted", "lengths"):
             self.add_state(name, default=[], dist_reduce_fx="cat")
 
     def update(self, episodes: Episodes) -> None:
         """Adds whole episodes, `[T, B, P, ...]`."""
         self.returns.append(episodes.reward.sum(0))  # [B, P]
-        self.discounted.append(episodes.value[0].sum(-1))  # [B]
+        self.discounted.append(discounted_return(episodes.reward, self.discount).sum(-1))  # [B]
         self.lengths.append(episodes.active.any(-1).sum(0))  # [B]
 
     def compute(self) -> dict[str, Tensor]:

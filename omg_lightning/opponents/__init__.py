@@ -1,36 +1,35 @@
-"""Goals: where they come from, the belief over them, and which future state was one."""
+"""Opponent models: one file for one way of modelling the others, and their tools."""
 
-from omg_lightning.opponents.belief import inter, intra
-from omg_lightning.opponents.codebook import Codebook, own_frame
+from omg_lightning.opponents.base import BeliefView, MixtureConfig, OpponentModel, Targets
+from omg_lightning.opponents.codebook import Codebook
 from omg_lightning.opponents.controls import ShuffledGoals, UninformedGoals
-from omg_lightning.opponents.events import endings, hindsight_goals, one_hot_goals, rewarded
-from omg_lightning.opponents.explicit import BeliefConfig, CodebookGoals, DeclaredGoals
-from omg_lightning.opponents.places import PlaceGoals, place_labels
-from omg_lightning.opponents.selector import SelectorRule, candidates, select, shift
-from omg_lightning.opponents.sources import GoalKind, NoGoals, OracleGoals, Subgoals
+from omg_lightning.opponents.declared import Declared
+from omg_lightning.opponents.direct import Direct
+from omg_lightning.opponents.explicit import BeliefConfig, ExplicitBelief
+from omg_lightning.opponents.goal_vae import GoalVAE, VAEConfig
+from omg_lightning.opponents.locations import Locations
+from omg_lightning.opponents.oracle import Oracle
+from omg_lightning.opponents.selector import SelectorConfig
+from omg_lightning.opponents.subgoal import Subgoal
+from omg_lightning.opponents.subgoal_predictor import SubgoalPredictor
 
 __all__ = [
     "BeliefConfig",
+    "BeliefView",
     "Codebook",
-    "CodebookGoals",
-    "DeclaredGoals",
-    "GoalKind",
-    "NoGoals",
-    "OracleGoals",
-    "PlaceGoals",
-    "SelectorRule",
+    "Declared",
+    "Direct",
+    "ExplicitBelief",
+    "GoalVAE",
+    "Locations",
+    "MixtureConfig",
+    "OpponentModel",
+    "Oracle",
+    "SelectorConfig",
     "ShuffledGoals",
-    "Subgoals",
+    "Subgoal",
+    "SubgoalPredictor",
+    "Targets",
     "UninformedGoals",
-    "candidates",
-    "endings",
-    "hindsight_goals",
-    "inter",
-    "intra",
-    "one_hot_goals",
-    "own_frame",
-    "place_labels",
-    "rewarded",
-    "select",
-    "shift",
+    "VAEConfig",
 ]

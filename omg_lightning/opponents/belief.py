@@ -7,44 +7,44 @@ from torch import Tensor
 from omg_lightning.types import NO_GOAL
 
 
-def intra(log_belief: Tensor, log_likelihood: Tensor, floor: float) -> Tensor:
-    """One step of Bayes within an episode: `b(g) <- b(g) * pi_j(a_j | s, g) / Z` (HOP, intra-OM).
+def bayes_update(log_belief: Tensor, log_likelihood: Tensor, floor: float) -> Tensor:
+    """Take one step of Bayes within an episode: `b(g) <- b(g) * pi_j(a_j | s, g) / Z` (HOP, intra-OM).
 
     Args:
         log_belief: float `[..., G]`.
         log_likelihood: float `[..., G]`, the log probability of the action seen, under each goal.
-        floor: no goal's probability falls below it, so that no goal dies; at most 1 / G.
+        floor: no goal's probability falls below it, so that no goal is ruled out for good; at most 1 / G.
 
     Returns:
         float `[..., G]` normalised log belief.
     """
-    return keep_alive(torch.softmax(log_belief + log_likelihood, dim=-1), floor).log()
+    return floored(torch.softmax(log_belief + log_likelihood, dim=-1), floor).log()
 
 
-def keep_alive(belief: Tensor, floor: float) -> Tensor:
-    """Mixes a belief `[..., G]` with the uniform one, so that no goal falls below `floor`; at most 1 / G."""
+def floored(belief: Tensor, floor: float) -> Tensor:
+    """Mix a belief `[..., G]` with the uniform one, so that no goal falls below `floor`; at most 1 / G."""
     return floor + (1 - floor * belief.shape[-1]) * belief
 
 
-def inter(prior: Tensor, realised: Tensor, alpha: float) -> Tensor:
-    """One step between episodes: `b^{K,0}(g) = alpha * b^{K-1,0}(g) + (1 - alpha) * 1(goal realised = g)`.
+def smooth_prior(prior: Tensor, achieved: Tensor, alpha: float) -> Tensor:
+    """Take one step between episodes: `b^{K,0}(g) = alpha * b^{K-1,0}(g) + (1 - alpha) * 1(goal achieved = g)`.
 
-    It smooths the prior, not the posterior (HOP, inter-OM). Where nothing was realised the prior stays.
+    It smooths the prior, not the posterior (HOP, inter-OM). Where nothing was achieved the prior stays.
 
     Args:
         prior: float `[..., G]` probabilities at the start of the episode that ended.
-        realised: int64 `[...]` goal realised in it, or NO_GOAL.
+        achieved: int64 `[...]` goal achieved in it, or NO_GOAL.
         alpha: smoothing, 0.995 in Stag-Hunt and 0.98 in Snowdrift as published.
 
     Returns:
         float `[..., G]` prior of the next episode.
     """
-    seen = F.one_hot(realised.clamp(min=0), prior.shape[-1]).to(prior.dtype)
-    return torch.where((realised == NO_GOAL)[..., None], prior, alpha * prior + (1 - alpha) * seen)
+    seen = F.one_hot(achieved.clamp(min=0), prior.shape[-1]).to(prior.dtype)
+    return torch.where((achieved == NO_GOAL)[..., None], prior, alpha * prior + (1 - alpha) * seen)
 
 
 def draw_one_hot(belief: Tensor, trees: int, generator: torch.Generator) -> Tensor:
-    """Draws one-hot goals `[L, K, P, G]` from beliefs `[L, P, G]`."""
+    """Draw one-hot goals `[L, K, P, G]` from beliefs `[L, P, G]`."""
     rows, seats, goals = belief.shape
     index = torch.multinomial(belief.reshape(-1, goals), trees, replacement=True, generator=generator)  # [L*P, K]
     return F.one_hot(index.view(rows, seats, trees).transpose(1, 2), goals).to(belief.dtype)

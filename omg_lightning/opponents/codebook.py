@@ -1,22 +1,149 @@
-"""Learned discrete goals: codes of what lies where a player is when something happens to it.
+"""Learned discrete goals under an explicit belief: codes of what happens to a player where it is.
 
-A goal is what happens to a player where it is. A code of the whole board, seen from nowhere, clusters by place and time
-and means nothing; so views are coded in the player's own frame: what lies on its cell and next to it.
+A code of the whole board, seen from nowhere, clusters by place and time and means nothing. So on a grid views are coded
+in the player's own frame: what lies on its cell and next to it.
 """
+
+from collections.abc import Sequence
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
+from torchmetrics import Metric
 
-from omg_lightning.types import ConfigError
+from omg_lightning.encoders import ModelSpec
+from omg_lightning.events import endings, last_achieved, next_achieved, rewarded
+from omg_lightning.metrics.codes import CodeMetrics
+from omg_lightning.opponents.base import MixtureConfig, Targets
+from omg_lightning.opponents.explicit import BeliefConfig, ExplicitBelief
+from omg_lightning.opponents.quantiser import VectorQuantiser
+from omg_lightning.samples import TrainingBatch
+from omg_lightning.types import NO_GOAL, Episodes
+
+
+class Codebook(ExplicitBelief):
+    """Learned discrete goals under the same explicit belief as declared ones; no label is ever seen.
+
+    A goal is achieved when its seat is rewarded (`omg_lightning.events.rewarded`): the code of its view at that step is
+    the goal. On a grid the view is read in the player's own frame; other views are coded as they are, each entry in
+    units of its standard deviation in the first batch.
+
+    Args:
+        spec: the game and the networks.
+        num_codes: G, the largest number of learned goals.
+        ending_codes: to end an episode with nothing is a goal, with a code of its own. Useful where some players
+            pursue nothing, such as defectors in Snowdrift.
+        belief: how the belief is updated.
+        online: go on training the co-player policies in the online phase.
+        mixture: how often the policy is trained on goals in hindsight.
+    """
+
+    named = False
+    scale: Tensor
+
+    def __init__(
+        self,
+        spec: ModelSpec,
+        num_codes: int = 8,
+        ending_codes: bool = False,
+        belief: BeliefConfig = BeliefConfig(),
+        online: bool = True,
+        mixture: MixtureConfig = MixtureConfig(),
+    ) -> None:
+        super().__init__(spec, num_codes, belief, online, mixture)
+        self.ending_codes = ending_codes
+        self.register_buffer("scale", torch.zeros(0))
+        shape = spec.game.observation_space.shape or ()
+        size = self.vectors(torch.zeros(1, *shape)).shape[-1]
+        self.quantiser = VectorQuantiser(num_codes, size)
+        if spec.game.layout is None:
+            self.scale = torch.zeros(size)  # not known yet
+
+    @property
+    def in_use(self) -> Tensor:
+        """Which codes are in use, bool `[G]`; where none is, all are."""
+        used = self.quantiser.count > 0
+        return used if bool(used.any()) else torch.ones_like(used)
+
+    def vectors(self, observation: Tensor) -> Tensor:
+        """Return what is coded of views `[M, *shape]`: float `[M, size]`."""
+        layout = self.spec.game.layout
+        if layout is not None:
+            return own_frame(observation.float(), layout.num_players)
+        flat = observation.reshape(len(observation), -1).float()
+        return flat / self.scale if self.scale.numel() and bool(self.scale.any()) else flat
+
+    def encode(self, observation: Tensor) -> Tensor:
+        """Return the code, int64 `[M]`, of views `[M, *shape]`."""
+        return self.quantiser(self.vectors(observation))
+
+    def prior(self, batch_size: int) -> Tensor:
+        """Return all codes in use alike, float `[B, P, G]`: a code that no seat was ever seen to pursue is not believed."""
+        used = self.in_use.float()
+        return (used / used.sum()).expand(batch_size, self.spec.game.num_players, self.size).clone()
+
+    def achieved(self, episodes: Episodes) -> Tensor:
+        """Return the code where each seat was last rewarded, int64 `[B, P]`."""
+        event = rewarded(episodes, self.spec.game.layout)
+        if self.ending_codes:
+            event |= endings(event, episodes.active) & ~event.any(0)
+        codes = torch.full_like(episodes.achieved_goal, NO_GOAL)
+        codes[event] = self.encode(episodes.observation[event])
+        return last_achieved(codes)
+
+    def alive(self, belief: Tensor) -> Tensor:
+        """Return a belief `[..., G]` over codes in use, none of them below the floor."""
+        used = self.in_use
+        belief = belief * used
+        belief = belief / belief.sum(-1, keepdim=True).clamp(min=torch.finfo(belief.dtype).tiny)
+        floor = self.belief.floor * used
+        return floor + (1 - floor.sum()) * belief
+
+    def targets(self, batch: TrainingBatch) -> Targets:
+        """Move the codes, then label each step with the code of its seat's next event."""
+        return self.label_targets(batch, self.learn(batch.episodes, batch.noise))
+
+    @torch.no_grad()
+    def learn(self, episodes: Episodes, noise: torch.Generator) -> Tensor:
+        """Move the codes by the views of seats at events; return the code of each seat's next event.
+
+        With `ending_codes` each seat's last step counts as an event, too; without, a seat that ends with nothing has no
+        goal there.
+
+        Args:
+            episodes: `[T, B, P, ...]`.
+            noise: for the codes.
+
+        Returns:
+            int64 `[T, B, P]`; NO_GOAL where nothing is achieved any more, and for padding.
+        """
+        event = rewarded(episodes, self.spec.game.layout)
+        if self.ending_codes:
+            event = endings(event, episodes.active)
+        observation = episodes.observation[event]
+        if self.scale.numel() and not bool(self.scale.any()) and len(observation) > 1:
+            deviation = observation.reshape(len(observation), -1).float().std(0)
+            self.scale.copy_(torch.where(deviation > 0, deviation, 1.0))
+        vectors = self.vectors(observation)
+        self.quantiser.update(vectors, noise)
+        achieved = torch.full_like(episodes.achieved_goal, NO_GOAL)
+        achieved[event] = self.quantiser(vectors)
+        return next_achieved(achieved, episodes.active)
+
+    def metrics(self, goal_names: Sequence[str]) -> dict[str, Metric]:
+        """Return what the belief and the codes say of declared goals, which they never saw."""
+        if not goal_names:
+            return {}
+        codes = CodeMetrics(self.size, len(goal_names), self.encode, self.spec.game.layout)
+        return {**super().metrics(goal_names), "codes": codes}
 
 
 def own_frame(observation: Tensor, num_players: int, radius: int = 1, beside: float = 0.25) -> Tensor:
-    """What lies around the viewer: its view cropped and centred on its own cell.
+    """Return what lies around the viewer: its view cropped and centred on its own cell.
 
     Args:
         observation: float `[M, C, h, w]` views, ego first; plane 0 is the viewer.
-        num_players: P, the first planes, which are left out: a goal is what lies there, not who else has come.
+        num_players: P, the first planes, which are left out: a goal is what lies there, not which players came.
         radius: how many cells to look in each direction.
         beside: weight of the cells beside the viewer's own; its own cell has weight 1.
 
@@ -29,72 +156,3 @@ def own_frame(observation: Tensor, num_players: int, radius: int = 1, beside: fl
     weight = torch.full((size, size), beside, device=observation.device)
     weight[radius, radius] = 1.0
     return (patches * here).sum(-1) * weight.flatten().repeat(observation.shape[1] - num_players)
-
-
-class Codebook(nn.Module):
-    """Vector quantisation with moving averages (van den Oord et al. 2017, arXiv 1711.00937, appendix A.1).
-
-    Codes move slowly, so that code k of today is code k of yesterday and beliefs about it keep their meaning. The
-    first batch places them far from each other (k-means++). A code that nothing falls to any more, or that has met
-    another, is put where the quantisation is worst, but only where it is worse than `tolerance`: differences smaller
-    than that do not make another goal, and codes that are not needed stay unused.
-
-    Args:
-        num_codes: G, the largest number of goals.
-        size: length of the vectors.
-        decay: of the moving averages.
-        dead: share of the samples, against an even split, below which a code is dead.
-        tolerance: squared distance to the nearest code below which a vector needs no code of its own.
-    """
-
-    codes: Tensor
-    count: Tensor
-    total: Tensor
-
-    def __init__(
-        self, num_codes: int, size: int, decay: float = 0.99, dead: float = 0.02, tolerance: float = 0.5
-    ) -> None:
-        super().__init__()
-        if num_codes < 2:
-            raise ConfigError(f"num_codes is {num_codes}: a codebook needs at least 2 codes")
-        self.decay, self.dead, self.tolerance = decay, dead, tolerance
-        self.register_buffer("codes", torch.full((num_codes, size), _NOWHERE))
-        self.register_buffer("count", torch.zeros(num_codes))  # moving average of samples for each code
-        self.register_buffer("total", torch.zeros(num_codes, size))  # moving average of their sums
-
-    def forward(self, vectors: Tensor) -> Tensor:
-        """Nearest code of each vector `[M, size]`: int64 `[M]`; the first of those equally near."""
-        return torch.cdist(vectors, self.codes).argmin(-1)
-
-    @torch.no_grad()
-    def update(self, vectors: Tensor, generator: torch.Generator) -> None:
-        """Moves the codes towards the vectors `[M, size]` that fall to them; revives dead ones."""
-        if len(vectors) == 0:
-            return
-        if not self.count.any():
-            for code in range(len(self.codes)):
-                self._put(code, vectors, generator)
-        hits = F.one_hot(self(vectors), len(self.codes)).to(vectors.dtype)  # [M, G]
-        self.count.mul_(self.decay).add_(hits.sum(0), alpha=1 - self.decay)
-        self.total.mul_(self.decay).add_(hits.T @ vectors, alpha=1 - self.decay)
-        alive = self.count > self.dead * self.count.sum() / len(self.codes)
-        self.codes[alive] = self.total[alive] / self.count[alive, None]
-        near = torch.cdist(self.codes, self.codes) ** 2 < self.tolerance
-        alive &= ~near.tril(-1).any(-1)  # of two codes that have met, the later one is free again
-        for code in (~alive).nonzero()[:, 0].tolist():
-            self._put(code, vectors, generator)
-
-    def _put(self, code: int, vectors: Tensor, generator: torch.Generator) -> None:
-        """Puts a code on a vector drawn by its squared distance to the codes; takes it away where none is needed."""
-        self.codes[code], self.count[code], self.total[code] = _NOWHERE, 0.0, 0.0
-        distance = (torch.cdist(vectors, self.codes).min(-1).values ** 2).clamp(max=1e6)
-        distance = torch.where(distance > self.tolerance, distance, 0.0)
-        if not distance.any():
-            return
-        chosen = int(torch.multinomial(distance, 1, generator=generator))
-        self.codes[code] = vectors[chosen]
-        fair = float(self.count.sum()) / len(self.codes) or 1.0  # a revived code starts with an even share
-        self.count[code], self.total[code] = fair, vectors[chosen] * fair
-
-
-_NOWHERE = 1e4  # a code that is not in use lies far from every vector

@@ -1,16 +1,19 @@
-"""Goal sources with an explicit belief over a finite number of goals, declared or learned."""
+"""An explicit belief over a finite number of goals: what declared and learned goals share."""
 
-from collections.abc import Callable
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
+from torchmetrics import Metric
 
-from omg_lightning.opponents.belief import draw_one_hot, inter, intra, keep_alive
-from omg_lightning.opponents.events import endings, last_known, rewarded
+from omg_lightning.encoders import ModelSpec
+from omg_lightning.events import one_hot_goals
+from omg_lightning.metrics.belief import BeliefMetrics
+from omg_lightning.opponents.base import BeliefView, MixtureConfig, OpponentModel, Targets
+from omg_lightning.opponents.belief import bayes_update, draw_one_hot, floored, smooth_prior
+from omg_lightning.samples import TrainingBatch
 from omg_lightning.types import NO_GOAL, ConfigError, Episodes, Estimate, View
-
-Likelihood = Callable[[View, Tensor], Tensor]  # view, actions [L, P] -> log pi_j(a_j | o_j, t, g) [L, P, G]
 
 
 @dataclass(frozen=True)
@@ -22,8 +25,8 @@ class BeliefConfig:
         inter: update the prior between episodes (HOP's inter-OM).
         alpha: smoothing of the prior; 0.995 in Stag-Hunt, 0.98 in Snowdrift as published.
         floor: no goal's probability falls below it.
-        labels: the co-player model learns steps after which nothing is realised any more, too, under goals drawn from
-            the belief; without, from steps with a goal in hindsight alone. Not for places.
+        labels: the co-player policies learn steps after which nothing is achieved any more, too, under goals drawn from
+            the belief; without, from steps with a goal in hindsight alone. Not for `Locations`.
     """
 
     intra: bool = True
@@ -39,100 +42,128 @@ class BeliefConfig:
             raise ConfigError(f"belief.floor is {self.floor}: it must be at least 0 and less than 0.5")
 
 
-class DeclaredGoals:
-    """The game's own goals under an explicit belief (HOP, ICML 2024). Memory is the log belief, `[L, P, G]`.
+class ExplicitBelief(OpponentModel):
+    """A Bayesian belief over one-hot goals. Memory is the log belief, float `[L, P, G]`.
+
+    A subclass says which goals there are: `achieved` in whole episodes, and `targets`.
 
     Args:
-        num_goals: G.
-        likelihood: log probability of the actions seen, under each goal, by the co-player model.
-        config: how the belief is updated.
-    """
+        spec: the game and the networks.
+        size: G.
+        belief: how it is updated.
+        online: go on training the co-player policies in the online phase.
+        mixture: how often the policy is trained on goals in hindsight.
+        most: goals that can be possible at once; by default all.
 
-    def __init__(self, num_goals: int, likelihood: Likelihood, config: BeliefConfig) -> None:
-        if config.floor * num_goals >= 1:
-            raise ConfigError(
-                f"belief.floor is {config.floor}: with {num_goals} goals it must be less than 1/{num_goals}"
-            )
-        self.size = num_goals
-        self.likelihood = likelihood
-        self.config = config
-
-    def prior(self, batch: int, seats: int, device: torch.device) -> Tensor:
-        """All goals alike, float `[B, P, G]`."""
-        return torch.full((batch, seats, self.size), 1 / self.size, device=device)
-
-    def start(self, prior: Tensor, truth: Tensor) -> Tensor:
-        """The belief starts at the prior `[B, P, G]`, no goal below the floor; `truth` `[B, P]` is not looked at."""
-        return self._alive(prior).log()
-
-    def infer(self, memory: Tensor, view: View) -> Estimate:
-        """The belief, and goals drawn from it, for a log belief `[L, P, G]`."""
-        belief = memory.softmax(-1)
-        return Estimate(belief, lambda trees, generator: draw_one_hot(belief, trees, generator))
-
-    def update(self, memory: Tensor, view: View, actions: Tensor) -> Tensor:
-        """Bayes on the actions `[L, P]` of those still playing."""
-        if not self.config.intra:
-            return memory
-        posterior = self._alive(intra(memory, self.likelihood(view, actions), 0.0).exp()).log()
-        return torch.where(view.active[..., None], posterior, memory)
-
-    def realised(self, episodes: Episodes) -> Tensor:
-        """The goal that the game says was realised last, int64 `[B, P]`."""
-        return last_known(episodes.realised)
-
-    def carry(self, prior: Tensor, realised: Tensor) -> Tensor:
-        """Smooths goals realised, `[B, P]`, into the prior `[B, P, G]`."""
-        return inter(prior, realised, self.config.alpha) if self.config.inter else prior
-
-    def _alive(self, belief: Tensor) -> Tensor:
-        return keep_alive(belief, self.config.floor)
-
-
-class CodebookGoals(DeclaredGoals):
-    """Learned discrete goals under the same explicit belief as declared ones; no label is ever seen.
-
-    A goal is realised when its seat is rewarded: the code of its view at that step is the goal.
-
-    Args:
-        num_codes: G.
-        likelihood: log probability of the actions seen, under each code, by the co-player model.
-        config: how the belief is updated.
-        encode: codes, int64 `[M]`, of views `[M, C, h, w]`.
-        in_use: says which codes are in use, bool `[G]`; the others, which nobody was ever seen to pursue, are not
-            believed in. Where none is, all are.
-        ending_codes: who is never rewarded realises the code where it ends; without, nothing.
+    Raises:
+        ConfigError: the floor leaves no room for a belief.
     """
 
     def __init__(
         self,
-        num_codes: int,
-        likelihood: Likelihood,
-        config: BeliefConfig,
-        encode: Callable[[Tensor], Tensor],
-        in_use: Tensor,
-        ending_codes: bool = False,
+        spec: ModelSpec,
+        size: int,
+        belief: BeliefConfig = BeliefConfig(),
+        online: bool = True,
+        mixture: MixtureConfig = MixtureConfig(),
+        most: int | None = None,
     ) -> None:
-        super().__init__(num_codes, likelihood, config)
-        self.encode, self.ending_codes = encode, ending_codes
-        self.in_use = in_use if in_use.any() else torch.ones_like(in_use)
+        count = size if most is None else most
+        if belief.floor * count >= 1:
+            raise ConfigError(f"belief.floor is {belief.floor}: with {count} goals it must be less than 1/{count}")
+        super().__init__(spec, size, online, mixture)
+        self.belief = belief
 
-    def prior(self, batch: int, seats: int, device: torch.device) -> Tensor:
-        """All codes in use alike, float `[B, P, G]`."""
-        used = self.in_use.float()
-        return (used / used.sum()).expand(batch, seats, self.size).clone()
+    def prior(self, batch_size: int) -> Tensor:
+        """Return the uniform belief, float `[B, P, G]`."""
+        return torch.full((batch_size, self.spec.game.num_players, self.size), 1 / self.size, device=self.device)
 
-    def realised(self, episodes: Episodes) -> Tensor:
-        """The code where each seat was last rewarded, int64 `[B, P]`."""
-        event = rewarded(episodes)
-        if self.ending_codes:
-            event |= endings(event, episodes.active) & ~event.any(0)
-        codes = torch.full_like(episodes.realised, NO_GOAL)
-        codes[event] = self.encode(episodes.observation[event].float())
-        return last_known(codes)
+    def start(self, prior: Tensor, true_goal: Tensor) -> Tensor:
+        """Start the belief at the prior `[B, P, G]`, no goal below the floor; `true_goal` is not looked at."""
+        return self.alive(prior).log()
 
-    def _alive(self, belief: Tensor) -> Tensor:
-        belief = belief * self.in_use
-        belief = belief / belief.sum(-1, keepdim=True).clamp(min=torch.finfo(belief.dtype).tiny)
-        floor = self.config.floor * self.in_use
-        return floor + (1 - floor.sum()) * belief
+    def infer(self, memory: Tensor, view: View) -> Estimate:
+        """Return the belief, and goals drawn from it, for a log belief `[L, P, G]`."""
+        belief = memory.softmax(-1)
+        return Estimate(belief, lambda trees, generator: draw_one_hot(belief, trees, generator))
+
+    def update(self, memory: Tensor, view: View, actions: Tensor, achieved: Tensor) -> Tensor:
+        """Apply Bayes to the actions `[L, P]` of seats that still play."""
+        if not self.belief.intra:
+            return memory
+        likelihood = self.predictor.likelihood(view, actions)
+        posterior = self.alive(bayes_update(memory, likelihood, 0.0).exp()).log()
+        return torch.where(view.active[..., None], posterior, memory)
+
+    def achieved(self, episodes: Episodes) -> Tensor:
+        """Return the goal that each seat achieved last in whole episodes, int64 `[B, P]`, or NO_GOAL."""
+        raise NotImplementedError
+
+    def carry(self, prior: Tensor, episodes: Episodes) -> Tensor:
+        """Smooth the goals achieved in `episodes` into the prior `[B, P, G]`."""
+        return smooth_prior(prior, self.achieved(episodes), self.belief.alpha) if self.belief.inter else prior
+
+    def alive(self, belief: Tensor) -> Tensor:
+        """Return a belief `[..., G]` in which no goal is below the floor."""
+        return floored(belief, self.belief.floor)
+
+    def label_targets(self, batch: TrainingBatch, goal: Tensor) -> Targets:
+        """Return one-hot targets of goals in hindsight, int64 `[T, B, P]`; the rest by belief where so configured.
+
+        The inferred goal is one drawn from the belief when acting, as each tree of a search draws it.
+        """
+        episodes, noise = batch.episodes, batch.noise
+        if self.belief.labels:
+            goal = completed(episodes, goal, noise)
+        return one_hot_targets(episodes, goal, noise, self.mixture.share(batch.env_steps))
+
+    def forecast(self, observation: Tensor, time: Tensor, seat: Tensor, legal: Tensor, goal: Tensor) -> Tensor:
+        """Return log probabilities `[m, A]` under the belief `goal` `[m, G]`: a mixture of the policies under each goal."""
+        return self.predictor.mixture(observation, time, seat, legal, goal)
+
+    def metrics(self, goal_names: Sequence[str]) -> dict[str, Metric]:
+        """Return what the belief says of the scripts' true goals, where the game declares any."""
+        if not goal_names:
+            return {}
+        return {"belief": BeliefMetrics(len(goal_names), self.size, self.named, self.spec.game.max_steps)}
+
+    named: bool = True  # the belief is over the declared goals
+
+    def belief_view(self, goal: Tensor, goal_names: Sequence[str]) -> BeliefView | None:
+        """Return the belief `[..., G]`, over the declared goals or over codes."""
+        return BeliefView(goal, tuple(goal_names) if self.named else None)
+
+
+def one_hot_targets(episodes: Episodes, goal: Tensor, generator: torch.Generator, share: float) -> Targets:
+    """Return one-hot targets for goals `[T, B, P]` (NO_GOAL where unknown); inferred ones are drawn from the belief."""
+    size = episodes.goal.shape[-1]
+    belief = torch.where(episodes.active[..., None], episodes.goal, 0.0).flatten(0, 2)
+    there = belief.sum(-1) > 0
+    drawn = torch.zeros_like(belief)
+    if there.any():
+        index = torch.multinomial(belief[there], 1, generator=generator)[:, 0]
+        drawn[there] = one_hot_goals(index, size)
+    return Targets(drawn.view_as(episodes.goal), one_hot_goals(goal, size), goal != NO_GOAL, share)
+
+
+def completed(episodes: Episodes, goal: Tensor, generator: torch.Generator) -> Tensor:
+    """Label steps after which nothing is achieved any more by a draw from the seat's last belief of the episode.
+
+    Idle players still have a goal: a stag hunter without a stag still is one. This is the E-step of a mixture of
+    goal-conditioned policies, with the belief as responsibilities, where hindsight has no answer.
+
+    Args:
+        episodes: `[T, B, P, ...]`.
+        goal: int64 `[T, B, P]` of `next_achieved`.
+        generator: draws them, one for each seat of an episode.
+
+    Returns:
+        int64 `[T, B, P]`; NO_GOAL is left for padding, and where there was no belief.
+    """
+    last = (episodes.active.long().sum(0) - 1).clamp(min=0)  # seats are active from the start until they leave
+    belief = episodes.goal.gather(0, last[None, ..., None].expand(1, *episodes.goal.shape[1:]))[0]
+    there = belief.sum(-1) > 0
+    drawn = torch.full_like(last, NO_GOAL)
+    if there.any():
+        drawn[there] = torch.multinomial(belief[there], 1, generator=generator)[:, 0]
+    return torch.where((goal == NO_GOAL) & episodes.active, drawn, goal)

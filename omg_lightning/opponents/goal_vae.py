@@ -1,22 +1,74 @@
 """The state VAE: the code of a goal is the code of a state, as the co-player in question sees it."""
 
-from collections.abc import Mapping
 from copy import deepcopy
-from typing import Any
+from dataclasses import dataclass
+from typing import Literal
 
 import torch
 import torch.nn.functional as F
 from lightning import LightningModule
 from torch import Tensor, nn
 
-from omg_lightning.losses import gaussian_kl, masked_logits, reconstruction, squared_error
-from omg_lightning.training.checks import GAME_KEYS, NETWORK_KEYS, check_match
-from omg_lightning.samples import NO_ACTION, Futures, Samples
-from omg_lightning.training.settings import VAEConfig
-from omg_lightning.encoders.networks import GoalNet, PlaneDecoder
-from omg_lightning.training.runs import read_checkpoint
-from omg_lightning.encoders.trunk import Trunk, TrunkKind, for_codes
-from omg_lightning.types import ConfigError, PlaneLogits
+from omg_lightning.encoders import GoalNet, ModelSpec, SeatNets
+from omg_lightning.losses import draw_gaussian, gaussian_kl, masked_logits
+from omg_lightning.opponents.futures import NO_ACTION, Futures
+from omg_lightning.samples import Samples
+from omg_lightning.types import ConfigError
+
+
+@dataclass(frozen=True)
+class VAEConfig:
+    """What the code of a state has to keep, each with its weight, and how it is trained.
+
+    Args:
+        reconstruction: weight of the view itself.
+        action: weight of the seat's action, given its view and the code of a view it came to within `horizon` steps.
+        next_actions: weight of its next `next_steps` actions, given the same.
+        error: of the reconstruction: `likelihood` is that of the observation space (planes, bits or reals), `mse` the
+            published squared error.
+        next_steps: how many actions `next_actions` predicts.
+        horizon: how many steps ahead the view lies at most whose code leads the actions.
+        kl_weight: weight of KL(q || prior), 0.001 as published.
+        kl_warmup: training batches over which that weight rises from 0.
+        free_bits: nats for each dimension below which the KL is not pressed further.
+        slowness: of the codes that subgoals are labelled with, once the VAE is adjusted online: they come from a
+            moving average of the encoder, which keeps this share of itself in each batch; 0 for the encoder itself.
+    """
+
+    reconstruction: float = 1.0
+    action: float = 0.0
+    next_actions: float = 0.0
+    error: Literal["likelihood", "mse"] = "likelihood"
+    next_steps: int = 5
+    horizon: int = 5
+    kl_weight: float = 0.001
+    kl_warmup: int = 0
+    free_bits: float = 0.0
+    slowness: float = 0.99
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.slowness < 1:
+            raise ConfigError(f"vae.slowness is {self.slowness}: it must be at least 0 and less than 1")
+        weights = (self.reconstruction, self.action, self.next_actions)
+        if min(weights) < 0 or max(weights) <= 0:
+            raise ConfigError(
+                f"vae.reconstruction, action and next_actions are {weights}: weights must be at least 0, and one of "
+                "them positive"
+            )
+        if min(self.kl_weight, self.free_bits, self.kl_warmup) < 0:
+            raise ConfigError(
+                f"vae.kl_weight is {self.kl_weight}, kl_warmup {self.kl_warmup} and free_bits {self.free_bits}: all "
+                "must be at least 0"
+            )
+        if min(self.next_steps, self.horizon) < 1:
+            raise ConfigError(
+                f"vae.next_steps is {self.next_steps} and horizon {self.horizon}: both must be at least 1"
+            )
+
+    @property
+    def acts(self) -> bool:
+        """Whether actions are predicted from codes."""
+        return self.action > 0 or self.next_actions > 0
 
 
 class GoalVAE(LightningModule):
@@ -28,57 +80,40 @@ class GoalVAE(LightningModule):
     (`next_actions`).
 
     Args:
-        observation_shape: `(C, h, w)`.
-        num_players: P, how many of the planes are players.
-        num_actions: A.
+        spec: the game and the networks.
         goal_dim: D, size of the code.
-        hidden: width of the networks.
-        trunk: kind of `Trunk`.
         config: objectives, and the weight of the KL.
     """
 
-    def __init__(
-        self,
-        observation_shape: tuple[int, int, int],
-        num_players: int,
-        num_actions: int,
-        goal_dim: int = 16,
-        hidden: int = 128,
-        trunk: TrunkKind = "mlp",
-        config: VAEConfig = VAEConfig(),
-    ) -> None:
+    def __init__(self, spec: ModelSpec, goal_dim: int = 16, config: VAEConfig = VAEConfig()) -> None:
         super().__init__()
-        self.config, self.num_actions = config, num_actions
-        self.trunk = Trunk(observation_shape, hidden, for_codes(trunk))
-        self.posterior = nn.Linear(hidden, 2 * goal_dim)
-        self.decoder = PlaneDecoder(goal_dim, observation_shape, num_players, hidden)
-        outputs = config.next_steps * num_actions
-        self.actor = GoalNet(observation_shape, goal_dim, outputs, hidden, trunk) if config.acts else None
-        self.slow = nn.ModuleList([deepcopy(self.trunk), deepcopy(self.posterior)]).requires_grad_(False)
+        self.config, self.num_actions = config, spec.game.num_actions
+        self.encoder = spec.make_state_encoder()
+        self.posterior = nn.Linear(spec.hidden, 2 * goal_dim)
+        self.decoder = spec.make_decoder(goal_dim)
+        outputs = config.next_steps * self.num_actions
+        self.actor = spec.make_goal_net(goal_dim, outputs, shared=True) if config.acts else None
+        self.slow = nn.ModuleList([deepcopy(self.encoder), deepcopy(self.posterior)]).requires_grad_(False)
 
     def encode(self, observation: Tensor) -> tuple[Tensor, Tensor]:
-        """Mean and log variance `[M, D]` of the code of views `[M, C, h, w]`. Codes know no time."""
-        return _encode(self.trunk, self.posterior, observation)
+        """Return mean and log variance `[M, D]` of the code of views `[M, *shape]`. Codes know no time."""
+        return _encode(self.encoder, self.posterior, observation)
 
     def codes(self, observation: Tensor) -> tuple[Tensor, Tensor]:
-        """The same by the slow encoder: the codes that others learn from, which do not move under their feet."""
+        """Return the same by the slow encoder, a moving average: stable targets for others."""
         return _encode(self.slow[0], self.slow[1], observation)
 
     @torch.no_grad()
     def track(self, decay: float) -> None:
-        """Moves the slow encoder towards the one in training: `slow <- decay * slow + (1 - decay) * encoder`."""
-        fast = nn.ModuleList([self.trunk, self.posterior])
+        """Move the slow encoder towards the one in training: `slow <- decay * slow + (1 - decay) * encoder`."""
+        fast = nn.ModuleList([self.encoder, self.posterior])
         for slow, weight in zip(self.slow.parameters(), fast.parameters(), strict=True):
             slow.lerp_(weight, 1 - decay)
-
-    def decode(self, code: Tensor) -> PlaneLogits:
-        """Plane logits of codes `[M, D]`."""
-        return self.decoder(code)
 
     def loss(
         self, samples: Samples, generator: torch.Generator, futures: Futures | None = None, warmth: float = 1.0
     ) -> dict[str, Tensor]:
-        """The loss `vae`, and its parts `vae_<objective>` and `vae_kl`, averaged over samples.
+        """Return the loss `vae`, and its parts `vae_<objective>` and `vae_kl`, averaged over samples.
 
         Every active seat's view at every step is a sample; padding never is one.
 
@@ -93,8 +128,8 @@ class GoalVAE(LightningModule):
         code = draw_gaussian(mean, log_var, generator)
         parts: dict[str, Tensor] = {}
         if config.reconstruction:
-            error = reconstruction if config.error == "planes" else squared_error
-            parts["reconstruction"] = error(self.decode(code), samples.observation).mean()
+            error = self.decoder.reconstruction if config.error == "likelihood" else self.decoder.squared_error
+            parts["reconstruction"] = error(code, samples.observation).mean()
         if self.actor is not None and futures is not None:
             parts |= self._action_losses(self.actor, samples, code, futures)
         kl = gaussian_kl(mean, log_var, torch.zeros_like(mean), torch.zeros_like(mean)).mean(0)  # [D]
@@ -102,8 +137,8 @@ class GoalVAE(LightningModule):
         total = total + sum(getattr(config, name) * value for name, value in parts.items())
         return {"vae": total, "vae_kl": kl.sum().detach()} | {f"vae_{k}": v.detach() for k, v in parts.items()}
 
-    def _action_losses(self, actor: GoalNet, samples: Samples, code: Tensor, futures: Futures) -> dict[str, Tensor]:
-        """Cross entropy of the actions on the way to the view that each code stands for."""
+    def _action_losses(self, actor: GoalNet | SeatNets, samples: Samples, code: Tensor, futures: Futures) -> dict[str, Tensor]:
+        """Return the cross entropy of the actions on the way to the view that each code stands for."""
         condition = actor.condition(code[futures.goal], futures.goal)
         logits = actor(samples.observation, samples.time, condition).unflatten(-1, (-1, self.num_actions))
         logits = masked_logits(logits, futures.legal).transpose(1, 2)  # [n, A, S]
@@ -113,32 +148,6 @@ class GoalVAE(LightningModule):
         return {name: loss for name, loss in losses.items() if getattr(self.config, name)}
 
 
-def load_vae(vae: GoalVAE, path: str, hparams: Mapping[str, Any]) -> None:
-    """Gives a state VAE the weights of another run's; an actor that it lacks stays untrained.
-
-    Args:
-        vae: to be changed.
-        path: of the other run's checkpoint.
-        hparams: of the agent whose `vae` it is.
-
-    Raises:
-        ConfigError: there is no such checkpoint, it has no VAE, or it is of another game or size.
-    """
-    checkpoint = read_checkpoint(path)
-    check_match(checkpoint["hyper_parameters"], hparams, (*GAME_KEYS, *NETWORK_KEYS))
-    weights = {key[4:]: value for key, value in checkpoint["state_dict"].items() if key.startswith("vae.")}
-    own = vae.state_dict()
-    if any(own[key].shape != value.shape for key, value in weights.items() if key in own):
-        raise ConfigError(f"the VAE of {path} predicts other actions: set model.vae.next_steps as it was there")
-    vae.load_state_dict({**own, **{key: value for key, value in weights.items() if key in own}})
-
-
-def _encode(trunk: nn.Module, posterior: nn.Module, observation: Tensor) -> tuple[Tensor, Tensor]:
-    mean, log_var = posterior(trunk(observation, observation.new_zeros(len(observation)))).chunk(2, dim=-1)
+def _encode(encoder: nn.Module, posterior: nn.Module, observation: Tensor) -> tuple[Tensor, Tensor]:
+    mean, log_var = posterior(encoder(observation, observation.new_zeros(len(observation)))).chunk(2, dim=-1)
     return mean, log_var.clamp(-8, 4)
-
-
-def draw_gaussian(mean: Tensor, log_var: Tensor, generator: torch.Generator) -> Tensor:
-    """Draws from diagonal Gaussians by reparametrisation: same shape as `mean` `[..., D]`."""
-    noise = torch.randn(mean.shape, generator=generator, device=mean.device, dtype=mean.dtype)
-    return mean + (0.5 * log_var).exp() * noise

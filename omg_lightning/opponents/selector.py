@@ -1,15 +1,49 @@
 """Which future state was the co-player's subgoal? Decided in hindsight, from whole episodes (OMG, NeurIPS 2024)."""
 
+from dataclasses import dataclass
 from typing import Literal
 
 import torch
 from torch import Tensor
 
+from omg_lightning.samples import TrainingBatch, Values
+from omg_lightning.types import ConfigError, ego_order
+
 SelectorRule = Literal["optimistic", "conservative", "random", "offset"]
+ROWS = 256  # views to score subgoals for at once: with many candidates for each, more would only miss the cache
+
+
+@dataclass(frozen=True)
+class SelectorConfig:
+    """How the subgoal is chosen in hindsight.
+
+    Args:
+        rule: `optimistic` (cooperative games), `conservative` (general-sum), `random` or `offset`.
+        horizon: H, how many steps ahead to look.
+        offset: steps ahead, for the rule `offset`.
+        temperature: of Gumbel noise on the scores.
+        alpha: weight of KL(inferred || code of the selected subgoal), 0.001 as published.
+    """
+
+    rule: SelectorRule = "optimistic"
+    horizon: int = 5
+    offset: int = 1
+    temperature: float = 0.0
+    alpha: float = 0.001
+
+    def __post_init__(self) -> None:
+        if self.horizon < 1 or not 1 <= self.offset <= self.horizon:
+            raise ConfigError(
+                f"selector.horizon is {self.horizon} and offset {self.offset}: expected horizon >= offset >= 1"
+            )
+        if self.alpha < 0 or self.temperature < 0:
+            raise ConfigError(
+                f"selector.alpha is {self.alpha} and temperature {self.temperature}: both must be at least 0"
+            )
 
 
 def candidates(active: Tensor, horizon: int) -> Tensor:
-    """Says which of the next states may be a subgoal: those inside the episode and before the seat leaves.
+    """Return which of the next states may be a subgoal: those inside the episode and before the seat leaves.
 
     Args:
         active: bool `[T, ...]`, True from the start until the seat leaves.
@@ -33,7 +67,7 @@ def select(
     offset: int = 1,
     temperature: float = 0.0,
 ) -> Tensor:
-    """Chooses a subgoal among the candidates (OMG, NeurIPS 2024, subgoal selector).
+    """Choose a subgoal among the candidates (OMG, NeurIPS 2024, subgoal selector).
 
     Args:
         score: float `[H, ...]` value of each candidate, `V(s_t, g(s_{t+1+k}))`.
@@ -63,7 +97,7 @@ def select(
 
 
 def shift(x: Tensor, ahead: Tensor) -> Tensor:
-    """Reads `x` at `ahead` steps later: `out[t, ...] = x[t + ahead[t, ...], ...]`.
+    """Read `x` at `ahead` steps later: `out[t, ...] = x[t + ahead[t, ...], ...]`.
 
     Args:
         x: `[T, B, P, ...]`.
@@ -77,3 +111,65 @@ def shift(x: Tensor, ahead: Tensor) -> Tensor:
     b = torch.arange(rows, device=x.device)[None, :, None]
     p = torch.arange(seats, device=x.device)[None, None, :]
     return x[t, b, p]
+
+
+def seat_scores(
+    batch: TrainingBatch, codes: Tensor, inferred: Tensor, valid: Tensor, values: Values
+) -> Tensor:
+    """Return the values of candidate subgoals to the learners: V(s_t, g(s_k)) for each seat j and step k ahead.
+
+    A learner i scores a candidate of co-player j with its own view and value head, all other co-players' goals being
+    as inferred (OMG, NeurIPS 2024). Where several learners watch j, their values are averaged.
+
+    Args:
+        batch: the episodes.
+        codes: float `[T, B, P, D]` code of each seat's view at each step.
+        inferred: float `[T, B, P, D]`.
+        valid: bool `[H, T, B, P]` of `candidates`.
+        values: the learners' value head.
+
+    Returns:
+        float `[H, T, B, P]`; 0 for seats that no learner watches.
+    """
+    horizon, _, _, seats = valid.shape
+    score = codes.new_zeros(valid.shape)
+    count = codes.new_zeros(valid.shape[1:])
+    learner, samples = batch.episodes.learner, batch.samples
+    rows = learner[samples.mask]
+    parts = (each.split(ROWS) for each in (learner.nonzero(), batch.view[rows], samples.time[rows]))
+    for where, view, time in zip(*parts, strict=True):
+        t, b, ego = where.unbind(1)
+        ahead = (t[:, None] + torch.arange(1, horizon + 1, device=t.device)).clamp(max=len(codes) - 1)  # [m, H]
+        goals = ego_order(inferred[t, b], ego)[:, None, None, 1:].repeat(1, seats - 1, horizon, 1, 1)
+        for k in range(seats - 1):
+            goals[:, k, :, k] = codes[ahead, b[:, None], (ego[:, None] + k + 1) % seats]
+        found = values(view, time, goals.flatten(1, 2), ego).unflatten(1, (seats - 1, horizon))
+        for k in range(seats - 1):
+            seat = (ego + k + 1) % seats
+            score[:, t, b, seat] += found[:, k].t()  # (t, b, seat) is unique for each k
+            count[t, b, seat] += 1
+    return score / count.clamp(min=1)
+
+
+def select_subgoals(
+    batch: TrainingBatch, codes: Tensor, inferred: Tensor, config: SelectorConfig, generator: torch.Generator
+) -> Tensor:
+    """Return how many steps ahead each seat's selected subgoal lies, int64 `[T, B, P]` (OMG, NeurIPS 2024).
+
+    Without a value head (no learner has played) candidates are drawn at random.
+
+    Args:
+        batch: the episodes.
+        codes: float `[T, B, P, D]` code of each seat's view at each step.
+        inferred: float `[T, B, P, D]` what the learner took the subgoals to be.
+        config: the rule.
+        generator: all randomness.
+    """
+    episodes = batch.episodes
+    valid = candidates(episodes.active, config.horizon)
+    # The subgoals of a seat that no learner watches are neither better nor worse.
+    score = torch.rand(valid.shape, generator=generator, device=codes.device)
+    if config.rule in ("optimistic", "conservative") and batch.values is not None:
+        seen = episodes.learner.sum(-1, keepdim=True) > episodes.learner.long()
+        score = torch.where(seen, seat_scores(batch, codes, inferred, valid, batch.values), score)
+    return select(score, valid, config.rule, generator, config.offset, config.temperature)

@@ -1,29 +1,30 @@
-"""Matches: fixed players meet for so many episodes, and nobody learns."""
+"""Evaluation rollouts of fixed players: they meet for so many episodes, and nobody learns."""
+
+from collections.abc import Mapping
 
 import torch
 from torch import Tensor
 
-from omg_lightning.games.base import Game
+from omg_lightning.actors import Actor, arrange
+from omg_lightning.envs.base import VectorEnv
 from omg_lightning.rollout.play import play
-from omg_lightning.actors.seating import arrange
-from omg_lightning.types import Learner
 
 
 def match(
-    game: Game,
+    env: VectorEnv,
     lineup: list[str],
-    learners: dict[str, Learner],
+    learners: Mapping[str, Actor],
     episodes: int,
     batch: int,
     generator: torch.Generator,
     workers: int = 1,
 ) -> Tensor:
-    """Plays greedy episodes of one line-up, `batch` at once; what is believed of the others is carried on.
+    """Play greedy episodes of one line-up, `batch` at once; what is believed of the others is carried on.
 
     Args:
-        game: the rules.
+        env: what is played.
         lineup: a name for every seat.
-        learners: those among them that plan, by name.
+        learners: those among them that have networks, by name.
         episodes: E, how many.
         batch: environments played at once.
         generator: all randomness; its device is where everything runs.
@@ -36,8 +37,8 @@ def match(
     for first in range(0, episodes, batch):
         count = min(batch, episodes - first)
         prior = None if prior is None else {name: rows[:count] for name, rows in prior.items()}
-        seats = arrange([lineup], count, game, generator.device)
-        played = play(game, seats, learners, generator, prior, greedy=True, workers=workers)
+        seating = arrange([lineup], count, env, generator.device)
+        played = play(env, seating, learners, generator, prior, greedy=True, workers=workers)
         returns.append(played.episodes.reward.sum(0))
         prior = played.prior
     return torch.cat(returns)

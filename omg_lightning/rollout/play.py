@@ -1,59 +1,58 @@
 """Plays whole episodes in many environments at once."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
-from omg_lightning.games.base import Game
-from omg_lightning.losses import traced_returns
-from omg_lightning.actors import actions_of, best_chance
-from omg_lightning.actors.search import plan
-from omg_lightning.actors.seating import LEARNER, Seats
-from omg_lightning.actors.simulator import wants_board
+from omg_lightning.actors import LEARNER, Actor, Scene, Seating
+from omg_lightning.envs.base import VectorEnv
 from omg_lightning.rollout.workers import at_once
-from omg_lightning.types import NO_GOAL, ConfigError, Episodes, Estimate, Learner, PlannerConfig, View, take
+from omg_lightning.spaces import dtype_of, is_binary
+from omg_lightning.types import NO_GOAL, ConfigError, Episodes, Record, View
+
+Prior = dict[str, Tensor]  # for each learner, leading B: what it carries to the next episode of these environments
 
 
 class Played(NamedTuple):
-    """What a rollout gives back."""
+    """Result of a rollout."""
 
     episodes: Episodes
-    prior: dict[str, Tensor]  # for each learner, float [B, P, G]: carried to the next episode of these environments
+    prior: Prior
     env_steps: int  # steps of environments, summed over environments
-    search: dict[str, float]  # means over searches, such as the visit share of the best action
+    notes: dict[str, float]  # means of what actors noted, such as the entropy of root policies
 
 
 @torch.no_grad()
 def play(
-    game: Game,
-    seats: Seats,
-    learners: dict[str, Learner],
+    env: VectorEnv,
+    seating: Seating,
+    learners: Mapping[str, Actor],
     generator: torch.Generator,
-    prior: dict[str, Tensor] | None = None,
+    prior: Prior | None = None,
     greedy: bool = False,
     measure: bool = False,
     workers: int = 1,
 ) -> Played:
-    """Plays one episode in each of B environments, from start to end.
+    """Play one episode in each of B environments, from start to end.
 
     Environments that are over are dropped from the batch at once, so the cost follows those still running. Games,
-    players and networks are asked in PyTorch's inference mode; what is returned may be learned from, unless the
-    caller is in that mode itself.
+    players and networks run in PyTorch's inference mode; the returned tensors can be trained on, unless the caller is
+    in that mode itself.
 
     Args:
-        game: the rules.
-        seats: who sits where, for each environment.
-        learners: planners by name. The one called `learner` is in training: its goals, root policies and returns are
-            recorded as targets; the others (checkpoints) only act.
+        env: what is played.
+        seating: who sits where, for each environment.
+        learners: actors with networks by name. The one called `learner` is in training: the goals it infers and its
+            `records` are recorded; the others (checkpoints) only act.
         generator: all randomness; its device is where everything runs.
-        prior: what the learners believe before the episode, as an earlier call returned it.
-        greedy: take the best action instead of drawing from the root policy.
-        measure: ask scripts for their own action distributions, too, to judge predictions by.
-        workers: processes that share the environments. Chance falls differently with each number of them. What players
-            of your own keep to themselves from one episode to the next is lost with more than one.
+        prior: what the learners carry from the previous episode, as an earlier call returned it.
+        greedy: take the best action instead of drawing one.
+        measure: record the scripts' largest action probability as `script_best`, to judge predictions by.
+        workers: processes that share the environments. The random numbers depend on this number. What players
+            keep to themselves from one episode to the next is lost with more than one.
 
     Returns:
         The episodes, with T the length of the longest.
@@ -61,206 +60,201 @@ def play(
     Raises:
         ConfigError: more than one worker, where there is an accelerator or processes cannot be forked.
     """
-    if (workers := min(workers, len(seats.who))) > 1:
-        return _play_apart(workers, game, seats, learners, generator, prior, greedy, measure)
+    if (workers := min(workers, len(seating.who))) > 1:
+        return _play_apart(workers, env, seating, learners, generator, prior, greedy, measure)
     with torch.inference_mode():  # many small operations, each of which then costs less
-        table = _Table(game, seats, learners, generator, prior, greedy, measure)
-        for t in range(game.max_steps):
-            if not table.step(t):
+        state = RolloutState(env, seating, learners, generator, prior, greedy, measure)
+        for t in range(env.max_steps):
+            if not state.step(t):
                 break
-    return table.result()
+    return state.result()
 
 
 def _play_apart(
     workers: int,
-    game: Game,
-    seats: Seats,
-    learners: dict[str, Learner],
+    env: VectorEnv,
+    seating: Seating,
+    learners: Mapping[str, Actor],
     generator: torch.Generator,
-    prior: dict[str, Tensor] | None,
-    *how: bool,
+    prior: Prior | None,
+    greedy: bool,
+    measure: bool,
 ) -> Played:
-    """Gives each of so many processes its share of the environments, and a generator of its own."""
+    """Give each of so many processes its share of the environments, and a generator of its own."""
     if generator.device.type != "cpu":
         raise ConfigError(
             f"data.workers is {workers}, but the device is {generator.device}: with an accelerator set data.workers 1"
         )
     seeds = torch.randint(2**62, (workers,), generator=generator).tolist()
-    shares = torch.arange(len(seats.who)).tensor_split(workers)
+    shares = torch.arange(len(seating.who)).tensor_split(workers)
     jobs = []
     for seed, rows in zip(seeds, shares, strict=True):
         random = torch.Generator().manual_seed(seed)
-        believed = prior and {name: belief[rows] for name, belief in prior.items()}
-        jobs.append(partial(play, game, seats.keep(rows), learners, random, believed, *how))
-    return _join(game, shares, at_once(jobs))
+        carried = prior and {name: values[rows] for name, values in prior.items()}
+        jobs.append(partial(play, env, seating.keep(rows), learners, random, carried, greedy, measure))
+    return _join(env, learners, measure, shares, at_once(jobs))
 
 
-def _join(game: Game, shares: Sequence[Tensor], parts: Sequence[Played]) -> Played:
-    """Puts together what was played in these shares of the environments."""
+def _join(
+    env: VectorEnv, learners: Mapping[str, Actor], measure: bool, shares: Sequence[Tensor], parts: Sequence[Played]
+) -> Played:
+    """Put together what was played in these shares of the environments."""
     length = max(len(part.episodes.reward) for part in parts)
-    goal = parts[0].episodes.goal
-    record = _empty(game, sum(len(rows) for rows in shares), goal.shape[-1], goal.device)
-    episodes = Episodes(*(field[:length] for field in record))
+    device = parts[0].episodes.reward.device
+    record = _empty(env, sum(len(rows) for rows in shares), learners, measure, device)
+    episodes = record.map(lambda field: field[:length])
     for rows, part in zip(shares, parts, strict=True):
-        for field, own in zip(episodes, part.episodes, strict=True):
-            field[: len(own), rows] = own
+        own = part.episodes.tensors()
+        for name, field in episodes.tensors().items():
+            field[: len(own[name]), rows] = own[name]
     prior = {name: torch.cat([part.prior[name] for part in parts]) for name in parts[0].prior}
-    search = {}
-    for key in dict.fromkeys(key for part in parts for key in part.search):
-        known = [part for part in parts if key in part.search]
-        search[key] = sum(part.search[key] * part.env_steps for part in known) / sum(part.env_steps for part in known)
-    return Played(episodes, prior, sum(part.env_steps for part in parts), search)
+    notes = {}
+    for key in dict.fromkeys(key for part in parts for key in part.notes):
+        known = [part for part in parts if key in part.notes]
+        notes[key] = sum(part.notes[key] * part.env_steps for part in known) / sum(part.env_steps for part in known)
+    return Played(episodes, prior, sum(part.env_steps for part in parts), notes)
 
 
-class _Table:
+class RolloutState:
     """The state of a rollout: one object for one call of `play`."""
 
     def __init__(
         self,
-        game: Game,
-        seats: Seats,
-        learners: dict[str, Learner],
+        env: VectorEnv,
+        seating: Seating,
+        learners: Mapping[str, Actor],
         generator: torch.Generator,
-        prior: dict[str, Tensor] | None,
+        prior: Prior | None,
         greedy: bool,
         measure: bool,
     ) -> None:
-        self.game, self.seats, self.learners, self.generator, self.greedy = game, seats, learners, generator, greedy
-        self.measure = measure
-        batch, device = seats.who.shape[0], generator.device
-        self.state = game.reset(batch, generator)
+        self.env, self.generator, self.greedy, self.measure = env, generator, greedy, measure
+        self.learners = learners
+        batch, device = len(seating.who), generator.device
+        self.now = env.reset(batch, generator)
         self.live = torch.arange(batch, device=device)
-        truth = seats.start(game, generator)
-        size = learners[LEARNER].source.size if LEARNER in learners else 0
         with torch.inference_mode(False):  # networks learn from it
-            self.record = _empty(game, batch, size, device)
-        self.prior = {
-            name: prior[name] if prior else learner.source.prior(batch, game.num_players, device)
-            for name, learner in learners.items()
-        }
-        self.memory = {name: learner.source.start(self.prior[name], truth) for name, learner in learners.items()}
-        self.board: Any = None  # what does not change in these episodes, if a learner wants to know
+            self.record = _empty(env, batch, learners, measure, device)
+        self.actors: dict[str, Actor] = {**seating.scripted, **learners}
+        self.prior: dict[str, Tensor | None] = {}
+        self.memory: dict[str, Any] = {}
+        for name, actor in self.actors.items():
+            carried = None if prior is None else prior.get(name)
+            self.prior[name] = actor.prior(batch) if carried is None else carried
+            self.memory[name] = actor.start(env, seating.held_by(name), self.prior[name], generator)
         self.length, self.env_steps = 0, 0
-        self.search: dict[str, list[float]] = {}
+        self.binary = is_binary(env.observation_space)
+        self.notes: dict[str, list[float]] = {}
 
     def step(self, t: int) -> bool:
-        """Plays step t everywhere; False when no environment is left."""
-        active = self._drop_finished()
-        if len(self.live) == 0:
+        """Play step t everywhere; False when no environment is left."""
+        self._drop_finished()
+        live, record, env = self.live, self.record, self.env
+        if len(live) == 0:
             return False
-        observation, legal = self.game.observe(self.state), self.game.legal(self.state)
-        view = View(observation, legal, self.state.time / self.game.max_steps, active)
-        record, live = self.record, self.live
-        record.observation[t, live] = observation.to(torch.uint8)
-        record.legal[t, live], record.active[t, live] = legal, active
-        record.truth[t] = self.seats.truth(self.game)
-        for name, learner in self.learners.items():
-            if getattr(learner.source, "told", False):  # anew: a goal may change within an episode
-                self.memory[name] = learner.source.start(self.prior[name][live], record.truth[t, live])
-        actions = torch.full_like(record.action[t, live], self.game.noop)
-        self._ask_players(t, actions)
-        for name, learner in self.learners.items():
-            self._ask_learner(t, name, learner, view, actions)
-        # What was really played: an illegal choice counts as doing nothing.
-        actions = torch.where(legal.gather(-1, actions[..., None])[..., 0], actions, self.game.noop)
+        now = self.now
+        record.observation[t, live] = now.observation.to(record.observation.dtype)
+        record.legal[t, live], record.active[t, live] = now.legal, now.active
+        observation = now.observation.float() if self.binary else now.observation
+        time = torch.full((len(live),), t, device=live.device) / env.max_steps
+        scene = Scene(env, View(observation, now.legal, time, now.active), self.generator, self.greedy, self.measure)
+        true_goal = self._true_goals(t)
+        actions = torch.full(now.active.shape, env.noop, device=live.device)
+        for name, actor in self.actors.items():
+            if actor.needs_true_goal:
+                carried = self.prior[name]
+                rows = None if carried is None else carried[live]
+                self.memory[name] = actor.with_true_goal(self.memory[name], rows, true_goal)
+            choice = actor.act(self.memory[name], scene)
+            actions = torch.where(choice.mine, choice.action, actions)
+            for key, value in choice.notes.items():
+                self.notes.setdefault(key, []).append(value)
+            if name == LEARNER:
+                record.learner[t, live] = choice.mine
+                if choice.goal is not None:
+                    record.goal[t, live] = choice.goal
+            self._write(t, name, choice.extras, choice.mine)
+        # What was really played: an illegal choice counts as `noop`.
+        actions = torch.where(now.legal.gather(-1, actions[..., None])[..., 0], actions, env.noop)
         record.action[t, live] = actions
-        record.realised[t, live] = self.game.realised(self.state, actions)
-        self.state, rewards = self.game.step(self.state, actions)
-        record.reward[t, live] = rewards
-        for name, learner in self.learners.items():
-            self.memory[name] = learner.source.update(self.memory[name], view, actions)
+        self.now = env.step(actions)
+        record.reward[t, live], record.achieved_goal[t, live] = self.now.reward, self.now.achieved
+        record.terminated[t, live], record.truncated[t, live] = self.now.terminated, self.now.truncated
+        for name, actor in self.actors.items():
+            self.memory[name], extras = actor.observe(self.memory[name], scene, actions, self.now)
+            self._write(t, name, extras, now.active)
         self.length, self.env_steps = t + 1, self.env_steps + len(live)
         return True
 
     def result(self) -> Played:
-        """Cuts the record to the longest episode and adds the value targets."""
-        cut = Episodes(*(field[: self.length] for field in self.record))
-        planner = self.learners[LEARNER].planner if LEARNER in self.learners else PlannerConfig(discount=1.0)
-        trace = 1.0 if self.greedy else planner.trace  # an evaluation tells what was earned
-        # `value` holds the root values until here
-        cut = cut._replace(value=traced_returns(cut.reward, cut.value, cut.planned, planner.discount, trace))
-        sources = {name: learner.source for name, learner in self.learners.items()}
-        kept = {name: belief.clone() for name, belief in self.prior.items()}  # as inference mode is over
-        prior = {name: source.carry(kept[name], source.realised(cut)) for name, source in sources.items()}
-        means = {key: sum(values) / len(values) for key, values in self.search.items()}
-        return Played(cut, prior, self.env_steps, means)
+        """Cut the record to the longest episode."""
+        episodes = self.record.map(lambda field: field[: self.length])
+        prior = {}
+        for name, actor in self.learners.items():
+            before = self.prior[name]
+            after = actor.carry(None if before is None else before.clone(), episodes)  # inference mode is over
+            if after is not None:
+                prior[name] = after
+        notes = {key: sum(values) / len(values) for key, values in self.notes.items()}
+        return Played(episodes, prior, self.env_steps, notes)
 
-    def _drop_finished(self) -> Tensor:
-        """Drops environments that are over from the batch; says who is active in the rest, bool `[L, P]`."""
-        active = self.game.active(self.state)
-        going = active.any(-1)
-        if not going.all():
+    def _write(self, t: int, name: str, extras: Mapping[str, Tensor], mine: Tensor) -> None:
+        """Record extras `[L, P, ...]` of the learner in training, and what is measured of scripts."""
+        for key, values in extras.items():
+            if key == "script_best":
+                old = self.record.extras[key][t, self.live]
+                self.record.extras[key][t, self.live] = torch.where(mine, values, old)
+            elif name == LEARNER:
+                self.record.extras[key][t, self.live] = values
+
+    def _true_goals(self, t: int) -> Tensor:
+        """Record the goals that scripts pursue with their next actions, int64 `[L, P]`."""
+        found = torch.full_like(self.now.active, NO_GOAL, dtype=torch.int64)
+        for name, actor in self.actors.items():
+            pursued = actor.true_goal(self.env, self.memory[name])
+            if pursued is not None:
+                found = torch.where(pursued == NO_GOAL, found, pursued)
+        self.record.true_goal[t, self.live] = found
+        return found
+
+    def _drop_finished(self) -> None:
+        """Drop environments that are over from the batch."""
+        going = self.now.active.any(-1)
+        if not bool(going.all()):
             index = going.nonzero()[:, 0]
-            self.live, active = self.live[index], active[index]
-            self.state, self.board = take(self.state, index), take(self.board, index)
-            self.memory = {name: take(memory, index) for name, memory in self.memory.items()}
-        return active
-
-    def _ask_players(self, t: int, actions: Tensor) -> None:
-        """Writes the players' choices into `actions` `[L, P]`. A player always sees all of its environments."""
-        for player, seat, rows in self.seats.seated:
-            view, legal = self.record.observation[t, rows, seat].float(), self.record.legal[t, rows, seat]
-            if self.measure:
-                self.record.script_best[t, rows, seat] = best_chance(player, view, legal)
-            choice = actions_of(player, view, legal)
-            chosen = torch.full((len(self.record.action[t]),), self.game.noop, device=actions.device)
-            chosen[rows] = choice.to(chosen)
-            mine = torch.zeros_like(chosen, dtype=torch.bool)
-            mine[rows] = True
-            actions[:, seat] = torch.where(mine[self.live], chosen[self.live], actions[:, seat])
-
-    def _ask_learner(self, t: int, name: str, learner: Learner, view: View, actions: Tensor) -> None:
-        """Searches for all seats that the learner `name` holds and that are still playing."""
-        estimate = _of_present(learner.source.infer(self.memory[name], view), view.active)
-        mine = self.seats.held_by(name)[self.live] & view.active
-        rows, ego = mine.nonzero(as_tuple=True)
-        policy, action = torch.zeros_like(view.legal, dtype=torch.float32), actions
-        value = torch.zeros_like(policy[..., 0])
-        if len(rows):
-            if self.board is None and wants_board(self.game, learner):
-                self.board = self.game.board(self.state)  # type: ignore[attr-defined]
-            chance = (self.generator, self.greedy)
-            found = plan(self.game, learner, self.state, estimate, rows, ego, *chance, self.board)
-            policy[rows, ego], action[rows, ego], value[rows, ego] = found
-            self._note("search/policy_entropy", -(found.policy * found.policy.clamp(min=1e-9).log()).sum(-1).mean())
-        if name == LEARNER:
-            self.record.goal[t, self.live] = estimate.point
-            self.record.policy[t, self.live], self.record.planned[t, self.live] = policy, mine
-            self.record.value[t, self.live] = value
-
-    def _note(self, key: str, value: Tensor | float) -> None:
-        self.search.setdefault(key, []).append(float(value))
+            self.live = self.live[index]
+            self.now = type(self.now)(*(field[index] for field in self.now))
+            self.env.keep(index)
+            self.memory = {name: actor.keep(self.memory[name], index) for name, actor in self.actors.items()}
 
 
-def _of_present(estimate: Estimate, active: Tensor) -> Estimate:
-    """The same, with goals of 0 for those who have left, as in training; active is bool `[L, P]`."""
-
-    def draw(trees: int, generator: torch.Generator) -> Tensor:
-        return torch.where(active[:, None, :, None], estimate.draw(trees, generator), 0.0)
-
-    return Estimate(torch.where(active[..., None], estimate.point, 0.0), draw)
-
-
-def _empty(game: Game, batch: int, goal_size: int, device: torch.device) -> Episodes:
-    """Storage for `batch` episodes of the greatest length."""
-    lead = (game.max_steps, batch, game.num_players)
+def _empty(
+    env: VectorEnv, batch: int, learners: Mapping[str, Actor], measure: bool, device: torch.device
+) -> Episodes:
+    """Allocate storage for `batch` episodes of the greatest length."""
+    lead = (env.max_steps, batch, env.num_players)
 
     def zeros(*shape: int, dtype: torch.dtype = torch.float32) -> Tensor:
         return torch.zeros(*lead, *shape, dtype=dtype, device=device)
 
-    legal = zeros(game.num_actions, dtype=torch.bool)
-    legal[..., game.noop] = True  # players go on being asked where the episode is over
+    learner = learners.get(LEARNER)
+    records = dict(learner.records) if learner is not None else {}
+    if measure:
+        records["script_best"] = Record()
+    shape = env.observation_space.shape or ()
+    legal = zeros(env.num_actions, dtype=torch.bool)
+    legal[..., env.noop] = True
     return Episodes(
-        observation=zeros(*game.observation_shape, dtype=torch.uint8),
+        observation=zeros(*shape, dtype=dtype_of(env.observation_space)),
         legal=legal,
         action=zeros(dtype=torch.int64),
         reward=zeros(),
         active=zeros(dtype=torch.bool),
-        planned=zeros(dtype=torch.bool),
-        policy=zeros(game.num_actions),
-        value=zeros(),
-        goal=zeros(goal_size),
-        realised=torch.full(lead, NO_GOAL, device=device),
-        truth=torch.full(lead, NO_GOAL, device=device),
-        script_best=zeros(),
+        terminated=zeros(dtype=torch.bool),
+        truncated=zeros(dtype=torch.bool),
+        learner=zeros(dtype=torch.bool),
+        goal=zeros(learner.goal_size if learner is not None else 0),
+        achieved_goal=torch.full(lead, NO_GOAL, device=device),
+        true_goal=torch.full(lead, NO_GOAL, device=device),
+        extras={name: zeros(*record.shape, dtype=record.dtype) for name, record in records.items()},
     )

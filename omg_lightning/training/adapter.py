@@ -6,29 +6,29 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
-from omg_lightning.types import Batch, Episodes
+from omg_lightning.types import Batch
 
 
 class Adaptable(Protocol):
     """What an adapter needs of an agent; see `Agent`."""
 
     def losses(self, batch: Batch) -> dict[str, Tensor]:
-        """Every loss by name."""
+        """Return every loss by name."""
 
     def weigh(self, losses: dict[str, Tensor]) -> Tensor | None:
-        """Their weighted sum."""
+        """Return their weighted sum."""
 
     def optimizer(self) -> torch.optim.Optimizer:
-        """A new optimiser."""
+        """Return a new optimiser."""
 
     def on_train_batch_end(self, outputs: Any, batch: Batch, batch_idx: int) -> None:
-        """What follows each training step."""
+        """Follow each training step."""
 
     def state_dict(self) -> dict[str, Any]:
-        """The weights, not copied."""
+        """Return the weights, not copied."""
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> Any:
-        """Sets the weights."""
+        """Set the weights."""
 
 
 class Adapter:
@@ -44,11 +44,11 @@ class Adapter:
         self._optimizer = agent.optimizer()
 
     def learn(self, batches: Sequence[Batch]) -> None:
-        """Takes one training step on each of `batches`."""
+        """Take one training step on each of `batches`."""
         with torch.inference_mode(False), torch.enable_grad():
             for batch in batches:
                 # Tensors that were made in inference mode cannot take part in a gradient; their copies can.
-                batch = batch._replace(episodes=Episodes(*(field.clone() for field in batch.episodes)))
+                batch = batch._replace(episodes=batch.episodes.map(torch.clone))
                 loss = self.agent.weigh(self.agent.losses(batch))
                 if loss is None:
                     return
@@ -58,5 +58,5 @@ class Adapter:
                 self.agent.on_train_batch_end(None, batch, 0)
 
     def forget(self) -> None:
-        """Puts the weights back."""
+        """Put the weights back."""
         self.agent.load_state_dict(self._saved)

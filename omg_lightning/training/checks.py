@@ -1,76 +1,132 @@
 """Checks of an agent's settings, and of a checkpoint against them."""
 
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, is_dataclass
 from typing import Any
 
-from torch import Tensor
+import torch
+from torch import Tensor, nn
 
+from omg_lightning.algorithms import Algorithm
+from omg_lightning.rewards import Reward
+from omg_lightning.spec import GameSpec
 from omg_lightning.types import ConfigError
 
-GAME_KEYS = ("game", "observation_shape", "num_players", "num_actions", "max_steps")
-NETWORK_KEYS = ("goals", "goal_dim", "num_codes", "hidden", "trunk", "sharing")
+GAME_KEYS = ("name", "observation_space", "num_players", "num_actions", "max_steps")
+NETWORK_KEYS = ("opponent", "algorithm", "encoder", "networks")
 
 
-def check_positive(arguments: dict[str, Any], names: tuple[str, ...]) -> None:
-    """Raises ConfigError unless all the named arguments are at least 1."""
-    for name in names:
-        if arguments[name] < 1:
-            raise ConfigError(f"model.{name} is {arguments[name]}: it must be at least 1")
+def check_parts(game: GameSpec, algorithm: Algorithm, reward: Reward) -> None:
+    """Raise ConfigError unless the algorithm can play this game and learn from this reward."""
+    if algorithm.searches and not game.searchable:
+        raise ConfigError(
+            f"{type(algorithm).__name__} searches, but {game.name} cannot be stepped from a state: set "
+            "--model.algorithm PPO, or wrap the environment in CopyableGame"
+        )
+    if algorithm.searches and not reward.same_as_game:
+        raise ConfigError(
+            f"{type(algorithm).__name__} plans with the game's own rewards, not with {type(reward).__name__}: set "
+            "--model.algorithm PPO, or the game's option `prosocial`"
+        )
 
 
-def check_goals(goals: str, num_goals: int, game: str, vae_checkpoint: str | None) -> None:
-    """Raises ConfigError unless the game has what `goals` needs, and `goals` what `vae_checkpoint` is for."""
-    if vae_checkpoint and goals != "subgoal":
-        raise ConfigError(f"vae_checkpoint is given, but goals is {goals!r}: only subgoal has a state VAE")
-    if goals in ("declared", "oracle") and not num_goals:
-        raise ConfigError(f"goals is {goals!r}, but {game} declares no goals: use none or subgoal")
+def loss_weights(parts: Mapping[str, Mapping[str, float]], given: Mapping[str, float]) -> dict[str, float]:
+    """Return the weight of each loss: those of the parts, replaced by the user's.
+
+    Args:
+        parts: for each part, its losses and their weights.
+        given: the user's weights.
+
+    Raises:
+        ConfigError: two parts have a loss of one name, a weight is negative, all are 0, or a name is unknown.
+    """
+    found: dict[str, float] = {}
+    for part, own in parts.items():
+        if double := set(own) & set(found):
+            raise ConfigError(f"{part} has a loss called {min(double)!r}, as another part has: give it another name")
+        found |= own
+    if unknown := [name for name in given if name not in found]:
+        raise ConfigError(f"model.losses names {unknown[0]!r}, but the losses are {', '.join(found)}")
+    found |= given
+    if not found or min(found.values()) < 0 or max(found.values()) <= 0:
+        raise ConfigError(f"model.losses are {found}: weights must be at least 0, and one of them positive")
+    return found
+
+
+def weigh(losses: Mapping[str, Tensor], weights: Mapping[str, float]) -> Tensor | None:
+    """Return the weighted sum of `losses`, or None where nothing is to be trained.
+
+    Raises:
+        ConfigError: a loss with a gradient has no weight, or the sum is not finite.
+    """
+    if unknown := [name for name, value in losses.items() if value.requires_grad and name not in weights]:
+        raise ConfigError(
+            f"the loss {unknown[0]!r} has no weight, so it would never be trained: name it in `loss_weights` of its "
+            "part, or detach it if it is a metric"
+        )
+    due = [weight * losses[name] for name, weight in weights.items() if name in losses]
+    if not due:
+        return None
+    loss = torch.stack(due).sum()
+    if not torch.isfinite(loss):
+        values = ", ".join(f"{name} {float(value):.3g}" for name, value in losses.items())
+        raise ConfigError(f"a loss is not finite ({values}): lower model.learning_rate")
+    return loss
+
+
+def parameter_groups(agent: nn.Module, parts: Mapping[str, nn.Module]) -> list[dict[str, Any]]:
+    """Return an optimiser group for each part, of the parameters that are trained.
+
+    Raises:
+        ConfigError: a parameter of `agent` is in none of them, so it would never be trained.
+    """
+    groups = [
+        {"params": [weight for weight in part.parameters() if weight.requires_grad], "name": name}
+        for name, part in parts.items()
+    ]
+    known = {id(weight) for group in groups for weight in group["params"]}
+    for name, weight in agent.named_parameters():
+        if weight.requires_grad and id(weight) not in known:
+            raise ConfigError(
+                f"the parameter {name!r} is outside of every optimiser group, so it would never be trained: make it a "
+                "part of the opponent model or of the algorithm, or freeze it"
+            )
+    return [group for group in groups if group["params"]]
 
 
 def check_weights(weights: Iterable[tuple[str, Tensor]]) -> None:
-    """Raises ConfigError unless all the named weights are finite."""
+    """Raise ConfigError unless all the named weights are finite."""
     broken = [name for name, weight in weights if not weight.isfinite().all()]
     if broken:
         raise ConfigError(f"weights are not finite ({broken[0]}), so they are not saved: lower model.learning_rate")
 
 
-def check_match(saved: Mapping[str, Any], own: Mapping[str, Any], keys: tuple[str, ...]) -> None:
-    """Raises ConfigError where a checkpoint's settings `saved` differ from this run's in one of `keys`."""
-    for key in keys:
-        there, here = _tuple(saved.get(key)), _tuple(own.get(key))
-        if there != here:
-            raise ConfigError(
-                f"the checkpoint was trained with {key} {there}, but this run has {here}: "
-                "use the configuration it was trained with, or train anew"
-            )
+def check_match(saved: Mapping[str, Any], own: Mapping[str, Any], networks: bool = True) -> None:
+    """Raise ConfigError where a checkpoint's hyperparameters differ from this run's in the game or in the networks."""
+    for key in GAME_KEYS:
+        _same("game" if key == "name" else key, saved["spec"].get(key), own["spec"].get(key))
+    for key in NETWORK_KEYS if networks else ():
+        _same(f"model.{key}", _kind(saved.get(key)), _kind(own.get(key)))
+
+
+def _same(name: str, there: Any, here: Any) -> None:
+    if there != here:
+        raise ConfigError(
+            f"the checkpoint was trained with {name} {there}, but this run has {here}: use the configuration it was "
+            "trained with, or train anew"
+        )
+
+
+def _kind(value: Any) -> Any:
+    """Return a part's class; settings of it that matter show in the shapes of its weights."""
+    return value["class_path"].rpartition(".")[2] if isinstance(value, Mapping) and "class_path" in value else value
 
 
 def check_fit(saved: Mapping[str, Tensor], own: Mapping[str, Tensor]) -> None:
-    """Raises ConfigError unless a checkpoint's weights `saved` have the names and shapes of `own`."""
+    """Raise ConfigError unless a checkpoint's weights `saved` have the names and shapes of `own`."""
     for name in {**own, **saved}:
         there, here = (list(weights[name].shape) if name in weights else "nothing" for weights in (saved, own))
         if there != here:
-            raise ConfigError(f"the checkpoint is of another version ({name}: {there}, expected {here}): train anew")
-
-
-def settings(kind: type, value: Any) -> Any:
-    """A group of settings, also from the plain values that a checkpoint holds.
-
-    Raises:
-        ConfigError: a checkpoint holds a setting that there is no more.
-    """
-    if not isinstance(value, dict):
-        return value
-    try:
-        return kind(**value)
-    except TypeError as error:
-        raise ConfigError(f"the checkpoint is of another version ({error}): train anew") from error
-
-
-def plain(value: Any) -> Any:
-    """The value that a checkpoint holds of a setting: it must load without running code."""
-    return asdict(value) if is_dataclass(value) and not isinstance(value, type) else value
-
-
-def _tuple(value: Any) -> Any:
-    return tuple(value) if isinstance(value, list) else value
+            raise ConfigError(
+                f"the checkpoint's {name} is {there}, but this run has {here}: use the settings it was trained with, "
+                "or train anew"
+            )

@@ -1,9 +1,11 @@
 """Turned and mirrored boards: where a game looks the same from all sides, one episode is worth eight."""
 
+from collections.abc import Iterable
+
 import torch
 from torch import Tensor
 
-from omg_lightning.games import Game
+from omg_lightning.envs.base import VectorEnv
 from omg_lightning.types import ConfigError, Episodes
 
 _STEPS = {"up": (-1, 0), "down": (1, 0), "left": (0, -1), "right": (0, 1)}  # as (row, column)
@@ -16,20 +18,24 @@ class Symmetries:
     (`up`, `down`, `left`, `right`); other actions have no direction.
 
     Args:
-        game: its rules must not care which way is up.
+        env: its rules must not care which way is up.
 
     Raises:
-        ConfigError: it has a move in one direction but not in all four.
+        ConfigError: it is not on a grid, or has a move in one direction but not in all four.
     """
 
-    def __init__(self, game: Game) -> None:
-        names = list(game.action_names)
+    def __init__(self, env: VectorEnv) -> None:
+        names = list(env.action_names)
+        if env.layout is None:
+            raise ConfigError(
+                f"data.training.symmetries turns boards, but {env.name} is not on a grid: set it to false"
+            )
         if missing := [name for name in _STEPS if name not in names]:
             raise ConfigError(
-                f"data.symmetries: {type(game).__name__} has no action {missing[0]!r}, so its board cannot be turned: "
+                f"data.training.symmetries: {env.name} has no action {missing[0]!r}, so its board cannot be turned: "
                 "leave it out"
             )
-        _, height, width = game.observation_shape
+        height, width = env.layout.height, env.layout.width
         self.shape = height, width
         turns = range(4) if height == width else (0, 2)
         self.each = [(turn, mirror) for mirror in (False, True) for turn in turns]
@@ -39,13 +45,14 @@ class Symmetries:
         """How many there are, with the one that changes nothing, which comes first."""
         return len(self.each)
 
-    def apply(self, episodes: Episodes, index: int, places: bool = False) -> Episodes:
+    def apply(self, episodes: Episodes, index: int, cells: bool = False, per_action: Iterable[str] = ()) -> Episodes:
         """Episodes `[T, B, P, ...]` as if symmetry number `index` had been applied to the board before all began.
 
         Args:
             episodes: to be moved.
             index: number of the symmetry.
-            places: goal vectors name cells of the board, and the last entry none, so they are moved, too.
+            cells: goal vectors name cells of the board, and the last entry none, so they are moved, too.
+            per_action: names of extras whose last dimension is the actions.
         """
         turn, mirror = self.each[index]
         new = self._maps[index].to(episodes.action.device)  # [A] what each action is called now
@@ -54,8 +61,8 @@ class Symmetries:
             observation=_moved(episodes.observation, turn, mirror),
             legal=episodes.legal[..., old],
             action=new[episodes.action],
-            policy=episodes.policy[..., old],
-            goal=_moved_places(episodes.goal, self.shape, turn, mirror) if places else episodes.goal,
+            goal=_moved_cells(episodes.goal, self.shape, turn, mirror) if cells else episodes.goal,
+            extras={**episodes.extras, **{name: episodes.extras[name][..., old] for name in per_action}},
         )
 
 
@@ -64,7 +71,7 @@ def _moved(planes: Tensor, turn: int, mirror: bool) -> Tensor:
     return torch.rot90(planes.flip(-1) if mirror else planes, turn, (-2, -1))
 
 
-def _moved_places(goal: Tensor, shape: tuple[int, int], turn: int, mirror: bool) -> Tensor:
+def _moved_cells(goal: Tensor, shape: tuple[int, int], turn: int, mirror: bool) -> Tensor:
     """Vectors `[..., h * w + 1]` over cells, and none, moved as the board is."""
     cells = _moved(goal[..., :-1].unflatten(-1, shape), turn, mirror).flatten(-2)
     return torch.cat([cells, goal[..., -1:]], -1)

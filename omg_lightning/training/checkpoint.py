@@ -13,7 +13,7 @@ from omg_lightning.types import ConfigError
 
 
 def new_run(root: str | os.PathLike[str]) -> TensorBoardLogger:
-    """A TensorBoard logger in a folder of its own, `root/lightning_logs/version_<n>`.
+    """Return a TensorBoard logger in a folder of its own, `root/lightning_logs/version_<n>`.
 
     The folder is made here, at once, so that two runs that start together cannot get the same one.
 
@@ -37,7 +37,7 @@ def new_run(root: str | os.PathLike[str]) -> TensorBoardLogger:
 
 
 def read_checkpoint(path: str | os.PathLike[str]) -> dict[str, Any]:
-    """Reads a checkpoint of an agent, without running any code that may be in it.
+    """Read a checkpoint of an agent, without running any code that may be in it.
 
     Raises:
         ConfigError: there is no such file, or it is something else.
@@ -48,7 +48,7 @@ def read_checkpoint(path: str | os.PathLike[str]) -> dict[str, Any]:
         checkpoint = torch.load(path, map_location="cpu", weights_only=True)
     except (RuntimeError, EOFError, OSError, ValueError, pickle.UnpicklingError) as error:
         raise ConfigError(f"{path} is not a checkpoint, or is damaged: give a .ckpt file that `fit` wrote") from error
-    if not isinstance(checkpoint, dict) or "game" not in checkpoint.get("hyper_parameters", {}):
+    if not isinstance(checkpoint, dict) or "spec" not in (checkpoint.get("hyper_parameters") or {}):
         raise ConfigError(f"{path} is a checkpoint, but not of an agent: give a .ckpt file that `fit` wrote")
     return checkpoint
 
@@ -61,7 +61,7 @@ class WholeCheckpointIO(TorchCheckpointIO):
     """
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any | None = None) -> None:
-        """Saves `checkpoint` to `path`.
+        """Save `checkpoint` to `path`.
 
         Raises:
             ConfigError: the folder cannot be written to.

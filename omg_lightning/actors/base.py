@@ -1,0 +1,100 @@
+"""The contract of everything that sits in a seat: players, learners, checkpoints and past selves are all actors."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from omg_lightning.types import Episodes, Record, View, take
+
+if TYPE_CHECKING:
+    from omg_lightning.envs.base import Step, VectorEnv
+
+
+class Scene(NamedTuple):
+    """One step of L environments, as actors meet it."""
+
+    env: VectorEnv  # names, sizes and, for a search, the rules and the state
+    view: View
+    generator: torch.Generator  # all randomness
+    greedy: bool  # an evaluation: take the best action, draw no exploration noise
+    measure: bool = False  # scripts also report their own probabilities, to judge predictions by
+
+
+class Choice(NamedTuple):
+    """What an actor does at one step of L environments."""
+
+    mine: Tensor  # bool [L, P] the seats that it acts for
+    action: Tensor  # int64 [L, P]; not read where `mine` is False
+    goal: Tensor | None = None  # float [L, P, D] what it takes the goals of all seats to be
+    extras: Mapping[str, Tensor] = {}  # [L, P, ...] what is recorded beside the action, see `Actor.records`
+    notes: Mapping[str, float] = {}  # numbers for the log, such as the entropy of a root policy
+
+
+class Actor(ABC):
+    """Chooses the actions of some seats in many environments at once.
+
+    An actor is a value: what it remembers of an episode is `memory`, which is passed on and never changed in place. (A
+    scripted player may keep its memory to itself.) `prior` lives across the episodes that the same players play.
+
+    Attributes:
+        goal_size: D, length of the goal vectors in `Choice.goal`; 0 for none.
+        records: extra fields of `Episodes` that `Choice.extras` and `observe` fill, by name.
+        needs_true_goal: `with_true_goal` is called before each `act`.
+        goals_are_cells: goal vectors name the cells of a grid, and the last entry none.
+    """
+
+    goal_size: int = 0
+    records: Mapping[str, Record] = {}
+    needs_true_goal: bool = False
+    goals_are_cells: bool = False
+
+    def prior(self, batch_size: int) -> Tensor | None:
+        """Return what is known before the first episode, leading B, or None."""
+        return None
+
+    @abstractmethod
+    def start(self, env: VectorEnv, mine: Tensor, prior: Tensor | None, generator: torch.Generator) -> Any:
+        """Return the memory at the start of an episode.
+
+        Args:
+            env: names and sizes.
+            mine: bool `[B, P]` the seats that this actor holds.
+            prior: what `prior` or `carry` returned.
+            generator: all randomness.
+        """
+
+    @abstractmethod
+    def act(self, memory: Any, scene: Scene) -> Choice:
+        """Choose an action for each seat that it holds and that is still active."""
+
+    def observe(self, memory: Any, scene: Scene, actions: Tensor, step: Step) -> tuple[Any, Mapping[str, Tensor]]:
+        """Return the memory after `actions`, int64 `[L, P]`, led to `step`; and extras, `[L, P, ...]`, of that step."""
+        return memory, {}
+
+    def keep(self, memory: Any, index: Tensor) -> Any:
+        """Return the memory of the environments `index`, int64 `[R]`, alone: the others are over."""
+        return take(memory, index)
+
+    def carry(self, prior: Tensor | None, episodes: Episodes) -> Tensor | None:
+        """Return the prior of the next episode, after `episodes`."""
+        return prior
+
+    def with_true_goal(self, memory: Any, prior: Tensor | None, true_goal: Tensor) -> Any:
+        """Return the memory with the goals, int64 `[L, P]`, that scripts now pursue; `prior` has leading L."""
+        return memory
+
+    def true_goal(self, env: VectorEnv, memory: Any) -> Tensor | None:
+        """Return the goals that its own seats pursue with their next actions, int64 `[L, P]`, NO_GOAL elsewhere.
+
+        None if it pursues no declared goal.
+        """
+        return None
+
+    def among(self, index: Tensor, batch_size: int) -> Actor:
+        """Return the same actor for the environments `index`, int64 `[R]`, of a batch, alone, in this order."""
+        return self

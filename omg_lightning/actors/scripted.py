@@ -1,0 +1,155 @@
+"""Scripted players as actors, and how a player is made from the name of a seat."""
+
+import importlib
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from omg_lightning.actors.base import Actor, Choice, Scene
+from omg_lightning.envs.base import VectorEnv
+from omg_lightning.games.scripts import Player, RandomPlayer, ScriptedPlayer, actions_of, best_chance, goals_of
+from omg_lightning.games.switcher import SWITCHER, Switcher, parse_steps
+from omg_lightning.types import NO_GOAL, ConfigError
+
+ANYWHERE = {"random": RandomPlayer}  # players that know every game; a game's own are its `players`
+
+
+class Seated(NamedTuple):
+    """One player object, which plays one seat in some of the environments."""
+
+    player: Player
+    seat: int
+    rows: Tensor  # int64 [R] its environments, of those that started
+
+
+class PlayerActor(Actor):
+    """Lets players act. A player always sees all the environments in which it started.
+
+    Memory is the index of the environments that still run, int64 `[L]`, among those that started.
+
+    Args:
+        seated: the players.
+    """
+
+    def __init__(self, seated: tuple[Seated, ...]) -> None:
+        self.seated = seated
+
+    def start(self, env: VectorEnv, mine: Tensor, prior: Tensor | None, generator: torch.Generator) -> Tensor:
+        """Tell all players that an episode starts."""
+        for player, seat, rows in self.seated:
+            player.reset(len(rows), seat, rules_of(env), generator)
+        return torch.arange(len(mine), device=mine.device)
+
+    def act(self, memory: Tensor, scene: Scene) -> Choice:
+        """Ask every player; what it does where an episode is over is ignored."""
+        view = scene.view
+        action = torch.zeros_like(view.active, dtype=torch.int64)
+        mine, best = torch.zeros_like(view.active), torch.zeros_like(view.active, dtype=torch.float32)
+        for player, seat, rows in self.seated:
+            here, at = self._places(memory, rows)
+            observation, legal = view.observation[at, seat], view.legal[at, seat]
+            if len(at) < len(rows):  # the rest is over: nothing to see there, and only `noop` to do
+                observation = observation.new_zeros(len(rows), *observation.shape[1:]).index_copy_(0, here, observation)
+                only = legal.new_zeros(len(rows), legal.shape[1])
+                only[:, scene.env.noop] = True
+                legal = only.index_copy_(0, here, legal)
+            if scene.measure:
+                best[at, seat] = best_chance(player, observation, legal)[here]
+            action[at, seat] = actions_of(player, observation, legal)[here].to(action)
+            mine[at, seat] = True
+        return Choice(mine, action, extras={"script_best": best} if scene.measure else {})
+
+    def true_goal(self, env: VectorEnv, memory: Tensor) -> Tensor:
+        """Return the goals that the players pursue with their next actions, int64 `[L, P]`, or NO_GOAL."""
+        found = torch.full((len(memory), env.num_players), NO_GOAL, device=memory.device)
+        for player, seat, rows in self.seated:
+            here, at = self._places(memory, rows)
+            found[at, seat] = goals_of(player, rules_of(env), len(rows), memory.device)[here]
+        return found
+
+    def among(self, index: Tensor, batch_size: int) -> "PlayerActor":
+        """Return the same players in the environments `index`, int64 `[R]`, of a batch, alone, in this order."""
+        place = torch.full((batch_size,), -1, device=index.device)
+        place[index] = torch.arange(len(index), device=index.device)
+        kept = (each._replace(rows=place[each.rows][place[each.rows] >= 0]) for each in self.seated)
+        return PlayerActor(tuple(each for each in kept if len(each.rows)))
+
+    @staticmethod
+    def _places(memory: Tensor, rows: Tensor) -> tuple[Tensor, Tensor]:
+        """Return which of a player's `rows` still run, and where these are among the running environments."""
+        at = torch.searchsorted(memory, rows).clamp(max=max(len(memory) - 1, 0))
+        here = (memory[at] == rows).nonzero()[:, 0]
+        return here, at[here]
+
+
+def rules_of(env: VectorEnv) -> Any:
+    """Return what a player is told of its game: the `Game` where there is one, else the environment."""
+    return env if env.game is None else env.game
+
+
+def make_player(name: str, game: Any) -> Player:
+    """Make a player from what a user wrote for a seat.
+
+    Args:
+        name: `random`; a name of `game.players`; `switcher`, with the steps at which it changes, such as
+            `switcher:5:12`; or the dotted path of a class that follows `Player` and needs no arguments.
+        game: a `Game` or a `VectorEnv`.
+
+    Raises:
+        ConfigError: there is no such player, it cannot be imported, built or used, or it does not know this game.
+    """
+    player = _made(name, game)
+    if isinstance(player, ScriptedPlayer):
+        player.check(game)
+    return player
+
+
+def _made(name: str, game: Any) -> Player:
+    known = {**ANYWHERE, **game.players}
+    words = f"{', '.join(known)}, {SWITCHER}, or a dotted path such as 'my_package.players.MyPlayer'"
+    if isinstance(name, str) and name in known:
+        return known[name]()
+    if isinstance(name, str) and name.partition(":")[0] == SWITCHER:
+        return Switcher(lambda script: _made(script, game), parse_steps(name))
+    if isinstance(name, str) and (name == "learner" or name.startswith("checkpoint:")):
+        raise ConfigError(f"'{name}' needs trained networks: put it into `data.seats`; a player is {words}")
+    if not isinstance(name, str) or "." not in name.strip("."):
+        raise ConfigError(f"unknown player {name!r} in {game.name}: use {words}, 'learner' or 'checkpoint:PATH'")
+    return _build(name, _import(name, words))
+
+
+def _import(path: str, words: str) -> Any:
+    """Import whatever a dotted path names."""
+    module, _, attribute = path.rpartition(".")
+    try:
+        found = importlib.import_module(module)
+    except Exception as error:  # a user's module may fail in any way: say how, in one line
+        raise ConfigError(
+            f"player '{path}': importing '{module}' failed with {_one_line(error)}; run from the folder that holds it, "
+            f"install it, or use {words}"
+        ) from error
+    if not hasattr(found, attribute):
+        raise ConfigError(f"player '{path}': module '{module}' has no '{attribute}'; correct the class name")
+    return getattr(found, attribute)
+
+
+def _build(path: str, found: Any) -> Player:
+    """Make a player of a class that came from outside, after a look at whether it is one."""
+    if not isinstance(found, type):
+        raise ConfigError(f"player '{path}' is a {type(found).__name__}, not a class; name the class itself")
+    missing = [method for method in ("reset", "act") if not callable(getattr(found, method, None))]
+    if missing:
+        raise ConfigError(
+            f"player '{path}' has no method {' and no '.join(missing)}; a player has reset(batch_size, seat, game, "
+            "generator) and act(observation, legal), see omg_lightning.games.Player"
+        )
+    try:
+        player: Player = found()
+    except Exception as error:
+        raise ConfigError(f"player '{path}': {path.rpartition('.')[2]}() failed with {_one_line(error)}") from error
+    return player
+
+
+def _one_line(error: Exception) -> str:
+    return f"{type(error).__name__}: {' '.join(str(error).split())}"

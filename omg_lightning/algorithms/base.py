@@ -1,0 +1,80 @@
+"""The contract of learning algorithms: how the learner acts, and what it learns from."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from typing import ClassVar, NamedTuple
+
+from lightning import LightningModule
+from torch import Tensor
+
+from omg_lightning.actors import Actor
+from omg_lightning.encoders import ModelSpec
+from omg_lightning.samples import TrainingBatch, Values
+from omg_lightning.types import GoalModel
+
+
+class OnPolicy(NamedTuple):
+    """How data of the current policy are used: each round's episodes, in several passes, then never again."""
+
+    epochs: int  # passes over the episodes of a round
+    minibatches: int  # parts that the episodes are split into in each pass
+
+
+class Algorithm(LightningModule, ABC):
+    """A learning algorithm: one class, in one file.
+
+    It is chosen by `--model.algorithm NAME`, with its own arguments below that key; the first two arguments of its
+    constructor are the `ModelSpec` and D, the length of the opponent model's goal vectors.
+    `omg_lightning.testing.check_algorithm` checks it.
+
+    Args:
+        spec: the game and the networks that the user chose.
+        goal_size: D.
+
+    Attributes:
+        loss_weights: the name of each loss that `losses` can return, and its weight. A loss that is not named here is
+            refused; tensors without a gradient are logged as metrics.
+        discount: per step; also of the discounted return that evaluations report.
+        on_policy: how a round's episodes are used, where only data of the current policy may be; None where the buffer
+            may hold older episodes.
+        searches: True where acting needs a game whose states can be stepped.
+    """
+
+    loss_weights: ClassVar[Mapping[str, float]] = {}
+    discount: float = 1.0
+    on_policy: OnPolicy | None = None
+    searches: bool = False
+
+    def __init__(self, spec: ModelSpec, goal_size: int) -> None:
+        super().__init__()
+        self.spec, self.goal_size = spec, goal_size
+        self.weights: dict[str, float] = dict(self.loss_weights)  # the agent puts the user's weights here
+
+    @abstractmethod
+    def actor(self, opponent: GoalModel) -> Actor:
+        """Return an actor that plays with the current weights and with `opponent`.
+
+        Its `records` are the extra fields that `losses` finds in `Episodes.extras`.
+        """
+
+    @abstractmethod
+    def losses(self, batch: TrainingBatch) -> dict[str, Tensor]:
+        """Return the losses that are due, by name, and metrics without a gradient.
+
+        Args:
+            batch: whole episodes; `batch.goals` are the co-players' goals to train on, `batch.reward` the rewards.
+        """
+
+    def prepare(self, observation: Tensor) -> Tensor:
+        """Return views `[M, *shape]` in the form that all networks read fastest; by default as float."""
+        return observation.float()
+
+    def values(self) -> Values | None:
+        """Return the value head, by which subgoals are selected; None without one."""
+        return None
+
+    def trains(self, name: str) -> bool:
+        """Say whether the loss `name` has a weight above 0."""
+        return self.weights.get(name, 0.0) > 0

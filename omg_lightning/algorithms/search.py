@@ -1,0 +1,108 @@
+"""Best-response search: plan with predicted co-players, learn from what the search found."""
+
+from collections.abc import Mapping
+from typing import ClassVar
+
+from torch import Tensor
+
+from omg_lightning.actors import PlannerConfig, SearchActor
+from omg_lightning.algorithms.base import Algorithm
+from omg_lightning.algorithms.policy import PolicyModule
+from omg_lightning.encoders import ModelSpec
+from omg_lightning.losses import masked_logits, soft_cross_entropy, td_lambda
+from omg_lightning.samples import TrainingBatch, Values
+from omg_lightning.types import ConfigError, GoalModel, ego_order
+
+
+class BestResponseSearch(Algorithm):
+    """Plans a best response by tree search, as HOP (ICML 2024) does, and learns a prior policy and a value from it.
+
+    Losses: cross entropy to the root policy, and squared error to the return; published weights 1/2 each.
+
+    Args:
+        spec: the game and the networks.
+        goal_size: D.
+        trees: K, search trees for each decision, each with its own sampled goals.
+        simulations: N, for each tree.
+        planner: settings of the search.
+        offline_value: train the value in the offline phase already, on the returns of the scripts.
+    """
+
+    loss_weights: ClassVar[Mapping[str, float]] = {"policy": 0.5, "value": 0.5}
+    searches = True
+
+    def __init__(
+        self,
+        spec: ModelSpec,
+        goal_size: int,
+        trees: int = 5,
+        simulations: int = 32,
+        planner: PlannerConfig = PlannerConfig(),
+        offline_value: bool = True,
+    ) -> None:
+        for name, value in (("trees", trees), ("simulations", simulations)):
+            if value < 1:
+                raise ConfigError(f"model.algorithm.{name} is {value}: it must be at least 1; PPO plays without search")
+        super().__init__(spec, goal_size)
+        self.trees, self.simulations, self.planner, self.offline_value = trees, simulations, planner, offline_value
+        self.discount = planner.discount
+        self.policy = PolicyModule(spec, goal_size)
+
+    def actor(self, opponent: GoalModel) -> SearchActor:
+        """Return an actor that searches."""
+        encoder = self.policy.net.encoder
+        return SearchActor(
+            opponent,
+            self.policy,
+            self.trees,
+            self.simulations,
+            self.planner,
+            self.spec.game.num_actions,
+            encoder.sparse,
+            encoder.distances,
+        )
+
+    def prepare(self, observation: Tensor) -> Tensor:
+        """Return views as the policy's encoder reads them fastest."""
+        return self.policy.prepare(observation)
+
+    def values(self) -> Values:
+        """Return the value head."""
+        return self.policy.goal_values
+
+    def losses(self, batch: TrainingBatch) -> dict[str, Tensor]:
+        """Return `policy` and `value` on the learner's steps; offline `value` on all steps, if so configured."""
+        if batch.offline:
+            return self._offline_value(batch) if self.offline_value and self.trains("value") else {}
+        if not (self.trains("policy") or self.trains("value")):
+            return {}
+        episodes, samples = batch.episodes, batch.samples
+        t, b, ego = where = episodes.learner.nonzero(as_tuple=True)
+        others = ego_order(batch.goals[t, b], ego)[:, 1:]
+        rows = episodes.learner[samples.mask]
+        logits, predicted = self.policy(batch.view[rows], samples.time[rows], self.policy.condition(others, ego))
+        target = self.value_targets(batch)[where]
+        count = max(len(ego), 1)  # an empty mean is NaN
+        root = episodes.extras["root_policy"][where]
+        return {
+            "policy": soft_cross_entropy(masked_logits(logits, episodes.legal[where]), root).sum() / count,
+            "value": ((predicted - target) ** 2).sum() / count,
+        }
+
+    def value_targets(self, batch: TrainingBatch) -> Tensor:
+        """Return the return from each step on, float `[T, B, P]`: discounted, or see `PlannerConfig.td_lambda`."""
+        episodes, config = batch.episodes, self.planner
+        return td_lambda(
+            batch.reward, episodes.extras["root_value"], episodes.learner, config.discount, config.td_lambda
+        )
+
+    def _offline_value(self, batch: TrainingBatch) -> dict[str, Tensor]:
+        """Train the value alone, on what the scripts earned: there is no root policy to learn from yet."""
+        episodes, samples = batch.episodes, batch.samples
+        t, b, ego = episodes.active.nonzero(as_tuple=True)
+        others = ego_order(batch.goals[t, b], ego)[:, 1:]
+        _, predicted = self.policy(batch.view, samples.time, self.policy.condition(others, ego))
+        target = self.value_targets(batch)[t, b, ego]
+        return {"value": ((predicted - target) ** 2).sum() / max(len(ego), 1)}
+
+

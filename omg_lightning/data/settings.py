@@ -1,0 +1,126 @@
+"""Groups of settings of the data module; each is a key of the command line, such as `--data.training.batch_size`."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from omg_lightning.types import ConfigError
+
+Lineups = list[str] | list[list[str]]
+
+
+def check_at_least(name: str, value: int, least: int) -> None:
+    """Raise ConfigError unless `value` is at least `least`."""
+    if value < least:
+        raise ConfigError(f"data.{name} is {value}: it must be at least {least}")
+
+
+@dataclass(frozen=True)
+class TrainingConfig:
+    """What a round is trained on.
+
+    Args:
+        batch_size: episodes in a batch.
+        steps_per_epoch: batches drawn in each round.
+        symmetries: train on each batch as it would be on the board turned and mirrored at random; grids only.
+        capacity: episodes that the buffer holds.
+        past_every: online rounds between two past selves that are kept, for seats called `past`.
+        past_keep: how many of them are kept, the newest; one is drawn for each round, evaluations take the newest.
+    """
+
+    batch_size: int = 64
+    steps_per_epoch: int = 16
+    symmetries: bool = False
+    capacity: int = 512
+    past_every: int = 10
+    past_keep: int = 5
+
+    def __post_init__(self) -> None:
+        for name in ("batch_size", "steps_per_epoch", "capacity", "past_every", "past_keep"):
+            check_at_least(f"training.{name}", getattr(self, name), 1)
+
+
+@dataclass(frozen=True)
+class OfflineConfig:
+    """The offline phase, in which scripted players play and no learner acts.
+
+    Args:
+        rounds: played before the online phase.
+        lineups: who sits in each seat; by default k of the first of the game's scripts beside P-k of the second for
+            k = 0..P (nearest_stag and nearest_hare, cleaner and defector), and all random.
+    """
+
+    rounds: int = 10
+    lineups: list[list[str]] | None = None
+
+    def __post_init__(self) -> None:
+        check_at_least("offline.rounds", self.rounds, 0)
+
+
+@dataclass(frozen=True)
+class EvaluationConfig:
+    """Evaluations, in which every learner plays greedily.
+
+    Args:
+        seats: who sits in each seat, also in replays; by default `data.seats`.
+        episodes: of `validate` and of the evaluation that ends `fit`.
+        val_episodes: of an evaluation during `fit`.
+        predict_episodes: that `predict` plays.
+    """
+
+    seats: Lineups | None = None
+    episodes: int = 500
+    val_episodes: int = 64
+    predict_episodes: int = 4
+
+    def __post_init__(self) -> None:
+        for name in ("episodes", "val_episodes", "predict_episodes"):
+            check_at_least(f"evaluation.{name}", getattr(self, name), 1)
+
+
+_MOST_SEGMENTS = 40
+
+
+@dataclass(frozen=True)
+class AdaptationConfig:
+    """The adaptation protocol of `test`: a learner in seat 0, in all other seats the same partner.
+
+    Args:
+        relationships: played at once with each partner, independently: the learner meets the same co-players again and
+            again, and starts anew with the next ones.
+        steps: environment steps of each relationship; 2,400 as published.
+        score_steps: the score is the mean return of the episodes that end within so many last steps; 600 as published.
+        belief: carry the learner's belief of its co-players from episode to episode; without, each one starts afresh.
+        networks: train all networks on the episodes played with a partner, `steps_per_epoch` batches after each
+            segment, and forget it before the next partner. All relationships with it train the same networks, so set
+            `relationships` to 1 to see what a single learner makes of its `steps`.
+        references: file in which `python -m omg_lightning references` keeps the returns that scores are normalised by;
+            by default `references.json`, if there is one.
+    """
+
+    relationships: int = 16
+    steps: int = 2400
+    score_steps: int = 600
+    belief: bool = True
+    networks: bool = False
+    references: str | None = None
+
+    def __post_init__(self) -> None:
+        for name in ("relationships", "steps", "score_steps"):
+            check_at_least(f"adaptation.{name}", getattr(self, name), 1)
+        if self.references is not None and not Path(self.references).is_file():
+            raise ConfigError(
+                f"data.adaptation.references: no file {self.references}; make it with python -m omg_lightning references"
+            )
+
+    def check(self, max_steps: int) -> None:
+        """Raise ConfigError where no episode of at most `max_steps` steps needs to end within the last steps."""
+        if not max_steps <= self.score_steps <= self.steps:
+            raise ConfigError(
+                f"data.adaptation.score_steps is {self.score_steps}: it must be at least the longest episode, "
+                f"{max_steps} steps, and at most data.adaptation.steps, {self.steps}"
+            )
+
+    def segments(self, max_steps: int) -> list[int]:
+        """Return the environment steps after which each segment is over; none is shorter than `max_steps`."""
+        count = max(1, min(_MOST_SEGMENTS, self.steps // max_steps))
+        return [round(self.steps * (segment + 1) / count) for segment in range(count)]

@@ -1,0 +1,129 @@
+"""The contract of encoders, the first layers of every network, and the fast way to read views of bits."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from typing import Any, ClassVar
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from omg_lightning.games.grid.layout import GridLayout
+from omg_lightning.games.grid.paths import in_rows
+from omg_lightning.spaces import Space
+
+
+class Encoder(nn.Module, ABC):
+    """Reads one seat's view, and the time, into features.
+
+    A subclass calls `super().__init__(observation_space, layout, hidden)` and implements `forward`. It is chosen by
+    `--model.encoder NAME`, with its own arguments below that key. `omg_lightning.testing.check_encoder` checks it.
+
+    Args:
+        observation_space: of one seat's view.
+        layout: what the planes of a view mean, for games on a grid; else None.
+        hidden: number of features.
+
+    Attributes:
+        sparse: True where `forward` also reads views as indices of their ones: int32 `[M, n]`, indices in the flattened
+            view, and its size for none. Games with `sparse_views` then give these in a search.
+        distances: True where sparse views must also hold the indices of walking distances, see
+            `omg_lightning.games.grid.paths.Facts`.
+        state_encoder: the class that codes whole states in place of this one, where this one is relative to the
+            viewer; None for the same class.
+    """
+
+    sparse: bool = False
+    distances: bool = False
+    state_encoder: ClassVar[type[Encoder] | None] = None
+
+    def __init__(self, observation_space: Space, layout: GridLayout | None, hidden: int) -> None:
+        super().__init__()
+        self.observation_space, self.layout, self.hidden = observation_space, layout, hidden
+        self.shape = tuple(observation_space.shape or ())
+
+    @abstractmethod
+    def forward(self, observation: Tensor, time: Tensor) -> Tensor:
+        """Return features, float `[M, hidden]`.
+
+        Args:
+            observation: views `[M, *shape]` of any dtype, or what `prepare` returned, or sparse views.
+            time: float `[M]`, the share of the episode that is gone.
+        """
+
+    def prepare(self, observation: Tensor) -> Tensor:
+        """Return views `[M, *shape]` in the form that all encoders of this kind read fastest; by default as float.
+
+        A batch is prepared once for all networks.
+        """
+        return observation.float()
+
+
+class IndexEncoder(Encoder):
+    """Base of encoders with one dense layer over bits, read as the indices of the ones.
+
+    Planes are nearly empty: to sum the weights of the ones is several times faster than to multiply all.
+
+    Args:
+        observation_space: see `Encoder`.
+        layout: see `Encoder`.
+        hidden: see `Encoder`.
+        inputs: number of inputs of the dense layer, without the time.
+    """
+
+    sparse = True
+
+    def __init__(self, observation_space: Space, layout: GridLayout | None, hidden: int, inputs: int) -> None:
+        super().__init__(observation_space, layout, hidden)
+        self.inputs = inputs
+        self.dense = nn.Linear(inputs + 1, hidden)
+        self._known: tuple[tuple[Any, ...], Tensor, Tensor] | None = None  # see `_tables`
+
+    def forward(self, observation: Tensor, time: Tensor) -> Tensor:
+        """Return features, float `[M, hidden]`, of views in any form; see `Encoder.forward`."""
+        if is_sparse(observation):
+            indices, weights = observation, None
+        else:
+            indices, weights = self.active_indices(observation)
+        table, clock = self._tables()
+        late = torch.addcmul(self.dense.bias, time[:, None].to(clock.dtype), clock)
+        summed = F.embedding_bag(self.placed(indices), table, mode="sum", per_sample_weights=weights)
+        return late.add_(summed).relu_()
+
+    def prepare(self, observation: Tensor) -> Tensor:
+        """Return sparse views; the views themselves where they hold anything but 0 and 1."""
+        indices, weights = self.active_indices(observation)
+        return indices if bool(((weights == 0) | (weights == 1)).all()) else observation.float()
+
+    def placed(self, indices: Tensor) -> Tensor:
+        """Return the inputs of the dense layer that sparse views `[M, n]` set to 1."""
+        return indices
+
+    def active_indices(self, observation: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the indices of what is not 0 in views `[M, *shape]`, int32 `[M, n]`, and the values there."""
+        flat, rows = observation.reshape(len(observation), -1), len(observation)
+        row, place = flat.nonzero(as_tuple=True)
+        indices = in_rows(place.int(), row, rows, flat.shape[1])
+        return indices, in_rows(flat[row, place].to(self.dense.weight), row, rows, 0)
+
+    def _tables(self) -> tuple[Tensor, Tensor]:
+        """Return the weights of each index, `[inputs + 1, hidden]`, zeros for none; and of the time, `[hidden]`.
+
+        A search reads millions of views with the same weights, so the tables are kept while the weights stay.
+        """
+        weight = self.dense.weight
+        learning = torch.is_grad_enabled() or weight.is_inference()
+        key = () if learning else (weight._version, weight.data_ptr(), weight.dtype, weight.device)
+        if learning or self._known is None or self._known[0] != key:
+            table = torch.cat([weight[:, :-1].t(), torch.zeros_like(weight[:, :1]).t()])
+            clock = weight[:, -1].contiguous()
+            if learning:
+                return table, clock
+            self._known = key, table, clock
+        return self._known[1:]
+
+
+def is_sparse(observation: Tensor) -> bool:
+    """Say whether views are sparse: int32 `[M, n]`."""
+    return observation.dtype == torch.int32 and observation.dim() == 2

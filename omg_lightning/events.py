@@ -1,0 +1,84 @@
+"""Events in whole episodes: where something happened to a seat, and which goal each step led to. Defined once, here."""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from omg_lightning.games.grid.layout import GridLayout
+from omg_lightning.types import NO_GOAL, Episodes
+
+
+def rewarded(episodes: Episodes, layout: GridLayout | None) -> Tensor:
+    """Return the steps at which a seat was rewarded for what it did: bool `[T, B, P]`.
+
+    On a grid where everybody gains from what one has done, the one who has done it stands on something (in Snowdrift
+    on the drift that it removes). So if some of the seats that are rewarded at a step stand on something, only these
+    count. Without a grid every reward counts.
+
+    Args:
+        episodes: `[T, B, P, ...]`.
+        layout: what the planes of a view mean; None for other views.
+    """
+    paid = (episodes.reward != 0) & episodes.active
+    if layout is None:
+        return paid
+    seats = paid.shape[-1]
+    own, things = episodes.observation[..., :1, :, :] > 0, episodes.observation[..., seats:, :, :] > 0
+    theirs = paid & (own & things).flatten(3).any(-1)
+    return torch.where(theirs.any(-1, keepdim=True), theirs, paid)
+
+
+def endings(event: Tensor, active: Tensor) -> Tensor:
+    """Return the steps whose views are goals: each event, and each seat's last step, bool `[T, B, P]`.
+
+    A seat that ends with nothing pursued something else than seats with an event, and that is a goal of its own.
+
+    Args:
+        event: bool `[T, B, P]`.
+        active: bool `[T, B, P]`.
+    """
+    later = torch.cat([active[1:], torch.zeros_like(active[:1])])
+    return event | (active & ~later)
+
+
+def next_achieved(achieved: Tensor, active: Tensor) -> Tensor:
+    """Label each step with the goal that its seat achieved next, at this step or later in the episode.
+
+    Args:
+        achieved: int64 `[T, B, P]`, NO_GOAL where nothing was.
+        active: bool `[T, B, P]`.
+
+    Returns:
+        int64 `[T, B, P]`; NO_GOAL where nothing was achieved any more, and for padding.
+    """
+    label = torch.full_like(achieved, NO_GOAL)
+    following = label[0].clone()
+    for t in reversed(range(achieved.shape[0])):
+        following = torch.where(active[t] & (achieved[t] != NO_GOAL), achieved[t], following)
+        label[t] = torch.where(active[t], following, NO_GOAL)
+    return label
+
+
+def last_achieved(goal: Tensor) -> Tensor:
+    """Return the last goal of each episode that is not NO_GOAL, int64 `[B, P]` of `[T, B, P]`; NO_GOAL for none."""
+    last = torch.full_like(goal[0], NO_GOAL)
+    for step in goal:
+        last = torch.where(step != NO_GOAL, step, last)
+    return last
+
+
+def one_hot_goals(goal: Tensor, num_goals: int) -> Tensor:
+    """Return one-hot vectors, float `[..., G]`, of goals `[...]`; all zero for NO_GOAL."""
+    known = (goal != NO_GOAL)[..., None]
+    return F.one_hot(goal.clamp(min=0), num_goals).float() * known
+
+
+def watched(episodes: Episodes) -> Tensor:
+    """Return the active seats that a learner has to predict, bool `[T, B, P]`: all co-players of learners.
+
+    In episodes without a learner these are all seats. A seat that is the only learner is nobody's co-player, so its own
+    steps are not samples.
+    """
+    learners = episodes.learner.any(0)  # [B, P]
+    others = learners.sum(-1, keepdim=True) - learners.long() > 0
+    return episodes.active & (others | ~learners.any(-1, keepdim=True))

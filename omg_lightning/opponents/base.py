@@ -1,0 +1,230 @@
+"""The contract of opponent models: one class for one way of modelling the others."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar, NamedTuple
+
+import torch
+from lightning import LightningModule
+from torch import Tensor
+from torchmetrics import Metric
+
+from omg_lightning.encoders import ModelSpec
+from omg_lightning.events import watched
+from omg_lightning.losses import masked_logits
+from omg_lightning.opponents.action_predictor import ActionPredictor
+from omg_lightning.samples import TrainingBatch
+from omg_lightning.types import ConfigError, Episodes, Estimate, View
+
+
+@dataclass(frozen=True)
+class MixtureConfig:
+    """How often policy and value are trained on goals in hindsight instead of inferred ones (OMG, NeurIPS 2024).
+
+    Args:
+        start: probability at first; 0.5 as published.
+        steps: environment steps over which it falls linearly to 0; 50,000 as published.
+    """
+
+    start: float = 0.5
+    steps: int = 50_000
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.start <= 1 or self.steps < 1:
+            raise ConfigError(
+                f"mixture.start is {self.start} and mixture.steps {self.steps}: expected a probability, and at least 1"
+            )
+
+    def share(self, env_steps: int) -> float:
+        """Return the probability after so many environment steps."""
+        return self.start * max(0.0, 1 - env_steps / self.steps)
+
+
+class Targets(NamedTuple):
+    """Goals of every seat at every step, in hindsight."""
+
+    inferred: Tensor  # float [T, B, P, D] as the learner takes it to be while acting
+    label: Tensor  # float [T, B, P, D] as it turned out to be
+    known: Tensor  # bool [T, B, P] there is a label
+    share: float = 0.0  # probability that the policy is trained on the label
+    cache: Any = None  # what `losses` computes with, so that nothing is computed twice
+
+
+class BeliefView(NamedTuple):
+    """A belief over something that can be named, for figures."""
+
+    values: Tensor  # float [..., K]
+    names: tuple[str, ...] | None  # K names; None for learned codes, which have none
+
+
+class OpponentModel(LightningModule, ABC):
+    """Infers what the others are after, predicts their actions from it, and learns both.
+
+    Goals are about a seat, are vectors of length D, and are shared by all who watch the seat. A subclass says what they
+    are: it implements `targets`, and what of the rest its goals need; the defaults are those of an opponent model
+    without memory. It is chosen by `--model.opponent NAME`, with its own arguments below that key; the first argument
+    of its constructor is the `ModelSpec`. `omg_lightning.testing.check_opponent` checks it.
+
+    Acting: `prior` lives across the episodes that the same players play in a row; `memory` lives within an episode, is
+    a value that is passed on and never changed in place, and has the environments as its leading dimension. Nothing here
+    may look at `Episodes.true_goal`, unless `needs_true_goal`.
+
+    Args:
+        spec: the game and the networks that the user chose.
+        size: D, length of a goal vector.
+        online: go on training the co-player policies in the online phase; False keeps what they learned of scripts.
+        mixture: how often the policy is trained on goals in hindsight.
+
+    Attributes:
+        loss_weights: the name of each loss that `losses` can return, and its weight. A loss that is not named here is
+            refused; tensors without a gradient are logged as metrics.
+        needs_true_goal: `start` is called anew at each step with the goals that the scripts then pursue.
+        goals_change: `next_goal` is called at every node of a search.
+        goals_are_cells: goal vectors name the cells of a grid, and the last entry none, so they turn as a board turns.
+    """
+
+    loss_weights: ClassVar[Mapping[str, float]] = {"coplayer": 1.0}
+    needs_true_goal: bool = False
+    goals_change: bool = False
+    goals_are_cells: bool = False
+
+    def __init__(
+        self, spec: ModelSpec, size: int, online: bool = True, mixture: MixtureConfig = MixtureConfig()
+    ) -> None:
+        super().__init__()
+        self.spec, self.size, self.online, self.mixture = spec, size, online, mixture
+        self.predictor = ActionPredictor(spec, size)
+        self.weights: dict[str, float] = dict(self.loss_weights)  # the agent puts the user's weights here
+
+    # Acting ---------------------------------------------------------------------------------------------------------
+
+    def prior(self, batch_size: int) -> Tensor:
+        """Return what is believed before the first episode, float `[B, P, ...]`; empty by default."""
+        return torch.zeros(batch_size, self.spec.game.num_players, 0, device=self.device)
+
+    def start(self, prior: Tensor, true_goal: Tensor) -> Any:
+        """Return the memory at the start of an episode; by default the prior.
+
+        Args:
+            prior: `[B, P, ...]`.
+            true_goal: int64 `[B, P]` the goals that scripts pursue; NO_GOAL unless `needs_true_goal`.
+        """
+        return prior
+
+    @abstractmethod
+    def infer(self, memory: Any, view: View) -> Estimate:
+        """Return the goals of all seats at the current step."""
+
+    def uninformed(self, memory: Any, view: View) -> Estimate:
+        """Return the goals of all seats for an observer that has seen nothing: a control that shows what goals change.
+
+        Args:
+            memory: as `start` returned it.
+            view: the current step.
+        """
+        return self.infer(memory, view)
+
+    def update(self, memory: Any, view: View, actions: Tensor, achieved: Tensor) -> Any:
+        """Return the memory after a step; unchanged by default.
+
+        Args:
+            memory: before it.
+            view: what was seen before it.
+            actions: int64 `[L, P]` in seat order.
+            achieved: int64 `[L, P]` the declared goal that each seat achieved, or NO_GOAL.
+        """
+        return memory
+
+    def carry(self, prior: Tensor, episodes: Episodes) -> Tensor:
+        """Return the prior of the next episode, after whole episodes `[T, B, P, ...]`; unchanged by default."""
+        return prior
+
+    def condition(self, goal: Tensor, seat: Tensor) -> Tensor:
+        """Return what `predict` needs of goals, float `[M, D]`, of seats, int64 `[M]`; a search computes it once."""
+        return self.predictor.condition(goal, seat)
+
+    def predict(self, observation: Tensor, time: Tensor, condition: Tensor) -> Tensor:
+        """Return logits `[M, A]` of the actions of co-players, `log pi_j(a_j | o_j, t, g_j)` up to a constant.
+
+        Args:
+            observation: the co-players' own views, `[M, ...]` in any form that their encoder reads.
+            time: float `[M]`.
+            condition: of `condition`.
+        """
+        return self.predictor(observation, time, condition)
+
+    def next_goal(self, goal: Tensor, view: View, achieved: Tensor, generator: torch.Generator) -> Tensor:
+        """Return the goals after a step in a search, float `[L, P, D]`; they stay by default. See `goals_change`.
+
+        Args:
+            goal: float `[L, P, D]` before the step.
+            view: after the step.
+            achieved: int64 `[L, P]` the declared goal that each seat achieved by the step, or NO_GOAL.
+            generator: all randomness.
+        """
+        return goal
+
+    # Learning -------------------------------------------------------------------------------------------------------
+
+    @abstractmethod
+    def targets(self, batch: TrainingBatch) -> Targets:
+        """Return the goals of all seats in hindsight. `TrainingBatch.targets` calls it once for a batch."""
+
+    def losses(self, batch: TrainingBatch) -> dict[str, Tensor]:
+        """Return the losses that are due, by name, and metrics without a gradient; by default the co-player policies'."""
+        return self.coplayer_losses(batch, batch.targets.label, batch.targets.known)
+
+    def coplayer_losses(self, batch: TrainingBatch, goal: Tensor, known: Tensor) -> dict[str, Tensor]:
+        """Train the co-player policies on all seats that a learner has to predict.
+
+        Args:
+            batch: the episodes.
+            goal: float `[T, B, P, D]` the goals they are given.
+            known: bool `[T, B, P]` where there is one.
+        """
+        if not self.trains("coplayer") or not (batch.offline or self.online):
+            return {}
+        episodes, samples = batch.episodes, batch.samples
+        who = watched(episodes) & known
+        rows, seat = who[samples.mask], who.nonzero()[:, 2]
+        view, time = batch.view[rows], samples.time[rows]
+        return self.predictor.loss(view, time, goal[who], seat, episodes.legal[who], episodes.action[who])
+
+    def trains(self, name: str) -> bool:
+        """Say whether the loss `name` has a weight above 0."""
+        return self.weights.get(name, 0.0) > 0
+
+    def after_step(self, offline: bool) -> None:  # noqa: B027  nothing to do by default
+        """Follow each training step, such as by a moving average of weights; `offline` is the phase."""
+
+    def before_fit(self, read: Callable[[str], Mapping[str, Tensor]]) -> None:  # noqa: B027  nothing to do by default
+        """Prepare for a new `fit`, such as by weights of another run.
+
+        Args:
+            read: gives the weights in a checkpoint file; it refuses one of another game or of other networks.
+        """
+
+    # Measuring ------------------------------------------------------------------------------------------------------
+
+    def forecast(self, observation: Tensor, time: Tensor, seat: Tensor, legal: Tensor, goal: Tensor) -> Tensor:
+        """Return log probabilities, up to a constant, of the actions `[m, A]` that are expected of co-players.
+
+        Args:
+            observation: `[m, *shape]`.
+            time: float `[m]`.
+            seat: int64 `[m]`.
+            legal: bool `[m, A]`.
+            goal: float `[m, D]` what was recorded as `Estimate.point`.
+        """
+        return masked_logits(self.predict(observation, time, self.condition(goal, seat)), legal)
+
+    def metrics(self, goal_names: Sequence[str]) -> dict[str, Metric]:
+        """Return metrics of goals, each with `update(episodes, who, exact)`, see `callbacks.GoalQuality`."""
+        return {}
+
+    def belief_view(self, goal: Tensor, goal_names: Sequence[str]) -> BeliefView | None:
+        """Return recorded goals `[..., D]` as a belief over something that can be named, for figures; None for none."""
+        return None

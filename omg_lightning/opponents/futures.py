@@ -1,0 +1,45 @@
+"""What became of each sample: a later state of the same seat, and its next actions."""
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from omg_lightning.opponents.selector import candidates, select, shift
+from omg_lightning.samples import Samples
+from omg_lightning.types import Episodes
+
+NO_ACTION = -1  # the seat has left by then
+
+
+class Futures(NamedTuple):
+    """What became of each of n samples."""
+
+    goal: Tensor  # int64 [n] the sample that the same seat came to: 1 to H steps later, or itself at its last step
+    action: Tensor  # int64 [n, S] what it did at this step and the next ones; NO_ACTION once it has left
+    legal: Tensor  # bool [n, S, A]
+
+
+def futures(episodes: Episodes, samples: Samples, horizon: int, steps: int, generator: torch.Generator) -> Futures:
+    """Draw a later state of the same seat for each sample, and read its next actions.
+
+    Args:
+        episodes: `[T, B, P, ...]`.
+        samples: of the same episodes.
+        horizon: H, the latest state to be drawn, in steps ahead.
+        steps: S, how many actions to read.
+        generator: draws the states, all of the next H alike.
+    """
+    active, mask = episodes.active, samples.mask
+    valid = candidates(active, horizon)
+    ahead = select(torch.zeros(valid.shape, device=active.device), valid, "random", generator)
+    goal = shift(samples.spread(torch.arange(len(samples.time), device=active.device)), ahead)[mask]
+    played = torch.where(active, episodes.action, NO_ACTION)
+    action = torch.stack([_later(played, k, NO_ACTION)[mask] for k in range(steps)], 1)
+    legal = torch.stack([_later(episodes.legal, k, True)[mask] for k in range(steps)], 1)
+    return Futures(goal, action, legal)
+
+
+def _later(x: Tensor, steps: int, beyond: int) -> Tensor:
+    """Entry t of the result is entry `t + steps` of `x` `[T, ...]`, or `beyond` after the end."""
+    return torch.cat([x[steps:], torch.full_like(x[:steps], beyond)])

@@ -1,0 +1,168 @@
+"""Declared goals that are cells: which one a player heads for, and how many it will yet clear (HOP's Snowdrift)."""
+
+import math
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+from torchmetrics import Metric
+
+from omg_lightning.encoders import ModelSpec
+from omg_lightning.games.grid.layout import GridLayout
+from omg_lightning.opponents.base import BeliefView, MixtureConfig, Targets
+from omg_lightning.opponents.belief import bayes_update, draw_one_hot
+from omg_lightning.opponents.explicit import BeliefConfig, ExplicitBelief, one_hot_targets
+from omg_lightning.samples import TrainingBatch
+from omg_lightning.types import NO_GOAL, ConfigError, Episodes, Estimate, View
+
+HEADINGS = ("heads for one", "nowhere")  # what is shown of a belief over cells
+
+
+class Heading(NamedTuple):
+    """What is believed of each seat within an episode; leading L."""
+
+    belief: Tensor  # float [L, P, S + 1] where it heads: each cell, bare by now or not, and nowhere
+    number: Tensor  # float [L, P, N + 1] prior of how many cells it clears in this episode
+    cleared: Tensor  # int64 [L, P] how many it has cleared so far
+
+
+class Locations(ExplicitBelief):
+    """Goals that are things lying on a grid, under a belief over which a player heads for and how many it clears.
+
+    Where two take a drift to be the other's, it stays. So it matters whether a player means to shovel at all, and that
+    is another question than where: a player clears n cells in an episode, with a prior over n that is carried from
+    episode to episode (HOP, ICML 2024: Poisson(1) at first, smoothed by `alpha`). After `c` of them it goes for one
+    more with probability `P(n > c | n >= c)`, for any of those that are left alike; what it then does moves the belief
+    by Bayes. A goal vector is a one-hot of the cell, or of the last entry for nowhere, `S + 1` long.
+
+    Args:
+        spec: the game and the networks.
+        belief: how the belief is updated.
+        online: go on training the co-player policies in the online phase.
+        mixture: how often the policy is trained on goals in hindsight.
+
+    Raises:
+        ConfigError: the game is not on a grid or its goals are no things on cells; or the floor leaves no room for a
+            belief.
+    """
+
+    goals_are_cells = True
+
+    def __init__(
+        self,
+        spec: ModelSpec,
+        belief: BeliefConfig = BeliefConfig(),
+        online: bool = True,
+        mixture: MixtureConfig = MixtureConfig(),
+    ) -> None:
+        layout, name = spec.game.layout, spec.game.name
+        if layout is None or layout.goal_action is None or not spec.game.goal_names:
+            raise ConfigError(
+                f"opponent Locations needs goals that are things on a grid's cells, but {name} has none: use Declared, "
+                "Codebook or Direct"
+            )
+        most = len(spec.game.goal_names)
+        super().__init__(spec, layout.cells + 1, belief, online, mixture, most + 1)
+        self.most = most  # N
+        self.layout: GridLayout = layout
+        self.action: int = layout.goal_action
+
+    def prior(self, batch_size: int) -> Tensor:
+        """Return how many a player clears, before anything was seen: Poisson(1) up to N, float `[B, P, N + 1]`."""
+        weight = torch.tensor([1 / math.factorial(n) for n in range(self.most + 1)], device=self.device)
+        return (weight / weight.sum()).expand(batch_size, self.spec.game.num_players, self.most + 1).clone()
+
+    def start(self, prior: Tensor, true_goal: Tensor) -> Heading:  # type: ignore[override]
+        """Start with no cell likelier than another; `prior` is `[B, P, N + 1]`, `true_goal` is not looked at."""
+        cleared = torch.zeros(prior.shape[:2], dtype=torch.int64, device=prior.device)
+        return Heading(self._fresh(prior, cleared), prior, cleared)
+
+    def infer(self, memory: Heading, view: View) -> Estimate:  # type: ignore[override]
+        """Return the belief over cells where something lies now, and nowhere: `[L, P, S + 1]`; goals drawn from it."""
+        belief = self._now(memory, view)
+        return Estimate(belief, lambda trees, generator: draw_one_hot(belief, trees, generator))
+
+    def update(self, memory: Heading, view: View, actions: Tensor, achieved: Tensor) -> Heading:  # type: ignore[override]
+        """Apply Bayes to the actions `[L, P]`; a player that has cleared a cell heads for another, or for none more."""
+        done = (actions == self.action) & view.legal[..., self.action] & view.active
+        cleared = memory.cleared + done
+        belief = self._now(memory, view)
+        if self.belief.intra:
+            belief = bayes_update(belief.log(), self.predictor.likelihood(view, actions), 0.0).exp()
+        belief = torch.where(done[..., None], self._fresh(memory.number, cleared), belief)
+        return Heading(torch.where(view.active[..., None], belief, memory.belief), memory.number, cleared)
+
+    def achieved(self, episodes: Episodes) -> Tensor:
+        """Return how many cells each seat cleared in whole episodes, int64 `[B, P]`."""
+        return ((episodes.achieved_goal != NO_GOAL) & episodes.active).sum(0).clamp(max=self.most)
+
+    def targets(self, batch: TrainingBatch) -> Targets:
+        """Label each step with the cell where its seat next achieves a goal, or nowhere."""
+        label = location_labels(batch.episodes, batch.noise)
+        return one_hot_targets(batch.episodes, label, batch.noise, self.mixture.share(batch.env_steps))
+
+    def metrics(self, goal_names: Sequence[str]) -> dict[str, Metric]:
+        """Return none: scripts declare a goal by its number, and this belief is over cells."""
+        return {}
+
+    def belief_view(self, goal: Tensor, goal_names: Sequence[str]) -> BeliefView:
+        """Return whether a player heads for any cell: all cells are too many to tell apart in a picture."""
+        return BeliefView(torch.stack([goal[..., :-1].sum(-1), goal[..., -1]], -1), HEADINGS)
+
+    def _fresh(self, number: Tensor, cleared: Tensor) -> Tensor:
+        """Return the belief `[..., S + 1]` about a player that has cleared so many and was not yet seen to head anywhere."""
+        another = one_more(number, cleared)[..., None]
+        each = (another / (self.size - 1)).expand(*cleared.shape, self.size - 1)
+        return torch.cat([each, 1 - another], -1)
+
+    def _now(self, memory: Heading, view: View) -> Tensor:
+        """Return the belief restricted to cells that still hold a thing; what was believed of others spreads over these."""
+        seats = view.active.shape[1]
+        there = (view.observation[:, :, seats:] > 0).any(2).flatten(2)  # [L, P, S]
+        at, nowhere = memory.belief[..., :-1] * there, memory.belief[..., -1:]
+        lost = 1 - nowhere - at.sum(-1, keepdim=True)
+        at = at + there * lost / there.sum(-1, keepdim=True).clamp(min=1)
+        full, there = torch.cat([at, nowhere], -1), torch.cat([there, torch.ones_like(there[..., :1])], -1)
+        full = full / full.sum(-1, keepdim=True).clamp(min=torch.finfo(full.dtype).tiny)
+        floor = self.belief.floor * there  # no goal dies that there is
+        return floor + (1 - floor.sum(-1, keepdim=True)) * full
+
+
+def one_more(number: Tensor, cleared: Tensor) -> Tensor:
+    """Return the probability of another one after `cleared`: `P(n > c | n >= c)`, float `[...]`.
+
+    Args:
+        number: float `[..., N + 1]` probabilities of n = 0 .. N.
+        cleared: int64 `[...]` c; at N and above there is no other one.
+    """
+    tail = number.flip(-1).cumsum(-1).flip(-1)  # P(n >= k)
+    tail = torch.cat([tail, torch.zeros_like(tail[..., :1])], -1)
+    c = cleared.clamp(max=number.shape[-1] - 1)[..., None]
+    return (tail.gather(-1, c + 1) / tail.gather(-1, c).clamp(min=torch.finfo(tail.dtype).tiny))[..., 0]
+
+
+def location_labels(episodes: Episodes, noise: torch.Generator) -> Tensor:
+    """Return where each seat was heading: the cell where it next achieves a goal, or S, which is nowhere.
+
+    In a search a goal stays with its tree, also after the cell is bare, and a goal that is gone is no goal: to show
+    that to the networks, half of those who head nowhere are said to head for a bare cell.
+
+    Args:
+        episodes: `[T, B, P, ...]`.
+        noise: draws these.
+
+    Returns:
+        int64 `[T, B, P]`; arbitrary for padding.
+    """
+    seats = episodes.active.shape[-1]
+    planes = episodes.observation.flatten(4) > 0  # [T, B, P, C, S]
+    own, bare = planes[..., 0, :].long().argmax(-1), ~planes[..., seats:, :].any(3)
+    label = torch.full_like(own, planes.shape[-1])
+    following = label[0]
+    for t in reversed(range(len(label))):
+        following = torch.where((episodes.achieved_goal[t] != NO_GOAL) & episodes.active[t], own[t], following)
+        label[t] = following
+    anywhere = torch.rand(bare.shape, generator=noise, device=bare.device).masked_fill_(~bare, -1).argmax(-1)
+    swapped = torch.rand(label.shape, generator=noise, device=bare.device) < 0.5
+    return torch.where((label == planes.shape[-1]) & swapped & bare.any(-1), anywhere, label)

@@ -1,0 +1,50 @@
+"""The scripts' true goals: an upper bound for studies."""
+
+import torch
+from torch import Tensor
+
+from omg_lightning.encoders import ModelSpec
+from omg_lightning.events import one_hot_goals
+from omg_lightning.opponents.base import MixtureConfig, OpponentModel, Targets
+from omg_lightning.opponents.belief import draw_one_hot
+from omg_lightning.opponents.declared import check_declares
+from omg_lightning.opponents.explicit import one_hot_targets
+from omg_lightning.samples import TrainingBatch
+from omg_lightning.types import Estimate, View
+
+
+class Oracle(OpponentModel):
+    """Knows the goals that scripts pursue. Memory is a one-hot, `[L, P, G]`, all zero where there is none.
+
+    Args:
+        spec: the game and the networks.
+        online: go on training the co-player policies in the online phase.
+        mixture: how often the policy is trained on goals in hindsight.
+
+    Raises:
+        ConfigError: the game declares no goals.
+    """
+
+    needs_true_goal = True
+
+    def __init__(self, spec: ModelSpec, online: bool = True, mixture: MixtureConfig = MixtureConfig()) -> None:
+        check_declares(spec, "Oracle")
+        super().__init__(spec, len(spec.game.goal_names), online, mixture)
+
+    def start(self, prior: Tensor, true_goal: Tensor) -> Tensor:
+        """Return one-hot vectors of the goals `[B, P]` that the scripts pursue."""
+        return one_hot_goals(true_goal, self.size)
+
+    def infer(self, memory: Tensor, view: View) -> Estimate:
+        """Return the true goals."""
+        return Estimate(memory, lambda trees, generator: memory[:, None].expand(-1, trees, -1, -1))
+
+    def uninformed(self, memory: Tensor, view: View) -> Estimate:
+        """Return all goals alike."""
+        alike = torch.full((*view.active.shape, self.size), 1 / self.size, device=view.active.device)
+        return Estimate(alike, lambda trees, generator: draw_one_hot(alike, trees, generator))
+
+    def targets(self, batch: TrainingBatch) -> Targets:
+        """Return the true goals."""
+        episodes = batch.episodes
+        return one_hot_targets(episodes, episodes.true_goal, batch.noise, self.mixture.share(batch.env_steps))

@@ -1,0 +1,150 @@
+"""Latent subgoals, inferred by a recurrent network (OMG, HOP+)."""
+
+from collections.abc import Callable, Mapping
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from omg_lightning.encoders import ModelSpec
+from omg_lightning.events import watched
+from omg_lightning.losses import draw_gaussian
+from omg_lightning.opponents.base import MixtureConfig, OpponentModel, Targets
+from omg_lightning.opponents.futures import futures
+from omg_lightning.opponents.goal_vae import GoalVAE, VAEConfig
+from omg_lightning.opponents.selector import SelectorConfig, select_subgoals, shift
+from omg_lightning.opponents.subgoal_predictor import Inference, SubgoalPredictor
+from omg_lightning.samples import TrainingBatch
+from omg_lightning.types import ConfigError, Estimate, View
+
+
+class Subgoal(OpponentModel):
+    """Subgoals: codes of future states, one for each co-player (OMG, NeurIPS 2024). Memory is `[L, P, hidden]`.
+
+    A state VAE codes views; a selector picks in hindsight the future state that was the subgoal; a recurrent network
+    learns to infer its code online. Beliefs are implicit: there are no probabilities of goals.
+
+    Args:
+        spec: the game and the networks.
+        goal_dim: D, size of a subgoal's code.
+        selector: how the subgoal is chosen in hindsight.
+        vae: what the state VAE keeps, and how it is trained.
+        vae_online: go on training the VAE in the online phase; False freezes it after the offline phase.
+        vae_checkpoint: a run's checkpoint whose state VAE a `fit` starts from; its game and sizes must be this run's.
+        online: go on training the co-player policies in the online phase.
+        mixture: how often the policy is trained on subgoals in hindsight.
+    """
+
+    loss_weights: ClassVar[Mapping[str, float]] = {"vae": 1.0, "subgoal": 1.0, "coplayer": 1.0}
+
+    def __init__(
+        self,
+        spec: ModelSpec,
+        goal_dim: int = 16,
+        selector: SelectorConfig = SelectorConfig(),
+        vae: VAEConfig = VAEConfig(),
+        vae_online: bool = True,
+        vae_checkpoint: str | None = None,
+        online: bool = True,
+        mixture: MixtureConfig = MixtureConfig(),
+    ) -> None:
+        if goal_dim < 1:
+            raise ConfigError(f"goal_dim is {goal_dim}: it must be at least 1")
+        made = GoalVAE(spec, goal_dim, vae)
+        super().__init__(spec, goal_dim, online, mixture)
+        self.vae, self.selector = made, selector
+        self.vae_online, self.vae_checkpoint = vae_online, vae_checkpoint
+        self.inference = SubgoalPredictor(spec, goal_dim, selector.alpha)
+
+    def start(self, prior: Tensor, true_goal: Tensor) -> Tensor:
+        """Start the context afresh, `[B, P, hidden]`: there is no history yet."""
+        return self.inference.start(len(prior), self.spec.game.num_players, prior.device)
+
+    def infer(self, memory: Tensor, view: View) -> Estimate:
+        """Return the posterior's mean, and codes drawn from the posterior, given contexts `[L, P, hidden]`."""
+        code, _ = self.vae.codes(view.observation.flatten(0, 1))
+        mean, log_var = self.inference.infer(memory, view, code.unflatten(0, view.active.shape))
+
+        def draw(trees: int, generator: torch.Generator) -> Tensor:
+            shape = (mean.shape[0], trees, *mean.shape[1:])
+            noise = torch.randn(shape, generator=generator, device=mean.device)
+            return mean[:, None] + (0.5 * log_var[:, None]).exp() * noise
+
+        return Estimate(mean, draw)
+
+    def uninformed(self, memory: Tensor, view: View) -> Estimate:
+        """Return draws from N(0, I), the prior of codes, with 0 as the point."""
+        point = torch.zeros(*view.active.shape, self.size, device=view.active.device)
+
+        def draw(trees: int, generator: torch.Generator) -> Tensor:
+            shape = (len(point), trees, *point.shape[1:])
+            return torch.randn(shape, generator=generator, device=point.device)
+
+        return Estimate(point, draw)
+
+    def update(self, memory: Tensor, view: View, actions: Tensor, achieved: Tensor) -> Tensor:
+        """Move the context on by the view and all actions, `[L, P]`."""
+        return self.inference.advance(memory, view, actions)
+
+    def losses(self, batch: TrainingBatch) -> dict[str, Tensor]:
+        """Return the losses of state VAE, inference and co-player policies, as far as they are due."""
+        found: dict[str, Tensor] = {}
+        if self.trains("vae") and (batch.offline or self.vae_online):
+            found |= self._vae_losses(batch)
+        if self.trains("subgoal"):
+            inference, label = batch.targets.cache
+            asked = watched(batch.episodes)[batch.samples.mask]
+            inference = Inference(*(field[asked] for field in inference))
+            observation = batch.samples.observation[asked]
+            label = tuple(part[asked] for part in label)
+            found |= self.inference.subgoal_loss(inference, observation, label, batch.noise)
+        if self.trains("coplayer"):
+            # Latent goals are met as inferred, so the co-player policies train on the same mixture as the policy.
+            found |= self.coplayer_losses(batch, batch.goals, batch.targets.known & batch.episodes.active)
+        return found
+
+    def targets(self, batch: TrainingBatch) -> Targets:
+        """Return the codes of the subgoals selected in hindsight; `cache` holds the inference and these codes."""
+        episodes, samples = batch.episodes, batch.samples
+        with torch.no_grad():  # the codes are targets, and where the inference starts from
+            mean, log_var = self.vae.codes(samples.observation)
+        # A seat that is the only learner is never asked for.
+        inference = self.inference.infer_episodes(batch, mean, watched(episodes))
+        with torch.no_grad():  # nothing leaks from the value head through the selector
+            inferred = samples.spread(draw_gaussian(inference.mean, inference.log_var, batch.noise))
+            codes = samples.spread(mean)
+            ahead = select_subgoals(batch, codes, inferred, self.selector, batch.noise)
+            label = shift(codes, ahead)
+            selected = label[samples.mask], shift(samples.spread(log_var), ahead)[samples.mask]
+        share = self.mixture.share(batch.env_steps)
+        return Targets(inferred, label, episodes.active, share, (inference, selected))
+
+    def after_step(self, offline: bool) -> None:
+        """Move the codes: at once while everything is learned offline, slowly once others rely on them."""
+        self.vae.track(0.0 if offline else self.vae.config.slowness)
+
+    def before_fit(self, read: Callable[[str], Mapping[str, Tensor]]) -> None:
+        """Give the state VAE the weights of `vae_checkpoint`, if there is one; an actor that it lacks stays untrained.
+
+        Raises:
+            ConfigError: there is no such checkpoint, it has no VAE, or it is of another game or size.
+        """
+        if not self.vae_checkpoint:
+            return
+        prefix, own = "opponent.vae.", self.vae.state_dict()
+        found = {name.removeprefix(prefix): x for name, x in read(self.vae_checkpoint).items() if name.startswith(prefix)}
+        if not found:
+            raise ConfigError(f"{self.vae_checkpoint} holds no state VAE: give a run of the opponent model Subgoal")
+        if any(own[name].shape != value.shape for name, value in found.items() if name in own):
+            raise ConfigError(
+                f"the VAE of {self.vae_checkpoint} predicts other actions: set model.opponent.vae.next_steps as there"
+            )
+        self.vae.load_state_dict({**own, **{name: value for name, value in found.items() if name in own}})
+
+    def _vae_losses(self, batch: TrainingBatch) -> dict[str, Tensor]:
+        """Return the losses of the state VAE, with the share of the KL that is due at this step."""
+        config, later = self.vae.config, None
+        if config.acts:
+            later = futures(batch.episodes, batch.samples, config.horizon, config.next_steps, batch.noise)
+        warmth = min(1.0, batch.step / config.kl_warmup) if config.kl_warmup else 1.0
+        return self.vae.loss(batch.samples, batch.noise, later, warmth)

@@ -1,0 +1,30 @@
+"""Rewards that count what the others earn."""
+
+from torch import Tensor
+
+from omg_lightning.rewards.base import Reward
+from omg_lightning.types import ConfigError, Episodes, GoalModel
+
+
+class Prosocial(Reward):
+    """Mixes each seat's reward with the mean over all seats.
+
+    A seat that has left receives nothing, because it takes no more steps to learn from.
+
+    Args:
+        weight: of the mean; 1 pays every seat the mean, 0 its own reward.
+
+    Raises:
+        ConfigError: the weight is not between 0 and 1.
+    """
+
+    def __init__(self, weight: float = 1.0) -> None:
+        if not 0 <= weight <= 1:
+            raise ConfigError(f"model.reward.weight is {weight}: it must lie between 0 and 1")
+        self.weight = weight
+
+    def reward(self, episodes: Episodes, opponent: GoalModel) -> Tensor:
+        """Return `(1 - weight) * own + weight * mean`, float `[T, B, P]`; 0 at padding."""
+        own = episodes.reward
+        mixed = (1 - self.weight) * own + self.weight * own.mean(-1, keepdim=True)
+        return mixed * episodes.active

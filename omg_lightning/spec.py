@@ -1,0 +1,150 @@
+"""What a model must know of a game, in plain values, and how parts are chosen by class."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, is_dataclass
+from functools import partial
+from inspect import signature
+from typing import Any
+
+from omg_lightning.envs.base import VectorEnv, describe
+from omg_lightning.games.grid.layout import GridLayout
+from omg_lightning.spaces import Space, plain_space, space_of
+from omg_lightning.types import ConfigError
+
+
+@dataclass(frozen=True)
+class GameSpec:
+    """Names and sizes of a game: all that networks and losses know of it.
+
+    Args:
+        name: of the game.
+        num_players: P.
+        num_actions: A.
+        max_steps: the longest episode.
+        observation_space: of one seat's view.
+        action_names: A names.
+        goal_names: the declared goals.
+        noop: the action that replaces an illegal one.
+        layout: what the planes of a view mean, or None.
+        searchable: states can be stepped by a search.
+        options: every option of the game, by name.
+    """
+
+    name: str
+    num_players: int
+    num_actions: int
+    max_steps: int
+    observation_space: Space
+    action_names: tuple[str, ...]
+    goal_names: tuple[str, ...] = ()
+    noop: int = 0
+    layout: GridLayout | None = None
+    searchable: bool = True
+    options: Mapping[str, Any] | None = None
+
+    @classmethod
+    def of(cls, env: VectorEnv) -> GameSpec:
+        """Describe an environment."""
+        return cls(
+            env.name,
+            env.num_players,
+            env.num_actions,
+            env.max_steps,
+            env.observation_space,
+            tuple(env.action_names),
+            tuple(env.goal_names),
+            env.noop,
+            env.layout,
+            env.game is not None,
+            describe(env),
+        )
+
+    def plain(self) -> dict[str, Any]:
+        """Return plain values, which a checkpoint can hold and `from_plain` reads."""
+        found = {name: getattr(self, name) for name in self.__dataclass_fields__}
+        found["observation_space"] = plain_space(self.observation_space)
+        found["action_names"], found["goal_names"] = list(self.action_names), list(self.goal_names)
+        if self.layout is not None:
+            found["layout"] = {**self.layout._asdict(), "plane_names": list(self.layout.plane_names)}
+        return found
+
+    @classmethod
+    def from_plain(cls, plain: Mapping[str, Any]) -> GameSpec:
+        """Return what `plain` described."""
+        found = dict(plain)
+        found["observation_space"] = space_of(found["observation_space"])
+        found["action_names"], found["goal_names"] = tuple(found["action_names"]), tuple(found["goal_names"])
+        if found.get("layout") is not None:
+            names = {"plane_names": tuple(found["layout"]["plane_names"])}
+            found["layout"] = GridLayout(**{**found["layout"], **names})
+        return cls(**found)
+
+
+Factory = Callable[..., Any]  # a class, or a `functools.partial` of one that holds its own settings
+
+
+def class_of(factory: Factory) -> type:
+    """Return the class that a factory makes an object of."""
+    if isinstance(factory, type):
+        return factory
+    if isinstance(factory, partial):
+        for each in (factory.func, *factory.args):
+            if isinstance(each, type):
+                return each
+    raise ConfigError(f"{factory!r} is no part: give a class, or functools.partial of a class with its settings")
+
+
+def plain_part(factory: Factory | Mapping[str, Any]) -> dict[str, Any]:
+    """Describe a factory in plain values, `class_path` and `init_args`, as a configuration file does."""
+    if isinstance(factory, Mapping):
+        return dict(factory)
+    kind = class_of(factory)
+    given = factory.keywords if isinstance(factory, partial) else {}
+    arguments = {name: _plain(value) for name, value in given.items()}
+    return {"class_path": f"{kind.__module__}.{kind.__qualname__}", "init_args": arguments}
+
+
+def part_of(plain: Mapping[str, Any] | Factory) -> Factory:
+    """Return the factory that `plain_part` described; a factory is returned as it is.
+
+    Raises:
+        ConfigError: the class cannot be found, or has no such settings.
+    """
+    if not isinstance(plain, Mapping):
+        return plain
+    path = plain["class_path"]
+    module, _, name = path.rpartition(".")
+    try:
+        kind = getattr(importlib.import_module(module), name)
+    except (ImportError, AttributeError, ValueError) as error:
+        raise ConfigError(f"cannot find {path} ({error}): run from the folder that holds it, or install it") from error
+    return partial(kind, **_settings(kind, plain.get("init_args") or {}))
+
+
+def _settings(kind: type, given: Mapping[str, Any]) -> dict[str, Any]:
+    """Return constructor arguments; groups of settings, which are dataclasses, from their plain values.
+
+    Raises:
+        ConfigError: there is no such setting any more.
+    """
+    known = signature(kind).parameters
+    found = {}
+    for name, value in given.items():
+        if name not in known:
+            raise ConfigError(f"{kind.__name__} has no setting {name!r}: expected one of {', '.join(known)}")
+        default = known[name].default
+        if is_dataclass(default) and isinstance(value, Mapping):
+            group = type(default)
+            try:
+                value = group(**value)  # type: ignore[arg-type]
+            except TypeError as error:
+                raise ConfigError(f"{kind.__name__}.{name}: {error}") from error
+        found[name] = value
+    return found
+
+
+def _plain(value: Any) -> Any:
+    return asdict(value) if is_dataclass(value) and not isinstance(value, type) else value
