@@ -3,6 +3,7 @@
 import time
 
 from lightning import Callback, LightningModule, Trainer
+from lightning.pytorch.utilities import rank_zero_info
 
 from omg_lightning.metrics import ReturnMetrics
 from omg_lightning.types import ConfigError
@@ -11,7 +12,8 @@ from omg_lightning.types import ConfigError
 class BufferRefresh(Callback):
     """Plays new episodes into the buffer and drops old ones, at the start of every `interval`-th epoch.
 
-    On the command line `--refresh.max_age` and `--refresh.interval`. Logs `buffer/*` (episodes held, dropped, age
+    On the command line `--refresh.max_age` and `--refresh.interval`. With an algorithm that learns from data of the
+    current policy only (PPO), both are 1 whatever is set. Logs `buffer/*` (episodes held, dropped, age
     of the oldest), `return/*` of the new episodes, `search/*` and `time/*`, against environment steps.
 
     Args:
@@ -22,17 +24,22 @@ class BufferRefresh(Callback):
     def __init__(self, max_age: int | None = 8, interval: int = 1) -> None:
         if interval < 1 or (max_age is not None and max_age < 1):
             raise ConfigError(f"BufferRefresh(max_age={max_age}, interval={interval}): both must be at least 1")
-        self.max_age, self.interval = max_age, interval
+        self.max_age, self.interval, self._said = max_age, interval, False
 
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Refreshes, and logs what came and what went."""
+        """Refresh, and log what was added and dropped."""
         data = trainer.datamodule  # type: ignore[attr-defined]
-        if trainer.current_epoch % self.interval and len(data.buffer):
+        every, max_age = self.interval, self.max_age
+        if data.on_policy is not None:  # data of the current policy only
+            if not self._said and (every != 1 or max_age != 1):
+                rank_zero_info("BufferRefresh: this algorithm learns from the newest round alone, so interval and max_age are 1")
+            self._said, every, max_age = True, 1, 1
+        if trainer.current_epoch % every and len(data.buffer):
             return
         offline, start = data.offline, time.perf_counter()
-        played, dropped = data.refresh(self.max_age)
+        played, dropped = data.refresh(max_age)
         seconds = time.perf_counter() - start
-        metrics = ReturnMetrics()
+        metrics = ReturnMetrics(pl_module.algorithm.discount)  # type: ignore[union-attr, arg-type]
         metrics.update(played.episodes)
         phase = "offline" if offline else "train"
         returns = {
@@ -40,7 +47,7 @@ class BufferRefresh(Callback):
         }
         numbers = {
             **returns,
-            **played.search,
+            **played.notes,
             "buffer/episodes": float(len(data.buffer)),
             "buffer/dropped": float(dropped),
             "buffer/oldest_age": float(data.rounds - 1 - data.buffer.oldest()),

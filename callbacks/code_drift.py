@@ -4,17 +4,16 @@ import torch
 from lightning import Callback, LightningModule, Trainer
 from torch import Tensor
 
-from omg_lightning.opponents import rewarded
+from omg_lightning.events import rewarded, watched
 from omg_lightning.training import Agent
-from omg_lightning.opponents.targets import watched
 from omg_lightning.types import ConfigError, Episodes
 
 
 class CodeDrift(Callback):
     """Codes the same views again after every epoch, and logs how much has changed since the epoch before.
 
-    With `goals: subgoal`, `goal/code_drift` is the mean distance that the code of a view has moved, over the mean
-    distance of codes from their centre. With `codebook`, `goal/code_stability` is the share of rewarded views whose
+    With `Subgoal`, `goal/code_drift` is the mean distance that the code of a view has moved, over the mean
+    distance of codes from their centre. With `Codebook`, `goal/code_stability` is the share of rewarded views whose
     code is still the same. The views are those of the first round, offline as a rule. Must stand after `BufferRefresh`.
 
     Args:
@@ -32,19 +31,22 @@ class CodeDrift(Callback):
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Codes the views, and logs the change."""
         played = trainer.datamodule.latest  # type: ignore[attr-defined]
-        if not isinstance(pl_module, Agent) or played is None or (pl_module.vae is None and pl_module.codebook is None):
+        if not isinstance(pl_module, Agent) or played is None:
             return
-        if self._views is None:
-            self._views = self._choose(pl_module, played.episodes)
-        codes = pl_module.vae.codes(self._views)[0] if pl_module.vae is not None else pl_module.encode(self._views)
+        views = self._choose(pl_module, played.episodes) if self._views is None else self._views
+        codes = pl_module.opponent.codes(views)
+        if codes is None:
+            return
+        self._views = views
         if self._last is not None and len(codes):
-            name, change = ("code_drift", drift) if pl_module.vae is not None else ("code_stability", stability)
+            name, change = ("code_drift", drift) if codes.is_floating_point() else ("code_stability", stability)
             pl_module.log(f"goal/{name}", change(self._last, codes), on_step=False, on_epoch=True, batch_size=1)
         self._last = codes
 
     def _choose(self, agent: Agent, episodes: Episodes) -> Tensor:
-        """Views `[M, C, h, w]` of co-players, of those that were rewarded if it is a codebook that is watched."""
-        who = watched(episodes) if agent.vae is not None else rewarded(episodes)
+        """Return views `[M, *shape]` of co-players; for discrete codes those at which one was rewarded."""
+        discrete = agent.opponent.code_vectors() is not None
+        who = rewarded(episodes, agent.game.layout) if discrete else watched(episodes)
         return episodes.observation[who][: self.count].float()
 
     def state_dict(self) -> dict[str, Tensor | None]:

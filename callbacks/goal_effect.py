@@ -1,5 +1,6 @@
 """Whether goals change play."""
 
+from dataclasses import replace
 from typing import Any
 
 from lightning import Callback, LightningModule, Trainer
@@ -7,8 +8,8 @@ from lightning import Callback, LightningModule, Trainer
 from omg_lightning.opponents import ShuffledGoals, UninformedGoals
 from omg_lightning.metrics import ReturnMetrics
 from omg_lightning.training import Agent
-from omg_lightning.rollout import LEARNER
-from omg_lightning.types import ConfigError, Episodes, Learner
+from omg_lightning.actors import LEARNER, Actor, ModelActor
+from omg_lightning.types import ConfigError, Episodes
 
 _NUMBERS = {"": "mean", "_low": "low", "_high": "high", "_discounted": "discounted"}
 
@@ -34,8 +35,8 @@ class GoalEffect(Callback):
         self._inferred = ReturnMetrics()
 
     def on_validation_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Starts with no episodes."""
-        self._inferred.reset()
+        """Start with no episodes."""
+        self._inferred = ReturnMetrics(pl_module.algorithm.discount)  # type: ignore[union-attr, arg-type]
 
     def on_validation_batch_end(
         self,
@@ -56,10 +57,10 @@ class GoalEffect(Callback):
             return
         data, returns = trainer.datamodule, {"inferred": self._inferred}  # type: ignore[attr-defined]
         for name, control in (("shuffled", ShuffledGoals), ("none", UninformedGoals)):
-            returns[name] = ReturnMetrics()
+            returns[name] = ReturnMetrics(pl_module.algorithm.discount)  # type: ignore[union-attr, arg-type]
 
-            def change(learner: Learner, control: Any = control) -> Learner:
-                return learner._replace(source=control(learner.source))
+            def change(learner: Actor, control: Any = control) -> Actor:
+                return replace(learner, opponent=control(learner.opponent)) if isinstance(learner, ModelActor) else learner
 
             for episodes in data.evaluate(data.lineups, self._count(trainer), change):
                 returns[name].update(episodes)
@@ -71,10 +72,10 @@ class GoalEffect(Callback):
     def _count(self, trainer: Trainer) -> int:
         """How many episodes are compared: whole chunks, for the starts of a chunk depend on its size."""
         data = trainer.datamodule  # type: ignore[attr-defined]
-        chunks = -(-(self.episodes or data.eval_episodes) // data.num_envs)
-        return min(chunks * data.num_envs, data.eval_episodes)
+        chunks = -(-(self.episodes or data.evaluation.episodes) // data.num_envs)
+        return min(chunks * data.num_envs, data.evaluation.episodes)
 
     def _due(self, trainer: Trainer, pl_module: LightningModule) -> bool:
-        if trainer.state.fn != "validate" or not isinstance(pl_module, Agent) or pl_module.goals == "none":
+        if trainer.state.fn != "validate" or not isinstance(pl_module, Agent) or pl_module.opponent.size == 0:
             return False
         return any(LEARNER in lineup for lineup in trainer.datamodule.lineups)  # type: ignore[attr-defined]

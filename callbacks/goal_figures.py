@@ -15,13 +15,13 @@ from callbacks.goal_quality import GoalQuality
 from callbacks.replay import episode_frames
 from callbacks.table_figures import code_figure, confusion_figure
 from omg_lightning.games.grid.render import board_only
-from omg_lightning.metrics.exact import exact_observer
+from omg_lightning.evaluation.exact import exact_observer
+from omg_lightning.events import watched
+from omg_lightning.metrics import CodeMetrics
 from omg_lightning.training import Agent
-from omg_lightning.opponents.targets import watched
 from omg_lightning.types import NO_GOAL, ConfigError, Episodes
 
 _CELL = 64  # pixels
-PLACES = ("heads for one", "nowhere")  # what is shown of a belief over places
 
 
 class GoalFigures(Callback):
@@ -66,7 +66,7 @@ class GoalFigures(Callback):
         first = batch_idx * trainer.datamodule.num_envs  # type: ignore[attr-defined]
         if first <= self.episode:
             b = min(self.episode - first, batch.active.shape[1] - 1)
-            self._chosen = Episodes(*(field[:, b : b + 1] for field in batch))
+            self._chosen = batch.map(lambda field: field[:, b : b + 1])
 
     def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Draws them all."""
@@ -76,25 +76,27 @@ class GoalFigures(Callback):
         game, usage = trainer.datamodule.game, None  # type: ignore[attr-defined]
         if pl_module.predictions.confusion.any():
             show(trainer, "confusion", confusion_figure(pl_module.predictions.confusion.cpu(), game.action_names))
-        if quality.codes is not None and pl_module.codebook is not None and quality.codes.usage.any():
-            usage = quality.codes.usage.cpu()
-            show(trainer, "codes", code_figure(pl_module.codebook.codes.cpu(), usage, game))
-        if (quality.beliefs is not None or pl_module.places) and self._chosen is not None:
-            shown, names = self._chosen, game.goal_names
-            if pl_module.places:  # too many to be told apart in a picture
-                goal = torch.stack([shown.goal[..., :-1].sum(-1), shown.goal[..., -1]], -1)
-                shown, names = shown._replace(goal=goal), PLACES
-            show(trainer, "belief", self._belief(trainer, shown, names, usage))
+        codes, vectors = quality.metrics.get("codes"), pl_module.opponent.code_vectors()
+        if isinstance(codes, CodeMetrics) and vectors is not None and codes.usage.any():
+            usage = codes.usage.cpu()
+            show(trainer, "codes", code_figure(vectors.cpu(), usage, game))
+        if self._chosen is not None and game.layout is not None:
+            belief = pl_module.opponent.belief_view(self._chosen.goal, game.goal_names)
+            if belief is not None:
+                show(trainer, "belief", self._belief(trainer, self._chosen._replace(goal=belief.values), belief.names, usage))
 
-    def _belief(self, trainer: Trainer, episode: Episodes, names: Sequence[str], usage: Tensor | None) -> Figure:
+    def _belief(
+        self, trainer: Trainer, episode: Episodes, names: Sequence[str] | None, usage: Tensor | None
+    ) -> Figure:
         """The figure of one episode, `[T, 1, P, ...]`, with the names of its goals."""
         data = trainer.datamodule  # type: ignore[attr-defined]
-        game, exact = data.game, exact_observer(data.game, episode)
-        parts = named_parts(names, episode.goal.shape[-1], usage)
+        game, exact = data.game, exact_observer(data.env, episode)
+        coded, names = names is None, names or game.goal_names
+        parts = named_parts(names, episode.goal.shape[-1], usage if coded else None)
         panels = []
         for seat in watched(episode).any(0)[0].nonzero()[:, 0].tolist():
             here = int(episode.active[:, 0, seat].sum())
-            belief, truth = episode.goal[:here, 0, seat].cpu().numpy(), episode.truth[:here, 0, seat].tolist()
+            belief, truth = episode.goal[:here, 0, seat].cpu().numpy(), episode.true_goal[:here, 0, seat].tolist()
             scripted = exact is not None and any(goal != NO_GOAL for goal in truth)  # Bayes reckons with scripts
             best = exact.belief[:here, 0, seat].cpu().numpy() if exact is not None and scripted else None
             panels.append(Panel(seat, data.seats[seat], belief, truth, best))

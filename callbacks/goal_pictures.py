@@ -1,7 +1,5 @@
 """What the goal codes say, as pictures: the true view, the decoded view, the decoded subgoal, and what came."""
 
-from collections.abc import Sequence
-
 import torch
 from lightning import Callback, LightningModule, Trainer
 from lightning.pytorch.loggers import TensorBoardLogger
@@ -10,7 +8,7 @@ from torch import Tensor
 
 from callbacks.view_figure import Example, Picture, goal_figure, true_picture
 from omg_lightning.data import EpisodeDataModule
-from omg_lightning.opponents.quality import (
+from omg_lightning.encoders.quality import (
     active_units,
     decided,
     hit_ratio,
@@ -18,14 +16,16 @@ from omg_lightning.opponents.quality import (
     plane_recall,
     probabilities,
 )
-from omg_lightning.training import Agent, GoalVAE
-from omg_lightning.opponents.targets import latent, watched
-from omg_lightning.samples import flatten
-from omg_lightning.types import ConfigError, Episodes
+from omg_lightning.events import watched
+from omg_lightning.opponents import Subgoal
+from omg_lightning.opponents.selector import select_subgoals, shift
+from omg_lightning.training import Agent
+from omg_lightning.types import Batch, ConfigError, Episodes
 
 
 class GoalPictures(Callback):
-    """Shows and measures the goal codes of the latest episodes. Needs an agent with `goals: subgoal`.
+    """Shows and measures the goal codes of the latest episodes. Needs the opponent model `Subgoal`; without a
+    grid there is no figure, and only `goal/active_units` and `goal/collapsed` are logged.
 
     The figure `figures/goals` goes to TensorBoard's images every few epochs and in the last one. Logged at every
     epoch, over all views of co-players: `goal/recall_<kind>` and `goal/precision_<kind>` for each kind of plane
@@ -45,71 +45,79 @@ class GoalPictures(Callback):
         self.every, self.examples, self._warned = every, examples, False
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Says if there will be nothing to see."""
-        if getattr(pl_module, "vae", None) is None:
-            rank_zero_info("GoalPictures: this model has no goal codes to show; they come with model.goals 'subgoal'")
+        """Say if there will be nothing to see."""
+        if _subgoal(pl_module) is None:
+            rank_zero_info("GoalPictures: this opponent model has no goal codes to show; Subgoal has")
 
     @torch.no_grad()
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Logs the numbers, and shows the figure when it is due."""
-        data = trainer.datamodule  # type: ignore[attr-defined]
-        if not isinstance(pl_module, Agent) or pl_module.vae is None or data.latest is None:
+        """Log the numbers, and show the figure when it is due."""
+        data, opponent = trainer.datamodule, _subgoal(pl_module)  # type: ignore[attr-defined]
+        if opponent is None or data.latest is None:
             return
-        numbers = code_numbers(pl_module.vae, data.latest.episodes, data.game.plane_names)
+        assert isinstance(pl_module, Agent)
+        layout, episodes = pl_module.game.layout, data.latest.episodes
+        numbers = code_numbers(opponent, episodes)
         epoch = trainer.current_epoch + 1
-        due = epoch % self.every == 0 or epoch == trainer.max_epochs
+        due = layout is not None and (epoch % self.every == 0 or epoch == trainer.max_epochs)
         if due:
-            label, ahead = selected(pl_module, data)
-            numbers["goal/hit_ratio_selected"] = named(pl_module.vae, label, data.latest.episodes)
+            label, ahead = selected(pl_module, opponent, data)
+            numbers["goal/hit_ratio_selected"] = named(opponent, label, episodes)
         pl_module.log_dict(numbers, on_step=False, on_epoch=True, batch_size=1)
         if numbers["goal/collapsed"] and not self._warned:
-            rank_zero_warn("goal/collapsed: every code of the state VAE is the same; lower model.vae.kl_weight")
+            rank_zero_warn("goal/collapsed: every code of the state VAE is the same; lower model.opponent.vae.kl_weight")
             self._warned = True
         boards = [logger for logger in trainer.loggers if isinstance(logger, TensorBoardLogger)]
-        if boards and trainer.is_global_zero and due:
-            rows, titles = draw_examples(pl_module, data, ahead, self.examples), column_titles(pl_module, data)
-            figure = goal_figure(rows, data.game.plane_names, titles)
+        if boards and trainer.is_global_zero and due and layout is not None:
+            rows = draw_examples(opponent, data, ahead, self.examples)
+            figure = goal_figure(rows, layout.plane_names, column_titles(opponent, data))
             for logger in boards:
                 logger.experiment.add_figure("figures/goals", figure, data.env_steps)
 
 
+def _subgoal(pl_module: LightningModule) -> Subgoal | None:
+    opponent = pl_module.opponent if isinstance(pl_module, Agent) else None
+    return opponent if isinstance(opponent, Subgoal) else None
+
+
 @torch.no_grad()
-def code_numbers(vae: GoalVAE, episodes: Episodes, plane_names: Sequence[str]) -> dict[str, Tensor]:
-    """What the codes keep of all views of co-players in these episodes, by the names of the log.
+def code_numbers(opponent: Subgoal, episodes: Episodes) -> dict[str, Tensor]:
+    """Return what the codes keep of all views of co-players in these episodes, by the names of the log.
 
     `goal/hit_ratio` is about the subgoals that were inferred when the episodes were played.
     """
-    who = watched(episodes)
-    views = episodes.observation[who].float()
-    mean, _ = vae.codes(views)
-    logits = vae.decode(mean)
-    recall, precision = (measure(logits, views, plane_names) for measure in (plane_recall, plane_precision))
+    views = episodes.observation[watched(episodes)].float()
+    mean, _ = opponent.vae.codes(views)
     units = active_units(mean).float()
+    numbers = {"goal/active_units": units, "goal/collapsed": (units == 0).float()}
+    layout = opponent.spec.game.layout
+    if layout is None:
+        return numbers
+    logits = opponent.vae.decoder(mean)
+    recall, precision = (measure(logits, views, layout.plane_names) for measure in (plane_recall, plane_precision))
     return {
         **{f"goal/recall_{kind}": share for kind, share in recall.items()},
-        **{f"goal/precision_{kind}": share for kind, share in precision.items() if kind in recall},  # what there is
-        "goal/active_units": units,
-        "goal/collapsed": (units == 0).float(),
-        "goal/hit_ratio": named(vae, episodes.goal, episodes),
+        **{f"goal/precision_{kind}": share for kind, share in precision.items() if kind in recall},  # what occurs
+        **numbers,
+        "goal/hit_ratio": named(opponent, episodes.goal, episodes),
     }
 
 
-def named(vae: GoalVAE, goals: Tensor, episodes: Episodes) -> Tensor:
-    """The hit ratio of co-players' subgoals `[T, B, P, D]`, see `hit_ratio`."""
+def named(opponent: Subgoal, goals: Tensor, episodes: Episodes) -> Tensor:
+    """Return the hit ratio of co-players' subgoals `[T, B, P, D]`, see `hit_ratio`."""
     who = watched(episodes)
     pictures = torch.zeros_like(episodes.observation, dtype=torch.bool)
-    pictures[who] = decided(vae.decode(goals[who]))
+    pictures[who] = decided(opponent.vae.decoder(goals[who]))
     return hit_ratio(pictures, episodes.observation > 0, who)
 
 
-def draw_examples(agent: Agent, data: EpisodeDataModule, ahead: Tensor, count: int) -> list[Example]:
+def draw_examples(opponent: Subgoal, data: EpisodeDataModule, ahead: Tensor, count: int) -> list[Example]:
     """Draws steps of co-players that have a next step, each from another of the latest episodes.
 
     `ahead`, int64 `[T, B, P]`, says how many steps later the subgoal of a step came, see `selected`.
 
     The randomness is this function's own: a run with pictures goes like one without.
     """
-    assert agent.vae is not None
     assert data.latest is not None
     episodes, random = data.latest.episodes, torch.Generator().manual_seed(data.env_steps)
     usable = watched(episodes).cpu()
@@ -122,55 +130,41 @@ def draw_examples(agent: Agent, data: EpisodeDataModule, ahead: Tensor, count: i
             t, seat = steps[int(torch.randint(len(steps), (1,), generator=random))]
             view, later = episodes.observation[t, b, seat], int(ahead[t, b, seat])
             came = episodes.observation[t + later, b, seat]
-            code = torch.stack([agent.vae.encode(view[None].float())[0][0], episodes.goal[t, b, seat]])
-            cells, absent = probabilities(agent.vae.decode(code))
+            code = torch.stack([opponent.vae.encode(view[None].float())[0][0], episodes.goal[t, b, seat]])
+            cells, absent = probabilities(opponent.vae.decoder(code))
             pictures = (
                 true_picture(view, absent),
                 Picture(cells[0], absent[0]),
                 Picture(cells[1], absent[1]),
                 true_picture(came, absent),
             )
-            name = "" if data.rounds <= data.offline_rounds else f"\n{data.seats[seat]}"
+            name = "" if data.latest_offline else f"\n{data.seats[seat]}"
             examples.append(Example(f"seat {seat}{name}\nepisode {b}, t = {t}", seat, pictures, later))
     return examples
 
 
-def selected(agent: Agent, data: EpisodeDataModule) -> tuple[Tensor, Tensor]:
-    """The subgoal of each step of the latest episodes in hindsight.
+def selected(agent: Agent, opponent: Subgoal, data: EpisodeDataModule) -> tuple[Tensor, Tensor]:
+    """Return the subgoal of each step of the latest episodes in hindsight.
 
     Returns:
         Its code, float `[T, B, P, D]`, and how many steps ahead it lies, int64 `[T, B, P]`.
     """
-    assert agent.vae is not None
     assert data.latest is not None
-    episodes, rule = data.latest.episodes, agent.selector
-    samples = flatten(episodes, agent.max_steps)
-    codes = samples.spread(agent.vae.codes(samples.observation)[0])
-    values = None if data.rounds <= data.offline_rounds else agent.policy.goal_values
-    random = torch.Generator(codes.device).manual_seed(data.env_steps)
-    hindsight, ahead = latent(
-        episodes,
-        samples,
-        codes,
-        episodes.goal,
-        values,
-        rule.rule,
-        rule.horizon,
-        random,
-        rule.offset,
-        rule.temperature,
-    )
-    return hindsight.label, ahead
+    random = torch.Generator(agent.device).manual_seed(data.env_steps)
+    batch = agent.training_batch(Batch(data.latest.episodes, data.env_steps, data.latest_offline), random)
+    codes = batch.samples.spread(opponent.codes(batch.samples.observation))
+    ahead = select_subgoals(batch, codes, batch.episodes.goal, opponent.selector, random)
+    return shift(codes, ahead), ahead
 
 
-def column_titles(agent: Agent, data: EpisodeDataModule) -> tuple[str, str, str, str]:
+def column_titles(opponent: Subgoal, data: EpisodeDataModule) -> tuple[str, str, str, str]:
     """What the four columns show; while nobody has played for a value, the selector draws at random."""
-    rule = agent.selector.rule
-    if data.rounds <= data.offline_rounds and rule in ("optimistic", "conservative"):
+    rule = opponent.selector.rule
+    if data.latest_offline and rule in ("optimistic", "conservative"):
         rule = "random"
     return (
         "true view of a\nco-player at step t",
         "the same, decoded\nfrom its VAE code",
         "its subgoal, inferred\nat step t, decoded",
-        f"what came: selected\nin hindsight ({rule},\nup to {agent.selector.horizon} steps later)",
+        f"what came: selected\nin hindsight ({rule},\nup to {opponent.selector.horizon} steps later)",
     )

@@ -5,8 +5,7 @@ from lightning import Callback, LightningModule, Trainer
 from lightning.pytorch.loggers import TensorBoardLogger
 from torch import Tensor
 
-from omg_lightning.opponents import hindsight_goals
-from omg_lightning.opponents.targets import watched
+from omg_lightning.events import next_achieved, watched
 from omg_lightning.types import NO_GOAL, ConfigError, Episodes
 
 
@@ -46,8 +45,8 @@ def points(episodes: Episodes, count: int, names: tuple[str, ...]) -> tuple[Tens
     who = watched(episodes).nonzero()
     chosen = who[torch.randperm(len(who), generator=torch.Generator().manual_seed(0))[:count].to(who.device)]
     t, b, p = chosen.unbind(1)
-    realised = hindsight_goals(episodes.realised, episodes.active)[t, b, p].tolist()
-    truth = episodes.truth[t, b, p].tolist()
+    realised = next_achieved(episodes.achieved_goal, episodes.active)[t, b, p].tolist()
+    truth = episodes.true_goal[t, b, p].tolist()
 
     def name(goal: int) -> str:
         return "none" if goal == NO_GOAL else names[goal]

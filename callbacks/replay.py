@@ -36,7 +36,7 @@ class EpisodeAnimation(Callback):
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Shows an episode when it is due."""
         data = trainer.datamodule  # type: ignore[attr-defined]
-        if (trainer.current_epoch + 1) % self.every == 0 and data.rounds > data.offline_rounds:
+        if (trainer.current_epoch + 1) % self.every == 0 and not data.latest_offline:
             self._show(trainer)
 
     def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -47,7 +47,7 @@ class EpisodeAnimation(Callback):
     def _show(self, trainer: Trainer) -> None:
         data = trainer.datamodule  # type: ignore[attr-defined]
         boards = [logger for logger in trainer.loggers if isinstance(logger, TensorBoardLogger)]
-        if data.latest is None or not boards or not trainer.is_global_zero:
+        if data.latest is None or not boards or not trainer.is_global_zero or data.game.layout is None:
             return
         self._shown = data.env_steps
         animation = gif_bytes(episode_frames(data.latest.episodes, 0, data.game))
@@ -75,6 +75,8 @@ class ReplayWriter(Callback):
         dataloader_idx: int = 0,
     ) -> None:
         """Writes one animation for each of the B episodes."""
+        if trainer.datamodule.game.layout is None:  # type: ignore[attr-defined]
+            return
         folder = _folder(trainer)
         folder.mkdir(parents=True, exist_ok=True)
         for b in range(outputs.active.shape[1]):
@@ -84,7 +86,11 @@ class ReplayWriter(Callback):
 
     def on_predict_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Says where they are."""
-        print(f"{self._count} replays written to {_folder(trainer)}")
+        game = trainer.datamodule.game  # type: ignore[attr-defined]
+        if game.layout is None:
+            print(f"no replays written: {game.name} has no pictures, because its views are not planes of a grid")
+        else:
+            print(f"{self._count} replays written to {_folder(trainer)}")
 
 
 def episode_frames(
@@ -109,18 +115,18 @@ def episode_frames(
     length = int(episodes.active[:, b].any(-1).sum())
     views = episodes.observation[:length, b, 0].cpu()  # [L, C, h, w]
     returns = episodes.reward[:length, b].cumsum(0).tolist()  # [L, P]
-    leavers = not bool(((episodes.realised[:-1, b] != NO_GOAL) & episodes.active[1:, b]).any())
+    leavers = not bool(((episodes.achieved_goal[:-1, b] != NO_GOAL) & episodes.active[1:, b]).any())
     title, frames = f"step 0 of {game.max_steps}", []
     if steps is None or 0 in steps:
-        frames.append(frame(views[0], game.plane_names, title=title, returns=[0.0] * game.num_players, cell=cell))
+        frames.append(frame(views[0], game.layout.plane_names, title=title, returns=[0.0] * game.num_players, cell=cell))
     for t in range(length):
         if steps is not None and t + 1 not in steps:
             continue
-        realised = episodes.realised[t, b].tolist()
-        captures = captures_of(views[t, : game.num_players], realised, game.goal_names, game.plane_names)
+        realised = episodes.achieved_goal[t, b].tolist()
+        captures = captures_of(views[t, : game.num_players], realised, game.goal_names, game.layout.plane_names)
         board = views[t + 1] if t + 1 < length else _without(views[t], captures, game, leavers)
         title = f"{'step' if t + 1 < length else 'end: step'} {t + 1} of {game.max_steps}"
-        frames.append(frame(board, game.plane_names, title=title, returns=returns[t], captures=captures, cell=cell))
+        frames.append(frame(board, game.layout.plane_names, title=title, returns=returns[t], captures=captures, cell=cell))
     return frames
 
 
@@ -138,7 +144,7 @@ def _without(view: Tensor, captures: list[Capture], game: Game, leavers: bool) -
     for capture in captures:
         if leavers:
             board[list(capture.seats)] = 0
-        board[game.plane_names.index(f"{capture.kind}s"), capture.row, capture.column] = 0
+        board[game.layout.plane_names.index(f"{capture.kind}s"), capture.row, capture.column] = 0
     return board
 
 

@@ -12,8 +12,9 @@ from lightning.pytorch.loggers import TensorBoardLogger
 from lightning.pytorch.utilities import rank_zero_info, rank_zero_only
 
 from omg_lightning import evaluation
+from omg_lightning.envs.base import describe
 from omg_lightning.evaluation.figures import adaptation_figure
-from omg_lightning.types import Lap
+from omg_lightning.types import AdaptationSegment
 
 
 class Report(Callback):
@@ -52,29 +53,29 @@ class Report(Callback):
     def on_test_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Starts a new record; fails now, not at the end, where the references cannot be read."""
         self._record, self._results = evaluation.Record(), []
-        evaluation.References(_data(trainer).references or evaluation.REFERENCES)
+        evaluation.References(_data(trainer).adaptation.references or evaluation.REFERENCES)
 
     def on_test_batch_end(
         self,
         trainer: Trainer,
         pl_module: LightningModule,
         outputs: Any,
-        batch: Lap,
+        batch: AdaptationSegment,
         batch_idx: int,
         dataloader_idx: int = 0,
     ) -> None:
-        """Adds the episodes of a lap."""
+        """Adds the episodes of a segment."""
         self._record.add(batch)
 
     def on_test_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Logs the numbers beside each partner."""
         data = _data(trainer)
-        references = evaluation.References(data.references or evaluation.REFERENCES)
+        references = evaluation.References(data.adaptation.references or evaluation.REFERENCES)
         labels = evaluation.labels(data.partners)
-        for place, (partner, label) in enumerate(zip(data.partners, labels, strict=True)):
-            found = self._record.result(place, partner, label, data.adaptation.steps, data.adaptation.score_steps)
+        for index, (partner, label) in enumerate(zip(data.partners, labels, strict=True)):
+            found = self._record.result(index, partner, label, data.adaptation.steps, data.adaptation.score_steps)
             if found is not None:
-                self._results.append(evaluation.refer(found, references, data.game_options))
+                self._results.append(evaluation.refer(found, references, describe(data.env)))
         pl_module.log_dict(evaluation.numbers(self._results) | {"step": float(data.env_steps)})
 
     def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -111,7 +112,7 @@ class Report(Callback):
     def _show(self, trainer: Trainer, seed: int) -> None:
         """Writes the curves and draws them; `seed` is that of the training."""
         data, folder = _data(trainer), Path(trainer.log_dir or trainer.default_root_dir)
-        about = {"seed": seed, "game": data.game_options, "checkpoint": str(trainer.ckpt_path)}
+        about = {"seed": seed, "game": describe(data.env), "checkpoint": str(trainer.ckpt_path)}
         evaluation.save(folder / evaluation.FILE, self._results, **about, **asdict(data.adaptation))
         over = f"{data.adaptation.relationships} relationships"
         for result in self._results:

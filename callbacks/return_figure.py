@@ -53,7 +53,7 @@ class ReturnFigure(Callback):
             return
         self._seconds = time.perf_counter() - self._resumed_at
         seats = data.latest.episodes.reward.sum(0).mean(0).tolist()
-        offline = data.rounds <= data.offline_rounds
+        offline = data.latest_offline
         self.rounds.append([float(data.env_steps), self._seconds, float(offline), *seats])
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:

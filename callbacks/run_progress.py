@@ -28,11 +28,11 @@ class RunProgress(ProgressBar):
         self._open(trainer.max_epochs, trainer.current_epoch, "round")
 
     def on_test_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Opens a bar over the laps of the adaptation protocol."""
-        self._open(int(sum(trainer.num_test_batches)), 0, "lap")
+        """Opens a bar over the segments of the adaptation protocol."""
+        self._open(int(sum(trainer.num_test_batches)), 0, "segment")
 
     def on_test_batch_end(self, *args: Any, **kwargs: Any) -> None:
-        """Moves the bar on by a lap."""
+        """Moves the bar on by a segment."""
         if self._bar is not None:
             self._bar.update()
 

@@ -72,15 +72,15 @@ def code_figure(codes: Tensor, usage: Tensor, game: Game) -> Figure:
     figure = Figure(figsize=(1.15 * max(len(used), 3) + 0.9, 4.2), dpi=110, layout="constrained")
     pictures, axes = figure.subplots(2, 1, sharex=True, height_ratios=(1, 2.4))
     _bars(axes, shares[used], game.goal_names)
-    for place, code in enumerate(used):
+    for place, code in enumerate(used if game.layout is not None else ()):
         patch = pictures.inset_axes((place - 0.45, 0.0, 0.9, 1.0), transform=pictures.transData)
         patch.imshow(code_picture(codes[code], game))
         patch.axis("off")
     pictures.set_ylim(0, 1)
     pictures.axis("off")
-    pictures.set_title(
-        "what lies on (framed) and next to the player's cell,\nas opaque as it is likely", fontsize=8.5, color=INK
-    )
+    if game.layout is not None:
+        words = "what lies on (framed) and next to the player's cell,\nas opaque as it is likely"
+        pictures.set_title(words, fontsize=8.5, color=INK)
     axes.set_xlim(-0.6, max(len(used), 3) - 0.4)
     axes.set_xticks(range(len(used)), [f"code {code}" for code in used])
     axes.set_xlabel(f"{len(usage) - len(used)} of {len(usage)} codes were at no event", fontsize=8.5)
@@ -110,7 +110,8 @@ def code_picture(code: Tensor, game: Game) -> NDArray[np.uint8]:
     Returns:
         uint8 `[H, W, 3]`.
     """
-    planes = game.plane_names[game.num_players :]
+    assert game.layout is not None
+    planes = game.layout.plane_names[game.num_players :]
     side = round((len(code) / len(planes)) ** 0.5)
     weight = torch.full((side, side), 0.25)  # of `own_frame`
     weight[side // 2, side // 2] = 1.0

@@ -2,13 +2,14 @@
 
 from lightning import Callback, LightningModule, Trainer
 
+from omg_lightning.algorithms import BestResponseSearch
 from omg_lightning.types import ConfigError
 
 
 class TreeCount(Callback):
     """Sets how many trees a decision gets, by environment steps; evaluation always has the model's own `trees`.
 
-    On the command line `--tree_count.schedule`.
+    On the command line `--tree_count.schedule`. An algorithm without search has no trees, and nothing is set.
 
     Args:
         schedule: environment step -> trees from then on; null stands for the model's own number, so that
@@ -22,21 +23,32 @@ class TreeCount(Callback):
         self.schedule = dict(sorted(schedule.items()))
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Remembers the model's own number."""
-        self._own = int(pl_module.trees)  # type: ignore[arg-type]
+        """Remember the model's own number."""
+        search = _search(pl_module)
+        self._own = search.trees if search is not None else 0
 
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Sets the number for the coming rollout."""
+        """Set the number for the coming rollout."""
+        search = _search(pl_module)
+        if search is None:
+            return
         now = trainer.datamodule.env_steps  # type: ignore[attr-defined]
         due = [trees for step, trees in self.schedule.items() if step <= now]
-        pl_module.trees = (due[-1] if due else None) or self._own  # type: ignore[assignment]
-        pl_module.log("search/trees", float(pl_module.trees), on_step=False, on_epoch=True)  # type: ignore[arg-type]
+        search.trees = (due[-1] if due else None) or self._own
+        pl_module.log("search/trees", float(search.trees), on_step=False, on_epoch=True)
 
     def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Evaluation plans with the model's own number."""
+        """Evaluate with the model's own number."""
         if trainer.state.fn == "fit":
-            pl_module.trees = self._own  # type: ignore[assignment]
+            self.on_fit_end(trainer, pl_module)
 
     def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Leaves the model with its own number."""
-        pl_module.trees = self._own  # type: ignore[assignment]
+        """Leave the model with its own number."""
+        search = _search(pl_module)
+        if search is not None:
+            search.trees = self._own
+
+
+def _search(pl_module: LightningModule) -> BestResponseSearch | None:
+    algorithm = getattr(pl_module, "algorithm", None)
+    return algorithm if isinstance(algorithm, BestResponseSearch) else None

@@ -54,6 +54,15 @@ def sample(env, seen, rng, masked=True):
     return {agent: int(rng.choice(legal[agent] if masked else every)) for agent in env.agents}
 
 
+def running(env):
+    """Loop while agents are left; fail if they stay after `max_steps`."""
+    for _ in range(env.game.max_steps):
+        if not env.agents:
+            return
+        yield
+    assert not env.agents, "the episode goes on after max_steps"
+
+
 def check_seen(env, seen, infos, expected_agents):
     """Observations of one step are inside their space, show the game's own views, and have the right mask."""
     assert set(seen) == set(infos) == set(expected_agents)
@@ -61,6 +70,7 @@ def check_seen(env, seen, infos, expected_agents):
     for agent, one in seen.items():
         seat = env.possible_agents.index(agent)
         assert env.observation_space(agent).contains(one), f"the observation of {agent} is outside its space"
+        assert isinstance(one["observation"], np.ndarray)
         assert one["observation"].dtype == env.observation_space(agent)["observation"].dtype
         assert one["action_mask"].dtype == np.int8
         np.testing.assert_array_equal(one["observation"], views[seat])
@@ -107,7 +117,7 @@ def record(env, seed, episodes=3):
     for episode in range(episodes):
         seen, infos = env.reset(seed=seed if episode == 0 else None)
         log.append((seen, infos))
-        while env.agents:
+        for _ in running(env):
             log.append(env.step(sample(env, seen, rng)))
             seen = log[-1][0]
     return log
@@ -139,7 +149,7 @@ def check_masked_actions_count_as_noop(make: Make, episodes: int = 6) -> None:
     for episode in range(episodes):
         seen, _ = bold.reset(seed=episode)
         careful.reset(seed=episode)
-        while bold.agents:
+        for _ in running(bold):
             masked |= not all(one["action_mask"].all() for one in seen.values())
             actions = sample(bold, seen, rng, masked=False)
             legal = {a: x if seen[a]["action_mask"][x] else bold.game.noop for a, x in actions.items()}
@@ -157,7 +167,7 @@ def check_actions_of_agents_that_left_are_ignored(make: Make, episodes: int = 6)
     for episode in range(episodes):
         seen, _ = full.reset(seed=episode)
         exact.reset(seed=episode)
-        while full.agents:
+        for _ in running(full):
             actions = sample(full, seen, rng)
             left = {a: rng.choice([None, -1, 10**9, full.game.noop]) for a in full.possible_agents if a not in actions}
             one, other = full.step({**left, **actions}), exact.step(actions)
@@ -172,7 +182,7 @@ def check_moves_match_the_mask(make: Make, episodes: int = 3) -> None:
     moves = {env.game.action_names.index(name): step for name, step in MOVES.items()}
     for episode in range(episodes):
         seen, _ = env.reset(seed=episode)
-        while env.agents:
+        for _ in running(env):
             actions = {agent: int(rng.choice(list(moves))) for agent in env.agents}
             after, *_ = env.step(actions)
             for agent, action in actions.items():
@@ -231,7 +241,7 @@ def check_errors(make: Make) -> None:
             env.reset(seed=0)
         env.step({agent: kind(noop) for agent in env.agents})
 
-    while env.agents:
+    for _ in running(env):
         env.step(dict.fromkeys(env.agents, noop))
     refuses(RuntimeError, "the episode is over; call reset", env.step, {})
     refuses(RuntimeError, "the episode is over; call reset", env.step, fine)

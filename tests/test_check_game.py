@@ -172,6 +172,30 @@ def test_rules_run_on_a_device_without_values(game):
     check_device(game, "meta")
 
 
+def test_the_device_check_names_what_lies_elsewhere():
+    check_device(StagHunt(**SMALL_HUNT), "cpu")
+    says = "terminated: got a result on the device cpu for a state on meta"
+    with pytest.raises(CheckError, match=says):
+        check_device(broken(terminated=lambda self, state: torch.zeros(len(state.time), 2, dtype=torch.bool)), "meta")
+
+
+def test_a_game_that_keeps_moved_constants_is_as_it_was_after_the_check():
+    class Lazy(Purse):
+        prices = torch.tensor([0.0, 1.0, 2.0])
+
+        def __init__(self):
+            self.prices = Lazy.prices
+
+        def step(self, state, actions):
+            self.prices = self.prices.to(actions.device)
+            return Purse.step(self, state, actions)[0], self.prices[actions]
+
+    game = Lazy()
+    check_game(game)
+    check_device(game, "meta")
+    assert game.prices.tolist() == [0, 1, 2]
+
+
 def test_rules_that_need_values_fail_the_strict_device_check_alone():
     check_game(Values())
     with pytest.raises(CheckError, match=r"Values\.step: .*on the device meta: make new tensors with `device="):

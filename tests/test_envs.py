@@ -239,8 +239,12 @@ def test_picture_marks_captures_of_the_last_step_only():
     taken = env.render()
     act(env, STAY)
     after = env.render()
+    env.reset(options=LAYOUT)
+    act(env, HUNT_HARE, STAY)
+    env.reset(options=LAYOUT)
+    again = env.render()
     assert quiet.shape == taken.shape == after.shape
-    assert glowing(quiet) == glowing(after) == 0
+    assert glowing(quiet) == glowing(after) == glowing(again) == 0
     assert glowing(taken) > 300
 
 
@@ -450,6 +454,8 @@ def test_text_off_the_grid_is_a_line_of_step_returns_and_actions():
     assert env.render() == "step 1 of 6   0: 1.0  1: 0.0   played 0: run  1: wait\n", "running from 60 is illegal"
     act(env, WALK)
     assert env.render() == "step 2 of 6   0: 1.0  1: 0.0   played 1: walk\n", "ada has left"
+    env.reset(options={"places": [40, 60]})
+    assert env.render() == "step 0 of 6   0: 0.0  1: 0.0\n"
 
 
 def test_human_mode_off_the_grid_prints_every_step(capsys):

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageColor
 
-from omg_lightning.envs import icons
+from omg_lightning.games.grid import icons
 from omg_lightning.games.grid.render import Capture, captures_of, frame, gif_bytes, text, write_gif
 
 NAMES = ("self", "other_1", "other_2", "blocks", "stags", "hares")

@@ -237,7 +237,7 @@ class GameParallelEnv(ParallelEnv[str, Observation, int]):
         """Return the observation of each of `agents`, in arrays that belong to the caller."""
         views, masks = self._views(), self.game.legal(self._state)[0].cpu().numpy().astype(np.int8)
         return {
-            agent: {"observation": np.array(views[seat]), "action_mask": masks[seat].copy()}
+            agent: {"observation": np.array(views[seat]), "action_mask": masks[seat]}
             for agent, seat in self._seats().items()
         }
 

@@ -40,8 +40,8 @@ class PettingZooEnv(VectorEnv):
 
     def __init__(self, make: str, kwargs: dict[str, Any] | None = None, max_steps: int | None = None) -> None:
         self.make, self.kwargs = make, dict(kwargs or {})
-        self.name = short_name(make)
         self._copies = [load(make, self.kwargs)]
+        self.name = short_name(make)
         self._adapter = Adapter(self.name, self._copies[0], self.kwargs, max_steps)
         adapter = self._adapter
         self.num_players, self.num_actions, self.max_steps = adapter.num_players, adapter.num_actions, adapter.max_steps

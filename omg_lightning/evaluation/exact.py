@@ -5,23 +5,25 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from omg_lightning.games.base import Game
-from omg_lightning.opponents import intra
-from omg_lightning.actors import Player, make_player, scripts_of
+from omg_lightning.actors import make_player
+from omg_lightning.actors.scripted import rules_of
+from omg_lightning.envs.base import VectorEnv
+from omg_lightning.games.scripts import Player, scripts_of
+from omg_lightning.opponents.belief import bayes_update
 from omg_lightning.types import Episodes
 
 _FLOOR = 1e-6  # a goal that has been ruled out can come back: a player may change its mind
 _LEAST = 1e-12  # an action that no script would take rules out none of them
 
 
-def goal_scripts(game: Game) -> tuple[Player, ...] | None:
-    """One of the game's scripts for each of its declared goals, in their order.
+def goal_scripts(env: VectorEnv) -> tuple[Player, ...] | None:
+    """Return one of the game's scripts for each of its declared goals, in their order.
 
     Returns:
         `None` where the game declares no goals, or one that no script with a known action distribution pursues.
     """
-    players = {getattr(player, "goal", None): player for player in map(make_player, scripts_of(game))}
-    chosen = [players.get(name) for name in game.goal_names]
+    players = {getattr(player, "goal", None): player for player in (make_player(name, rules_of(env)) for name in scripts_of(env))}
+    chosen = [players.get(name) for name in env.goal_names]
     known = [player for player in chosen if hasattr(player, "action_probabilities")]
     return tuple(player for player in known if player) if known and len(known) == len(chosen) else None
 
@@ -33,34 +35,34 @@ class Exact(NamedTuple):
     best: Tensor  # float [T, B, P] its chance to predict the action of the step
 
 
-def exact_observer(game: Game, episodes: Episodes) -> Exact | None:
-    """The best that can be known: exact Bayes by somebody who knows the scripts, to whom all goals are alike at first.
+def exact_observer(env: VectorEnv, episodes: Episodes) -> Exact | None:
+    """Return the best that can be known: exact Bayes by an observer, and takes all goals to be equally likely at first.
 
     It starts afresh with each episode, and takes it that a player acts as one of the game's scripts does, by what it
     sees at that step alone. Only scripts and measurements know this; a learner never does.
 
     Args:
-        game: for its scripts.
+        env: for its scripts.
         episodes: `[T, B, P, ...]`.
 
     Returns:
         `None` where not every goal has its script.
     """
-    scripts = goal_scripts(game)
+    scripts = goal_scripts(env)
     if scripts is None:
         return None
-    shape = (*episodes.active.shape, len(scripts), game.num_actions)
-    chance = torch.ones(shape, device=episodes.reward.device) / game.num_actions  # [T, B, P, G, A]
-    for seat in range(game.num_players):
+    shape = (*episodes.active.shape, len(scripts), env.num_actions)
+    chance = torch.ones(shape, device=episodes.reward.device) / env.num_actions  # [T, B, P, G, A]
+    for seat in range(env.num_players):
         who = episodes.active[:, :, seat]
         view, legal = episodes.observation[:, :, seat][who].float(), episodes.legal[:, :, seat][who]
         for goal, script in enumerate(scripts):
-            script.reset(len(view), seat, game, torch.Generator(view.device))
+            script.reset(len(view), seat, rules_of(env), torch.Generator(view.device))
             chance[:, :, seat, goal][who] = script.action_probabilities(view, legal)  # type: ignore[attr-defined]
     played = episodes.action[..., None, None].expand(*shape[:-1], 1)
     log_likelihood = chance.gather(-1, played)[..., 0].clamp(min=_LEAST).log()
     log_belief = torch.full_like(log_likelihood, 1 / len(scripts)).log()
     for t in range(1, len(log_belief)):
-        log_belief[t] = intra(log_belief[t - 1], log_likelihood[t - 1], _FLOOR)
+        log_belief[t] = bayes_update(log_belief[t - 1], log_likelihood[t - 1], _FLOOR)
     belief = log_belief.exp()
     return Exact(belief, (belief[..., None] * chance).sum(-2).amax(-1))

@@ -12,7 +12,7 @@ import torch
 from omg_lightning.evaluation.references import COMMAND, References
 from omg_lightning.evaluation.scores import Curve, Relationship, adapted_at, curve, final_return, normalise, within
 from omg_lightning.metrics import return_statistics
-from omg_lightning.types import ConfigError, Lap
+from omg_lightning.types import AdaptationSegment, ConfigError
 
 FILE = "adaptation.json"
 SHOWN = (1, 5, 10)  # episode indices in the table
@@ -39,29 +39,29 @@ class Record:
     """Collects the episodes of a run of the protocol."""
 
     def __init__(self) -> None:
-        self._laps: list[Lap] = []
+        self._segments: list[AdaptationSegment] = []
 
-    def add(self, lap: Lap) -> None:
-        """Adds the episodes of a lap."""
-        self._laps.append(lap._replace(batches=()))  # nothing big is kept
+    def add(self, segment: AdaptationSegment) -> None:
+        """Adds the episodes of a segment."""
+        self._segments.append(segment._replace(batches=()))  # nothing big is kept
 
-    def result(self, place: int, partner: str, label: str, steps: int, last: int) -> Result | None:
+    def result(self, index: int, partner: str, label: str, steps: int, last: int) -> Result | None:
         """The result beside a partner, without references; None if nothing was played with it.
 
         Args:
-            place: of the partner, in `Lap.partner`.
+            index: of the partner, in `AdaptationSegment.partner`.
             partner: its name.
             label: its name in metrics and files.
             steps: environment steps of each relationship; episodes that end later do not count.
             last: steps at the end that make the final return.
         """
-        mine = [lap.partner == place for lap in self._laps]
+        mine = [segment.partner == index for segment in self._segments]
         if not any(bool(rows.any()) for rows in mine):
             return None
-        parts = list(zip(self._laps, mine, strict=True))
-        number = torch.cat([lap.relationship[rows] for lap, rows in parts]).cpu()
-        returns = torch.cat([lap.returns[rows] for lap, rows in parts]).cpu()
-        length = torch.cat([lap.length[rows] for lap, rows in parts]).cpu()
+        parts = list(zip(self._segments, mine, strict=True))
+        number = torch.cat([segment.relationship[rows] for segment, rows in parts]).cpu()
+        returns = torch.cat([segment.returns[rows] for segment, rows in parts]).cpu()
+        length = torch.cat([segment.length[rows] for segment, rows in parts]).cpu()
         played, finals, kept_rows = [], [], []
         for each in number.unique():
             own = (number == each).nonzero()[:, 0]

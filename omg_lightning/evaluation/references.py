@@ -10,7 +10,7 @@ from typing import Any
 from omg_lightning.types import ConfigError
 
 FILE = "references.json"
-COMMAND = "python -m omg_lightning.commands.references"
+COMMAND = "python -m omg_lightning references"
 _CHECKPOINT = "checkpoint:"
 Entry = dict[str, Any]  # random, best_response, and where they come from
 

@@ -225,6 +225,14 @@ class OpponentModel(LightningModule, ABC):
         """Return metrics of goals, each with `update(episodes, who, exact)`, see `callbacks.GoalQuality`."""
         return {}
 
+    def codes(self, observation: Tensor) -> Tensor | None:
+        """Return the learned codes of views `[M, *shape]`: float `[M, D]`, or int64 `[M]`; None where none are learned."""
+        return None
+
+    def code_vectors(self) -> Tensor | None:
+        """Return what learned discrete codes stand for, float `[G, size]`, for figures; None where none are learned."""
+        return None
+
     def belief_view(self, goal: Tensor, goal_names: Sequence[str]) -> BeliefView | None:
         """Return recorded goals `[..., D]` as a belief over something that can be named, for figures; None for none."""
         return None

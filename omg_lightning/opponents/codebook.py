@@ -77,6 +77,14 @@ class Codebook(ExplicitBelief):
         """Return the code, int64 `[M]`, of views `[M, *shape]`."""
         return self.quantiser(self.vectors(observation))
 
+    def codes(self, observation: Tensor) -> Tensor:
+        """Return the code, int64 `[M]`, of views `[M, *shape]`."""
+        return self.encode(observation)
+
+    def code_vectors(self) -> Tensor:
+        """Return the codes, float `[G, size]`."""
+        return self.quantiser.codes
+
     def prior(self, batch_size: int) -> Tensor:
         """Return all codes in use alike, float `[B, P, G]`: a code that no seat was ever seen to pursue is not believed."""
         used = self.in_use.float()

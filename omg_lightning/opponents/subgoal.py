@@ -119,6 +119,10 @@ class Subgoal(OpponentModel):
         share = self.mixture.share(batch.env_steps)
         return Targets(inferred, label, episodes.active, share, (inference, selected))
 
+    def codes(self, observation: Tensor) -> Tensor:
+        """Return the codes of views `[M, *shape]` by the slow encoder, float `[M, D]`."""
+        return self.vae.codes(observation.float())[0]
+
     def after_step(self, offline: bool) -> None:
         """Move the codes: at once while everything is learned offline, slowly once others rely on them."""
         self.vae.track(0.0 if offline else self.vae.config.slowness)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -13,7 +12,7 @@ from omg_lightning.games import checks
 from omg_lightning.spaces import check_space, dtype_of
 from omg_lightning.testing.report import Report
 from omg_lightning.testing.views import check_values
-from omg_lightning.types import NO_GOAL, ConfigError
+from omg_lightning.types import NO_GOAL
 
 _WILD = 3  # random actions reach this far below 0 and above A - 1
 _RELATIVE, _ABSOLUTE = 1e-5, 1e-6  # sums of floats may depend on the size of a batch
@@ -34,7 +33,7 @@ def check_env(env: VectorEnv, batch_size: int = 4, seed: int = 0) -> None:
     Raises:
         CheckError: the environment breaks the contract. One sentence says what was got, what was expected, and the
             cure.
-        ConfigError: `batch_size` is less than 2, or the environment refuses by itself what a third party's code does.
+        ConfigError: `batch_size` is less than 2.
     """
     batch_size = checks.whole("batch_size", batch_size, 2)
     if isinstance(env, type):
@@ -87,8 +86,8 @@ class _Check:
         right = isinstance(env.goal_names, tuple)
         report.require(right, "goal_names", repr(env.goal_names), "a tuple of names", "use () for none")
         space, cure = self._attribute("observation_space"), "set it to a gymnasium Box or MultiBinary"
-        self.ask("observation_space", check_space, space, report.name, expected="a space of tensors", cure=cure)
-        self.ask("observation_space", dtype_of, space, expected="a dtype of torch", cure="use float32 or uint8")
+        report.call("observation_space", check_space, space, report.name, expected="a space of tensors", cure=cure)
+        report.call("observation_space", dtype_of, space, expected="a dtype of torch", cure="use float32 or uint8")
 
     def episodes(self) -> None:
         """Play whole episodes, and check each step."""
@@ -142,7 +141,7 @@ class _Check:
             going = now.active.any(-1).nonzero()[:, 0].flip(0)
             if len(going) == 0:
                 return
-            self.ask("keep", self.env.keep, going, expected="any rows, int64 [R]")
+            self.report.call("keep", self.env.keep, going, expected="any rows, int64 [R]")
             rows = rows[going]
             now = self.step(actions[rows])
             expected = "what the same environment shows among all others"
@@ -152,25 +151,18 @@ class _Check:
     def reset(self) -> Step:
         """Reset with the seed, and check the tensors."""
         generator, what = torch.Generator().manual_seed(self.seed), "a Step for any batch size and generator"
-        return self._tensors("reset", self.ask("reset", self.env.reset, self.batch_size, generator, expected=what))
+        return self._tensors(
+            "reset", self.report.call("reset", self.env.reset, self.batch_size, generator, expected=what)
+        )
 
     def step(self, actions: Tensor) -> Step:
         """Step, and check the tensors."""
-        found = self.ask("step", self.env.step, actions, expected="a Step for any integers as actions")
+        found = self.report.call("step", self.env.step, actions, expected="a Step for any integers as actions")
         return self._tensors("step", found, len(actions))
-
-    def ask(self, member: str, function: Callable[..., Any], *args: Any, expected: str, cure: str = "") -> Any:
-        """Return `function(*args)`; an error becomes a CheckError, unless it says the cure itself."""
-        try:
-            return function(*args)
-        except ConfigError:
-            raise
-        except Exception as error:
-            return self.report.call(member, _raise, error, expected=expected, cure=cure)
 
     def _attribute(self, member: str) -> Any:
         expected, cure = "a value after __init__", f"set {member} in __init__"
-        return self.ask(member, getattr, self.env, member, expected=expected, cure=cure)
+        return self.report.call(member, getattr, self.env, member, expected=expected, cure=cure)
 
     def _tensors(self, member: str, found: Any, rows: int | None = None) -> Step:
         """Check shapes, dtypes and values of a Step."""
@@ -211,7 +203,7 @@ class _Check:
         game = self.env.game
         if game is None:
             return
-        seen = self.ask("state", lambda: game.observe(self.env.state), expected="a state that game can observe")
+        seen = self.report.call("state", lambda: game.observe(self.env.state), expected="a state that game can observe")
         same, cure = torch.equal(seen, now.observation), "return the state of the environments in play"
         self.report.require(same, "state", "a state with other views", "the views that reset returned", cure)
 
@@ -257,7 +249,3 @@ def _difference(one: Step, other: Step, exact: bool) -> str:
         if not same:
             return name
     return ""
-
-
-def _raise(error: Exception) -> None:
-    raise error

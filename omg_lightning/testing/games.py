@@ -77,8 +77,11 @@ def check_device(game: Game, device: str, batch_size: int = 16, seed: int = 0) -
     Tensors on "meta" have no values: any constant on the CPU and any wait for a value is an error. Rules that choose by
     values, such as `nonzero`, cannot run there. They are no mistake in a game, but make it slower on an accelerator.
 
+    No generator can draw on "meta", so `reset` runs on the CPU for it. So does `board`, which is made once for many
+    states and may wait for values.
+
     Args:
-        game: the game to check. A copy of it runs on the device.
+        game: the game to check. On "meta" a copy of it runs, so that constants which it moves there are not lost.
         device: where to run, such as "meta" or "cuda".
         batch_size: B, episodes at once.
         seed: seed of the initial states.
@@ -87,9 +90,11 @@ def check_device(game: Game, device: str, batch_size: int = 16, seed: int = 0) -
         CheckError: a rule fails there, or returns a tensor on another device.
     """
     report = _report(game)
-    asked = _Asked(report, copy.deepcopy(game), f" on the device {device}", _ON_DEVICE)
-    start = _start(game, batch_size, seed)
-    for member, value in _results_on(asked, *start, device):
+    if device == "meta":
+        expected, cure = "a game that copy.deepcopy copies", "keep no open files or generators in the game"
+        game = report.call("__deepcopy__", copy.deepcopy, game, expected=expected, cure=cure)
+    asked = _Asked(report, game, f" on the device {device}", _ON_DEVICE)
+    for member, value in _results_on(asked, batch_size, seed, device).items():
         _require_device(report, member, value, device)
 
 
@@ -135,8 +140,7 @@ class _Asked:
     def all(self, state: Any, actions: Tensor, board: Any = None) -> dict[str, Tensor]:
         """Return all that the rules say of a state and actions, by method and what it returned."""
         after, rewards = self.step(state, actions)
-        found = {f"step: {name}": field for name, field in zip(after._fields, after, strict=True)}
-        found |= {"step: rewards": rewards, "realised": self.realised(state, actions)}
+        found = _by_field("step", after) | {"step: rewards": rewards, "realised": self.realised(state, actions)}
         found |= {name: getattr(self, name)(state) for name in ("active", "legal", "terminated", "observe")}
         if self.game.sparse_views:
             found["observe_sparse"] = self.observe_sparse(state, board)
@@ -438,42 +442,43 @@ def _action(report: Report, env: VectorEnv, member: str, player: Player, view: T
 
 def _check_meta(report: Report, game: Game, batch_size: int, seed: int) -> None:
     """Check that no rule returns a tensor elsewhere on "meta"; rules that cannot run there are passed over."""
-    start = _start(game, batch_size, seed)
     try:
-        results = _results_on(_Asked(report, copy.deepcopy(game)), *start, "meta")
+        results = _results_on(_Asked(report, copy.deepcopy(game)), batch_size, seed, "meta")
     except Exception:  # rules may need values, and a game may hold what cannot be copied
         return
-    for member, value in results:
+    for member, value in results.items():
         _require_device(report, member, value, "meta")
 
 
-def _start(game: Game, batch_size: int, seed: int) -> tuple[Any, Tensor]:
-    """Return initial states and, for every seat, the last action."""
-    state = game.reset(batch_size, torch.Generator().manual_seed(seed))
-    return state, torch.full((batch_size, game.num_players), game.num_actions - 1)
+def _results_on(asked: _Asked, batch_size: int, seed: int, device: str) -> dict[str, Tensor]:
+    """Return what the rules give on `device`, by method and what it returned; see `check_device` for "meta"."""
+    found: dict[str, Tensor] = {}
+    state = asked.reset(batch_size, torch.Generator("cpu" if device == "meta" else device).manual_seed(seed))
+    board = asked.board(state) if asked.has_board else None
+    if device == "meta":
+        state, board = _moved(state, device), _moved(board, device)
+    else:
+        found |= _by_field("reset", state) | _by_field("board", board)
+    actions = torch.full((batch_size, asked.num_players), asked.num_actions - 1, device=device)
+    return found | asked.all(state, actions, board)
 
 
-def _results_on(asked: _Asked, state: Any, actions: Tensor, device: str) -> list[tuple[str, Tensor]]:
-    """Return what all rules say of a state and actions on `device`.
-
-    A board is made once for many states, so it may wait for values: for "meta" it is made before, and moved.
-    """
-    moved, there = _moved(state, device), actions.to(device)
-    if not asked.has_board:
-        return list(asked.all(moved, there).items())
-    board = _moved(asked.board(state), device) if device == "meta" else asked.board(moved)
-    fields = board if isinstance(board, tuple) else (board,)
-    return [*asked.all(moved, there, board).items(), *(("board", field) for field in fields)]
+def _by_field(member: str, record: Any) -> dict[str, Tensor]:
+    if record is None or isinstance(record, Tensor):
+        return {} if record is None else {member: record}
+    return {f"{member}: {name}": field for name, field in record._asdict().items()}
 
 
 def _moved(record: Any, device: str) -> Any:
-    return record.to(device) if isinstance(record, Tensor) else type(record)(*(field.to(device) for field in record))
+    if record is None or isinstance(record, Tensor):
+        return None if record is None else record.to(device)
+    return type(record)(*(_moved(field, device) for field in record))
 
 
 def _require_device(report: Report, member: str, value: Tensor, device: str) -> None:
-    there, (method, _, name) = value.device.type, member.partition(": ")
+    there, wanted, (method, _, name) = value.device.type, torch.device(device).type, member.partition(": ")
     got = f"{name or 'a result'} on the device {there} for a state on {device}"
-    report.require(there == device, method, got, "all results on the state's device", _ON_DEVICE)
+    report.require(there == wanted, method, got, "all results on the state's device", _ON_DEVICE)
 
 
 def _pure(asked: _Asked, member: str, *args: Any, own: bool = False) -> Any:
@@ -484,7 +489,7 @@ def _pure(asked: _Asked, member: str, *args: Any, own: bool = False) -> Any:
     kept = [_copied(arg) for arg in args]
     result = (asked.own(member) if own else getattr(asked, member))(*args)
     for before, arg in zip(kept, args, strict=True):
-        name = _difference(before, arg)
+        name = _difference(before, arg, "board" if member == "observe_sparse" else "actions")
         got, expected = f"a changed argument ({name})", "all arguments as they were"
         asked.report.require(not name, member, got, expected, _PURE)
     return result
@@ -493,13 +498,13 @@ def _pure(asked: _Asked, member: str, *args: Any, own: bool = False) -> Any:
 def _copied(record: Any) -> Any:
     if record is None or isinstance(record, Tensor):
         return None if record is None else record.clone()
-    return type(record)(*(field.clone() for field in record))
+    return type(record)(*(_copied(field) for field in record))
 
 
-def _difference(x: Any, y: Any) -> str:
-    """Name the first field in which two states or tensors of actions differ; empty for none."""
+def _difference(x: Any, y: Any, tensor: str = "") -> str:
+    """Name the first field in which two records differ, or `tensor` for two tensors; empty for no difference."""
     if x is None or isinstance(x, Tensor):
-        return "" if x is None or _equal(x, y) else "actions"
+        return "" if x is None or _equal(x, y) else tensor
     return next((name for name, a, b in zip(x._fields, x, y, strict=True) if not _equal(a, b)), "")
 
 

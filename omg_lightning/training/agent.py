@@ -185,19 +185,23 @@ class Agent(LightningModule):
 
     def losses(self, batch: Batch) -> dict[str, Tensor]:
         """Return every loss that is due, and metrics for the log, by name."""
-        given = TrainingBatch(
+        given = self.training_batch(batch, self.noise)
+        return {**self.opponent.losses(given), **self.algorithm.losses(given)}
+
+    def training_batch(self, batch: Batch, noise: torch.Generator) -> TrainingBatch:
+        """Return what losses are computed from, with all randomness from `noise`."""
+        return TrainingBatch(
             batch.episodes,
             batch.env_steps,
             batch.offline,
             self.global_step,
             self.game.max_steps,
-            self.noise,
+            noise,
             self.algorithm.prepare,
             self.opponent.targets,
             self.reward.reward(batch.episodes, self.opponent),
             None if batch.offline else self.algorithm.values(),
         )
-        return {**self.opponent.losses(given), **self.algorithm.losses(given)}
 
     def weigh(self, losses: dict[str, Tensor]) -> Tensor | None:
         """Return the weighted sum of what `losses` gave, or None where nothing is to be trained."""

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from omg_lightning.types import PlaneLogits
+from omg_lightning.encoders.decoders import PlaneLogits
 
 
 def probabilities(logits: PlaneLogits) -> tuple[Tensor, Tensor]:
