@@ -39,7 +39,12 @@ def act(env, *actions):
     return [(rewards[a], terminations[a], truncations[a]) for a in agents]
 
 
-both = pytest.mark.parametrize("module", [stag_hunt_v0, snowdrift_v0], ids=lambda m: m.__name__.rpartition(".")[2])
+def identify(value):
+    """Return the name of a module, and any other value as text."""
+    return getattr(value, "__name__", str(value)).removeprefix("omg_lightning.envs.")
+
+
+both = pytest.mark.parametrize("module", [stag_hunt_v0, snowdrift_v0], ids=identify)
 
 
 @pytest.mark.parametrize(
@@ -53,7 +58,7 @@ both = pytest.mark.parametrize("module", [stag_hunt_v0, snowdrift_v0], ids=lambd
         (snowdrift_v0, {"num_players": 3, "height": 2, "width": 3, "num_drifts": 2, "max_steps": 12}),
         (snowdrift_v0, {"num_players": 2, "prosocial": True}),
     ],
-    ids=str,
+    ids=identify,
 )
 def test_grid_games_keep_the_contract(module, kwargs):
     make = partial(module.parallel_env, **kwargs)

@@ -5,7 +5,8 @@ import pytest
 from PIL import Image, ImageColor
 
 from omg_lightning.games.grid import icons
-from omg_lightning.games.grid.render import Capture, captures_of, frame, gif_bytes, text, write_gif
+from omg_lightning.games.grid.render import Capture, board_only, captures_of, frame, gif_bytes, text, write_gif
+from omg_lightning.types import ConfigError
 
 NAMES = ("self", "other_1", "other_2", "blocks", "stags", "hares")
 CELL = 40
@@ -20,17 +21,17 @@ def board(**where):
 
 
 def square(picture, row, column):
-    """The pixels of one cell."""
+    """Return the pixels of one cell."""
     top, left = round((0.6 + row) * CELL), round((0.25 + column) * CELL)
     return picture[top : top + CELL, left : left + CELL].astype(int)
 
 
 def amount(pixels, colour):
-    """The share of pixels of a colour."""
+    """Return the share of pixels of a colour."""
     return float((np.abs(pixels - ImageColor.getrgb(colour)).sum(-1) < 12).mean())
 
 
-def test_everything_is_where_it_belongs():
+def test_players_and_blocks_are_drawn_on_their_cells():
     picture = frame(board(self=[(0, 0)], other_2=[(2, 3)], blocks=[(1, 1)]), NAMES, cell=CELL)
     assert picture.dtype == np.uint8
     assert picture.shape == (round(4.3 * CELL), round(4.5 * CELL), 3)
@@ -41,20 +42,20 @@ def test_everything_is_where_it_belongs():
     assert amount(square(picture, 0, 0), icons.SEAT_COLOURS[2]) == 0
 
 
-def test_those_on_one_cell_are_all_to_be_seen():
+def test_all_players_on_one_cell_are_visible():
     everyone = board(self=[(1, 1)], other_1=[(1, 1)], other_2=[(1, 1)])
     for planes in (everyone, everyone + board(stags=[(1, 1)])):
         shares = [amount(square(frame(planes, NAMES, cell=CELL), 1, 1), colour) for colour in icons.SEAT_COLOURS[:3]]
         assert min(shares) > 0.015
 
 
-def test_stag_and_hare_are_told_apart():
+def test_stag_and_hare_look_different():
     stag = square(frame(board(stags=[(1, 1)]), NAMES, cell=CELL), 1, 1)
     hare = square(frame(board(hares=[(1, 1)]), NAMES, cell=CELL), 1, 1)
     assert (np.abs(stag - hare).sum(-1) > 60).mean() > 0.2
 
 
-def test_a_capture_is_highlighted_with_who_made_it():
+def test_a_capture_is_highlighted_and_shows_its_seats():
     captures = [(0, 2, "stag", (0, 1)), (2, 0, "hare")]
     picture = frame(board(other_2=[(1, 1)]), NAMES, captures=captures, cell=CELL)
     assert amount(square(picture, 0, 2), icons.GLOW) > 0.2
@@ -63,13 +64,23 @@ def test_a_capture_is_highlighted_with_who_made_it():
     assert amount(picture.astype(int), icons.GLOW) < 0.15
 
 
-def test_the_size_is_the_same_all_through_an_episode():
+def test_all_pictures_of_an_episode_have_one_size():
     plain = frame(board(), NAMES, cell=CELL)
     busy = frame(board(self=[(0, 0)]), NAMES, title="step 9", returns=[1, 2, 30], captures=[(0, 0, "hare")], cell=CELL)
     assert plain.shape == busy.shape
 
 
-def test_captures_are_on_the_plane_that_the_goal_is_called_after_and_shared_on_a_cell():
+def test_board_only_keeps_the_rows_of_the_board():
+    picture = board_only(
+        frame(board(blocks=[(0, 0), (2, 3)]), NAMES, title="step 1", returns=[1, 2, 3], cell=CELL), CELL
+    )
+    assert picture.shape == (3 * CELL, round(4.5 * CELL), 3)
+    left = round(0.25 * CELL)
+    assert amount(picture[:CELL, left : left + CELL].astype(int), "#4A5160") > 0.6
+    assert amount(picture[-CELL:, -left - CELL : -left].astype(int), "#4A5160") > 0.6
+
+
+def test_captures_follow_from_goal_names_and_are_shared_on_a_cell():
     players = board(self=[(0, 1)], other_1=[(2, 3)], other_2=[(0, 1)])[:3]
     assert captures_of(players, [0, 1, 0], ("stag", "hare"), NAMES) == [
         Capture(0, 1, "stag", (0, 2)),
@@ -84,15 +95,15 @@ def test_captures_are_on_the_plane_that_the_goal_is_called_after_and_shared_on_a
     assert captures_of(np.zeros((3, 3, 4)), [-1, -1, -1], ("stag", "hare"), NAMES) == []
 
 
-def test_a_drift_has_a_picture_of_its_own():
+def test_a_drift_has_its_own_painter():
     planes = np.zeros((2, 2, 2))
     planes[1, 0, 1] = 1
     picture = square(frame(planes, ("self", "drifts"), cell=CELL), 0, 1)
-    assert amount(picture, "#8A919C") < 0.02, "the stand-in of a thing without a painter"
+    assert amount(picture, "#8A919C") < 0.02, "the diamond of a thing without a painter"
     assert amount(picture, "#FFFFFF") > 0.15
 
 
-def test_another_games_things_need_one_painter(monkeypatch):
+def test_a_game_can_add_a_painter(monkeypatch):
     planes = np.zeros((2, 2, 2))
     planes[1, 0, 1] = 1
     stand_in = frame(planes, ("self", "pearls"), cell=CELL)
@@ -101,20 +112,20 @@ def test_another_games_things_need_one_painter(monkeypatch):
     assert amount(square(frame(planes, ("self", "pearls"), cell=CELL), 0, 1), "#112233") > 0.2
 
 
-def test_text():
+def test_text_joins_the_marks_of_a_cell():
     planes = board(self=[(0, 1)], other_1=[(2, 0)], other_2=[(0, 1)], blocks=[(1, 2)], stags=[(0, 1)], hares=[(2, 3)])
     assert text(planes, NAMES) == ".   S02 .   .\n.   .   #   .\n1   .   .   H"
 
 
 @pytest.mark.parametrize("planes", [np.zeros((5, 3, 4)), np.zeros((1, 6, 3, 4))])
-def test_wrong_planes_are_refused(planes):
-    with pytest.raises(ValueError, match=r"expected \[C, h, w\] with C = 6"):
+def test_planes_that_are_not_one_view_are_refused(planes):
+    with pytest.raises(ConfigError, match=r"expected \[C, h, w\] with C = 6"):
         frame(planes, NAMES)
-    with pytest.raises(ValueError, match=r"expected \[C, h, w\]"):
+    with pytest.raises(ConfigError, match=r"expected \[C, h, w\]"):
         text(planes, NAMES)
 
 
-def test_gif(tmp_path):
+def test_gif_holds_all_frames_and_shows_the_last_one_longer(tmp_path):
     frames = [frame(board(self=[(0, column)]), NAMES, cell=CELL) for column in range(4)]
     write_gif(frames, tmp_path / "film.gif", fps=4)
     data = (tmp_path / "film.gif").read_bytes()
@@ -140,6 +151,7 @@ def test_gif(tmp_path):
         ([np.zeros((4, 4, 3), np.uint8)], 99, "fps=99"),
     ],
 )
-def test_a_wrong_film_is_one_clear_line(frames, fps, says):
-    with pytest.raises(ValueError, match=says):
+def test_wrong_frames_or_speed_raise_one_line(frames, fps, says):
+    with pytest.raises(ConfigError, match=says) as caught:
         gif_bytes(frames, fps)
+    assert "\n" not in str(caught.value)

@@ -1,4 +1,4 @@
-"""What the pictures are made of: a pen in the coordinates of one cell, and a painter for each kind of thing."""
+"""Parts of the pictures: a pen in the coordinates of one cell, and a painter for each kind of thing."""
 
 import math
 from collections.abc import Callable, Iterable, Sequence
@@ -10,46 +10,46 @@ from PIL import ImageDraw, ImageFont
 
 Point = tuple[float, float]
 
-# Okabe and Ito's colours, told apart by colour-blind people as well; their yellow marks captures.
+# Okabe and Ito's palette (jfly.uni-koeln.de/color), which colour-blind people can tell apart. Captures use its orange.
 SEAT_COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#000000")
 PAPER, TILE, INK, GOLD, GLOW = "#FFFFFF", "#EEF0F2", "#2B303A", "#E69F00", "#FBF0B2"
 
 
 class Pen:
-    """Draws on one square of the canvas in its own coordinates: (0, 0) is upper left, (1, 1) lower right."""
+    """Draw on one square of the canvas in its own coordinates: (0, 0) is upper left, (1, 1) lower right."""
 
     def __init__(self, draw: ImageDraw.ImageDraw, x: float, y: float, size: float) -> None:
         self.draw, self.x, self.y, self.size = draw, x, y, size
 
     def part(self, cx: float, cy: float, size: float) -> "Pen":
-        """Returns a pen for the square of side `size` around (cx, cy)."""
+        """Return a pen for the square of side `size` around (cx, cy)."""
         (x, y), length = self._at((cx - size / 2, cy - size / 2)), size * self.size
         return Pen(self.draw, x, y, length)
 
     def ellipse(self, cx: float, cy: float, rx: float, ry: float, fill: str, tilt: float = 0.0) -> None:
-        """Fills an ellipse, turned clockwise by `tilt` degrees."""
+        """Fill an ellipse, turned clockwise by `tilt` degrees."""
         angles = [2 * math.pi * k / 48 for k in range(48)]
         cos, sin = math.cos(math.radians(tilt)), math.sin(math.radians(tilt))
         unturned = [(rx * math.cos(a), ry * math.sin(a)) for a in angles]
         self.polygon([(cx + x * cos - y * sin, cy + x * sin + y * cos) for x, y in unturned], fill)
 
     def polygon(self, points: Iterable[Point], fill: str) -> None:
-        """Fills a polygon."""
+        """Fill a polygon."""
         self.draw.polygon([self._at(point) for point in points], fill=fill)
 
     def line(self, points: Sequence[Point], width: float, fill: str) -> None:
-        """Draws a line with round corners and ends."""
+        """Draw a line with round corners and ends."""
         self.draw.line([self._at(point) for point in points], fill=fill, width=round(width * self.size), joint="curve")
         for x, y in (points[0], points[-1]):
             self.ellipse(x, y, width / 2, width / 2, fill)
 
     def tile(self, fill: str, gap: float = 0.03, outline: str | None = None, width: float = 0.0) -> None:
-        """Fills the square with rounded corners."""
+        """Fill the square, with rounded corners."""
         box = (*self._at((gap, gap)), *self._at((1 - gap, 1 - gap)))
         self.draw.rounded_rectangle(box, 0.12 * self.size, fill, outline, round(width * self.size))
 
     def text(self, x: float, y: float, words: str, height: float, fill: str, anchor: str = "mm") -> None:
-        """Writes words; `anchor` as in Pillow: "mm" middle, "lm" left middle."""
+        """Write words; `anchor` as in Pillow: "mm" middle, "lm" left middle."""
         self.draw.text(self._at((x, y)), words, fill, _font(round(height * self.size)), anchor)
 
     def _at(self, point: Point) -> Point:
@@ -57,7 +57,7 @@ class Pen:
 
 
 def draw_thing(pen: Pen, name: str) -> None:
-    """Draws what the plane `name` shows, or a diamond with its first letter while it has no painter."""
+    """Draw the thing of the plane `name`: with its painter, or as a diamond with its first letter."""
     if name in PAINTERS:
         return PAINTERS[name](pen)
     pen.polygon([(0.5, 0.15), (0.85, 0.5), (0.5, 0.85), (0.15, 0.5)], "#8A919C")
@@ -66,7 +66,7 @@ def draw_thing(pen: Pen, name: str) -> None:
 
 
 def draw_disc(pen: Pen, seat: int, present: bool = True) -> None:
-    """Draws a seat: its number on a disc of its colour, hollow if it has left."""
+    """Draw a seat: its number on a disc of its colour, hollow if it has left."""
     colour = SEAT_COLOURS[seat % len(SEAT_COLOURS)]
     pen.ellipse(0.5, 0.5, 0.49, 0.49, PAPER)
     pen.ellipse(0.5, 0.5, 0.44, 0.44, colour)
@@ -76,11 +76,13 @@ def draw_disc(pen: Pen, seat: int, present: bool = True) -> None:
 
 
 def _block(pen: Pen) -> None:
+    """Draw a block."""
     pen.tile("#4A5160")
     pen.line([(0.14, 0.1), (0.86, 0.1)], 0.05, "#646C7D")
 
 
 def _stag(pen: Pen) -> None:
+    """Draw the head of a stag."""
     fur, dark, horn = "#9A5B2E", "#6B3D1C", "#5A4632"
     for side in (-1, 1):
 
@@ -101,6 +103,7 @@ def _stag(pen: Pen) -> None:
 
 
 def _hare(pen: Pen) -> None:
+    """Draw the head of a hare."""
     fur, pink, dark = "#A3A7AE", "#F3C6CC", "#2B303A"
     for side in (-1, 1):
         pen.ellipse(0.5 + side * 0.125, 0.28, 0.078, 0.23, fur, tilt=side * 10)
@@ -113,7 +116,7 @@ def _hare(pen: Pen) -> None:
 
 
 def _drift(pen: Pen) -> None:
-    """A heap of snow: hills on flat ground, each in an outline, with its shady side to the right."""
+    """Draw a heap of snow: hills on flat ground, each with an outline and its shady side to the right."""
 
     def hill(cx: float, rx: float, height: float, fill: str) -> None:
         angles = [math.pi * k / 24 for k in range(25)]
@@ -127,7 +130,7 @@ def _drift(pen: Pen) -> None:
     pen.line([(0.04, 0.86), (0.96, 0.86)], 0.035, edge)
 
 
-# A game with other things adds a painter under its plane's name.
+# A game with other things adds a painter under the name of its plane.
 PAINTERS: dict[str, Callable[[Pen], None]] = {"blocks": _block, "stags": _stag, "hares": _hare, "drifts": _drift}
 
 

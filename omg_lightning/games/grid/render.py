@@ -1,4 +1,4 @@
-"""Pictures of a grid game, from one seat-0 observation: for the eye (`frame`), the terminal (`text`), the web (GIF)."""
+"""Draw a grid game from the view of seat 0: as a picture (`frame`), as text (`text`), as an animation (GIF)."""
 
 import io
 import math
@@ -12,14 +12,14 @@ from numpy.typing import ArrayLike, NDArray
 from PIL import Image, ImageDraw
 
 from omg_lightning.games.grid.icons import GLOW, GOLD, INK, PAPER, TILE, Pen, draw_disc, draw_thing
-from omg_lightning.types import NO_GOAL
+from omg_lightning.types import NO_GOAL, ConfigError
 
-SUPERSAMPLING = 3  # drawn this much larger and scaled down, which smooths the edges
+SUPERSAMPLING = 3  # draw this many times larger and scale down: smooth edges
 _MARGIN, _TITLE, _FOOTER = 0.25, 0.6, 0.7  # in cells
 
 
 class Capture(NamedTuple):
-    """Something taken in the step just played; a plain tuple in this order will do."""
+    """Something taken in the step just played; a plain tuple in this order works, too."""
 
     row: int
     column: int
@@ -30,14 +30,17 @@ class Capture(NamedTuple):
 def captures_of(
     players: ArrayLike, realised: Sequence[int], goal_names: Sequence[str], plane_names: Sequence[str]
 ) -> list[Capture]:
-    """Says what was taken in a step, and who took it together, from the goals that the seats realised in it.
+    """List what the seats took in a step, derived from the goals that they achieved in it.
 
     Args:
-        players: `[P, h, w]` where each seat was before the step; seats that had left are not asked for.
+        players: `[P, h, w]` where each seat was before the step. The plane of a seat without a goal is not read.
         realised: P goals, or NO_GOAL. Goal `stag`, or `drift_2`, takes something from the plane `stags`, or `drifts`;
-            a goal that no plane is called after takes nothing.
+            a goal without a plane of its name takes nothing.
         goal_names: the names of the goals.
         plane_names: the names of the planes.
+
+    Returns:
+        One entry for each thing taken, with all seats that took it together.
     """
     board = np.asarray(players)
     taken: dict[tuple[int, int, str], tuple[int, ...]] = {}
@@ -58,18 +61,21 @@ def frame(
     captures: Iterable[Sequence] = (),
     cell: int = 64,
 ) -> NDArray[np.uint8]:
-    """Draws the board as seat 0 sees it. Its size depends on h, w and `cell` alone, so frames make a film.
+    """Draw the board as seat 0 sees it. The size depends only on h, w and `cell`, so frames can be animated.
 
     Args:
         planes: `[C, h, w]` one view of seat 0, so that plane k of the first P shows seat k.
-        plane_names: C names; "self" and "other_k" are players, the rest is drawn by the painter of that name.
-        title: what stands above the board, such as the step.
-        returns: P numbers for the line below the board, which shows who is still there; none if empty.
-        captures: see `Capture`: what was taken in this step.
-        cell: pixels of a cell's side.
+        plane_names: C names; "self" and "other_k" are players, all others are drawn by the painter of that name.
+        title: text above the board, such as the step.
+        returns: P numbers for the line below the board, which marks seats that have left; no line if empty.
+        captures: what was taken in this step, see `Capture`.
+        cell: side of a cell in pixels.
 
     Returns:
         uint8 `[H, W, 3]`.
+
+    Raises:
+        ConfigError: `planes` is not one view, or does not fit the names.
     """
     board = _checked(planes, plane_names)
     (_, height, width), unit = board.shape, cell * SUPERSAMPLING
@@ -87,14 +93,17 @@ def frame(
 
 
 def board_only(picture: NDArray[np.uint8], cell: int) -> NDArray[np.uint8]:
-    """Cuts the title and the line below the board off what `frame` drew with cells of `cell` pixels."""
+    """Cut the title and the line below the board off a picture that `frame` drew with cells of `cell` pixels."""
     return picture[int(_TITLE * cell) : len(picture) - int(_FOOTER * cell)]
 
 
 def text(planes: ArrayLike, plane_names: Sequence[str]) -> str:
-    """Writes the board, seat 0's view `[C, h, w]`, as lines: seats are digits, things the first letter of their plane.
+    """Write the board, seat 0's view `[C, h, w]`, as lines: seats are digits, things the first letter of their plane.
 
-    A stag is `S`, a hare `H`, a block `#`, a free cell `.`; what shares a cell is written together, as in `S01`.
+    A stag is `S`, a hare `H`, a block `#`, a free cell `.`; marks on the same cell are joined, as in `S01`.
+
+    Raises:
+        ConfigError: `planes` is not one view, or does not fit the names.
     """
     board = _checked(planes, plane_names)
     seats = _seats(plane_names)
@@ -108,20 +117,23 @@ def text(planes: ArrayLike, plane_names: Sequence[str]) -> str:
 
 
 def gif_bytes(frames: Sequence[NDArray[np.uint8]], fps: float = 3) -> bytes:
-    """Makes an endless animation, with one palette for all frames so that nothing flickers; the last one stays longer.
+    """Make an endless animation that shows the last frame longer. All frames share one palette, to avoid flicker.
 
     Args:
         frames: uint8 `[H, W, 3]` each, all of one size.
-        fps: frames a second, at most 50: viewers slow down what is faster.
+        fps: frames per second, at most 50: viewers slow down faster animations.
+
+    Returns:
+        The content of a GIF file.
 
     Raises:
-        ValueError: there are no frames, their sizes differ, or `fps` is out of range.
+        ConfigError: there are no frames, their sizes differ, or `fps` is out of range.
     """
     sizes = {np.shape(picture) for picture in frames}
     if len(sizes) != 1:
-        raise ValueError(f"a GIF needs frames of one size, got sizes {sorted(sizes)}; give frames of one episode")
+        raise ConfigError(f"a GIF needs frames of one size, got sizes {sorted(sizes)}; give frames of one episode")
     if not 0 < fps <= 50:
-        raise ValueError(f"fps={fps}: viewers show more than 0 and at most 50 frames a second; choose such a number")
+        raise ConfigError(f"fps={fps}: expected a number above 0 and at most 50, which viewers can show; choose one")
     pixels = np.concatenate([picture[::2, ::2] for picture in frames])
     palette = Image.fromarray(pixels).quantize(256)
     images = [Image.fromarray(picture).quantize(palette=palette, dither=Image.Dither.NONE) for picture in frames]
@@ -132,12 +144,12 @@ def gif_bytes(frames: Sequence[NDArray[np.uint8]], fps: float = 3) -> bytes:
 
 
 def write_gif(frames: Sequence[NDArray[np.uint8]], path: str | Path, fps: float = 3) -> None:
-    """Writes `gif_bytes` to a file, whose folder must exist."""
+    """Write `gif_bytes` to a file; its folder must exist."""
     Path(path).write_bytes(gif_bytes(frames, fps))
 
 
 def _draw_cell(pen: Pen, stack: NDArray, names: Sequence[str], capture: Capture | None) -> None:
-    """Draws what lies on one cell, `stack` being its entry in each of the C planes."""
+    """Draw one cell; `stack` `[C]` holds its entry in each plane."""
     pen.tile(TILE)
     seats = [seat for seat, plane in enumerate(_seats(names)) if stack[plane]]
     things = [name for name, there in zip(names, stack, strict=True) if there and not _is_player(name)]
@@ -152,7 +164,7 @@ def _draw_cell(pen: Pen, stack: NDArray, names: Sequence[str], capture: Capture 
 
 
 def _draw_seats(pen: Pen, seats: Sequence[int], crowded: bool) -> None:
-    """Lays the hunters of one cell side by side: in the lower part if something else is there, too."""
+    """Draw the seats of one cell side by side: in the lower part if the cell holds something else, too."""
     columns = len(seats) if crowded else math.ceil(math.sqrt(len(seats)))
     for k, seat in enumerate(seats):
         rows = math.ceil(len(seats) / columns)
@@ -164,7 +176,7 @@ def _draw_seats(pen: Pen, seats: Sequence[int], crowded: bool) -> None:
 
 
 def _draw_returns(pen: Pen, width: int, y: float, returns: Sequence[float], present: Sequence[bool]) -> None:
-    """Writes each seat's return beside its disc, hollow if it has left."""
+    """Write each seat's return beside its disc, which is hollow if the seat has left."""
     step = width / max(len(returns), 1)
     size = min(0.42, step * 0.42)
     for seat, value in enumerate(returns):
@@ -174,9 +186,10 @@ def _draw_returns(pen: Pen, width: int, y: float, returns: Sequence[float], pres
 
 
 def _checked(planes: ArrayLike, names: Sequence[str]) -> NDArray[np.bool_]:
+    """Return one view as booleans, `[C, h, w]`."""
     board = np.asarray(planes) > 0
     if board.ndim != 3 or len(board) != len(names):
-        raise ValueError(
+        raise ConfigError(
             f"planes of shape {board.shape}: expected [C, h, w] with C = {len(names)}, one plane for each of {names}; "
             "give one seat's view without the batch"
         )
@@ -188,5 +201,5 @@ def _is_player(name: str) -> bool:
 
 
 def _seats(names: Sequence[str]) -> list[int]:
-    """The planes of seats 0, 1, ..."""
+    """Return the planes of seats 0, 1, ..."""
     return [plane for plane, name in enumerate(names) if _is_player(name)]
