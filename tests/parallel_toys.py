@@ -181,6 +181,8 @@ class Liar(Toy):
                 infos = {"b": {"action_mask": np.ones(2)}}
             elif self.lie in ("observation", "reward", "termination"):
                 del {"observation": seen, "reward": rewards, "termination": ends}[self.lie]["b"]
+            elif self.lie == "both":  # not refused, either: terminated counts
+                ends["b"], cuts["b"], self.agents = True, True, ["a", "c"]
             elif self.lie == "gone":  # not refused: the agent left
                 self.agents = ["a", "c"]
         return seen, rewards, ends, cuts, infos
@@ -275,11 +277,43 @@ class Engine(Toy):
         return (self.see(found[0]), *found[1:])
 
 
+class Table(Engine):
+    """Shares a table between copies, in which the first entry for each time stays."""
+
+    def step(self, actions):
+        number = self.engine.table.setdefault(self.time, actions["a"])
+        found = Toy.step(self, actions)
+        self.number = number
+        return (self.see(found[0]), *found[1:])
+
+
+class Lessons(Toy):
+    """Shows how often it was reset, as a curriculum would."""
+
+    def reset(self, seed=None, options=None):
+        self.lesson = getattr(self, "lesson", 0) + 1
+        super().reset(seed, options)
+        self.number = self.lesson
+        return self.see(self.agents), {}
+
+
+class Tools(Toy):
+    """Has two tools without a state that cannot be pickled, of one type."""
+
+    def __init__(self):
+        super().__init__()
+        self.small, self.large = Handle(1), Handle(5)
+
+    def see(self, agents):
+        self.number = 10 * self.small.size + self.large.size
+        return super().see(agents)
+
+
 class Handle:
     """Cannot be pickled, and has a state."""
 
-    def __init__(self):
-        self.time = 0
+    def __init__(self, size=1):
+        self.time, self.size, self.table = 0, size, {}
 
     def tick(self):
         self.time += 1
@@ -294,9 +328,9 @@ class Turns(AECEnv):
 
     metadata: ClassVar[dict[str, Any]] = {"name": "turns", "is_parallelizable": False}
 
-    def __init__(self):
+    def __init__(self, max_cycles=None):
         super().__init__()
-        self.possible_agents, self.render_mode = ["a", "b"], None
+        self.possible_agents, self.render_mode, self.max_cycles = ["a", "b"], None, max_cycles
 
     def observation_space(self, agent):
         return spaces.Box(0, 6, (1,), np.int64)

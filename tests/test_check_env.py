@@ -100,6 +100,13 @@ def first(field, value):
     return change
 
 
+def leave(step):
+    """Let a seat leave, which a later step knows nothing of."""
+    active, legal, terminated = step.active.clone(), step.legal.clone(), step.terminated.clone()
+    active[0, 0], legal[0, 0], terminated[0, 0] = False, LEFT[0, 0], True
+    return step._replace(active=active, legal=legal, terminated=terminated)
+
+
 ALL = tuple(range(9))
 LEFT = torch.tensor([True, False, False]).expand(4, 2, 3)
 NOBODY = {"terminated": torch.zeros(4, 2, dtype=torch.bool), "truncated": torch.zeros(4, 2, dtype=torch.bool)}
@@ -133,6 +140,7 @@ NOBODY = {"terminated": torch.zeros(4, 2, dtype=torch.bool), "truncated": torch.
         (first("achieved", 0), (1,), r"the achieved goal 0 .*expected NO_GOAL \(-1\), or the index of a goal"),
         (lambda step: step._replace(active=step.active & False, legal=LEFT), (0,), "without active seats"),
         (lambda step: step._replace(active=step.active | True), (4,), "a seat that had left and is back"),
+        (leave, (1,), r"a seat that had left and is back \(row 0, seat 0\)"),
         (lambda step: step._replace(active=step.active | True, **NOBODY), ALL, "an active seat after max_steps=6"),
         (lambda step: step._replace(observation=step.observation * 0), (7,), "another observation of an env.* is over"),
     ],
@@ -158,6 +166,11 @@ class Raw(Changed):
 class Mixed(Changed):
     def keep(self, index):
         super().keep(index.flip(0))
+
+
+class Sorted(Changed):
+    def keep(self, index):
+        super().keep(index.sort().values)
 
 
 class Shared(Changed):
@@ -201,6 +214,7 @@ class Wrong(RulesEnv):
         (Unseeded(), "reset: got another `observation` at a second time; expected the same for the same seed"),
         (Raw(), "step: got another `.*` for illegal actions; expected what noop does"),
         (Mixed(), "keep: got another `.*` after rows were dropped"),
+        (Sorted(), "keep: got another `.*` after rows were dropped"),
         (Shared(), "step: got another `observation` in a Step or argument of before"),
         (Writes(), "step: got another `actions` in a Step or argument of before"),
         (Fails(), r"step: got RuntimeError \(first line second line\).*correct test_check_env.py, line"),

@@ -119,6 +119,7 @@ def test_max_steps_by_default_is_the_environments_own():
     assert toy(max_cycles=4).max_steps == 4
     assert toy("Views", view="number").max_steps == 6  # an attribute
     assert toy("Turns").max_steps == 1000
+    assert toy("Turns", max_cycles=4).max_steps == 8  # turns
     assert toy(max_cycles=4, max_steps=9).max_steps == 9
     assert len(play(toy(max_cycles=4, max_steps=9))) == 5
 
@@ -271,9 +272,11 @@ def test_an_environment_that_breaks_the_contract_in_reset_is_refused_when_made(l
     refused(says, toy, "Liar", lie=lie)
 
 
-def test_an_agent_that_is_gone_without_a_word_is_terminated():
-    steps = play(toy("Liar", lie="gone"))
+@pytest.mark.parametrize("lie", ["gone", "both"])
+def test_an_agent_that_is_gone_without_a_word_or_with_two_is_terminated(lie):
+    steps = play(toy("Liar", lie=lie))
     assert steps[2].terminated[0].tolist() == [False, True, False]
+    assert not steps[2].truncated.any()
 
 
 def test_agents_after_reset_are_the_seats_where_none_are_listed():
