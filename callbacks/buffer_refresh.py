@@ -32,7 +32,9 @@ class BufferRefresh(Callback):
         every, max_age = self.interval, self.max_age
         if data.on_policy is not None:  # data of the current policy only
             if not self._said and (every != 1 or max_age != 1):
-                rank_zero_info("BufferRefresh: this algorithm learns from the newest round alone, so interval and max_age are 1")
+                rank_zero_info(
+                    "BufferRefresh: this algorithm learns from the newest round alone, so interval and max_age are 1"
+                )
             self._said, every, max_age = True, 1, 1
         if trainer.current_epoch % every and len(data.buffer):
             return

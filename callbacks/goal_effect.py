@@ -60,7 +60,9 @@ class GoalEffect(Callback):
             returns[name] = ReturnMetrics(pl_module.algorithm.discount)  # type: ignore[union-attr, arg-type]
 
             def change(learner: Actor, control: Any = control) -> Actor:
-                return replace(learner, opponent=control(learner.opponent)) if isinstance(learner, ModelActor) else learner
+                return (
+                    replace(learner, opponent=control(learner.opponent)) if isinstance(learner, ModelActor) else learner
+                )
 
             for episodes in data.evaluate(data.lineups, self._count(trainer), change):
                 returns[name].update(episodes)

@@ -83,11 +83,13 @@ class GoalFigures(Callback):
         if self._chosen is not None and game.layout is not None:
             belief = pl_module.opponent.belief_view(self._chosen.goal, game.goal_names)
             if belief is not None:
-                show(trainer, "belief", self._belief(trainer, self._chosen._replace(goal=belief.values), belief.names, usage))
+                show(
+                    trainer,
+                    "belief",
+                    self._belief(trainer, self._chosen._replace(goal=belief.values), belief.names, usage),
+                )
 
-    def _belief(
-        self, trainer: Trainer, episode: Episodes, names: Sequence[str] | None, usage: Tensor | None
-    ) -> Figure:
+    def _belief(self, trainer: Trainer, episode: Episodes, names: Sequence[str] | None, usage: Tensor | None) -> Figure:
         """The figure of one episode, `[T, 1, P, ...]`, with the names of its goals."""
         data = trainer.datamodule  # type: ignore[attr-defined]
         game, exact = data.game, exact_observer(data.env, episode)

@@ -65,7 +65,9 @@ class GoalPictures(Callback):
             numbers["goal/hit_ratio_selected"] = named(opponent, label, episodes)
         pl_module.log_dict(numbers, on_step=False, on_epoch=True, batch_size=1)
         if numbers["goal/collapsed"] and not self._warned:
-            rank_zero_warn("goal/collapsed: every code of the state VAE is the same; lower model.opponent.vae.kl_weight")
+            rank_zero_warn(
+                "goal/collapsed: every code of the state VAE is the same; lower model.opponent.vae.kl_weight"
+            )
             self._warned = True
         boards = [logger for logger in trainer.loggers if isinstance(logger, TensorBoardLogger)]
         if boards and trainer.is_global_zero and due and layout is not None:

@@ -118,7 +118,9 @@ def episode_frames(
     leavers = not bool(((episodes.achieved_goal[:-1, b] != NO_GOAL) & episodes.active[1:, b]).any())
     title, frames = f"step 0 of {game.max_steps}", []
     if steps is None or 0 in steps:
-        frames.append(frame(views[0], game.layout.plane_names, title=title, returns=[0.0] * game.num_players, cell=cell))
+        frames.append(
+            frame(views[0], game.layout.plane_names, title=title, returns=[0.0] * game.num_players, cell=cell)
+        )
     for t in range(length):
         if steps is not None and t + 1 not in steps:
             continue
@@ -126,7 +128,9 @@ def episode_frames(
         captures = captures_of(views[t, : game.num_players], realised, game.goal_names, game.layout.plane_names)
         board = views[t + 1] if t + 1 < length else _without(views[t], captures, game, leavers)
         title = f"{'step' if t + 1 < length else 'end: step'} {t + 1} of {game.max_steps}"
-        frames.append(frame(board, game.layout.plane_names, title=title, returns=returns[t], captures=captures, cell=cell))
+        frames.append(
+            frame(board, game.layout.plane_names, title=title, returns=returns[t], captures=captures, cell=cell)
+        )
     return frames
 
 

@@ -1,19 +1,25 @@
 """Toys for the tests of the core: a game in which everything is recognisable, learners made of plain functions."""
 
+from functools import partial
 from typing import NamedTuple
 
 import torch
+from gymnasium import spaces
 from torch import Tensor
 
-from omg_lightning.data import EpisodeDataModule, GameConfig
-from omg_lightning.games import StagHunt
-from omg_lightning.opponents import NoGoals
-from omg_lightning.losses import traced_returns
-from omg_lightning.training import Agent
-from omg_lightning.samples import Samples
-from omg_lightning.opponents.subgoal_predictor import Inference
-from omg_lightning.rollout import arrange, play
-from omg_lightning.types import NO_GOAL, Batch, Episodes, Learner, PlannerConfig, ego_order
+from omg_lightning.actors import PlannerConfig, SearchActor, arrange
+from omg_lightning.data import EpisodeDataModule, EvaluationConfig, OfflineConfig, TrainingConfig
+from omg_lightning.encoders import ModelSpec
+from omg_lightning.envs import RulesEnv
+from omg_lightning.games import Game, StagHunt
+from omg_lightning.games.grid.layout import GridLayout
+from omg_lightning.losses import td_lambda
+from omg_lightning.opponents import Direct
+from omg_lightning.rollout import play
+from omg_lightning.samples import TrainingBatch
+from omg_lightning.spec import GameSpec
+from omg_lightning.training import Agent, NetworkConfig
+from omg_lightning.types import NO_GOAL, Batch, Episodes, ego_order
 
 SURE = 1e4  # a logit that leaves no doubt, whatever the noise
 
@@ -24,7 +30,7 @@ class TokenState(NamedTuple):
     leaves: Tensor  # int64 [B, P] the time at which a seat leaves
 
 
-class TokenGame:
+class TokenGame(Game):
     """Every seat shows its last action as its place on a 1 x A board, and leaves at a time drawn at the start.
 
     All roles are alike. The reward tells the joint action: digit k (from the right) of seat i's reward is what seat
@@ -32,13 +38,13 @@ class TokenGame:
     """
 
     goal_names = ("zero", "one")
-    agent_name = "token"
 
     def __init__(self, num_players: int = 3, num_actions: int = 5, max_steps: int = 6, ragged: bool = True) -> None:
         self.num_players, self.num_actions, self.max_steps, self.ragged = num_players, num_actions, max_steps, ragged
         self.noop = num_actions - 1
-        self.observation_shape = (num_players + 1, 1, num_actions)
-        self.plane_names = ("self", *(f"other_{k}" for k in range(1, num_players)), "board")
+        names = ("self", *(f"other_{k}" for k in range(1, num_players)), "board")
+        self.layout = GridLayout(names, 1, num_actions, num_players)
+        self.observation_space = spaces.MultiBinary(self.layout.shape)
         self.action_names = tuple(f"say_{a}" for a in range(num_actions))
 
     def reset(self, batch_size: int, generator: torch.Generator | None = None) -> TokenState:
@@ -86,23 +92,27 @@ class Counter:
         return (observation[:, 0, 0].argmax(-1) + 1) % legal.shape[-1]
 
 
-class Fixed:
+class Fixed(RulesEnv):
     """A game that starts in the given states, in every reset."""
 
     def __init__(self, game, state) -> None:
-        self._game, self._state = game, state
+        super().__init__(game)
+        self._start = state
 
-    def __getattr__(self, name):
-        return getattr(self._game, name)
-
-    def reset(self, batch_size, generator=None):
-        assert batch_size == len(self._state.time)
-        return self._state
+    def reset(self, batch_size, generator):
+        assert batch_size == len(self._start.time)
+        step = super().reset(batch_size, generator)
+        self._state = self._start
+        return step._replace(
+            observation=self.game.observe(self._start),
+            legal=self.game.legal(self._start),
+            active=self.game.active(self._start),
+        )
 
 
 def discounted_returns(reward: Tensor, discount: float) -> Tensor:
     """`G_t = r_t + discount * G_{t+1}` of `[T, ...]`."""
-    return traced_returns(reward, reward, torch.zeros_like(reward, dtype=torch.bool), discount, trace=1.0)
+    return td_lambda(reward, reward, torch.zeros_like(reward, dtype=torch.bool), discount, 1.0)
 
 
 def stag_hunt(num_players: int = 2, **options) -> StagHunt:
@@ -129,46 +139,93 @@ def always(action: int, num_actions: int):
     return logits
 
 
-def plain_learner(game, coplayer=None, source=None, trees=1, simulations=4, **planner) -> Learner:
-    """A learner of plain functions: a flat prior, value 0, and the co-player model given (uniform by default)."""
-    actions = game.num_actions
-    return Learner(
-        source=source or NoGoals(),
-        policy=lambda view, time, condition: (torch.zeros(len(view), actions), torch.zeros(len(view))),
-        policy_condition=lambda goals, seat: goals.flatten(1),
-        coplayer=coplayer or (lambda view, time, condition: torch.zeros(len(view), actions)),
-        coplayer_condition=lambda goals, seat: goals,
-        trees=trees,
-        simulations=simulations,
-        planner=PlannerConfig(**planner),
-    )
+class PlainOpponent:
+    """An opponent model of plain functions: no goals, and the co-player policy given (uniform by default).
+
+    Goals are those of `source`, an opponent model, where one is given.
+    """
+
+    def __init__(self, game, coplayer=None, source=None) -> None:
+        actions = game.num_actions
+        self.source = source or Direct(model_spec(game))
+        self.size, self.needs_true_goal = self.source.size, self.source.needs_true_goal
+        self.goals_change, self.goals_are_cells = self.source.goals_change, self.source.goals_are_cells
+        self.predict = coplayer or (lambda view, time, condition: torch.zeros(len(view), actions))
+
+    def condition(self, goals, seat):
+        return goals
+
+    def __getattr__(self, name):
+        return getattr(self.source, name)
 
 
-def tiny_agent(game, goals: str = "subgoal", seed: int = 0, **settings) -> Agent:
-    """A small agent for `game`, with weights drawn from `seed`."""
+class PlainPolicy:
+    """A flat prior and value 0."""
+
+    def __init__(self, actions: int) -> None:
+        self.actions = actions
+
+    def condition(self, goals, seat):
+        return goals.flatten(1)
+
+    def __call__(self, view, time, condition):
+        return torch.zeros(len(view), self.actions), torch.zeros(len(view))
+
+
+def plain_learner(game, coplayer=None, source=None, trees=1, simulations=4, **planner) -> SearchActor:
+    """A learner of plain functions, see `PlainOpponent` and `PlainPolicy`."""
+    opponent, policy = PlainOpponent(game, coplayer, source), PlainPolicy(game.num_actions)
+    return SearchActor(opponent, policy, trees, simulations, PlannerConfig(**planner), game.num_actions)
+
+
+def model_spec(game, encoder=None, hidden: int = 16, sharing: str = "shared") -> ModelSpec:
+    """What parts of a model of `game`, a `Game` or a `VectorEnv`, are built from."""
+    env = RulesEnv(game) if isinstance(game, Game) else game
+    more = {} if encoder is None else {"encoder": encoder}
+    return ModelSpec(GameSpec.of(env), hidden=hidden, sharing=sharing, **more)
+
+
+def tiny_agent(game, opponent="Subgoal", seed: int = 0, hidden: int = 16, sharing: str = "shared", **settings) -> Agent:
+    """A small agent for `game`, a `Game` or a `VectorEnv`, with weights drawn from `seed`.
+
+    `opponent` is the name of a class of the project, or a factory; settings of the opponent model come as
+    `opponent_args`, those of the search as `search_args`, the rest goes to `Agent`.
+    """
+    from omg_lightning import opponents
+    from omg_lightning.algorithms import BestResponseSearch
+
     torch.manual_seed(seed)
-    sizes = {"goal_dim": 3, "trees": 1, "simulations": 2, "hidden": 16, "game": type(game).__name__}
+    kind = getattr(opponents, opponent) if isinstance(opponent, str) else opponent
+    small = {"goal_dim": 3} if kind is opponents.Subgoal else {}
+    factory = partial(kind, **{**small, **settings.pop("opponent_args", {})})
+    search = partial(BestResponseSearch, **{"trees": 1, "simulations": 2, **settings.pop("search_args", {})})
+    env = RulesEnv(game) if isinstance(game, Game) else game
     return Agent(
-        goals,
-        observation_shape=game.observation_shape,
-        num_players=game.num_players,
-        num_actions=game.num_actions,
-        max_steps=game.max_steps,
-        num_goals=len(game.goal_names),
-        **{**sizes, **settings},
+        factory,
+        **{"algorithm": search, **settings},
+        networks=NetworkConfig(hidden, sharing),
+        spec=GameSpec.of(env).plain(),
+        seed=seed,
     )
 
 
 def play_with(agent: Agent, game, lineup, batch: int = 6, seed: int = 0) -> Episodes:
-    """Episodes of `lineup`, with `agent` in the seats called learner (it watches even if there are none)."""
-    seats = arrange([lineup], batch, game, torch.device("cpu"))
-    return play(game, seats, {"learner": agent.learner()}, torch.Generator().manual_seed(seed)).episodes
+    """Episodes of `lineup`, with `agent` in the seats called learner (it infers goals even if there are none)."""
+    env = RulesEnv(game) if isinstance(game, Game) else game
+    seating = arrange([lineup], batch, env, torch.device("cpu"))
+    return play(env, seating, {"learner": agent.actor()}, torch.Generator().manual_seed(seed)).episodes
 
 
-def inferred(agent: Agent, episodes: Episodes, samples: Samples) -> Inference:
-    """What an agent infers at every sample of whole episodes."""
-    codes, _ = agent.vae.codes(samples.observation)
-    return agent.predictor.infer_episodes(episodes, samples, codes, episodes.active)
+def training_batch(agent: Agent, episodes: Episodes, offline: bool = False, seed: int = 0) -> TrainingBatch:
+    """What the losses of `agent` on these episodes are computed from."""
+    return agent.training_batch(as_batch(episodes, offline), torch.Generator().manual_seed(seed))
+
+
+def inferred(agent: Agent, episodes: Episodes):
+    """What an agent with subgoals infers at every sample of whole episodes."""
+    batch = training_batch(agent, episodes)
+    codes, _ = agent.opponent.vae.codes(batch.samples.observation)
+    return agent.opponent.inference.infer_episodes(batch, codes, episodes.active)
 
 
 def as_batch(episodes: Episodes, offline: bool = False, env_steps: int = 0) -> Batch:
@@ -180,9 +237,9 @@ def spoil(episodes: Episodes, seed: int = 0, fields: tuple[str, ...] = Episodes.
     generator = torch.Generator().manual_seed(seed)
     spoiled = {}
     for name in fields:
-        field = getattr(episodes, name)
-        if name in ("active", "planned"):
+        if name in ("active", "learner", "extras"):
             continue
+        field = getattr(episodes, name)
         if field.is_floating_point():
             junk = torch.full_like(field, float("nan"))
         else:
@@ -190,12 +247,17 @@ def spoil(episodes: Episodes, seed: int = 0, fields: tuple[str, ...] = Episodes.
             junk = torch.randint(high, field.shape, generator=generator).to(field.dtype)
         here = episodes.active.view(*episodes.active.shape, *[1] * (field.dim() - 3))
         spoiled[name] = torch.where(here, field, junk)
-    return episodes._replace(**spoiled)
+    here = episodes.active
+    extras = {
+        name: torch.where(here.view(*here.shape, *[1] * (field.dim() - 3)), field, float("nan"))
+        for name, field in episodes.extras.items()
+    }
+    return episodes._replace(**spoiled, extras=extras if "extras" in fields else episodes.extras)
 
 
 def rolled(episodes: Episodes) -> Episodes:
     """The same episodes with every player one seat further on (views are ego first, so they go along)."""
-    return Episodes(*(field.roll(1, dims=2) for field in episodes))
+    return episodes.map(lambda field: field.roll(1, dims=2))
 
 
 def snapshot(record):
@@ -224,14 +286,23 @@ def gradients(module, loss: Tensor) -> dict[str, Tensor]:
 
 
 def tiny_data(**settings) -> EpisodeDataModule:
-    """A data module of a small Stag-Hunt: 4 environments, 2 offline rounds."""
-    options = {"num_envs": 4, "batch_size": 3, "steps_per_epoch": 2, "capacity": 16, "offline_rounds": 2}
-    game = GameConfig(preset="2h1s_4x4", options={"max_steps": 8})
-    return EpisodeDataModule(**{"game": game, "eval_episodes": 5, "val_episodes": 3, **options, **settings})
+    """A data module of a small Stag-Hunt: 4 environments, 2 offline rounds.
+
+    Settings of the groups `training`, `offline` and `evaluation` are dicts over those given here.
+    """
+    groups = {
+        "training": (TrainingConfig, {"batch_size": 3, "steps_per_epoch": 2, "capacity": 16}),
+        "offline": (OfflineConfig, {"rounds": 2}),
+        "evaluation": (EvaluationConfig, {"episodes": 5, "val_episodes": 3}),
+    }
+    for name, (kind, small) in groups.items():
+        settings[name] = kind(**{**small, **settings.get(name, {})})
+    options = {"game": StagHunt("2h1s_4x4", max_steps=8), "seats": ["learner", "nearest_stag"], "num_envs": 4}
+    return EpisodeDataModule(**{**options, **settings})
 
 
-def attached(data: EpisodeDataModule, goals: str = "declared", **settings) -> EpisodeDataModule:
+def attached(data: EpisodeDataModule, opponent: str = "Declared", **settings) -> EpisodeDataModule:
     """The data module with a small agent that plays in it."""
-    agent = tiny_agent(data.game, goals, **settings)
-    data.attach(agent.learner, agent.load_learner)
+    agent = tiny_agent(data.env, opponent, **settings)
+    data.attach(agent.actor, agent.load_actor, agent.copy_weights, agent.algorithm.on_policy)
     return data

@@ -100,13 +100,9 @@ class ModelActor(Actor):
             ego: int64 `[M]` seat of each decision.
         """
 
-    def observe(
-        self, memory: Memory, scene: Scene, actions: Tensor, step: Step
-    ) -> tuple[Memory, Mapping[str, Tensor]]:
+    def observe(self, memory: Memory, scene: Scene, actions: Tensor, step: Step) -> tuple[Memory, Mapping[str, Tensor]]:
         """Let the opponent model see what everybody did and achieved."""
-        return memory._replace(
-            opponent=self.opponent.update(memory.opponent, scene.view, actions, step.achieved)
-        ), {}
+        return memory._replace(opponent=self.opponent.update(memory.opponent, scene.view, actions, step.achieved)), {}
 
     def carry(self, prior: Tensor | None, episodes: Episodes) -> Tensor:
         """Return the opponent model's prior of the next episode."""

@@ -42,9 +42,7 @@ class PolicyActor(ModelActor):
         entropy = float(-(log_policy.exp() * log_policy).sum(-1).mean())
         return Decision(action, {"log_probability": chosen, "value": value}, {"policy/entropy": entropy})
 
-    def observe(
-        self, memory: Memory, scene: Scene, actions: Tensor, step: Step
-    ) -> tuple[Memory, Mapping[str, Tensor]]:
+    def observe(self, memory: Memory, scene: Scene, actions: Tensor, step: Step) -> tuple[Memory, Mapping[str, Tensor]]:
         """Update the opponent model; value the last views of own seats that a time limit cut off."""
         memory, _ = super().observe(memory, scene, actions, step)
         cut = step.truncated & memory.mine

@@ -107,7 +107,10 @@ class Simulator:
         going = active.any(-1) if game.prosocial else here
         time = state.time / game.max_steps
         if self.changing:
-            self.policy_condition, self.coplayer_condition = self._policy_condition(goals), self._coplayer_condition(goals)
+            self.policy_condition, self.coplayer_condition = (
+                self._policy_condition(goals),
+                self._coplayer_condition(goals),
+            )
         logits, value = self.networks.policy(views.index_select(0, self.own), time, self.policy_condition)
         output = ModelOutput(
             prior_logits=logits,  # the search reads those of legal actions only

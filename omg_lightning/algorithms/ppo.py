@@ -56,9 +56,7 @@ class PPO(Algorithm):
             if count < 1:
                 raise ConfigError(f"model.algorithm.{name} is {count}: it must be at least 1")
         if not (clip > 0 and entropy >= 0):
-            raise ConfigError(
-                f"model.algorithm.clip is {clip} and entropy {entropy}: expected above 0, and at least 0"
-            )
+            raise ConfigError(f"model.algorithm.clip is {clip} and entropy {entropy}: expected above 0, and at least 0")
         super().__init__(spec, goal_size)
         self.discount, self.gae_lambda, self.clip, self.normalise = discount, gae_lambda, clip, normalise
         self.on_policy = OnPolicy(epochs, minibatches)
@@ -117,9 +115,7 @@ class PPO(Algorithm):
         return advantage, advantage + value
 
 
-def gae(
-    reward: Tensor, value: Tensor, bootstrap: Tensor, ended: Tensor, discount: float, lam: float
-) -> Tensor:
+def gae(reward: Tensor, value: Tensor, bootstrap: Tensor, ended: Tensor, discount: float, lam: float) -> Tensor:
     """Return generalised advantage estimates (Schulman et al. 2016, arXiv 1506.02438, eq. 16), float `[T, ...]`.
 
     `delta_t = r_t + discount * V_{t+1} - V_t` and `A_t = delta_t + discount * lam * A_{t+1}`. Where a seat ends with

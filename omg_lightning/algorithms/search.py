@@ -104,5 +104,3 @@ class BestResponseSearch(Algorithm):
         _, predicted = self.policy(batch.view, samples.time, self.policy.condition(others, ego))
         target = self.value_targets(batch)[t, b, ego]
         return {"value": ((predicted - target) ** 2).sum() / max(len(ego), 1)}
-
-

@@ -25,7 +25,9 @@ from omg_lightning.types import ConfigError
 
 def main(args: Sequence[str] | None = None) -> None:
     """Runs the command. A mistake of the user's ends in one line on stderr and exit code 2."""
-    parser = argparse.ArgumentParser("python -m omg_lightning.commands.adaptation", description=__doc__, allow_abbrev=False)
+    parser = argparse.ArgumentParser(
+        "python -m omg_lightning.commands.adaptation", description=__doc__, allow_abbrev=False
+    )
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
     parser.add_argument("runs", nargs="+", type=Path, metavar="RUN")
     parser.add_argument("--out", type=Path, default=Path("adaptation_seeds.json"), help="default: %(default)s")

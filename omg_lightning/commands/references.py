@@ -23,7 +23,9 @@ from omg_lightning.types import ConfigError
 
 def main(args: Sequence[str] | None = None) -> None:
     """Runs the command. A mistake of the user's ends in one line on stderr and exit code 2."""
-    parser = argparse.ArgumentParser("python -m omg_lightning.commands.references", description=__doc__, allow_abbrev=False)
+    parser = argparse.ArgumentParser(
+        "python -m omg_lightning.commands.references", description=__doc__, allow_abbrev=False
+    )
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
     parser.add_argument("--partners", help="list of names, such as '[random, nearest_stag]'; default: data.partners")
     parser.add_argument("--out", default=REFERENCES, help="the file; default: %(default)s")

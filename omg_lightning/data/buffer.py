@@ -30,7 +30,9 @@ class EpisodeBuffer:
         """Store episodes `[T, B, ...]` of round `born`, over the oldest where there is no room."""
         count = episodes.active.shape[1]
         if count > self.capacity:
-            raise ConfigError(f"{count} episodes do not fit into a buffer of {self.capacity}: raise data.training.capacity")
+            raise ConfigError(
+                f"{count} episodes do not fit into a buffer of {self.capacity}: raise data.training.capacity"
+            )
         if self._store is None:
             self._store = self._allocate(episodes)
         slots = self._born.argsort(stable=True)[:count]

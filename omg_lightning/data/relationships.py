@@ -68,7 +68,10 @@ class Relationships:
                 check_true_goals(self.seating, learners[LEARNER], played.episodes)
             length = played.episodes.active.any(-1).sum(0)
             self.steps[index] += length
-            yield AdaptationSegment(self.partner[index], self.number[index], played.episodes.reward.sum(0), length), played
+            yield (
+                AdaptationSegment(self.partner[index], self.number[index], played.episodes.reward.sum(0), length),
+                played,
+            )
 
     def _fresh(self, learner: Actor) -> Tensor:
         prior = learner.prior(len(self.steps))

@@ -22,7 +22,10 @@ def goal_scripts(env: VectorEnv) -> tuple[Player, ...] | None:
     Returns:
         `None` where the game declares no goals, or one that no script with a known action distribution pursues.
     """
-    players = {getattr(player, "goal", None): player for player in (make_player(name, rules_of(env)) for name in scripts_of(env))}
+    players = {
+        getattr(player, "goal", None): player
+        for player in (make_player(name, rules_of(env)) for name in scripts_of(env))
+    }
     chosen = [players.get(name) for name in env.goal_names]
     known = [player for player in chosen if hasattr(player, "action_probabilities")]
     return tuple(player for player in known if player) if known and len(known) == len(chosen) else None

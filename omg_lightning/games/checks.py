@@ -79,7 +79,5 @@ def sizes(
     known = {**default, **(presets[preset] if preset is not None else {})}
     known |= {name: value for name, value in given.items() if value is not None}
     if missing := [name for name in given if name not in known]:
-        raise ConfigError(
-            f"{game} got no {', '.join(missing)}: give them, or a preset, one of {', '.join(presets)}."
-        )
+        raise ConfigError(f"{game} got no {', '.join(missing)}: give them, or a preset, one of {', '.join(presets)}.")
     return [known[name] for name in given]

@@ -137,7 +137,9 @@ class GoalVAE(LightningModule):
         total = total + sum(getattr(config, name) * value for name, value in parts.items())
         return {"vae": total, "vae_kl": kl.sum().detach()} | {f"vae_{k}": v.detach() for k, v in parts.items()}
 
-    def _action_losses(self, actor: GoalNet | SeatNets, samples: Samples, code: Tensor, futures: Futures) -> dict[str, Tensor]:
+    def _action_losses(
+        self, actor: GoalNet | SeatNets, samples: Samples, code: Tensor, futures: Futures
+    ) -> dict[str, Tensor]:
         """Return the cross entropy of the actions on the way to the view that each code stands for."""
         condition = actor.condition(code[futures.goal], futures.goal)
         logits = actor(samples.observation, samples.time, condition).unflatten(-1, (-1, self.num_actions))

@@ -113,9 +113,7 @@ def shift(x: Tensor, ahead: Tensor) -> Tensor:
     return x[t, b, p]
 
 
-def seat_scores(
-    batch: TrainingBatch, codes: Tensor, inferred: Tensor, valid: Tensor, values: Values
-) -> Tensor:
+def seat_scores(batch: TrainingBatch, codes: Tensor, inferred: Tensor, valid: Tensor, values: Values) -> Tensor:
     """Return the values of candidate subgoals to the learners: V(s_t, g(s_k)) for each seat j and step k ahead.
 
     A learner i scores a candidate of co-player j with its own view and value head, all other co-players' goals being

@@ -136,7 +136,9 @@ class Subgoal(OpponentModel):
         if not self.vae_checkpoint:
             return
         prefix, own = "opponent.vae.", self.vae.state_dict()
-        found = {name.removeprefix(prefix): x for name, x in read(self.vae_checkpoint).items() if name.startswith(prefix)}
+        found = {
+            name.removeprefix(prefix): x for name, x in read(self.vae_checkpoint).items() if name.startswith(prefix)
+        }
         if not found:
             raise ConfigError(f"{self.vae_checkpoint} holds no state VAE: give a run of the opponent model Subgoal")
         if any(own[name].shape != value.shape for name, value in found.items() if name in own):

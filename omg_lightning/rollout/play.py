@@ -228,9 +228,7 @@ class RolloutState:
             self.memory = {name: actor.keep(self.memory[name], index) for name, actor in self.actors.items()}
 
 
-def _empty(
-    env: VectorEnv, batch: int, learners: Mapping[str, Actor], measure: bool, device: torch.device
-) -> Episodes:
+def _empty(env: VectorEnv, batch: int, learners: Mapping[str, Actor], measure: bool, device: torch.device) -> Episodes:
     """Allocate storage for `batch` episodes of the greatest length."""
     lead = (env.max_steps, batch, env.num_players)
 

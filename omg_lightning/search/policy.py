@@ -141,8 +141,9 @@ def improved_logits(config: SearchConfig, visits: Tensor, total: Tensor, log_pri
     """Compute `logits + sigma(completed Q)`, `sigma(q) = (c_visit + max_b N(b)) * c_scale * q` (eq. 8): `[A, L]`.
 
     Q is first rescaled to [0, 1] over the legal actions of a node, as in mctx, so that rewards may have any unit. If
-    all Q of a node are equal up to rounding, the result is the log prior. Arguments are as in `completed_q`; the
-    result is -inf for illegal actions.
+    all Q of a node are equal up to rounding, the result is the log prior. Rounding is judged relative to Q, so it is
+    not recognised where returns cancel to nearly 0. Arguments are as in `completed_q`; the result is -inf for illegal
+    actions.
     """
     q = completed_q(visits, total, log_prior, value)
     barrier = log_prior.clamp_max(-BIG).add_(BIG)  # 0 for legal actions, else -inf
