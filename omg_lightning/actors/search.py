@@ -127,7 +127,8 @@ class SearchActor(ModelActor):
             c_puct=config.c_puct,
             rule=config.rule,
             discount=config.discount,
-            gumbel_scale=0.0 if scene.greedy else 1.0,
+            gumbel_scale=0.0 if scene.greedy else 1.0,  # no exploration in evaluation
+            random_ties=not scene.greedy,
         )
         result = search(root, simulator.step, settings, scene.generator)
         q, policy = (x.view(len(rows), trees, -1).mean(1) for x in (result.q, result.policy))
