@@ -7,6 +7,7 @@ import torch
 from gymnasium import spaces
 from torch import Tensor
 
+from omg_lightning.envs import GameParallelEnv
 from omg_lightning.games import Game
 from omg_lightning.types import ego_order
 
@@ -67,3 +68,10 @@ class LineGame(Game):
     def step(self, state: LineState, actions: Tensor) -> tuple[LineState, Tensor]:
         place = (state.place + DISTANCE[actions]).clamp(max=END)
         return LineState(state.time + 1, place), ((place == END) & (state.place < END)).float()
+
+
+class LineEnv(GameParallelEnv):
+    """`LineGame` as a PettingZoo environment; `options={"places": [...]}` sets the exact start."""
+
+    metadata = {**GameParallelEnv.metadata, "name": "line_v0"}  # noqa: RUF012, as in the parent
+    layout_needs = ("places",)

@@ -11,7 +11,7 @@ import pytest
 import torch
 from env_contract import refuses
 from gymnasium import spaces
-from line_game import RUN, WAIT, WALK, LineGame
+from line_game import RUN, WAIT, WALK, LineEnv, LineGame
 from pettingzoo.test import api_test, max_cycles_test, parallel_api_test, parallel_seed_test, render_test, seed_test
 from pettingzoo.test.state_test import state_test
 from pettingzoo.utils.conversions import parallel_to_aec
@@ -339,13 +339,6 @@ def test_text_shows_a_player_on_a_drift():
     assert env.render() == "step 0 of 50   0: 0.0  1: 0.0\nD0 .  .\n.  .  D1\n"
     act(env, SHOVEL, LEFT)
     assert env.render() == "step 1 of 50   0: 2.0  1: 6.0\n0 . .\n. 1 D\n"
-
-
-class LineEnv(GameParallelEnv):
-    """`LineGame` with exact starts."""
-
-    metadata = {**GameParallelEnv.metadata, "name": "line_v0"}  # noqa: RUF012, as in the parent
-    layout_needs = ("places",)
 
 
 class BitGame(LineGame):
