@@ -24,7 +24,7 @@ class PolicyModule(LightningModule):
         return self.net.prepare(observation)
 
     def condition(self, goals: Tensor, seat: Tensor) -> Tensor:
-        """Return what `forward` needs of the co-players' goals `[M, P-1, D]`, in ego order, and the ego's seat `[M]`."""
+        """Return what `forward` needs of co-players' goals `[M, P-1, D]`, in ego order, and the ego's seat `[M]`."""
         return self.net.condition(goals.flatten(1), seat)
 
     def forward(self, observation: Tensor, time: Tensor, condition: Tensor) -> tuple[Tensor, Tensor]:

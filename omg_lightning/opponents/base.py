@@ -68,9 +68,9 @@ class OpponentModel(LightningModule, ABC):
     without memory. It is chosen by `--model.opponent NAME`, with its own arguments below that key; the first argument
     of its constructor is the `ModelSpec`. `omg_lightning.testing.check_opponent` checks it.
 
-    Acting: `prior` lives across the episodes that the same players play in a row; `memory` lives within an episode, is
-    a value that is passed on and never changed in place, and has the environments as its leading dimension. Nothing here
-    may look at `Episodes.true_goal`, unless `needs_true_goal`.
+    Acting: `prior` lives across the episodes that the same players play in a row. `memory` lives within an episode: it
+    is a value that is passed on and never changed in place, and has the environments as its leading dimension. Nothing
+    here may look at `Episodes.true_goal`, unless `needs_true_goal`.
 
     Args:
         spec: the game and the networks that the user chose.
@@ -174,7 +174,7 @@ class OpponentModel(LightningModule, ABC):
         """Return the goals of all seats in hindsight. `TrainingBatch.targets` calls it once for a batch."""
 
     def losses(self, batch: TrainingBatch) -> dict[str, Tensor]:
-        """Return the losses that are due, by name, and metrics without a gradient; by default the co-player policies'."""
+        """Return the losses that are due, by name, and metrics without a gradient; by default `coplayer_losses`."""
         return self.coplayer_losses(batch, batch.targets.label, batch.targets.known)
 
     def coplayer_losses(self, batch: TrainingBatch, goal: Tensor, known: Tensor) -> dict[str, Tensor]:
@@ -197,10 +197,10 @@ class OpponentModel(LightningModule, ABC):
         """Say whether the loss `name` has a weight above 0."""
         return self.weights.get(name, 0.0) > 0
 
-    def after_step(self, offline: bool) -> None:  # noqa: B027  nothing to do by default
+    def after_step(self, offline: bool) -> None:
         """Follow each training step, such as by a moving average of weights; `offline` is the phase."""
 
-    def before_fit(self, read: Callable[[str], Mapping[str, Tensor]]) -> None:  # noqa: B027  nothing to do by default
+    def before_fit(self, read: Callable[[str], Mapping[str, Tensor]]) -> None:
         """Prepare for a new `fit`, such as by weights of another run.
 
         Args:
@@ -226,7 +226,7 @@ class OpponentModel(LightningModule, ABC):
         return {}
 
     def codes(self, observation: Tensor) -> Tensor | None:
-        """Return the learned codes of views `[M, *shape]`: float `[M, D]`, or int64 `[M]`; None where none are learned."""
+        """Return learned codes of views `[M, *shape]`, float `[M, D]` or int64 `[M]`; None where none are learned."""
         return None
 
     def code_vectors(self) -> Tensor | None:

@@ -86,7 +86,7 @@ class Codebook(ExplicitBelief):
         return self.quantiser.codes
 
     def prior(self, batch_size: int) -> Tensor:
-        """Return all codes in use alike, float `[B, P, G]`: a code that no seat was ever seen to pursue is not believed."""
+        """Return the uniform belief over the codes in use, float `[B, P, G]`; other codes have probability 0."""
         used = self.in_use.float()
         return (used / used.sum()).expand(batch_size, self.spec.game.num_players, self.size).clone()
 

@@ -118,7 +118,7 @@ class ExplicitBelief(OpponentModel):
         return one_hot_targets(episodes, goal, noise, self.mixture.share(batch.env_steps))
 
     def forecast(self, observation: Tensor, time: Tensor, seat: Tensor, legal: Tensor, goal: Tensor) -> Tensor:
-        """Return log probabilities `[m, A]` under the belief `goal` `[m, G]`: a mixture of the policies under each goal."""
+        """Return log probabilities `[m, A]`: the policies under each goal, mixed by the belief `goal` `[m, G]`."""
         return self.predictor.mixture(observation, time, seat, legal, goal)
 
     def metrics(self, goal_names: Sequence[str]) -> dict[str, Metric]:

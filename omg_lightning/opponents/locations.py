@@ -111,13 +111,13 @@ class Locations(ExplicitBelief):
         return BeliefView(torch.stack([goal[..., :-1].sum(-1), goal[..., -1]], -1), HEADINGS)
 
     def _fresh(self, number: Tensor, cleared: Tensor) -> Tensor:
-        """Return the belief `[..., S + 1]` about a player that has cleared so many and was not yet seen to head anywhere."""
+        """Return the belief `[..., S + 1]` about a player that has cleared so many and has not moved since."""
         another = one_more(number, cleared)[..., None]
         each = (another / (self.size - 1)).expand(*cleared.shape, self.size - 1)
         return torch.cat([each, 1 - another], -1)
 
     def _now(self, memory: Heading, view: View) -> Tensor:
-        """Return the belief restricted to cells that still hold a thing; what was believed of others spreads over these."""
+        """Return the belief restricted to cells that still hold a thing; these share the mass of the other cells."""
         seats = view.active.shape[1]
         there = (view.observation[:, :, seats:] > 0).any(2).flatten(2)  # [L, P, S]
         at, nowhere = memory.belief[..., :-1] * there, memory.belief[..., -1:]

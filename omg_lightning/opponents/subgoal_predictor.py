@@ -135,7 +135,13 @@ class SubgoalPredictor(LightningModule):
         return F.relu(self.mix(self.encoder(observation, time)))
 
     def _posterior(self, context: Tensor, around: Tensor, code: Tensor) -> tuple[Tensor, Tensor]:
-        """Return mean and log variance `[m, D]` of contexts `[m, hidden]`, all seats' features in ego order `[m, P, hidden]` and codes `[m, D]`."""
+        """Return mean and log variance `[m, D]` of the subgoal.
+
+        Args:
+            context: float `[m, hidden]`.
+            around: float `[m, P, hidden]` all seats' features, in ego order.
+            code: float `[m, D]`.
+        """
         change, log_var = self.posterior(torch.cat([context, around.flatten(1), code], -1)).chunk(2, dim=-1)
         return code + change, log_var.clamp(-8, 4)
 

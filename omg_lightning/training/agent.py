@@ -18,7 +18,7 @@ from omg_lightning.opponents import Direct, OpponentModel
 from omg_lightning.rewards import GameReward, Reward
 from omg_lightning.samples import TrainingBatch
 from omg_lightning.seeds import generator_of
-from omg_lightning.spec import GameSpec, part_of, plain_part
+from omg_lightning.spec import Factory, GameSpec, part_of, plain_part
 from omg_lightning.training.adapter import Adapter
 from omg_lightning.training.checkpoint import read_checkpoint
 from omg_lightning.training.checks import (
@@ -87,7 +87,12 @@ class Agent(LightningModule):
         if not 0 < learning_rate < float("inf"):
             raise ConfigError(f"model.learning_rate is {learning_rate}: it must be above 0 and finite")
         networks = NetworkConfig(**networks) if isinstance(networks, Mapping) else networks
-        parts = {"opponent": opponent, "algorithm": algorithm, "encoder": encoder, "reward": reward}
+        parts: dict[str, Factory] = {
+            "opponent": opponent,
+            "algorithm": algorithm,
+            "encoder": encoder,
+            "reward": reward,
+        }
         plain = {name: plain_part(part) for name, part in parts.items()}
         settings = {"learning_rate": learning_rate, "learning_rate_decay": learning_rate_decay, "seed": seed}
         self.save_hyperparameters(
