@@ -5,10 +5,10 @@ from typing import Any
 
 from lightning import Callback, LightningModule, Trainer
 
-from omg_lightning.opponents import ShuffledGoals, UninformedGoals
-from omg_lightning.metrics import ReturnMetrics
-from omg_lightning.training import Agent
 from omg_lightning.actors import LEARNER, Actor, ModelActor
+from omg_lightning.metrics import ReturnMetrics
+from omg_lightning.opponents import ShuffledGoals, UninformedGoals
+from omg_lightning.training import Agent
 from omg_lightning.types import ConfigError, Episodes
 
 _NUMBERS = {"": "mean", "_low": "low", "_high": "high", "_discounted": "discounted"}

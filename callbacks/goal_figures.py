@@ -4,7 +4,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import torch
 from lightning import Callback, LightningModule, Trainer
 from lightning.pytorch.loggers import TensorBoardLogger
 from matplotlib.figure import Figure
@@ -14,9 +13,9 @@ from callbacks.belief_figure import Panel, belief_figure, frame_steps, named_par
 from callbacks.goal_quality import GoalQuality
 from callbacks.replay import episode_frames
 from callbacks.table_figures import code_figure, confusion_figure
-from omg_lightning.games.grid.render import board_only
 from omg_lightning.evaluation.exact import exact_observer
 from omg_lightning.events import watched
+from omg_lightning.games.grid.render import board_only
 from omg_lightning.metrics import CodeMetrics
 from omg_lightning.training import Agent
 from omg_lightning.types import NO_GOAL, ConfigError, Episodes

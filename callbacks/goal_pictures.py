@@ -24,11 +24,11 @@ from omg_lightning.types import Batch, ConfigError, Episodes
 
 
 class GoalPictures(Callback):
-    """Shows and measures the goal codes of the latest episodes. Needs the opponent model `Subgoal`; without a
-    grid there is no figure, and only `goal/active_units` and `goal/collapsed` are logged.
+    """Shows and measures the goal codes of the latest episodes.
 
-    The figure `figures/goals` goes to TensorBoard's images every few epochs and in the last one. Logged at every
-    epoch, over all views of co-players: `goal/recall_<kind>` and `goal/precision_<kind>` for each kind of plane
+    Needs the opponent model `Subgoal`. Off a grid there is no figure, and only `goal/active_units` and `goal/collapsed`
+    are logged. The figure `figures/goals` goes to TensorBoard's images every few epochs and in the last one. Logged at
+    every epoch, over all views of co-players: `goal/recall_<kind>` and `goal/precision_<kind>` for each kind of plane
     (`self`, `other`, `stags`, ...), `goal/active_units`, `goal/collapsed` (1, and a warning, where no dimension of the
     code carries anything) and `goal/hit_ratio` of the subgoals inferred in play. `goal/hit_ratio_selected`, logged with
     the figure, is that of the subgoals selected in hindsight, which an inference has that always finds them; a rule

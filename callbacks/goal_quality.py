@@ -16,8 +16,8 @@ class GoalQuality(Callback):
     """Measures goals on the episodes of each evaluation, and logs it.
 
     `goal/action_recall_<name>` is the share of each action that was predicted. Where all co-players are scripts with a
-    declared goal, `goal/action_bayes` is the top-1 of an observer that knows the scripts but has to infer their goals by
-    exact Bayes, and `goal/action_bayes_share` the learner's top-1 as a share of it; `Oracle`, which knows the goals, may
+    declared goal, `goal/action_bayes` is the top-1 of an observer that knows the scripts but infers their goals by
+    exact Bayes, and `goal/action_bayes_share` the learner's top-1 as a share of it; `Oracle` knows the goals, so it may
     have more. With an explicit belief there is what it says of scripted co-players' true goals (`goal/belief_*`, see
     `BeliefMetrics`), and with `Codebook` what the codes stand for (`goal/code_*`, see `CodeMetrics`).
     """

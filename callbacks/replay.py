@@ -1,7 +1,7 @@
 """Episodes as animations: one now and then in TensorBoard, all of a `predict` as files."""
 
 import io
-from collections.abc import Container
+from collections.abc import Container, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +13,8 @@ from PIL import Image
 from tensorboard.compat.proto.summary_pb2 import Summary
 from torch import Tensor
 
-from omg_lightning.games.grid.render import Capture, captures_of, frame, gif_bytes, write_gif
 from omg_lightning.games import Game
+from omg_lightning.games.grid.render import Capture, captures_of, frame, gif_bytes, write_gif
 from omg_lightning.types import NO_GOAL, ConfigError, Episodes
 
 
@@ -112,25 +112,23 @@ def episode_frames(
     Returns:
         uint8 `[H, W, 3]` each; all of them are one more than the episode has steps.
     """
+    assert game.layout is not None, "only planes of a grid can be drawn"
+    names = game.layout.plane_names
     length = int(episodes.active[:, b].any(-1).sum())
     views = episodes.observation[:length, b, 0].cpu()  # [L, C, h, w]
     returns = episodes.reward[:length, b].cumsum(0).tolist()  # [L, P]
     leavers = not bool(((episodes.achieved_goal[:-1, b] != NO_GOAL) & episodes.active[1:, b]).any())
     title, frames = f"step 0 of {game.max_steps}", []
     if steps is None or 0 in steps:
-        frames.append(
-            frame(views[0], game.layout.plane_names, title=title, returns=[0.0] * game.num_players, cell=cell)
-        )
+        frames.append(frame(views[0], names, title=title, returns=[0.0] * game.num_players, cell=cell))
     for t in range(length):
         if steps is not None and t + 1 not in steps:
             continue
         realised = episodes.achieved_goal[t, b].tolist()
-        captures = captures_of(views[t, : game.num_players], realised, game.goal_names, game.layout.plane_names)
-        board = views[t + 1] if t + 1 < length else _without(views[t], captures, game, leavers)
+        captures = captures_of(views[t, : game.num_players], realised, game.goal_names, names)
+        board = views[t + 1] if t + 1 < length else _without(views[t], captures, names, leavers)
         title = f"{'step' if t + 1 < length else 'end: step'} {t + 1} of {game.max_steps}"
-        frames.append(
-            frame(board, game.layout.plane_names, title=title, returns=returns[t], captures=captures, cell=cell)
-        )
+        frames.append(frame(board, names, title=title, returns=returns[t], captures=captures, cell=cell))
     return frames
 
 
@@ -142,13 +140,13 @@ def add_gif(logger: TensorBoardLogger, tag: str, animation: bytes, step: int) ->
     writer.add_summary(Summary(value=[Summary.Value(tag=tag, image=picture)]), step)
 
 
-def _without(view: Tensor, captures: list[Capture], game: Game, leavers: bool) -> Tensor:
+def _without(view: Tensor, captures: list[Capture], names: Sequence[str], leavers: bool) -> Tensor:
     """The board `[C, h, w]` after these captures, whose seats leave with them if `leavers`."""
     board = view.clone()
     for capture in captures:
         if leavers:
             board[list(capture.seats)] = 0
-        board[game.layout.plane_names.index(f"{capture.kind}s"), capture.row, capture.column] = 0
+        board[names.index(f"{capture.kind}s"), capture.row, capture.column] = 0
     return board
 
 

@@ -12,8 +12,8 @@ from PIL import Image, ImageDraw
 from torch import Tensor
 
 from callbacks.view_figure import fade
-from omg_lightning.games.grid.icons import INK, PAPER, TILE, Pen, draw_thing
 from omg_lightning.games import Game
+from omg_lightning.games.grid.icons import INK, PAPER, TILE, Pen, draw_thing
 
 # Told apart by colour-blind people, and no seat has any of them; the first two are a stag's and a hare's fur.
 GOAL_COLOURS = ("#9A5B2E", "#9DA9BC", "#E3C567", "#4F8A6B", "#A05C92", "#3F4E73", "#D98880", "#6E6E6E")

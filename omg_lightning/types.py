@@ -62,8 +62,8 @@ class Episodes(NamedTuple):
 
     def map(self, fn: Callable[[Tensor], Tensor]) -> "Episodes":
         """Apply `fn` to every tensor."""
-        fields = [fn(field) for field in self[:-1]]
-        return Episodes(*fields, {name: fn(field) for name, field in self.extras.items()})
+        extras = {name: fn(field) for name, field in self.extras.items()}
+        return Episodes._make([*map(fn, self[:-1]), extras])
 
     def tensors(self) -> dict[str, Tensor]:
         """All tensors by name; those of `extras` by their own names."""

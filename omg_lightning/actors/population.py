@@ -38,7 +38,7 @@ class Population:
         self._learner, self._load, self._weights = learner, load, weights
 
     def learners(self, seats: Sequence[str]) -> dict[str, Actor]:
-        """Return the actors of these seats; the one in training always, for it infers goals even where it does not play."""
+        """Return the actors of these seats, and always the one in training, which infers goals without a seat too."""
         if self._learner is None or self._load is None:
             raise ConfigError("the data module has no learner yet: hand it over with `attach`, as Agent.setup does")
         for name in seats:

@@ -75,7 +75,7 @@ def arrange(lineups: Sequence[Sequence[str]], batch: int, env: VectorEnv, device
 
 
 def scripted_lineups(env: VectorEnv) -> list[list[str]]:
-    """Return the line-ups of the offline phase: k of the first of a game's scripts beside P-k of the second; all random.
+    """Return the line-ups of the offline phase: k of the first script beside P-k of the second, and all random.
 
     In Stag-Hunt these are the published 0NS..PNS: k nearest-stag beside P-k nearest-hare hunters. A game without
     `scripts` has the random line-up alone.

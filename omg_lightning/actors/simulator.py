@@ -38,8 +38,8 @@ class Simulator:
 
     Only the ego's actions branch. Co-players act by `pi_j(. | o_j, t, g_j)`, drawn once for each node and shared by
     all of the ego's actions there (HOP, ICML 2024). Where the opponent model's goals stay, they are fixed for each tree
-    and what depends on them alone is computed once; where they change (`goals_change`) they are part of a node. A search
-    starts with `root`, which finds out who still plays; `step` follows it.
+    and what depends on them alone is computed once; where they change (`goals_change`) they are part of a node. A
+    search starts with `root`, which finds out who still plays; `step` follows it.
 
     Args:
         game: the rules.

@@ -109,7 +109,8 @@ class AdaptationConfig:
             check_at_least(f"adaptation.{name}", getattr(self, name), 1)
         if self.references is not None and not Path(self.references).is_file():
             raise ConfigError(
-                f"data.adaptation.references: no file {self.references}; make it with python -m omg_lightning references"
+                f"data.adaptation.references: no file {self.references}; make it with python -m omg_lightning "
+                "references"
             )
 
     def check(self, max_steps: int) -> None:
