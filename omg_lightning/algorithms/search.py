@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from typing import ClassVar
 
+import torch
 from torch import Tensor
 
 from omg_lightning.actors import PlannerConfig, SearchActor
@@ -92,9 +93,10 @@ class BestResponseSearch(Algorithm):
     def value_targets(self, batch: TrainingBatch) -> Tensor:
         """Return the return from each step on, float `[T, B, P]`: discounted, or see `PlannerConfig.td_lambda`."""
         episodes, config = batch.episodes, self.planner
-        return td_lambda(
-            batch.reward, episodes.extras["root_value"], episodes.learner, config.discount, config.td_lambda
-        )
+        # A seat that has left may go on earning, where everyone is paid the mean reward; after the end nobody does.
+        reward = torch.where(episodes.active.any(-1, keepdim=True), batch.reward, 0.0)
+        value = episodes.extras["root_value"]
+        return td_lambda(reward, value, episodes.learner, config.discount, config.td_lambda)
 
     def _offline_value(self, batch: TrainingBatch) -> dict[str, Tensor]:
         """Train the value alone, on what the scripts earned: there is no root policy to learn from yet."""
