@@ -43,10 +43,16 @@ def is_binary(space: Space) -> bool:
 
 
 def dtype_of(space: Space) -> torch.dtype:
-    """Return the dtype in which observations are stored: uint8 for bits, else the dtype of the space."""
+    """Return the dtype in which observations are stored: uint8 for bits, else the dtype of the space.
+
+    Unsigned integers of more than a byte get the next wider dtype with a sign, because torch can hardly index others.
+    """
     if is_binary(space):
         return torch.uint8
-    return torch.from_numpy(np.zeros(1, dtype=space.dtype)).dtype
+    dtype = np.dtype(space.dtype)
+    if dtype.kind == "u" and dtype.itemsize > 1:
+        dtype = np.promote_types(dtype, np.int8)
+    return torch.from_numpy(np.zeros(1, dtype)).dtype
 
 
 def stored(observation: Tensor, space: Space) -> Tensor:

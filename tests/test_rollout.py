@@ -1,34 +1,40 @@
-import math
-
 import pytest
 import torch
+from number_games import Countdown
+from parallel_toys import Masked
 from torch import Tensor
 from toys import (
     Fixed,
     TokenGame,
     always,
     as_batch,
+    model_spec,
     plain_learner,
     play_with,
-    repeat_last,
     same,
     snapshot,
     stag_hunt,
     tiny_agent,
+    training_batch,
 )
 
-from omg_lightning.games.grid.stag_hunt import STAY
-from omg_lightning.opponents import NoGoals
-from omg_lightning.opponents.events import last_known
-from omg_lightning.rollout import arrange, decision, plan, play, root_policy
-from omg_lightning.types import NO_GOAL, ConfigError, PlannerConfig, take
+from omg_lightning.actors import Actor, Choice, PlannerConfig, PlayerActor, arrange
+from omg_lightning.algorithms import PPO
+from omg_lightning.envs import PettingZooEnv, as_env
+from omg_lightning.games import Snowdrift
+from omg_lightning.games.grid.stag_hunt import HUNT_HARE, STAY
+from omg_lightning.opponents import Direct
+from omg_lightning.rollout import play
+from omg_lightning.types import NO_GOAL, ConfigError, Record, take
 
 CPU = torch.device("cpu")
 
 
-def rollout(game, lineups, batch=6, seed=0, greedy=False, prior=None, **learners):
-    seats = arrange(lineups, batch, game, CPU)
-    return play(game, seats, learners, torch.Generator().manual_seed(seed), prior, greedy)
+def rollout(game, lineups, batch=6, seed=0, greedy=False, prior=None, measure=False, **learners):
+    """Episodes of a `Game` or a `VectorEnv`."""
+    env = as_env(game)
+    seating = arrange(lineups, batch, env, CPU)
+    return play(env, seating, learners, torch.Generator().manual_seed(seed), prior, greedy, measure)
 
 
 @pytest.fixture(scope="module", params=["stag_hunt", "tokens"])
@@ -54,7 +60,7 @@ def test_episodes_follow_the_rules_step_by_step(world):
         assert torch.equal(episodes.legal[t, live], game.legal(state)[live])
         chosen = episodes.legal[t].gather(-1, episodes.action[t][..., None])[..., 0]
         assert chosen[active].all(), "what is recorded is what was really played"
-        assert torch.equal(episodes.realised[t, live], game.realised(state, episodes.action[t])[live])
+        assert torch.equal(episodes.achieved_goal[t, live], game.realised(state, episodes.action[t])[live])
         state, rewards = game.step(state, episodes.action[t])
         assert torch.equal(episodes.reward[t, live], rewards[live])
         left_early |= bool((live[:, None] & ~active).any())
@@ -63,43 +69,184 @@ def test_episodes_follow_the_rules_step_by_step(world):
 
 
 def test_padding_is_empty(world):
-    _, _, played = world
+    game, _, played = world
     episodes = played.episodes
     over = ~episodes.active.any(-1)
     assert over.any()
     assert not episodes.reward[over].any()
-    assert (episodes.realised[over] == NO_GOAL).all()
-    assert not (episodes.planned & ~episodes.active).any()
+    for goals in (episodes.achieved_goal, episodes.true_goal):
+        assert (goals[over] == NO_GOAL).all()
+    assert episodes.legal[over][..., game.noop].all()
+    for field in (episodes.learner, episodes.terminated, episodes.truncated):
+        assert not (field & ~episodes.active).any()
+    for field in (episodes.observation, episodes.goal, *episodes.extras.values()):
+        assert not field[over].any()
 
 
-def test_returns_and_counts(world):
+def test_environment_steps_are_counted_and_episodes_cut_to_the_longest(world):
     _, _, played = world
-    episodes = played.episodes
+    assert played.env_steps == int(played.episodes.active.any(-1).sum())
+    assert played.episodes.active[-1].any()
+
+
+def test_discounted_returns_of_an_episode_by_hand():
+    game = stag_hunt(3, num_hares=6)
+    agent = tiny_agent(game, "Direct")
+    episodes = play_with(agent, game, ["learner", "nearest_hare", "random"])
     steps = len(episodes.active)
     slow = [sum(0.95**k * episodes.reward[t + k] for k in range(steps - t)) for t in range(steps)]
-    torch.testing.assert_close(episodes.value, torch.stack(slow))
-    assert played.env_steps == int(episodes.active.any(-1).sum())
-    assert episodes.active[-1].any()
+    assert episodes.reward.any()
+    torch.testing.assert_close(agent.algorithm.value_targets(training_batch(agent, episodes)), torch.stack(slow))
 
 
-def test_every_step_of_every_learner_seat_is_planned_and_no_other(world):
+def test_every_step_of_every_learner_seat_is_searched_and_no_other(world):
     _, _, played = world
     episodes = played.episodes
     held = torch.tensor([[True, False, True], [False, True, False], [False] * 3]).repeat(4, 1)
-    assert torch.equal(episodes.planned, episodes.active & held)
-    policy = episodes.policy
-    torch.testing.assert_close(policy.sum(-1), episodes.planned.float())
+    assert torch.equal(episodes.learner, episodes.active & held)
+    policy = episodes.extras["root_policy"]
+    torch.testing.assert_close(policy.sum(-1), episodes.learner.float())
     assert (policy >= 0).all()
     assert not policy[~episodes.legal].any()
-    assert (policy[episodes.planned].gather(-1, episodes.action[episodes.planned][:, None]) > 0).all()
+    assert (policy[episodes.learner].gather(-1, episodes.action[episodes.learner][:, None]) > 0).all()
+    assert episodes.extras["root_value"][episodes.learner].any()
+    assert not episodes.extras["root_value"][~episodes.learner].any()
+
+
+# Who ended, and why -------------------------------------------------------------------------------------------------
+
+
+def check_endings(episodes):
+    """Each seat ends once, with its last step: terminated or truncated, not both."""
+    ended = episodes.terminated | episodes.truncated
+    assert not (episodes.terminated & episodes.truncated).any()
+    later = torch.cat([episodes.active[1:], torch.zeros_like(episodes.active[:1])])
+    assert torch.equal(ended, episodes.active & ~later)
+    assert (ended.sum(0) == 1).all()
+
+
+def test_captured_hunters_are_terminated_and_the_others_truncated():
+    game = stag_hunt(3, num_hares=3)
+    episodes = rollout(game, [["nearest_hare", "random", "nearest_hare"]], 40).episodes
+    check_endings(episodes)
+    captured = (episodes.achieved_goal != NO_GOAL).any(0)
+    assert torch.equal(episodes.terminated.any(0), captured)
+    assert torch.equal(episodes.truncated.any(0), ~captured)
+    assert torch.equal(episodes.terminated, episodes.achieved_goal != NO_GOAL), "with the step of the capture"
+    last = torch.zeros_like(episodes.truncated)
+    last[game.max_steps - 1] = True
+    assert not (episodes.truncated & ~last).any()
+    assert captured.any()
+    assert not captured.all()
+
+
+def test_a_capture_with_the_last_step_is_a_termination_and_an_early_close_is_too():
+    start = {"hunters": [(0, 0), (3, 3)], "stags": [(2, 2)], "hares": [(0, 0), (3, 0)]}
+    for rules in ({"max_steps": 1}, {"steps_after_first_hunt": 0}):
+        game = stag_hunt(**rules)
+        catch = seated(game, lambda rows: torch.full((rows,), HUNT_HARE), 1)
+        env = Fixed(game, game.place(1, **start))
+        episodes = play(env, catch, {}, torch.Generator().manual_seed(0)).episodes
+        check_endings(episodes)
+        assert episodes.terminated[0, 0].tolist() == [True, "max_steps" not in rules]
+
+
+def test_in_snowdrift_the_last_drift_terminates_all_seats():
+    game = Snowdrift(num_players=3, num_drifts=3, height=3, width=3, max_steps=6)
+    episodes = rollout(game, [["cleaner"] * 3, ["defector"] * 3], 40).episodes
+    check_endings(episodes)
+    state = game.reset(40, torch.Generator().manual_seed(0))
+    for actions in episodes.action:
+        state, _ = game.step(state, actions)
+    cleared = state.left == 0
+    assert torch.equal(episodes.terminated.any(0), cleared[:, None].expand(-1, 3))
+    assert torch.equal(episodes.truncated.any(0), ~cleared[:, None].expand(-1, 3))
+    assert cleared.any()
+    assert not cleared.all()
+
+
+def test_by_default_seats_that_leave_before_max_steps_are_terminated():
+    game = TokenGame(3)
+    episodes = rollout(game, [["random"] * 3], 40).episodes
+    check_endings(episodes)
+    length = episodes.active.sum(0)
+    assert torch.equal(episodes.terminated.any(0), length < game.max_steps)
+    assert set(length.flatten().tolist()) == set(range(1, game.max_steps + 1))
+
+
+def test_an_environment_without_rules_says_who_was_terminated():
+    env = Countdown(3)
+    episodes = rollout(env, [["random"] * 3], 40).episodes
+    check_endings(episodes)
+    left = episodes.reward.sum(0) == episodes.observation[0, :, :, 0]
+    assert torch.equal(episodes.terminated.any(0), left)
+    assert left.any()
+    assert not left.all()
+
+
+# Chance -------------------------------------------------------------------------------------------------------------
 
 
 def test_the_same_seed_gives_the_same_episodes():
     game = stag_hunt()
-    agent = tiny_agent(game, "declared", trees=2)
+    agent = tiny_agent(game, "Declared", search_args={"trees": 2})
     one, two, other = (play_with(agent, game, ["learner", "random"], seed=s) for s in (1, 1, 2))
     assert same(one, two)
     assert not same(one.observation[:1], other.observation[:1])
+
+
+def test_the_global_generator_is_left_alone():
+    game = stag_hunt()
+    agent = tiny_agent(game, "Declared")
+    before = torch.random.get_rng_state()
+    play_with(agent, game, ["learner", "random"])
+    assert torch.equal(torch.random.get_rng_state(), before)
+
+
+class Junk(Fixed):
+    """Shows junk in the views of seats that have left; the last view of a seat that was cut off is no junk."""
+
+    def __init__(self, game, state, junk):
+        super().__init__(game, state)
+        self.junk = junk
+
+    def _shown(self, step):
+        here = (step.active | step.truncated).view(*step.active.shape, *[1] * (step.observation.dim() - 2))
+        return step._replace(observation=torch.where(here, step.observation, self.junk))
+
+    def reset(self, batch_size, generator):
+        return self._shown(super().reset(batch_size, generator))
+
+    def step(self, actions):
+        return self._shown(super().step(actions))
+
+
+@pytest.mark.parametrize("opponent", ["Direct", "Declared", "Codebook", "Subgoal", "Oracle"])
+@pytest.mark.parametrize("algorithm", ["search", "PPO"])
+def test_what_is_drawn_does_not_depend_on_the_views_of_seats_that_have_left(opponent, algorithm):
+    game = TokenGame(3)
+    settings = (
+        {"algorithm": PPO}
+        if algorithm == "PPO"
+        else {"search_args": {"trees": 2, "planner": PlannerConfig(rule="gumbel")}}
+    )
+    agent = tiny_agent(game, opponent, **settings)
+    state = game.reset(12, torch.Generator().manual_seed(0))
+    found = []
+    for junk in (0.0, 1.0):
+        random, env = torch.Generator().manual_seed(1), Junk(game, state, junk)
+        seating = arrange([["learner", "random", "learner"]], 12, env, CPU)
+        played = play(env, seating, {"learner": agent.actor()}, random).episodes
+        found.append((played, random.get_state()))
+    (clean, one), (spoiled, two) = found
+    assert not same(clean.observation, spoiled.observation), "or no seat has left"
+    assert torch.equal(one, two)
+    here = clean.active
+    for name, field in clean.tensors().items():
+        assert same(field[here], spoiled.tensors()[name][here]), name
+
+
+# Networks and players -----------------------------------------------------------------------------------------------
 
 
 class Keeper:
@@ -115,33 +262,62 @@ class Keeper:
         return torch.zeros(len(legal), dtype=torch.int64)
 
 
-@pytest.mark.parametrize("goals", ["subgoal", "codebook"])
-def test_all_are_asked_in_inference_mode_and_what_was_played_can_be_learned_from(goals):
-    game, agent = stag_hunt(3), tiny_agent(stag_hunt(3), goals=goals)
-    seats = arrange([["learner", "random", "random"]], 4, game, CPU)
-    players = [Keeper() for _ in seats.seated]
-    seats = seats._replace(
-        seated=tuple(each._replace(player=player) for each, player in zip(seats.seated, players, strict=True))
+def with_players(seating, *players):
+    """The same seating, with these players instead of the first scripted ones."""
+    (name, actor), *rest = seating.scripted.items()
+    seated = [each._replace(player=player) for each, player in zip(actor.seated, players, strict=False)] + list(
+        actor.seated[len(players) :]
     )
+    return seating._replace(scripted={name: PlayerActor(tuple(seated)), **dict(rest)})
+
+
+@pytest.mark.parametrize("opponent", ["Subgoal", "Codebook"])
+def test_a_rollout_runs_in_inference_mode_and_returns_trainable_tensors(opponent):
+    game = stag_hunt(3)
+    agent, env = tiny_agent(game, opponent), as_env(game)
+    players = [Keeper(), Keeper()]
+    seating = with_players(arrange([["learner", "random", "random"]], 4, env, CPU), *players)
     prior = None
     for seed in range(2):
-        learners, chance = {"learner": agent.learner()}, torch.Generator().manual_seed(seed)
-        played = play(game, seats, learners, chance, prior)
+        learners, chance = {"learner": agent.actor()}, torch.Generator().manual_seed(seed)
+        played = play(env, seating, learners, chance, prior)
         assert all(player.kept.is_inference() for player in players)
         prior = played.prior
-        assert not any(kept.is_inference() for kept in (*played.episodes, *prior.values()))
+        assert not any(kept.is_inference() for kept in (*played.episodes.tensors().values(), *prior.values()))
         agent.weigh(agent.losses(as_batch(played.episodes))).backward()
 
 
-def test_greedy_play_takes_the_best_action_and_repeats_itself():
+def test_greedy_play_takes_the_argmax_and_repeats_itself():
     game = TokenGame(2)
     learner = plain_learner(game, simulations=8)
     one, two = (rollout(game, [["learner", "learner"]], greedy=True, learner=learner) for _ in range(2))
     assert same(one.episodes, two.episodes)
-    planned = one.episodes.planned
-    best = one.episodes.policy[planned].max(-1).values
-    taken = one.episodes.policy[planned].gather(-1, one.episodes.action[planned][:, None])[:, 0]
-    torch.testing.assert_close(taken, best)
+    here = one.episodes.learner
+    policy = one.episodes.extras["root_policy"][here]
+    assert torch.equal(one.episodes.action[here], policy.argmax(-1))
+    learner = plain_learner(game, simulations=8, beta=0.01)
+    drawn = rollout(game, [["learner", "learner"]], learner=learner).episodes
+    assert not torch.equal(drawn.action[drawn.learner], drawn.extras["root_policy"][drawn.learner].argmax(-1))
+
+
+@pytest.mark.parametrize("env", [TokenGame(2), Countdown(2)], ids=["rules", "no rules"])
+def test_greedy_play_of_a_policy_without_search_takes_the_argmax(env):
+    agent = tiny_agent(env, "Direct", algorithm=PPO)
+    agent.algorithm.policy.net.out.weight.data.mul_(3)
+    greedy, drawn = (
+        rollout(env, [["learner", "random"]], 12, greedy=greedy, learner=agent.actor()).episodes
+        for greedy in (True, False)
+    )
+    for episodes, wanted in ((greedy, True), (drawn, False)):
+        here = episodes.learner
+        t, _, seat = here.nonzero(as_tuple=True)
+        policy, condition = agent.algorithm.policy, agent.algorithm.policy.condition(torch.zeros(len(t), 1, 0), seat)
+        with torch.no_grad():
+            logits, _ = policy(episodes.observation[here].float(), t / as_env(env).max_steps, condition)
+        log_policy = logits.masked_fill(~episodes.legal[here], -torch.inf).log_softmax(-1)
+        assert torch.equal(episodes.action[here], log_policy.argmax(-1)) == wanted
+        chosen = log_policy.gather(-1, episodes.action[here][:, None])[:, 0]
+        torch.testing.assert_close(episodes.extras["log_probability"][here], chosen)
 
 
 def test_environments_do_not_change_each_other_and_may_end_at_any_time():
@@ -156,67 +332,57 @@ def test_environments_do_not_change_each_other_and_may_end_at_any_time():
         alone = rollout(Fixed(game, take(state, index)), [["learner"] * 3], 1, 9, greedy=True, learner=learner).episodes
         steps = len(alone.active)
         assert steps == int(together.active[:, row].any(-1).sum())
-        for name in ("observation", "action", "reward", "active", "planned", "policy", "realised", "value"):
-            found, expected = getattr(together, name)[:steps, row], getattr(alone, name)[:, 0]
-            torch.testing.assert_close(found, expected, msg=f"{name} of row {row}")
+        for name, expected in alone.tensors().items():
+            torch.testing.assert_close(together.tensors()[name][:steps, row], expected[:, 0], msg=f"{name} of {row}")
 
 
-class Diary(NoGoals):
-    """A source that remembers which environment it is in and all that it was shown."""
+class Diary(Direct):
+    """An opponent model that remembers which environment it is in and all that it was shown."""
 
-    size = 1
+    def __init__(self, game):
+        super().__init__(model_spec(game))
+        self.size, self.shown = 1, []
 
-    def __init__(self):
-        self.shown = []
-
-    def prior(self, batch, seats, device):
-        return torch.arange(batch)[:, None, None].expand(batch, seats, 1).float()
-
-    def start(self, prior, truth):
-        return prior
+    def prior(self, batch_size):
+        seats = self.spec.game.num_players
+        return torch.arange(batch_size)[:, None, None].expand(batch_size, seats, 1).float()
 
     def infer(self, memory, view):
         self.shown.append((memory[:, 0, 0].long(), view))
         return super().infer(memory, view)
 
-    def update(self, memory, view, actions):
+    def update(self, memory, view, actions, achieved):
         assert actions.shape == memory.shape[:2]
-        self.shown[-1] += (actions,)
+        self.shown[-1] += (actions, achieved)
         return memory + 0
 
-    def realised(self, episodes):
-        return last_known(episodes.realised)
-
-    def carry(self, prior, realised):
-        self.carried = realised
+    def carry(self, prior, episodes):
+        self.carried = episodes
         return prior + 100
 
 
 def test_memory_follows_its_environment_when_others_end():
     game = TokenGame(2)
-    source = Diary()
+    source = Diary(game)
     played = rollout(game, [["learner", "random"]], 8, learner=plain_learner(game, source=source))
     episodes = played.episodes
-    for t, (rows, view, actions) in enumerate(source.shown):
+    for t, (rows, view, actions, achieved) in enumerate(source.shown):
         assert rows.tolist() == episodes.active[t].any(-1).nonzero()[:, 0].tolist()
         assert torch.equal(view.observation, episodes.observation[t, rows].float())
         assert torch.equal(view.active, episodes.active[t, rows])
         torch.testing.assert_close(view.time, torch.full((len(rows),), t / game.max_steps))
-        assert torch.equal(actions, episodes.action[t, rows]), "the source sees what was really played"
+        assert torch.equal(actions, episodes.action[t, rows]), "the model sees what was really played"
+        assert torch.equal(achieved, episodes.achieved_goal[t, rows]), "and what it achieved"
         there = view.active[:, 0]
         assert torch.equal(episodes.goal[t, rows, 0, 0][there], rows[there].float())
     assert len({len(rows) for rows, *_ in source.shown}) > 1
     assert played.prior["learner"][:, 0, 0].tolist() == [100.0 + b for b in range(8)]
-    for b in range(8):
-        for seat in range(2):
-            done = [int(g) for g in episodes.realised[:, b, seat] if g != NO_GOAL]
-            assert int(source.carried[b, seat]) == (done[-1] if done else NO_GOAL)
+    assert same(source.carried, episodes), "the next prior is made of whole episodes"
 
 
 def test_the_prior_of_an_earlier_rollout_is_where_the_next_starts():
     game = TokenGame(2)
-    source = Diary()
-    learner = plain_learner(game, source=source)
+    learner = plain_learner(game, source=Diary(game))
     first = rollout(game, [["learner", "random"]], 4, learner=learner)
     before = snapshot(first.prior["learner"])
     second = rollout(game, [["learner", "random"]], 4, prior=first.prior, learner=learner)
@@ -226,20 +392,22 @@ def test_the_prior_of_an_earlier_rollout_is_where_the_next_starts():
 
 def test_a_learner_that_only_watches_records_goals_and_no_targets():
     game = stag_hunt()
-    agent = tiny_agent(game, "declared")
+    agent = tiny_agent(game, "Declared")
     episodes = play_with(agent, game, ["nearest_stag", "nearest_hare"])
-    assert not episodes.planned.any()
+    assert not episodes.learner.any()
+    assert not any(field.any() for field in episodes.extras.values())
     torch.testing.assert_close(episodes.goal[0].sum(-1), torch.ones(6, 2))
-    assert episodes.truth[:, :, 0].eq(0).all()
-    assert episodes.truth[:, :, 1].eq(1).all()
+    assert episodes.true_goal[:, :, 0].eq(0).all()
+    assert episodes.true_goal[:, :, 1].eq(1).all()
 
 
-def test_no_learner_at_all():
+def test_without_a_learner_nothing_is_inferred_or_recorded():
     game = stag_hunt()
     played = rollout(game, [["random", "nearest_hare"]])
     assert played.episodes.goal.shape[-1] == 0
+    assert played.episodes.extras == {}
     assert played.prior == {}
-    torch.testing.assert_close(played.episodes.value[0], played.episodes.reward.sum(0))
+    assert played.notes == {}
 
 
 def test_a_checkpoint_acts_but_its_searches_are_no_targets():
@@ -247,13 +415,53 @@ def test_a_checkpoint_acts_but_its_searches_are_no_targets():
     other = plain_learner(game, always(2, game.num_actions))
     learners = {"learner": plain_learner(game), "checkpoint:a": other}
     episodes = rollout(game, [["learner", "checkpoint:a"]], **learners).episodes
-    assert episodes.planned[..., 0].all()
-    assert not episodes.planned[..., 1].any()
-    assert not episodes.policy[..., 1, :].any()
+    assert episodes.learner[..., 0].all()
+    assert not episodes.learner[..., 1].any()
+    assert not episodes.extras["root_policy"][..., 1, :].any()
     assert (episodes.action[..., 1] != game.noop).any()  # it does play
 
 
-class Choice:
+class Recorder(Actor):
+    """An actor written for a test: it plays 1, and records what it is given by name."""
+
+    records = {"share": Record(), "pair": Record((2,), torch.int64)}  # noqa: RUF012
+    goal_size = 2
+
+    def start(self, env, mine, prior, generator):
+        return mine
+
+    def act(self, memory, scene):
+        mine = memory & scene.view.active
+        goal = scene.view.time[:, None, None].expand(*mine.shape, 2)
+        extras = {"pair": torch.tensor([7, 8]).expand(*mine.shape, 2) * mine[..., None]}
+        return Choice(
+            mine, torch.ones_like(mine, dtype=torch.int64), goal, extras, {"recorder/seats": float(mine.sum())}
+        )
+
+    def observe(self, memory, scene, actions, step):
+        return memory, {"share": step.reward / 100}
+
+
+def test_any_actor_may_sit_in_a_seat_and_records_what_it_declares():
+    game = TokenGame(2)
+    played = rollout(game, [["learner", "random"], ["random", "random"]], 8, learner=Recorder())
+    episodes = played.episodes
+    held = torch.tensor([[True, False], [False, False]]).repeat(4, 1)
+    assert torch.equal(episodes.learner, episodes.active & held)
+    assert (episodes.action[episodes.learner] == 1).all()
+    assert episodes.extras["pair"].dtype == torch.int64
+    assert (episodes.extras["pair"][episodes.learner] == torch.tensor([7, 8])).all()
+    assert not episodes.extras["pair"][~episodes.learner].any()
+    torch.testing.assert_close(episodes.extras["share"], episodes.reward / 100)
+    live = episodes.active.any(-1)
+    time = torch.arange(len(live))[:, None, None, None].expand_as(episodes.goal) / game.max_steps
+    torch.testing.assert_close(episodes.goal[live], time[live])
+    assert set(played.notes) == {"recorder/seats"}
+    assert played.prior == {}, "an actor without a prior carries nothing"
+    assert played.notes["recorder/seats"] == pytest.approx(float(episodes.learner.sum((1, 2)).float().mean()))
+
+
+class Answer:
     """A player that answers whatever it was told to."""
 
     def __init__(self, answer):
@@ -280,140 +488,60 @@ BAD_ANSWERS = {
 
 
 def seated(game, answer, batch=6):
-    seats = arrange([["random", "random"]], batch, game, CPU)
-    first, second = seats.seated
-    return seats._replace(seated=(first._replace(player=Choice(answer)), second))
+    """A random player in seat 1 beside one in seat 0 that answers as told."""
+    return with_players(arrange([["random", "random"]], batch, as_env(game), CPU), Answer(answer))
 
 
 @pytest.mark.parametrize("name", BAD_ANSWERS)
 def test_a_player_that_answers_nonsense_is_named_in_one_line(name):
     game = stag_hunt()
-    with pytest.raises(ConfigError, match="Choice") as caught:
-        play(game, seated(game, BAD_ANSWERS[name]), {}, torch.Generator().manual_seed(0))
+    with pytest.raises(ConfigError, match="Answer") as caught:
+        play(as_env(game), seated(game, BAD_ANSWERS[name]), {}, torch.Generator().manual_seed(0))
     assert "\n" not in str(caught.value)
 
 
 def test_small_integers_are_fine_and_an_illegal_choice_counts_as_staying():
     game = stag_hunt()
     state = game.place(6, hunters=[(0, 0), (3, 3)], stags=[(1, 1)], hares=[(2, 2), (3, 0)])
-    seats = seated(game, lambda rows: torch.zeros(rows, dtype=torch.uint8))  # up, out of the grid
-    episodes = play(Fixed(game, state), seats, {}, torch.Generator().manual_seed(0)).episodes
+    seating = seated(game, lambda rows: torch.zeros(rows, dtype=torch.uint8))  # up, out of the grid
+    episodes = play(Fixed(game, state), seating, {}, torch.Generator().manual_seed(0)).episodes
     assert (episodes.action[..., 0] == STAY).all()
     assert (episodes.observation[:, :, 0, 0, 0, 0] == 1).all()
 
 
+def test_where_noop_is_illegal_the_first_legal_action_is_played_and_recorded():
+    """A third-party mask may forbid every action that this project knows by name, `noop` too."""
+    env = PettingZooEnv("parallel_toys.Masked")
+    seating = with_players(
+        arrange([["random"] * env.num_players], 4, env, CPU), Answer(lambda rows: torch.zeros(rows, dtype=torch.int64))
+    )
+    episodes = play(env, seating, {}, torch.Generator().manual_seed(0)).episodes
+    taken = episodes.legal.gather(-1, episodes.action[..., None])[..., 0]
+    forbidden = episodes.active & ~episodes.legal[..., env.noop]
+    assert forbidden[..., 0].any(), f"or {Masked.__name__} never forbids action {env.noop}"
+    assert taken[episodes.active].all(), "what is recorded is what was really played"
+
+
 def test_a_player_may_write_into_what_it_is_shown():
-    class Vandal(Choice):
+    class Vandal(Answer):
         def act(self, observation, legal):
             observation.zero_()
             legal.zero_()
             return torch.full((len(legal),), STAY)
 
     game = stag_hunt()
-    seats = arrange([["random", "random"]], 6, game, CPU)
-    seats = seats._replace(seated=(seats.seated[0]._replace(player=Vandal(None)), seats.seated[1]))
-    episodes = play(game, seats, {}, torch.Generator().manual_seed(0)).episodes
+    seating = with_players(arrange([["random", "random"]], 6, as_env(game), CPU), Vandal(None))
+    episodes = play(as_env(game), seating, {}, torch.Generator().manual_seed(0)).episodes
     assert (episodes.observation[episodes.active][:, 0].flatten(1).sum(-1) == 1).all()
     assert episodes.legal[episodes.active].any(-1).all()
 
 
 def test_play_keeps_its_inputs():
     game = stag_hunt()
-    agent = tiny_agent(game, "declared")
-    seats = arrange([["learner", "random"]], 4, game, CPU)
+    agent, env = tiny_agent(game, "Declared"), as_env(game)
+    seating = arrange([["learner", "random"]], 4, env, CPU)
     prior = {"learner": torch.full((4, 2, 2), 0.5)}
-    before = snapshot((seats.who, prior["learner"])), snapshot(tuple(agent.state_dict().values()))
-    play(game, seats, {"learner": agent.learner()}, torch.Generator().manual_seed(0), prior)
-    assert same((seats.who, prior["learner"]), before[0])
+    before = snapshot((seating.who, prior["learner"])), snapshot(tuple(agent.state_dict().values()))
+    play(env, seating, {"learner": agent.actor()}, torch.Generator().manual_seed(0), prior)
+    assert same((seating.who, prior["learner"]), before[0])
     assert same(tuple(agent.state_dict().values()), before[1])
-
-
-def planned(monkeypatch, **planner):
-    """What four decisions with three trees each come to, and what their searches found `[4, 3, A]`."""
-    game = TokenGame(2, ragged=False)
-    learner = plain_learner(game, source=None, trees=3, **planner)
-    found, search = [], decision.search
-
-    def spy(*args):
-        found.append(search(*args))
-        return found[-1]
-
-    monkeypatch.setattr(decision, "search", spy)
-    state = game.reset(4, torch.Generator().manual_seed(0))
-    estimate = learner.source.infer(torch.zeros(4, 2, 0), None)
-    rows, ego = torch.tensor([0, 1, 1, 3]), torch.tensor([1, 0, 1, 0])
-    made = plan(game, learner, state, estimate, rows, ego, torch.Generator().manual_seed(0), True)
-    return made, found[0].q.view(4, 3, -1), found[0].policy.view(4, 3, -1)
-
-
-def test_a_plan_averages_root_values_over_trees_and_is_a_softmax_of_them(monkeypatch):
-    (policy, action, value), q, _ = planned(monkeypatch, beta=0.5)
-    for m in range(4):
-        mean = sum(q[m, k] for k in range(3)) / 3
-        torch.testing.assert_close(policy[m], torch.softmax(0.5 * mean, -1))
-        assert int(action[m]) == int(mean.argmax())
-        assert float(value[m]) == pytest.approx(float(policy[m] @ mean), rel=1e-5)
-
-
-@pytest.mark.parametrize("rule", ["puct", "gumbel"])
-def test_a_plan_can_be_what_the_search_answers(monkeypatch, rule):
-    (policy, action, value), q, answers = planned(monkeypatch, policy="search", rule=rule, c_puct=50.0)
-    for m in range(4):
-        mean = sum(answers[m, k] for k in range(3)) / 3
-        torch.testing.assert_close(policy[m], mean)
-        assert int(action[m]) == int(mean.argmax())
-        assert float(value[m]) == pytest.approx(float(mean @ q[m].mean(0)), rel=1e-5)
-    assert not torch.allclose(policy, torch.softmax(2 * q.mean(1), -1), atol=1e-3), "not the softmax of values"
-
-
-def test_every_tree_has_goals_of_its_own_and_keeps_them():
-    game = TokenGame(3, ragged=False)
-    seen = []
-
-    def coplayer(view, time, condition):
-        seen.append(condition.view(-1, 2))  # [decisions * trees, P-1]
-        return repeat_last(view, time, condition)
-
-    learner = plain_learner(game, coplayer, trees=4)
-    numbers = torch.arange(2 * 4 * 3).view(2, 4, 3, 1).float()  # environment, tree, seat
-    estimate = learner.source.infer(torch.zeros(2, 3, 0), None)._replace(draw=lambda trees, generator: numbers)
-    rows, ego = torch.tensor([0, 1]), torch.tensor([1, 0])
-    state = game.reset(2, torch.Generator().manual_seed(0))
-    plan(game, learner, state, estimate, rows, ego, torch.Generator().manual_seed(0), False)
-    expected = torch.cat([numbers[0, :, [2, 0], 0], numbers[1, :, [1, 2], 0]])
-    assert all(torch.equal(condition, expected) for condition in seen)
-    assert len(seen) == 1 + learner.simulations
-
-
-def test_a_temperature_sharpens_the_policy_by_hand():
-    policy = torch.tensor([[0.6, 0.3, 0.0, 0.1]])
-    assert decision.sharpened(policy, 1.0) is policy
-    torch.testing.assert_close(decision.sharpened(policy, 0.5), torch.tensor([[36 / 46, 9 / 46, 0, 1 / 46]]))
-    torch.testing.assert_close(decision.sharpened(policy, 1e-6), torch.tensor([[1.0, 0, 0, 0]]))
-
-
-@pytest.mark.parametrize("temperature", [0.0, -1.0, float("inf"), float("nan")])
-def test_a_temperature_that_is_none_is_refused(temperature):
-    with pytest.raises(ConfigError, match="above 0 and finite"):
-        PlannerConfig(policy="search", temperature=temperature)
-
-
-def test_a_temperature_that_nothing_would_read_is_refused():
-    with pytest.raises(ConfigError, match=r"set planner\.policy to search"):
-        PlannerConfig(temperature=0.5)
-
-
-def test_root_policy_by_hand():
-    q, legal = torch.tensor([[1.0, 2.0, 9.0], [0.1, 0.3, 0.2]]), torch.tensor([[True, True, False], [True] * 3])
-    found = root_policy(q, legal, PlannerConfig(beta=2.0))
-    assert found[0].tolist() == pytest.approx([1 / (1 + math.e**2), math.e**2 / (1 + math.e**2), 0.0])
-    # Rescaled, both rows run from 0 to 1: the smaller stakes of the second do not matter.
-    found = root_policy(q, legal, PlannerConfig(beta=2.0, rescale=True))
-    assert found[0].tolist() == pytest.approx([1 / (1 + math.e**2), math.e**2 / (1 + math.e**2), 0.0])
-    total = 1 + math.e**2 + math.e
-    assert found[1].tolist() == pytest.approx([1 / total, math.e**2 / total, math.e / total])
-
-
-def test_equal_values_stay_equal_when_rescaled():
-    found = root_policy(torch.full((1, 4), 0.3), torch.tensor([[True, True, False, True]]), PlannerConfig(rescale=True))
-    assert found[0].tolist() == pytest.approx([1 / 3, 1 / 3, 0.0, 1 / 3])

@@ -141,4 +141,4 @@ class Simulator:
             noise = torch.rand(logits.shape, generator=self.generator, dtype=logits.dtype, device=logits.device)
             noise.clamp_min_(torch.finfo(noise.dtype).tiny).log_().neg_().log_()
             actions[self.asked] = (logits - noise).max(-1).indices  # several times faster than `argmax` on a CPU
-        return actions.view(-1, self.game.num_players - 1)
+        return actions.view(len(self.ego), self.game.num_players - 1)

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from omg_lightning.actors import LEARNER, Actor, Scene, Seating
-from omg_lightning.envs.base import VectorEnv
+from omg_lightning.envs.base import VectorEnv, replace_illegal
 from omg_lightning.rollout.workers import at_once
 from omg_lightning.spaces import dtype_of, is_binary
 from omg_lightning.types import NO_GOAL, ConfigError, Episodes, Record, View
@@ -153,9 +153,10 @@ class RolloutState:
         if len(live) == 0:
             return False
         now = self.now
-        record.observation[t, live] = now.observation.to(record.observation.dtype)
+        observation = now.observation.to(record.observation.dtype)
+        record.observation[t, live] = observation
         record.legal[t, live], record.active[t, live] = now.legal, now.active
-        observation = now.observation.float() if self.binary else now.observation
+        observation = observation.float() if self.binary else observation
         time = torch.full((len(live),), t, device=live.device) / env.max_steps
         scene = Scene(env, View(observation, now.legal, time, now.active), self.generator, self.greedy, self.measure)
         true_goal = self._true_goals(t)
@@ -174,8 +175,7 @@ class RolloutState:
                 if choice.goal is not None:
                     record.goal[t, live] = choice.goal
             self._write(t, name, choice.extras, choice.mine)
-        # What was really played: an illegal choice counts as `noop`.
-        actions = torch.where(now.legal.gather(-1, actions[..., None])[..., 0], actions, env.noop)
+        actions = replace_illegal(actions, now.legal, env.noop)  # what is really played
         record.action[t, live] = actions
         self.now = env.step(actions)
         record.reward[t, live], record.achieved_goal[t, live] = self.now.reward, self.now.achieved
