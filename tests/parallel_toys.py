@@ -267,8 +267,12 @@ class Lock(Toy):
 class Engine(Toy):
     """Keeps its time outside of Python's sight, as an engine in C does."""
 
-    def reset(self, seed=None, options=None):
+    def __init__(self, max_cycles=6):
+        super().__init__(max_cycles=max_cycles)
         self.engine = Handle()
+
+    def reset(self, seed=None, options=None):
+        self.engine.time = 0
         return super().reset(seed, options)
 
     def step(self, actions):
@@ -277,14 +281,17 @@ class Engine(Toy):
         return (self.see(found[0]), *found[1:])
 
 
-class Table(Engine):
-    """Shares a table between copies, in which the first entry for each time stays."""
+class Table(Toy):
+    """Shares a table of actions between copies, so that one branch of a search reads what another wrote."""
+
+    def __init__(self):
+        super().__init__()
+        self.engine = Handle()
 
     def step(self, actions):
-        number = self.engine.table.setdefault(self.time, actions["a"])
-        found = Toy.step(self, actions)
-        self.number = number
-        return (self.see(found[0]), *found[1:])
+        self.number = self.engine.table.get(self.time - 1, 0) if self.time else 0
+        self.engine.table[self.time] = actions["a"]
+        return super().step(actions)
 
 
 class Lessons(Toy):

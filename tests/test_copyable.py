@@ -140,10 +140,11 @@ def test_chance_of_its_own_is_part_of_the_state():
     [
         ("Chance", {"source": "global"}, "Chance: a copy shows another observation .* cannot be copied"),
         ("Chance", {"source": "hidden"}, "Chance: a copy shows another observation .* cannot be copied"),
-        ("Chance", {"source": "reset"}, "Chance: a second reset with the same seed shows another observation"),
+        ("Chance", {"source": "reset"}, "Chance: a second episode with the same seed shows another observation"),
         ("Toy", {"comes": {"b": 1}}, "Toy: b is not there after reset"),
         ("Lock", {}, "Lock: its state cannot be copied"),
-        ("Engine", {}, "Engine: a copy shows another observation"),
+        ("Engine", {}, "Engine: the environment beside its copies shows another observation"),
+        ("Engine", {"max_cycles": 1}, "Engine: the environment beside its copies shows another observation"),
         ("Table", {}, "Table: a copy shows another observation"),
     ],
 )

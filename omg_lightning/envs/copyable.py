@@ -46,8 +46,8 @@ class CopyableGame(Game):
     and their state is lost without a word. Here all their attributes are copied. What cannot be pickled (windows,
     fonts, locks), spaces and code are taken for no part of the state, and shared between copies.
 
-    Copies are proven when the game is made. Two episodes are played with random actions in an environment that is never
-    replaced, and beside it in a copy that is copied again before each step. Further copies play other actions in
+    Copies are proven when the game is made. Two episodes are played with random actions, first alone. They are then
+    played once more beside a copy, which is copied again before each step, while further copies play other actions in
     between. All views, masks, rewards and ends must be the same. An environment for which they are not is refused.
 
     Random numbers that the environment draws in `step` are part of its state. A search with them sees the very
@@ -196,29 +196,42 @@ def _prove(adapter: Adapter, copier: _Copier, start: bytes) -> int:
         The size of its largest copy, in bytes.
     """
     random = np.random.default_rng(0)
-    longest = 0
+    longest = len(start)
     for seed in range(PROOF_EPISODES):
-        original, again = copier.load(start), copier.load(start)
-        row = adapter.reset(original, seed)
-        if not row.active.all():
-            raise ConfigError(_late(adapter, row))
-        _compare(adapter, row, adapter.reset(again, seed), "a second reset with the same seed")
+        rows, played = _play_alone(adapter, copier.load(start), seed, random)
+        original = copier.load(start)
+        _compare(adapter, rows[0], adapter.reset(original, seed), "a second episode with the same seed")
         data = copier.dump(original)
-        for time in range(min(adapter.max_steps, PROOF_STEPS)):
-            if not row.active.any():
-                break
+        for time, actions in enumerate(played):
             longest = max(longest, len(data))
-            _wander(adapter, copier.load(copier.dump(original)), row, time, random)
-            actions = _any_legal(row, random)
             copy = copier.load(data)  # from the second step on a copy of a copy, as in a search
-            after = adapter.step(original, row, time, actions)
-            _compare(adapter, after, adapter.step(copy, row, time, actions), "a copy")
-            row, data = after, copier.dump(copy)
-    return max(longest, len(data))
+            found = adapter.step(copy, rows[time], time, actions)
+            _compare(adapter, rows[time + 1], found, "a copy")
+            found = adapter.step(original, rows[time], time, actions)
+            _compare(adapter, rows[time + 1], found, "the environment beside its copies")
+            _wander(adapter, copier.load(data), rows[time], time, random)
+            data = copier.dump(copy)
+        longest = max(longest, len(data))
+    return longest
+
+
+def _play_alone(
+    adapter: Adapter, env: ParallelEnv, seed: int, random: np.random.Generator
+) -> tuple[list[Row], list[list[int]]]:
+    """Play an episode with random actions; return what is seen, and the actions between."""
+    rows, played = [adapter.reset(env, seed)], []
+    if not rows[0].active.all():
+        raise ConfigError(_late(adapter, rows[0]))
+    for time in range(min(adapter.max_steps, PROOF_STEPS)):
+        if not rows[-1].active.any():
+            break
+        played.append(_any_legal(rows[-1], random))
+        rows.append(adapter.step(env, rows[-1], time, played[-1]))
+    return rows, played
 
 
 def _wander(adapter: Adapter, env: ParallelEnv, row: Row, time: int, random: np.random.Generator) -> None:
-    """Play some random steps in a copy, and reset it: the original must not notice."""
+    """Play some random steps in a copy, and reset it: another branch of a search, which the others must not notice."""
     for ahead in range(LOOKAHEAD):
         if time + ahead < adapter.max_steps and row.active.any():
             row = adapter.step(env, row, time + ahead, _any_legal(row, random))
@@ -233,7 +246,7 @@ def _compare(adapter: Adapter, expected: Row, found: Row, what: str) -> None:
     for field, one, other in zip(Row._fields, expected, found, strict=True):
         if not np.array_equal(one, other, equal_nan=one.dtype.kind == "f"):
             raise ConfigError(
-                f"{adapter.name}: {what} shows another {field} than the environment itself, so its state cannot be "
+                f"{adapter.name}: {what} shows another {field} than the environment alone, so its state cannot be "
                 "copied; CopyableGame expected the same: play it with PettingZooEnv and --model.algorithm PPO"
             )
 
