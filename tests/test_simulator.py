@@ -1,11 +1,32 @@
 import pytest
 import torch
+from number_games import VIEWS, NumberGame
 from toys import TokenGame, always, plain_learner, repeat_last, same, snapshot, stag_hunt, tiny_agent
 
+from omg_lightning import encoders
+from omg_lightning.actors.simulator import Simulator
 from omg_lightning.games.grid.stag_hunt import HUNT_HARE, HUNT_STAG, RIGHT, STAY
 from omg_lightning.search import SearchConfig, search
-from omg_lightning.rollout import Simulator
 from omg_lightning.types import ego_order, take
+
+
+class Policy:
+    """A policy network of a plain function."""
+
+    def __init__(self, ask):
+        self.ask = ask
+
+    def condition(self, goals, seat):
+        return goals.flatten(1)
+
+    def __call__(self, view, time, condition):
+        return self.ask(view, time, condition)
+
+
+def networks(game, coplayer=None, policy=None):
+    """What a search asks: plain functions, see `plain_learner`."""
+    found = plain_learner(game, coplayer).networks
+    return found if policy is None else found._replace(policy=Policy(policy))
 
 
 def token_simulator(trees=6, seed=0, ragged=False, coplayer=repeat_last):
@@ -14,10 +35,10 @@ def token_simulator(trees=6, seed=0, ragged=False, coplayer=repeat_last):
     state = game.reset(trees, generator)
     ego = torch.arange(trees) % 3
     goals = torch.randint(3, (trees, 3, 1), generator=generator).float()
-    return game, Simulator(game, plain_learner(game, coplayer), ego, goals, generator), state, ego, goals
+    return game, Simulator(game, networks(game, coplayer), ego, goals, generator), state, ego, goals
 
 
-def test_co_players_are_asked_in_their_own_view_with_their_own_goal_and_answer_for_their_own_seat():
+def test_each_co_player_acts_by_its_own_view_and_goal_in_its_own_seat():
     game, simulator, state, ego, goals = token_simulator()
     root = simulator.root(state)
     mine = torch.tensor([0, 1, 2, 3, 4, 0])
@@ -35,30 +56,30 @@ def test_co_players_are_asked_in_their_own_view_with_their_own_goal_and_answer_f
     assert output.reward.tolist() == [float(rewards[tree, ego[tree]]) for tree in range(6)]
 
 
-def test_a_goal_concerns_its_own_player_only():
+def test_a_goal_changes_what_its_own_player_does_and_nobody_else():
     game, simulator, state, ego, goals = token_simulator()
     other = goals.clone()
     rows = torch.arange(6)
     first = (ego + 1) % 3
     other[rows, first] += 1
-    changed = Simulator(game, simulator.learner, ego, other, torch.Generator().manual_seed(0))
+    changed = Simulator(game, simulator.networks, ego, other, torch.Generator().manual_seed(0))
     one, two = simulator.root(state).state.coplayers, changed.root(state).state.coplayers
     assert (one[:, 0] != two[:, 0]).all()
     assert torch.equal(one[:, 1], two[:, 1])
     other = goals.clone()
-    other[rows, ego] += 1  # the ego's own goal is nobody's business
-    unchanged = Simulator(game, simulator.learner, ego, other, torch.Generator().manual_seed(0))
+    other[rows, ego] += 1  # the ego's own goal is not used
+    unchanged = Simulator(game, simulator.networks, ego, other, torch.Generator().manual_seed(0))
     assert torch.equal(one, unchanged.root(state).state.coplayers)
 
 
-@pytest.mark.parametrize("make", [lambda: TokenGame(3), lambda: stag_hunt(3)])
+@pytest.mark.parametrize("make", [lambda: TokenGame(3), lambda: stag_hunt(3), lambda: NumberGame("reals", 3)])
 def test_the_simulator_plays_the_games_rules(make):
     game, generator = make(), torch.Generator().manual_seed(1)
     state = game.reset(12, generator)
     ego = torch.arange(12) % 3
     flat = torch.zeros(12, game.num_actions)
-    learner = plain_learner(game)._replace(policy=lambda view, time, condition: (flat, torch.ones(12)))
-    simulator = Simulator(game, learner, ego, torch.zeros(12, 3, 0), generator)
+    asked = networks(game, policy=lambda view, time, condition: (flat, torch.ones(12)))
+    simulator = Simulator(game, asked, ego, torch.zeros(12, 3, 0), generator)
     root = simulator.root(state)
     node, legal = root.state, root.legal
     rows = torch.arange(12)
@@ -81,13 +102,13 @@ def test_the_simulator_plays_the_games_rules(make):
         assert torch.equal(output.reward, rewards[rows, ego])
         there = game.active(state)[rows, ego]
         assert (output.discount[there] == 1).all()
-        assert not (output.discount * output.value)[~there].any(), "nothing is hoped for after leaving"
+        assert not (output.discount * output.value)[~there].any(), "a seat that has left has no value"
         assert not output.discount[~game.active(state).any(-1)].any()
         assert torch.equal(output.legal, game.legal(state)[rows, ego])
         node, legal = following, output.legal
 
 
-def test_networks_are_asked_with_the_views_times_and_goals_they_are_trained_on():
+def test_networks_get_the_views_times_and_goals_of_the_roots():
     game, _, state, ego, goals = token_simulator(ragged=True)
     asked = {}
 
@@ -100,8 +121,7 @@ def test_networks_are_asked_with_the_views_times_and_goals_they_are_trained_on()
         return torch.zeros(len(view), game.num_actions)
 
     state = state._replace(time=torch.arange(6))
-    learner = plain_learner(game, coplayer)._replace(policy=policy)
-    Simulator(game, learner, ego, goals, torch.Generator().manual_seed(0)).root(state)
+    Simulator(game, networks(game, coplayer, policy), ego, goals, torch.Generator().manual_seed(0)).root(state)
     views, active = game.observe(state), game.active(state)
     expected, row = torch.arange(6) / game.max_steps, 0
     torch.testing.assert_close(asked["policy"][1], expected)
@@ -110,7 +130,7 @@ def test_networks_are_asked_with_the_views_times_and_goals_they_are_trained_on()
         assert torch.equal(asked["policy"][0][tree], views[tree, ego[tree]])
         assert asked["policy"][2][tree].tolist() == [float(goals[tree, seat]) for seat in others]
         for seat in others:
-            if active[tree, seat]:  # who has left is not asked
+            if active[tree, seat]:  # a seat that has left is not asked
                 view, time, condition = (x[row] for x in asked["coplayer"])
                 assert torch.equal(view, views[tree, seat])
                 assert condition.tolist() == goals[tree, seat].tolist()
@@ -130,19 +150,16 @@ def test_co_players_are_drawn_from_their_policy():
     game = TokenGame(2, num_actions=3, ragged=False)
     state = game.reset(4000, torch.Generator().manual_seed(0))
     logits = torch.tensor([0.0, 1.0, 2.0])
-    learner = plain_learner(game, lambda view, time, condition: logits.repeat(len(view), 1))
-    simulator = Simulator(
-        game, learner, torch.zeros(4000, dtype=torch.int64), torch.zeros(4000, 2, 0), torch.Generator().manual_seed(1)
-    )
+    asked = networks(game, lambda view, time, condition: logits.repeat(len(view), 1))
+    ego, goals = torch.zeros(4000, dtype=torch.int64), torch.zeros(4000, 2, 0)
+    simulator = Simulator(game, asked, ego, goals, torch.Generator().manual_seed(1))
     shares = torch.bincount(simulator.root(state).state.coplayers[:, 0], minlength=3) / 4000
     torch.testing.assert_close(shares, logits.softmax(-1), atol=0.03, rtol=0)
 
 
 def plan_stag_hunt(game, state, coplayer, simulations=200):
-    simulator = Simulator(
-        game, plain_learner(game, coplayer), torch.zeros(1, dtype=torch.int64), torch.zeros(1, 2, 0),
-        torch.Generator().manual_seed(0),
-    )  # fmt: skip
+    ego, goals = torch.zeros(1, dtype=torch.int64), torch.zeros(1, 2, 0)
+    simulator = Simulator(game, networks(game, coplayer), ego, goals, torch.Generator().manual_seed(0))
     root = simulator.root(state)
     before = snapshot((state, root))
     result = search(root, simulator.step, SearchConfig(simulations, discount=0.9, c_puct=2.0), torch.Generator())
@@ -167,7 +184,7 @@ def test_beside_one_who_hunts_the_stag_the_search_takes_it_too():
     assert float(result.q[0, HUNT_STAG]) == pytest.approx(5.0)
 
 
-def test_it_waits_for_a_partner_who_is_on_the_way():
+def test_beside_one_who_is_on_the_way_to_the_stag_the_search_waits():
     game = stag_hunt()  # the other takes one step to the left and then hunts the stag
     state = game.place(1, hunters=[(0, 0), (0, 1)], stags=[(0, 0)], hares=[(1, 0), (3, 0)])
     left = torch.full((1, game.num_actions), -1e4)
@@ -177,12 +194,12 @@ def test_it_waits_for_a_partner_who_is_on_the_way():
     assert float(result.q[0].max()) == pytest.approx(4.5, abs=0.5)
 
 
-def test_nothing_is_hoped_for_after_the_ego_has_left():
+def test_value_after_the_ego_has_left_is_zero():
     game = stag_hunt()
     state = game.place(1, hunters=[(0, 1), (3, 3)], stags=[(0, 0)], hares=[(0, 1), (3, 0)])
-    learner = plain_learner(game)._replace(policy=lambda *views: (torch.zeros(1, 7), torch.ones(1)))
+    asked = networks(game, policy=lambda *views: (torch.zeros(1, 7), torch.ones(1)))
     ego = torch.zeros(1, dtype=torch.int64)
-    simulator = Simulator(game, learner, ego, torch.zeros(1, 2, 0), torch.Generator().manual_seed(0))
+    simulator = Simulator(game, asked, ego, torch.zeros(1, 2, 0), torch.Generator().manual_seed(0))
     output, node = simulator.step(simulator.root(state).state, torch.tensor([HUNT_HARE]))
     assert float(output.reward) == 1.0
     assert float(output.discount * output.value) == 0.0
@@ -194,8 +211,8 @@ def test_a_prosocial_ego_goes_on_earning_after_it_has_left():
     game = stag_hunt(prosocial=True)
     state = game.place(1, hunters=[(0, 1), (3, 0)], stags=[(0, 0)], hares=[(0, 1), (3, 0)])
     ego = torch.zeros(1, dtype=torch.int64)
-    learner = plain_learner(game, always(STAY, game.num_actions))
-    simulator = Simulator(game, learner, ego, torch.zeros(1, 2, 0), torch.Generator().manual_seed(0))
+    asked = networks(game, always(STAY, game.num_actions))
+    simulator = Simulator(game, asked, ego, torch.zeros(1, 2, 0), torch.Generator().manual_seed(0))
     output, node = simulator.step(simulator.root(state).state, torch.tensor([HUNT_HARE]))
     _, rewards = game.step(node.game, torch.tensor([[STAY, HUNT_HARE]]))
     assert float(rewards[0, 0]) == 0.5
@@ -204,10 +221,10 @@ def test_a_prosocial_ego_goes_on_earning_after_it_has_left():
 
 def test_rows_do_not_influence_each_other():
     game, _, state, ego, goals = token_simulator(ragged=True)
-    learner = plain_learner(game, repeat_last)
+    asked = networks(game, repeat_last)
     part = torch.tensor([4, 1])
-    whole = Simulator(game, learner, ego, goals, torch.Generator().manual_seed(0))
-    some = Simulator(game, learner, ego[part], goals[part], torch.Generator().manual_seed(9))
+    whole = Simulator(game, asked, ego, goals, torch.Generator().manual_seed(0))
+    some = Simulator(game, asked, ego[part], goals[part], torch.Generator().manual_seed(9))
     one, two = whole.root(state), some.root(take(state, part))
     assert same(take(one.state, part), two.state)
     actions = torch.tensor([0, 1, 2, 3, 4, 0])
@@ -215,18 +232,20 @@ def test_rows_do_not_influence_each_other():
     assert all(same(take(whole, part), some) for whole, some in zip(one, two, strict=True))
 
 
-@pytest.mark.parametrize("trunk", ["mlp", "centred", "paths", "conv"])
-def test_sparse_views_change_nothing(trunk):
+@pytest.mark.parametrize("encoder", ["MLP", "Centred", "Paths", "Conv"])
+def test_sparse_views_change_nothing(encoder):
     game, generator = stag_hunt(3, num_blocks=1, height=5), torch.Generator().manual_seed(1)
-    agent = tiny_agent(game, goals="declared", trunk=trunk, walls=game.plane_names.index("blocks"))
+    asked = tiny_agent(game, "Declared", encoder=getattr(encoders, encoder)).actor().networks
+    assert asked.sparse
+    assert asked.distances == (encoder == "Paths")
     state = game.reset(40, generator)
     state = state._replace(present=torch.rand(40, 3, generator=generator) < 0.7)
     ego, goals = torch.arange(40) % 3, torch.rand(40, 3, 2, generator=generator)
     found = []
     for sparse in (True, False):
         random = torch.Generator().manual_seed(2)
-        simulator = Simulator(game, agent.learner()._replace(sparse=sparse), ego, goals, random)
-        assert (simulator.look == game.observe) != sparse
+        simulator = Simulator(game, asked._replace(sparse=sparse), ego, goals, random)
+        assert simulator.sparse == sparse
         with torch.no_grad():
             root = simulator.root(state)
             found.append((root, search(root, simulator.step, SearchConfig(6), random)))
@@ -236,7 +255,7 @@ def test_sparse_views_change_nothing(trunk):
     assert torch.equal(result.visits, dense_result.visits)
 
 
-def test_with_roles_each_network_is_told_whose_seat_it_stands_for():
+def test_conditions_are_computed_for_the_right_seats():
     game, generator = stag_hunt(3), torch.Generator().manual_seed(1)
     state, ego = game.reset(6, generator), torch.arange(6) % 3
     asked = {}
@@ -244,23 +263,24 @@ def test_with_roles_each_network_is_told_whose_seat_it_stands_for():
     def told(name):
         return lambda goals, seat: asked.update({name: seat.tolist()}) or goals.flatten(1)
 
-    learner = plain_learner(game)._replace(policy_condition=told("policy"), coplayer_condition=told("coplayer"))
-    Simulator(game, learner, ego, torch.zeros(6, 3, 0), generator).root(state)
+    found = networks(game)
+    found.policy.condition, found.opponent.condition = told("policy"), told("coplayer")
+    Simulator(game, found, ego, torch.zeros(6, 3, 0), generator).root(state)
     assert asked["policy"] == [0, 1, 2] * 2
     assert asked["coplayer"] == [1, 2, 2, 0, 0, 1] * 2  # ego order: the seats after the ego's
 
 
-@pytest.mark.parametrize(("sparse", "trunk"), [(True, "mlp"), (False, "mlp"), (True, "paths")])
-def test_no_hidden_device(sparse, trunk):
+@pytest.mark.parametrize(("sparse", "encoder"), [(True, "MLP"), (False, "MLP"), (True, "Paths")])
+def test_all_tensors_are_made_on_the_device_of_the_inputs(sparse, encoder):
     # a tensor made without naming the inputs' device would land on "meta" and mix with them
     game, found = stag_hunt(3, num_blocks=1, height=5), []
-    agent = tiny_agent(game, goals="declared", trunk=trunk, walls=game.plane_names.index("blocks"))
+    asked = tiny_agent(game, "Declared", encoder=getattr(encoders, encoder)).actor().networks._replace(sparse=sparse)
     state, goals = game.reset(8, torch.Generator().manual_seed(1)), torch.rand(8, 3, 2)
     for device in ("cpu", "meta"):
         random, ego = torch.Generator().manual_seed(2), torch.arange(8, device="cpu") % 3
         game = stag_hunt(3, num_blocks=1, height=5)  # makes its tables anew
         with torch.device(device), torch.no_grad():
-            simulator = Simulator(game, agent.learner()._replace(sparse=sparse), ego, goals, random)
+            simulator = Simulator(game, asked, ego, goals, random)
             root = simulator.root(state)
             found.append((root, search(root, simulator.step, SearchConfig(6), random)))
     assert same(*found)
@@ -268,9 +288,9 @@ def test_no_hidden_device(sparse, trunk):
 
 def test_dtypes_follow_the_networks():
     game = stag_hunt(3)
-    agent = tiny_agent(game, goals="declared").double()
+    asked = tiny_agent(game, "Declared").double().actor().networks
     state, goals = game.reset(8, torch.Generator().manual_seed(1)), torch.rand(8, 3, 2, dtype=torch.float64)
-    simulator = Simulator(game, agent.learner(), torch.arange(8) % 3, goals, torch.Generator().manual_seed(2))
+    simulator = Simulator(game, asked, torch.arange(8) % 3, goals, torch.Generator().manual_seed(2))
     with torch.no_grad():
         root = simulator.root(state)
         output, node = simulator.step(root.state, root.legal.long().argmax(-1))
@@ -278,3 +298,69 @@ def test_dtypes_follow_the_networks():
     assert {x.dtype for x in (root.prior_logits, root.value, output.prior_logits, output.value)} == {torch.float64}
     assert node.coplayers.dtype == torch.int64
     assert result.q.dtype == result.policy.dtype == result.value.dtype == torch.float64
+
+
+def test_goals_that_change_are_part_of_a_node():
+    """The toy's goal grows by 1 with each step: what a co-player says grows with it."""
+    game, simulator, state, ego, goals = token_simulator()
+    asked, seen = networks(game, repeat_last), []
+    asked.opponent.goals_change = True
+
+    def next_goal(goal, view, achieved, generator):
+        seen.append((view, achieved))
+        return goal + 1
+
+    asked.opponent.next_goal = next_goal
+    simulator = Simulator(game, asked, ego, goals, torch.Generator().manual_seed(0))
+    root = simulator.root(state)
+    first = root.state
+    assert torch.equal(first.goals, goals)
+    _, second = simulator.step(first, torch.zeros_like(ego))
+    _, third = simulator.step(second, torch.zeros_like(ego))
+    _, again = simulator.step(first, torch.zeros_like(ego))
+    assert torch.equal(second.goals, goals + 1)
+    assert torch.equal(third.goals, goals + 2)
+    assert torch.equal(again.goals, goals + 1), "goals belong to the node, not to the simulator"
+    for node in (first, second, third, again):
+        others = [(ego + k) % 3 for k in (1, 2)]
+        rows = torch.arange(6)
+        expected = torch.stack([(node.game.last[rows, k] + node.goals[rows, k, 0].long()) % 5 for k in others], 1)
+        assert torch.equal(node.coplayers, expected)
+    view, achieved = seen[0]
+    assert torch.equal(view.observation, game.observe(second.game))
+    joint = torch.cat([torch.zeros(6, 1, dtype=torch.int64), first.coplayers], 1)
+    in_seats = torch.stack([joint[row].roll(int(ego[row])) for row in range(6)])
+    assert torch.equal(achieved, game.realised(first.game, in_seats))
+
+
+def test_one_player_is_simulated_without_co_players():
+    game = NumberGame("counts", 1)
+    state = game.reset(4, torch.Generator().manual_seed(0))
+    random = torch.Generator().manual_seed(1)
+    before = random.get_state()
+    simulator = Simulator(game, networks(game), torch.zeros(4, dtype=torch.int64), torch.zeros(4, 1, 0), random)
+    node = simulator.root(state).state
+    assert node.coplayers.shape == (4, 0)
+    output, node = simulator.step(node, torch.ones(4, dtype=torch.int64))
+    after, reward = game.step(state, torch.ones(4, 1, dtype=torch.int64))
+    assert same(node.game, after)
+    assert torch.equal(output.reward, reward[:, 0])
+    assert torch.equal(random.get_state(), before), "there is nothing to draw"
+
+
+@pytest.mark.parametrize("kind", VIEWS)
+def test_a_search_reads_the_views_of_the_game_as_they_are(kind):
+    game, seen = NumberGame(kind), []
+
+    def policy(view, time, condition):
+        seen.append(view)
+        return torch.zeros(len(view), game.num_actions), torch.zeros(len(view))
+
+    state = game.reset(8, torch.Generator().manual_seed(0))
+    ego = torch.arange(8) % 2
+    simulator = Simulator(game, networks(game, policy=policy), ego, torch.zeros(8, 2, 0), torch.Generator())
+    root = simulator.root(state)
+    _, node = simulator.step(root.state, torch.ones_like(ego))
+    rows = torch.arange(8)
+    assert torch.equal(seen[0].double(), game.observe(state)[rows, ego].double())
+    assert torch.equal(seen[1].double(), game.observe(node.game)[rows, ego].double())
