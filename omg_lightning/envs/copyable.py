@@ -312,13 +312,13 @@ class _Pickler(pickle.Pickler):
 
     def reducer_override(self, found: Any) -> Any:
         """Return how to pickle `found`, as `__reduce_ex__` does."""
+        if type(found) is np.ndarray or type(found) in copyreg.dispatch_table:  # pickle knows best, and is fast
+            return NotImplemented
         if isinstance(found, type | FunctionType | ModuleType):  # code
             number = None if _importable(found) else self._copier.number(found)
             return NotImplemented if number is None else (_shared, (number,))
         if isinstance(found, Space) and (number := self._copier.number(found)) is not None:
             return _shared, (number,)
-        if type(found) in copyreg.dispatch_table:
-            return NotImplemented
         if "_ezpickle_args" in getattr(found, "__dict__", ()):
             return copyreg.__newobj__, (type(found),), found.__dict__, None, None, _set_attributes  # type: ignore[attr-defined]
         try:
