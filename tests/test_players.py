@@ -1,37 +1,23 @@
 import math
 import sys
-from types import SimpleNamespace
 
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from number_games import Countdown, NumberGame
+from toys import stag_hunt
 
-from omg_lightning.games import StagHunt
+from omg_lightning.actors import make_player
+from omg_lightning.games import MatrixGame, Snowdrift, StagHunt
 from omg_lightning.games.grid.paths import UNREACHABLE, distance_to
-from omg_lightning.actors import (
-    SCRIPTED,
-    Cleaner,
-    Defector,
-    NearestHare,
-    NearestStag,
-    Player,
-    RandomPlayer,
-    make_player,
-)
+from omg_lightning.games.grid.scripted import Cleaner, Defector, NearestHare, NearestStag
+from omg_lightning.games.scripts import Player, RandomPlayer, best_chance
 from omg_lightning.types import ConfigError
 
 UP, DOWN, LEFT, RIGHT, STAY, STAG, HARE = range(7)
-GAME = SimpleNamespace(
-    plane_names=("self", "other_1", "blocks", "stags", "hares"),
-    action_names=("up", "down", "left", "right", "stay", "hunt_stag", "hunt_hare"),
-    noop=STAY,
-)
-SNOW = SimpleNamespace(
-    plane_names=("self", "other_1", "drifts"),
-    action_names=("up", "down", "left", "right", "stay", "shovel"),
-    noop=STAY,
-)
+GAME, SNOW = stag_hunt(2), Snowdrift(num_players=2)
+GAMES = {"random": GAME, "nearest_stag": GAME, "nearest_hare": GAME, "cleaner": SNOW, "defector": SNOW}
 SHOVEL = 5
 SIGNS = {"@": "self", "2": "other_1", "#": "blocks", "S": "stags", "h": "hares", "$": "self stags", "&": "self hares"}
 STEPS = {UP: (-1, 0), DOWN: (1, 0), LEFT: (0, -1), RIGHT: (0, 1)}
@@ -44,7 +30,7 @@ def view(picture):
     for r, row in enumerate(rows):
         for c, sign in enumerate(row):
             for name in SIGNS.get(sign, "").split():
-                planes[0, GAME.plane_names.index(name), r, c] = 1
+                planes[0, GAME.layout.plane_names.index(name), r, c] = 1
     return planes
 
 
@@ -172,11 +158,12 @@ def test_the_generator_alone_decides():
     assert torch.equal(state, torch.random.get_rng_state()), "the global generator was touched"
 
 
-@pytest.mark.parametrize("name", SCRIPTED)
+@pytest.mark.parametrize("name", GAMES)
 def test_rows_are_independent_and_inputs_unchanged(name):
-    snow = name in ("cleaner", "defector")
-    player = make_player(name)
-    player.reset(20, 0, SNOW if snow else GAME, torch.Generator())
+    game = GAMES[name]
+    snow = game is SNOW
+    player = make_player(name, game)
+    player.reset(20, 0, game, torch.Generator())
     generator = torch.Generator().manual_seed(3)
     planes = (torch.rand(20, 5, 4, 6, generator=generator) < 0.15).to(torch.uint8)
     planes[:, 0] = 0
@@ -226,7 +213,7 @@ def test_a_snake_longer_than_the_grid_is_wide():
 
 
 def test_scripted_players_follow_the_protocol_and_name_their_goals():
-    players = {name: make_player(name) for name in SCRIPTED}
+    players = {name: make_player(name, game) for name, game in GAMES.items()}
     assert all(isinstance(player, Player) for player in players.values())
     assert {name: player.goal for name, player in players.items()} == {
         "random": None,
@@ -240,15 +227,22 @@ def test_scripted_players_follow_the_protocol_and_name_their_goals():
 @pytest.mark.parametrize(
     ("player", "game", "says"),
     [
-        (NearestStag, SNOW, r"NearestStag needs stags, hunt_stag, which .* does not have \(planes .*drifts.*shovel"),
+        (
+            NearestStag,
+            SNOW,
+            r"NearestStag needs stags, hunt_stag, which Snowdrift .* \(views .*drifts.*shovel",
+        ),
         (NearestHare, SNOW, "NearestHare needs hares, hunt_hare"),
         (Cleaner, GAME, "Cleaner needs drifts, shovel"),
         (Defector, GAME, "Defector needs shovel"),
+        (NearestStag, MatrixGame("stag_hunt"), r"NearestStag needs stags, .* MatrixGame does not have \(actions"),
+        (Cleaner, Countdown(2), r"Cleaner needs drifts, shovel, .*, which Countdown does not have \(actions"),
     ],
 )
 def test_a_game_without_what_the_script_needs_is_refused(player, game, says):
-    with pytest.raises(ConfigError, match=says):
+    with pytest.raises(ConfigError, match=says) as caught:
         player().check(game)
+    assert "\n" not in str(caught.value)
     with pytest.raises(ConfigError, match=says):
         player().reset(1, 0, game, torch.Generator())
 
@@ -257,7 +251,7 @@ def play(game, line_up, batch_size=100):
     """Returns of whole episodes, `[B, P]`; every action must be legal."""
     generator = torch.Generator().manual_seed(0)
     state, total = game.reset(batch_size, generator), torch.zeros(batch_size, game.num_players)
-    players = [make_player(name) for name in line_up]
+    players = [make_player(name, game) for name in line_up]
     for seat, player in enumerate(players):
         player.reset(batch_size, seat, game, generator)
     while game.active(state).any():
@@ -300,7 +294,7 @@ def outside(tmp_path, monkeypatch):
 
 @pytest.mark.usefixtures("outside")
 def test_a_dotted_path_makes_a_users_player():
-    player = ready(make_player("outside_players.Idler"))
+    player = ready(make_player("outside_players.Idler", GAME))
     planes = view("@.S")
     assert isinstance(player, Player)
     assert player.act(planes, legal_in(planes)).tolist() == [STAY]
@@ -310,7 +304,8 @@ def test_a_dotted_path_makes_a_users_player():
 @pytest.mark.parametrize(
     ("name", "says"),
     [
-        ("nearest_stags", "unknown player 'nearest_stags'.*nearest_stag, nearest_hare.*dotted path"),
+        ("nearest_stags", "unknown player 'nearest_stags' in StagHunt.*nearest_stag, nearest_hare.*dotted path"),
+        ("cleaner", "unknown player 'cleaner' in StagHunt"),
         ("", "unknown player ''"),
         (".", "unknown player '.'"),
         (None, "unknown player None"),
@@ -324,7 +319,7 @@ def test_a_dotted_path_makes_a_users_player():
         ("outside_players.instance", "is a Idler, not a class"),
         ("outside_players.Deaf", "has no method act"),
         ("outside_players.Needy", r"Needy\(\) failed with TypeError"),
-        ("omg_lightning.actors.Player", "failed with TypeError"),
+        ("omg_lightning.games.scripts.Player", "failed with TypeError"),
         ("switcher:", "player 'switcher:': write switcher, or switcher:5:12"),
         ("switcher:0", "rising from 1"),
         ("switcher:5:5", "rising from 1"),
@@ -334,5 +329,28 @@ def test_a_dotted_path_makes_a_users_player():
 )
 def test_a_wrong_player_is_one_clear_line(name, says):
     with pytest.raises(ConfigError, match=says) as caught:
-        make_player(name)
+        make_player(name, GAME)
     assert "\n" not in str(caught.value)
+
+
+def test_a_player_that_does_not_know_a_game_is_refused_when_it_is_made():
+    with pytest.raises(ConfigError, match="NearestStag needs stags, hunt_stag, which Snowdrift"):
+        make_player("omg_lightning.games.grid.scripted.NearestStag", SNOW)
+
+
+@pytest.mark.parametrize("game", [NumberGame("reals"), NumberGame("bits"), Countdown(2), MatrixGame("stag_hunt")])
+def test_random_knows_every_game_and_only_what_it_may_do(game):
+    player = make_player("random", game)
+    player.reset(3, 0, game, torch.Generator().manual_seed(0))
+    legal = torch.tensor([[True, False, True], [True, True, True], [False, True, False]])
+    expected = torch.tensor([[0.5, 0.0, 0.5], [1 / 3] * 3, [0.0, 1.0, 0.0]])
+    torch.testing.assert_close(player.action_probabilities(torch.zeros(3, 2), legal), expected)
+    torch.testing.assert_close(best_chance(player, torch.zeros(3, 2), legal), torch.tensor([0.5, 1 / 3, 1.0]))
+
+
+def test_the_chance_of_the_best_action_is_zero_where_a_player_does_not_know_its_own():
+    class Idler:
+        def act(self, observation, legal):
+            return torch.zeros(len(legal), dtype=torch.int64)
+
+    assert best_chance(Idler(), torch.zeros(2, 1), torch.ones(2, 3, dtype=torch.bool)).tolist() == [0, 0]

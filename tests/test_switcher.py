@@ -2,12 +2,15 @@ import math
 
 import pytest
 import torch
-from toys import TokenGame, plain_learner, stag_hunt
+from toys import TokenGame, model_spec, plain_learner, stag_hunt
 
+from omg_lightning.actors import arrange, make_player
+from omg_lightning.envs import as_env
 from omg_lightning.games import Snowdrift
-from omg_lightning.opponents import OracleGoals
-from omg_lightning.actors import NearestHare, NearestStag, Player, make_player
-from omg_lightning.rollout import arrange, play
+from omg_lightning.games.grid.scripted import NearestHare, NearestStag
+from omg_lightning.games.scripts import Player
+from omg_lightning.opponents import Oracle
+from omg_lightning.rollout import play
 from omg_lightning.types import NO_GOAL, ConfigError
 
 CPU = torch.device("cpu")
@@ -15,13 +18,14 @@ STAG, HARE = 0, 1
 
 
 def rollout(game, lineup, batch=40, seed=0, **learners):
-    return play(game, arrange([lineup], batch, game, CPU), learners, torch.Generator().manual_seed(seed)).episodes
+    env, random = as_env(game), torch.Generator().manual_seed(seed)
+    return play(env, arrange([lineup], batch, env, CPU), learners, random).episodes
 
 
 def test_each_episode_and_environment_draws_its_own_goal(generator):
-    player, game = make_player("switcher"), stag_hunt()
+    game = stag_hunt()
+    player = make_player("switcher", game)
     assert isinstance(player, Player)
-    player.check(game)
     drawn = []
     for _ in range(2):
         player.reset(4000, 0, game, generator)
@@ -31,32 +35,33 @@ def test_each_episode_and_environment_draws_its_own_goal(generator):
 
 
 def test_it_acts_as_the_script_in_force_and_knows_its_distribution():
-    game, script = stag_hunt(), make_player("switcher:3")
+    game = stag_hunt()
+    script = make_player("switcher:3", game)
     episodes = rollout(game, ["random", "switcher:3"])
-    script.check(game)
     script.reset(40, 1, game, torch.Generator().manual_seed(9))
     pure = [NearestStag(), NearestHare()]
     for player in pure:
         player.reset(40, 1, game, torch.Generator())
-    first = episodes.truth[0, :, 1]
-    assert set(first.tolist()) == {STAG, HARE}
-    script._first = first == STAG
+    first, own = episodes.true_goal[0, :, 1], script.goals.clone()
+    for goals in (first, own):
+        assert set(goals.tolist()) == {STAG, HARE}
     for t in range(len(episodes.active)):
-        truth = episodes.truth[t, :, 1]
-        assert torch.equal(truth, first if t < 3 else 1 - first), "the goal changes at step 3, in every episode"
-        assert torch.equal(script.goals, truth)
+        goal, live = episodes.true_goal[t, :, 1], episodes.active[t].any(-1)
+        assert torch.equal(goal[live], (first if t < 3 else 1 - first)[live]), "it changes at step 3 of every episode"
+        assert torch.equal(script.goals, own if t < 3 else 1 - own)
         view, legal = episodes.observation[t, :, 1], episodes.legal[t, :, 1]
         stag, hare = (player.action_probabilities(view, legal) for player in pure)
-        expected = torch.where((truth == STAG)[:, None], stag, hare)
+        expected = torch.where((script.goals == STAG)[:, None], stag, hare)
         torch.testing.assert_close(script.action_probabilities(view, legal), expected)
+        expected = torch.where((goal == STAG)[:, None], stag, hare)
         here = episodes.active[t, :, 1]
         assert (expected.gather(1, episodes.action[t, :, 1:])[here] > 0).all()
         script.act(view, legal)
 
 
 def test_it_changes_back_at_the_second_step_of_a_schedule():
-    player, game = make_player("switcher:1:4"), stag_hunt()
-    player.check(game)
+    game = stag_hunt()
+    player = make_player("switcher:1:4", game)
     player.reset(1, 0, game, torch.Generator().manual_seed(0))
     found, planes = [], torch.zeros(1, 5, 4, 4)
     for _ in range(6):
@@ -65,24 +70,25 @@ def test_it_changes_back_at_the_second_step_of_a_schedule():
     assert found in ([0, 1, 1, 1, 0, 0], [1, 0, 0, 0, 1, 1])
 
 
-def test_the_oracle_is_told_each_rows_goal_at_each_step():
+def test_the_oracle_gets_the_true_goal_of_each_row_at_each_step():
     game = stag_hunt(3)
-    learner = plain_learner(game, source=OracleGoals(2))
+    learner = plain_learner(game, source=Oracle(model_spec(game)))
     episodes = rollout(game, ["learner", "switcher:2", "nearest_hare"], learner=learner)
-    expected = torch.nn.functional.one_hot(episodes.truth[..., 1:], 2) * episodes.active[..., 1:, None]
+    expected = torch.nn.functional.one_hot(episodes.true_goal[..., 1:].clamp(min=0), 2) * episodes.active[..., 1:, None]
     assert torch.equal(episodes.goal[:, :, 1:], expected.float())
     assert not episodes.goal[:, :, 0].any()
-    assert (episodes.truth[..., 0] == NO_GOAL).all()
+    assert len(set(episodes.true_goal[0, :, 1].tolist())) == 2
+    assert (episodes.true_goal[..., 0] == NO_GOAL).all()
 
 
 def test_in_snowdrift_it_cleans_or_leaves_the_work_to_others():
     game = Snowdrift(num_players=2, num_drifts=2, height=3, width=3, max_steps=20)
     episodes = rollout(game, ["defector", "switcher"])
-    cleaned = (episodes.realised[..., 1] != NO_GOAL).any(0)
+    cleaned = (episodes.achieved_goal[..., 1] != NO_GOAL).any(0)
     assert 8 < cleaned.sum() < 32
     assert (episodes.reward.sum((0, 2))[cleaned] == 2 * (2 * 6) - 2 * 4).all(), "one that cleans removes all drifts"
     assert not episodes.reward[:, ~cleaned].any()
-    assert (episodes.truth == NO_GOAL).all(), "neither script declares a goal"
+    assert (episodes.true_goal == NO_GOAL).all(), "neither script declares a goal"
 
 
 @pytest.mark.parametrize(
@@ -94,7 +100,7 @@ def test_in_snowdrift_it_cleans_or_leaves_the_work_to_others():
 )
 def test_a_game_that_it_cannot_play_is_one_clear_line(name, game, says):
     with pytest.raises(ConfigError, match=says) as caught:
-        arrange([["random", name]], 1, game, CPU)
+        arrange([["random", name]], 1, as_env(game), CPU)
     assert "\n" not in str(caught.value)
 
 
@@ -111,7 +117,7 @@ class Wrong:
     [
         (lambda rows: [0] * rows, r"Bad.goals must be an int64 tensor of shape \[4\]"),
         (lambda rows: torch.zeros(rows + 1, dtype=torch.int64), r"of shape \[4\]"),
-        (lambda rows: torch.full((rows,), 2), r"places in \['stag', 'hare'\]"),
+        (lambda rows: torch.full((rows,), 2), r"indices in \['stag', 'hare'\]"),
     ],
 )
 def test_wrong_goals_of_a_users_player_are_one_clear_line(goals, says, monkeypatch):
