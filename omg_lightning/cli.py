@@ -1,45 +1,34 @@
 """The command line: `python -m omg_lightning {fit,validate,test,predict} --config configs/base.yaml`, and commands."""
 
+import argparse
 import importlib
 import logging
 import os
-import re
 import sys
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, TypeVar
 
-from jsonargparse import ArgumentError
+from jsonargparse import ArgumentError, DefaultHelpFormatter
 from lightning import Callback, Trainer
 from lightning.pytorch.callbacks import ProgressBar
 from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI
 
-import omg_lightning.envs  # so that its classes are known by name
 from callbacks import BufferRefresh, SeatSchedule, TreeCount  # a foreign package of that name fails at once
-from omg_lightning.algorithms import Algorithm
+from omg_lightning.choices import CHOICES, explain
 from omg_lightning.data import EpisodeDataModule
-from omg_lightning.encoders import Encoder
-from omg_lightning.games import Game
-from omg_lightning.opponents import OpponentModel
-from omg_lightning.rewards import Reward
 from omg_lightning.training import Agent
 from omg_lightning.training.checkpoint import WholeCheckpointIO, new_run, read_checkpoint
 from omg_lightning.types import ConfigError
 
 Kind = TypeVar("Kind", bound="CLI")
 COMMANDS = {
-    "references": "make the references by which scores of `test` are normalised",
-    "adaptation": "put together what `test` found with several seeds",
-    "crossplay": "play every one of several checkpoints beside every other one",
+    "references": "Make the references by which scores of `test` are normalised.",
+    "adaptation": "Put together what `test` found with several seeds.",
+    "crossplay": "Play each of several checkpoints beside each other one.",
 }
-CHOICES: dict[str, tuple[type, ...]] = {  # keys whose value is a class
-    "data.game": (Game, omg_lightning.envs.VectorEnv),
-    "model.opponent": (OpponentModel,),
-    "model.algorithm": (Algorithm,),
-    "model.encoder": (Encoder,),
-    "model.reward": (Reward,),
-}
+MOST = 2**32 - 1  # the largest seed that NumPy takes
 
 
 class CLI(LightningCLI):
@@ -62,6 +51,41 @@ class CLI(LightningCLI):
         path = self.config[self.config.subcommand].get("ckpt_path")
         if path and path not in ("best", "last"):
             read_checkpoint(path)
+
+    def _set_seed(self) -> None:
+        """Seed everything with the seed that data and model get, and record it."""
+        config = self.config[self.config.subcommand]
+        seed = config["seed_everything"] = _seed(config["seed_everything"])
+        if not 0 <= seed <= MOST:
+            raise ConfigError(f"--seed_everything is {seed}: it must lie between 0 and {MOST}")
+        super()._set_seed()
+
+    def before_instantiate_classes(self) -> None:
+        """Keep the error with which a game cannot be made, see `instantiate_classes`."""
+        self._error: Exception | None = None
+
+        def make(kind: type, *args: Any, **kwargs: Any) -> Any:
+            try:
+                return kind(*args, **kwargs)
+            except Exception as error:
+                self._error = error
+                raise
+
+        for base in CHOICES["data.game"].bases:
+            self.parser.add_instantiator(make, base)
+
+    def instantiate_classes(self) -> None:
+        """Make everything; raise a game's own error as it is.
+
+        `data.game` has one of two base classes. If the first does not work, jsonargparse tries the second, and then it
+        reports both in a message of its own.
+        """
+        try:
+            super().instantiate_classes()
+        except ValueError:
+            if self._error is None:
+                raise
+            raise self._error from None
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
         """Give the trainer a new run folder, unless the configuration names a logger."""
@@ -111,7 +135,14 @@ def run(args: ArgsType = None, kind: type[Kind] = CLI) -> Kind:  # type: ignore[
         auto_configure_optimizers=False,
         save_config_kwargs={"overwrite": True},  # the folder is this run's own
         seed_everything_default=0,
-        parser_kwargs={"allow_abbrev": False, "exit_on_error": False, "epilog": _others()},
+        parser_kwargs={
+            "prog": "python -m omg_lightning",
+            "description": "Agents that infer what the others want, predict what they will do, and plan a response.",
+            "epilog": _others(),
+            "formatter_class": _Help,
+            "allow_abbrev": False,
+            "exit_on_error": False,
+        },
     )
 
 
@@ -122,14 +153,23 @@ def main(args: Sequence[str] | None = None) -> None:
         sys.path.insert(0, folder)  # `python -m` does so: classes of the user's are found alike
     words = list(sys.argv[1:] if args is None else args)
     with one_line():
-        if words and words[0] in COMMANDS:
-            importlib.import_module(f"omg_lightning.commands.{words[0]}").main(words[1:])
+        command = words[0] if words else "--help"
+        if command in COMMANDS:
+            importlib.import_module(f"omg_lightning.commands.{command}").main(words[1:])
+        elif command.startswith("-") or command in CLI.subcommands():
+            run(words or [command])
         else:
-            run(words)
+            known = ", ".join((*CLI.subcommands(), *COMMANDS))
+            raise ConfigError(f"there is no command {command!r}: expected one of {known}")
+
+
+class _Help(argparse.RawDescriptionHelpFormatter, DefaultHelpFormatter):
+    """Keeps the lines of the epilog."""
 
 
 def _others() -> str:
-    return "other subcommands: " + "; ".join(f"{name} ({words})" for name, words in COMMANDS.items())
+    """List the other commands, one a line."""
+    return "\n".join(["other commands:", *(f"    {name:20}{words}" for name, words in COMMANDS.items())])
 
 
 def _seed(value: int | bool) -> int:
@@ -162,43 +202,12 @@ def one_line() -> Iterator[None]:
         sys.exit(2)
 
 
-def explain(message: str) -> str:
-    """Return jsonargparse's message about a class that it cannot find in plain words, with the known names; or as it is."""
-    found = re.search(r'[Pp]arser key "([a-z_.]+)"', message)
-    key = found.group(1) if found else ""
-    if key not in CHOICES:
-        return message
-    named = re.search(r"given class_path '([^']+)': (.*?)( - |$)", message) or re.search(
-        r"Expected a path but (\S+) either", message
-    )
-    if named is None:
-        return message
-    name = named.group(1)
-    known = sorted(_known(CHOICES[key]))
-    if "." not in name:
-        return f"--{key} is {name}: expected one of {', '.join(known)}, or the dotted path of a class of yours"
-    why = named.group(2).strip().rstrip(".") if named.lastindex and named.lastindex > 1 else "it cannot be found"
-    bases = " or ".join(f"{base.__module__.rpartition('.base')[0]}.{base.__name__}" for base in CHOICES[key])
-    return f"--{key} is {name}: {why}; expected a class that inherits {bases}, or one of {', '.join(known)}"
-
-
-def _known(bases: Sequence[type]) -> set[str]:
-    """Return the names of all classes of the project that inherit one of `bases` and can be made."""
-    found: set[str] = set()
-    for base in bases:
-        for kind in base.__subclasses__():
-            if kind.__module__.startswith("omg_lightning."):
-                found |= _known([kind])
-                if not getattr(kind, "__abstractmethods__", None) and not kind.__name__.startswith("_"):
-                    found.add(kind.__name__)
-    return found
-
-
 def _quieten() -> None:
     """Silence known-harmless warnings, so that the others are seen."""
     for remark in (
         ".*isinstance.treespec, LeafSpec.*",  # inside Lightning
         ".*Your `IterableDataset` has `__len__` defined.*",  # exact on purpose, and there are no workers
+        ".*LightningCLI's args parameter is intended.*",  # commands give arguments of their own
         ".*Checkpoint directory .* exists and is not empty.*",  # the run folder is made before it is used
     ):
         warnings.filterwarnings("ignore", remark)

@@ -135,11 +135,10 @@ def _settings(kind: type, given: Mapping[str, Any]) -> dict[str, Any]:
     for name, value in given.items():
         if name not in known:
             raise ConfigError(f"{kind.__name__} has no setting {name!r}: expected one of {', '.join(known)}")
-        default = known[name].default
-        if is_dataclass(default) and isinstance(value, Mapping):
-            group = type(default)
+        group: type = type(known[name].default)
+        if is_dataclass(group) and isinstance(value, Mapping):
             try:
-                value = group(**value)  # type: ignore[arg-type]
+                value = group(**value)
             except TypeError as error:
                 raise ConfigError(f"{kind.__name__}.{name}: {error}") from error
         found[name] = value

@@ -1,14 +1,13 @@
-"""Adaptation over seeds: what `test` found in several runs, with intervals over seeds.
+"""Adaptation over seeds: put together what `test` found in several runs, with intervals over seeds.
 
-    python -m omg_lightning.commands.adaptation RUN RUN RUN --plot adaptation.png
+    python -m omg_lightning adaptation RUN RUN RUN --plot adaptation.png
 
-A RUN is the folder of a `test`, or its `adaptation.json`; a seed is the unit. Prints, for each co-player and over all
-of them, mean and interquartile mean with 95% intervals by stratified bootstrap over seeds within each co-player
-(Agarwal et al. 2021, arXiv 2108.13264), and writes them to a JSON file. With --plot, also draws the scores, and
-for each co-player the return over episode indices (`adaptation_<partner>.png`).
+A RUN is the folder of a `test`, or its `adaptation.json`; the runs differ in the seed alone. Prints, for each co-player
+and over all of them, mean and interquartile mean with 95% intervals by stratified bootstrap over seeds within each
+co-player (Agarwal et al. 2021, arXiv 2108.13264), and writes them to a JSON file. With --plot, also draws the scores,
+and for each co-player the return over episode indices (`adaptation_<partner>.png`).
 """
 
-import argparse
 import json
 from collections.abc import Sequence
 from pathlib import Path
@@ -16,36 +15,36 @@ from typing import Any
 
 import numpy as np
 
-from omg_lightning.cli import one_line
+from omg_lightning.commands.parser import CommandParser
 from omg_lightning.evaluation import Summary, align
 from omg_lightning.evaluation.figures import adaptation_figure, scores_figure
 from omg_lightning.evaluation.seeds import read, seed_curve, summarise
 from omg_lightning.types import ConfigError
 
 
-def main(args: Sequence[str] | None = None) -> None:
-    """Runs the command. A mistake of the user's ends in one line on stderr and exit code 2."""
-    parser = argparse.ArgumentParser(
-        "python -m omg_lightning.commands.adaptation", description=__doc__, allow_abbrev=False
-    )
-    parser.formatter_class = argparse.RawDescriptionHelpFormatter
+def main(args: Sequence[str]) -> None:
+    """Run the command.
+
+    Raises:
+        ConfigError: the user made a mistake.
+    """
+    parser = CommandParser("adaptation", __doc__)
     parser.add_argument("runs", nargs="+", type=Path, metavar="RUN")
     parser.add_argument("--out", type=Path, default=Path("adaptation_seeds.json"), help="default: %(default)s")
     parser.add_argument("--plot", type=Path, help="a PNG, PDF or SVG")
     own = parser.parse_args(args)
-    with one_line():
-        runs = read(own.runs)
-        found = summarise(runs)
-        own.out.parent.mkdir(parents=True, exist_ok=True)
-        own.out.write_text(json.dumps(found, indent=2) + "\n")
-        print(_table(found))
-        print(f"written to {own.out}")
-        if own.plot is not None:
-            draw(own.plot, runs, found)
+    runs = read(own.runs)
+    found = summarise(runs)
+    own.out.parent.mkdir(parents=True, exist_ok=True)
+    own.out.write_text(json.dumps(found, indent=2) + "\n")
+    print(_table(found))
+    print(f"written to {own.out}")
+    if own.plot is not None:
+        draw(own.plot, runs, found)
 
 
 def draw(path: Path, runs: Sequence[dict[str, Any]], found: dict[str, Any]) -> None:
-    """Draws the scores, or the returns if some co-player has no score, and a curve for each co-player."""
+    """Draw the scores, or the returns if some co-player has no score, and a curve for each co-player."""
     partners = found["partners"]
     what = "score" if all("score" in entry for entry in partners.values()) else "return"
     points = [np.array(entry[what]["values"][0]) for entry in partners.values()]
@@ -72,7 +71,7 @@ def _table(found: dict[str, Any]) -> str:
     count = len(found["seeds"])
     note = "one seed: there is no interval" if count == 1 else f"{count} seeds; [95% interval over seeds]"
     if "overall" not in found:
-        note += "\nno scores: `test` had no references, see python -m omg_lightning.commands.references"
+        note += "\nno scores: `test` had no references, see python -m omg_lightning references"
     return f"{align(lines)}\n{note}"
 
 
@@ -91,7 +90,3 @@ def _save(figure: Any, path: Path) -> None:
     except ValueError as error:
         raise ConfigError(f"cannot draw {path}: {error}") from error
     print(f"drawn: {path}")
-
-
-if __name__ == "__main__":
-    main()
