@@ -261,9 +261,11 @@ def rolled(episodes: Episodes) -> Episodes:
 
 
 def snapshot(record):
-    """A deep copy of nested tuples of tensors, to see later whether anything was changed in place."""
+    """A deep copy of nested tuples and dicts of tensors, to see later whether anything was changed in place."""
     if isinstance(record, Tensor):
         return record.clone()
+    if isinstance(record, dict):
+        return {name: snapshot(field) for name, field in record.items()}
     return tuple(snapshot(field) for field in record)
 
 
