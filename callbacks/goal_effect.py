@@ -64,7 +64,7 @@ class GoalEffect(Callback):
                     replace(learner, opponent=control(learner.opponent)) if isinstance(learner, ModelActor) else learner
                 )
 
-            for episodes in data.evaluate(data.lineups, self._count(trainer), change):
+            for episodes in data.evaluate(data.eval_lineups, self._count(trainer), change):
                 returns[name].update(episodes)
         for name, metric in returns.items():
             found = metric.compute()
@@ -80,4 +80,4 @@ class GoalEffect(Callback):
     def _due(self, trainer: Trainer, pl_module: LightningModule) -> bool:
         if trainer.state.fn != "validate" or not isinstance(pl_module, Agent) or pl_module.opponent.size == 0:
             return False
-        return any(LEARNER in lineup for lineup in trainer.datamodule.lineups)  # type: ignore[attr-defined]
+        return any(LEARNER in lineup for lineup in trainer.datamodule.eval_lineups)  # type: ignore[attr-defined]
