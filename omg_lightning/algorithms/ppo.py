@@ -83,7 +83,8 @@ class PPO(Algorithm):
         t, b, ego = where = episodes.learner.nonzero(as_tuple=True)
         rows = episodes.learner[samples.mask]
         # The ratio compares two policies under the same goals: those that were inferred when the action was drawn.
-        others = ego_order(episodes.goal[t, b], ego)[:, 1:]
+        goal = torch.where(episodes.active[..., None], episodes.goal, 0.0)
+        others = ego_order(goal[t, b], ego)[:, 1:]
         logits, value = self.policy(batch.view[rows], samples.time[rows], self.policy.condition(others, ego))
         log_policy = masked_logits(logits, episodes.legal[where]).log_softmax(-1)
         log_probability = log_policy.gather(-1, episodes.action[where][:, None])[:, 0]

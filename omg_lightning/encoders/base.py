@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from typing import Any, ClassVar
 
@@ -102,7 +103,8 @@ class IndexEncoder(Encoder):
 
     def active_indices(self, observation: Tensor) -> tuple[Tensor, Tensor]:
         """Return the indices of what is not 0 in views `[M, *shape]`, int32 `[M, n]`, and the values there."""
-        flat, rows = observation.reshape(len(observation), -1), len(observation)
+        rows = len(observation)
+        flat = observation.reshape(rows, math.prod(self.shape))  # -1 is ambiguous where there are no rows
         row, place = flat.nonzero(as_tuple=True)
         indices = in_rows(place.int(), row, rows, flat.shape[1])
         return indices, in_rows(flat[row, place].to(self.dense.weight), row, rows, 0)

@@ -98,12 +98,14 @@ class BitDecoder(Decoder):
 
     def reconstruction(self, code: Tensor, observation: Tensor) -> Tensor:
         """Return the binary cross entropy, float `[M]`, summed over the view."""
-        target = observation.reshape(len(observation), -1).to(code.dtype)
-        return F.binary_cross_entropy_with_logits(self(code), target, reduction="none").sum(-1)
+        logits = self(code)
+        target = observation.reshape(logits.shape).to(code.dtype)
+        return F.binary_cross_entropy_with_logits(logits, target, reduction="none").sum(-1)
 
     def squared_error(self, code: Tensor, observation: Tensor) -> Tensor:
         """Return the mean squared error of the decoded probabilities, float `[M]`."""
-        return ((self(code).sigmoid() - observation.reshape(len(observation), -1)) ** 2).mean(-1)
+        decoded = self(code).sigmoid()
+        return ((decoded - observation.reshape(decoded.shape)) ** 2).mean(-1)
 
 
 class GaussianDecoder(Decoder):
@@ -128,13 +130,14 @@ class GaussianDecoder(Decoder):
 
         The variance is kept above exp(-6): an entry that never changes must not outweigh all others.
         """
-        target, log_var = observation.reshape(len(observation), -1).to(code.dtype), self.log_var.clamp(-6, 12)
-        error = (target - self(code)) ** 2
+        mean, log_var = self(code), self.log_var.clamp(-6, 12)
+        error = (observation.reshape(mean.shape).to(code.dtype) - mean) ** 2
         return 0.5 * (log_var + error / log_var.exp() + math.log(2 * math.pi)).sum(-1)
 
     def squared_error(self, code: Tensor, observation: Tensor) -> Tensor:
         """Return the mean squared error of the means, float `[M]`."""
-        return ((self(code) - observation.reshape(len(observation), -1)) ** 2).mean(-1)
+        mean = self(code)
+        return ((mean - observation.reshape(mean.shape)) ** 2).mean(-1)
 
 
 def make_decoder(size: int, space: Space, layout: GridLayout | None, hidden: int) -> Decoder:

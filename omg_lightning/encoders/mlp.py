@@ -27,7 +27,7 @@ class MLP(IndexEncoder):
         """Return features, float `[M, hidden]`, of views `[M, *shape]` at `time` `[M]`; of bits also in sparse form."""
         if self.sparse:
             return super().forward(observation, time)
-        flat = observation.reshape(len(observation), -1).to(self.dense.weight)
+        flat = observation.reshape(len(observation), self.inputs).to(self.dense.weight)
         return self.dense(torch.cat([flat, time[:, None].to(flat)], -1)).relu_()
 
     def prepare(self, observation: Tensor) -> Tensor:

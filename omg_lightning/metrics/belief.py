@@ -70,7 +70,7 @@ class BeliefMetrics(Metric):
         known = (truth >= 0) | ~who  # [T, B, P]
         b, p = (who.any(0) & known.all(0)).nonzero(as_tuple=True)
         self.beliefs.append(self._rows(belief, b, p))
-        self.truths.append(self._rows(truth, b, p))
+        self.truths.append(self._rows(truth.clamp(min=0), b, p))  # NO_GOAL is left after an episode's end alone
         self.lengths.append(who[:, b, p].sum(0))
         if exact is not None:
             self.exacts.append(self._rows(exact, b, p))

@@ -4,6 +4,7 @@ A code of the whole board, seen from nowhere, clusters by place and time and mea
 in the player's own frame: what lies on its cell and next to it.
 """
 
+import math
 from collections.abc import Sequence
 
 import torch
@@ -70,7 +71,7 @@ class Codebook(ExplicitBelief):
         layout = self.spec.game.layout
         if layout is not None:
             return own_frame(observation.float(), layout.num_players)
-        flat = observation.reshape(len(observation), -1).float()
+        flat = observation.reshape(len(observation), math.prod(observation.shape[1:])).float()
         return flat / self.scale if self.scale.numel() and bool(self.scale.any()) else flat
 
     def encode(self, observation: Tensor) -> Tensor:

@@ -1,5 +1,6 @@
 """The game's own goals under an explicit belief (HOP)."""
 
+import torch
 from torch import Tensor
 
 from omg_lightning.encoders import ModelSpec
@@ -7,7 +8,7 @@ from omg_lightning.events import last_achieved, next_achieved
 from omg_lightning.opponents.base import MixtureConfig, Targets
 from omg_lightning.opponents.explicit import BeliefConfig, ExplicitBelief
 from omg_lightning.samples import TrainingBatch
-from omg_lightning.types import ConfigError, Episodes
+from omg_lightning.types import NO_GOAL, ConfigError, Episodes
 
 
 class Declared(ExplicitBelief):
@@ -37,7 +38,7 @@ class Declared(ExplicitBelief):
 
     def achieved(self, episodes: Episodes) -> Tensor:
         """Return the goal that the game says was achieved last, int64 `[B, P]`."""
-        return last_achieved(episodes.achieved_goal)
+        return last_achieved(torch.where(episodes.active, episodes.achieved_goal, NO_GOAL))
 
     def targets(self, batch: TrainingBatch) -> Targets:
         """Label each step with the declared goal achieved next."""

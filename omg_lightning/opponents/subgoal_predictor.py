@@ -117,8 +117,9 @@ class SubgoalPredictor(LightningModule):
             The loss `subgoal`, and its parts `subgoal_reconstruction` and `subgoal_kl`, averaged over samples.
         """
         drawn = draw_gaussian(inference.mean, inference.log_var, generator)
-        error = self.decoder.reconstruction(torch.cat([drawn, inference.context], -1), observation).mean()
-        kl = gaussian_kl(inference.mean, inference.log_var, *label).sum(-1).mean()
+        count = max(len(drawn), 1)  # an empty mean is NaN
+        error = self.decoder.reconstruction(torch.cat([drawn, inference.context], -1), observation).sum() / count
+        kl = gaussian_kl(inference.mean, inference.log_var, *label).sum() / count
         return {
             "subgoal": error + self.alpha * kl,
             "subgoal_reconstruction": error.detach(),

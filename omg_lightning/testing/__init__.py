@@ -1,7 +1,19 @@
 """Checks for what users write: each failure is one sentence that names the cure."""
 
+from omg_lightning.testing.algorithms import check_algorithm
+from omg_lightning.testing.encoders import check_encoder
 from omg_lightning.testing.envs import check_env
 from omg_lightning.testing.games import check_device, check_game, random_actions
+from omg_lightning.testing.opponents import check_opponent
 from omg_lightning.testing.report import CheckError
 
-__all__ = ["CheckError", "check_device", "check_env", "check_game", "random_actions"]
+__all__ = [
+    "CheckError",
+    "check_algorithm",
+    "check_device",
+    "check_encoder",
+    "check_env",
+    "check_game",
+    "check_opponent",
+    "random_actions",
+]

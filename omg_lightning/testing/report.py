@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sysconfig
 import traceback
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -14,6 +15,7 @@ from omg_lightning.types import ConfigError
 
 _TORCH = str(Path(torch.__file__).parent)
 _PROJECT = str(Path(__file__).parents[1])
+_INSTALLED = (sysconfig.get_path("stdlib"), sysconfig.get_path("purelib"), "<")  # "<" starts a name such as <string>
 _LONGEST = 200  # characters of a foreign error message that are repeated
 
 
@@ -93,11 +95,14 @@ class Report:
             text = str(error)
             raise CheckError(text if text.startswith(self.name) else f"{self.name}.{member}: {text}") from error
         except Exception as error:  # the author's code may fail in any way
-            text = " ".join(str(error).split())
-            text = text if len(text) <= _LONGEST else f"{text[:_LONGEST]}..."
-            where = _line_of(error)
-            cure = cure or f"correct {where or 'the method'}"
-            self.fail(member, f"{type(error).__name__} ({text})", expected, cure, error)
+            self.blame(member, error, expected, cure)
+
+    def blame(self, member: str, error: Exception, expected: str, cure: str = "") -> NoReturn:
+        """Raise a CheckError about an error in the author's code; arguments as in `call`."""
+        text = " ".join(str(error).split())
+        text = text if len(text) <= _LONGEST else f"{text[:_LONGEST]}..."
+        cure = cure or f"correct {_line_of(error) or 'the method'}"
+        self.fail(member, f"{type(error).__name__} ({text})", expected, cure, error)
 
     def tensor(
         self,
@@ -136,9 +141,14 @@ def _plain(dtype: torch.dtype) -> str:
 
 
 def _line_of(error: Exception) -> str:
-    """Return file and line of the innermost call that is neither in torch nor in this project's base classes."""
+    """Return file and line of the innermost call in the author's own code.
+
+    That is code that is neither installed nor this project's; where there is none, code outside of torch and of the
+    project's base classes.
+    """
     guards = (_TORCH, str(Path(_PROJECT, "testing")), str(Path(_PROJECT, "games", "base.py")))
-    for call in reversed(traceback.extract_tb(error.__traceback__)):
-        if not call.filename.startswith(guards):
-            return f"{Path(call.filename).name}, line {call.lineno}"
+    for others in ((*guards, *_INSTALLED, _PROJECT), guards):
+        for call in reversed(traceback.extract_tb(error.__traceback__)):
+            if not call.filename.startswith(others):
+                return f"{Path(call.filename).name}, line {call.lineno}"
     return ""

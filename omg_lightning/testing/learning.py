@@ -1,0 +1,164 @@
+"""What opponent models and algorithms have in common: checks of their losses."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from copy import deepcopy
+from typing import Any, NoReturn
+
+import torch
+from torch import Tensor
+
+from omg_lightning.algorithms import Algorithm
+from omg_lightning.opponents import OpponentModel
+from omg_lightning.samples import TrainingBatch
+from omg_lightning.spec import GameSpec
+from omg_lightning.testing.episodes import Lesson, other_true_goals, spoiled
+from omg_lightning.testing.parts import check_finite, check_gradients, check_state, difference
+from omg_lightning.testing.report import Report
+from omg_lightning.types import ConfigError, Episodes
+
+Learner = OpponentModel | Algorithm
+_STEPS = 2  # training steps on each kind of batch
+
+
+class Learning:
+    """Checks the losses of a part.
+
+    Args:
+        report: words the failures.
+        part: what learns; it is trained.
+        fresh: another one of the same settings.
+        game: names and sizes.
+        lessons: the kinds of batches, the two usual ones first.
+        batch: makes a training batch for a part of episodes that are offline or not, the same one each time.
+        sees_true_goal: the losses may depend on the scripts' true goals.
+    """
+
+    def __init__(
+        self,
+        report: Report,
+        part: Learner,
+        fresh: Learner,
+        game: GameSpec,
+        lessons: Sequence[Lesson],
+        batch: Callable[[Any, Episodes, bool], TrainingBatch],
+        sees_true_goal: bool,
+    ) -> None:
+        self.report, self.part, self.fresh, self.game = report, part, fresh, game
+        self.lessons, self.batch, self.sees_true_goal = lessons, batch, sees_true_goal
+
+    def all(self, results: Callable[[Any], Any], what: str) -> None:
+        """Check everything.
+
+        Args:
+            results: what a part does while acting, to compare two parts by.
+            what: the methods that `results` calls.
+        """
+        seen: set[str] = set()
+        for index, lesson in enumerate(self.lessons):
+            found = self.losses(self.copy(), lesson)
+            seen |= set(found)
+            if index < 2:
+                self.same(lesson, found)
+        unused = [name for name in self.part.loss_weights if name not in seen]
+        got, cure = f"a weight of {unused}, which losses never returns", "return it, or take it out of loss_weights"
+        self.report.require(not unused, "loss_weights", got, "the names of losses", cure)
+        self.reach()
+        self.train()
+        self.checkpoint(results, what)
+
+    def copy(self) -> Learner:
+        """Return a copy of the part, which may be trained or told other episodes."""
+        expected, cure = "a part that copy.deepcopy copies", "keep no tensors with gradients, files or generators in it"
+        found: Learner = self.report.call("__deepcopy__", deepcopy, self.part, expected=expected, cure=cure)
+        found.log = found.log_dict = _no_log  # type: ignore[method-assign]
+        return found
+
+    def losses(self, part: Learner, lesson: Lesson) -> dict[str, Tensor]:
+        """Return the losses of one lesson, after a look at names, shapes and values."""
+        report, where = self.report, f"in {lesson.name}"
+        batch = self.batch(part, lesson.episodes, lesson.offline)
+        found: dict[str, Tensor] = report.call("losses", part.losses, batch, expected=f"losses of {lesson.name}")
+        report.require(isinstance(found, dict), "losses", type(found).__name__, "a dict", "return tensors by name")
+        for name, value in found.items():
+            scalar = isinstance(value, Tensor) and value.dim() == 0
+            got = f"{name!r} of shape {list(value.shape)}" if isinstance(value, Tensor) else f"{name!r} as {value!r}"
+            report.require(scalar, "losses", f"{got} {where}", "a scalar tensor", "take the mean over samples")
+            got, cure = f"{name!r} that is not finite {where}", "divide by max(count, 1), and read active steps alone"
+            report.require(value.isfinite(), "losses", got, "a finite value", cure)
+            known, learns = name in part.loss_weights, value.requires_grad
+            got, cure = f"{name!r} with a gradient but without a weight", "name it in loss_weights, or detach it"
+            report.require(known or not learns, "losses", got, "a weight for each loss", cure)
+            got, cure = f"{name!r} without a gradient {where}", "leave it out where nothing is to be trained"
+            report.require(learns or not known, "losses", got, "a loss that depends on parameters", cure)
+        return found
+
+    def same(self, lesson: Lesson, found: dict[str, Tensor]) -> None:
+        """Check what must not change the losses."""
+        report, game = self.report, self.game
+        torch.manual_seed(3)  # others met another state
+        again = difference(self.losses(self.copy(), lesson), found)
+        cure = "draw from batch.noise, without dropout"
+        report.require(again is None, "losses", f"another {_named(again)} at a second call", "the same", cure)
+        goals = len(game.goal_names)
+        if not self.sees_true_goal:
+            told = lesson._replace(episodes=other_true_goals(lesson.episodes, goals))
+            name = difference(self.losses(self.copy(), told), found)
+            got = f"another {_named(name)} for other true goals"
+            cure = "do not read episodes.true_goal; an upper bound may, and then sets needs_true_goal"
+            report.require(name is None, "losses", got, "losses that do not know what scripts pursue", cure)
+        junk = lesson._replace(episodes=spoiled(lesson.episodes, game.num_actions, goals))
+        name = difference(self.losses(self.copy(), junk), found, exact=False)
+        got = f"another {_named(name)} for other padding"
+        cure = "read episodes where active is True alone, by index or torch.where, since NaN * 0 is NaN"
+        report.require(name is None, "losses", got, "losses of active steps", cure)
+
+    def reach(self) -> None:
+        """Check that some loss of a usual batch reaches each parameter that is trained."""
+        part, due = self.copy(), []
+        for lesson in self.lessons[:2]:
+            found = self.losses(part, lesson)
+            due += [value for name, value in found.items() if name in part.loss_weights]
+        trained = [name for name, parameter in part.named_parameters() if parameter.requires_grad]
+        got, cure = f"no loss for the parameters {trained}", "return a loss, or freeze them by requires_grad_(False)"
+        self.report.require(bool(due) or not trained, "losses", got, "a loss offline or online", cure)
+        if due:
+            check_gradients(self.report, part, torch.stack(due).sum(), "the losses")
+
+    def train(self) -> None:
+        """Take training steps in both phases, and check that the weights stay finite."""
+        part, weights = self.part, [weight for weight in self.part.parameters() if weight.requires_grad]
+        optimizer = torch.optim.Adam(weights, lr=1e-2) if weights else None
+        for lesson in [*self.lessons[:2]] * _STEPS:
+            found = self.losses(part, lesson)
+            due = [value for name, value in found.items() if name in part.loss_weights]
+            if due and optimizer is not None:
+                optimizer.zero_grad()
+                self.report.call("losses", torch.stack(due).sum().backward, expected="gradients at each step")
+                optimizer.step()
+            if isinstance(part, OpponentModel):
+                self.report.call("after_step", part.after_step, lesson.offline, expected="to follow a training step")
+        for name, weight in part.named_parameters():
+            check_finite(self.report, "losses", weight.detach(), f"after training steps the parameter {name!r}")
+
+    def checkpoint(self, results: Callable[[Any], Any], what: str) -> None:
+        """Check that a checkpoint holds all that was learned."""
+
+        def known(part: Learner) -> list[Any]:
+            with torch.inference_mode():
+                acting = results(part)
+            copy = deepcopy(part)
+            return [acting, *(self.losses(copy, lesson) for lesson in self.lessons[:2])]
+
+        check_state(self.report, self.part, self.fresh, known, f"{what} and losses")
+
+
+def _named(name: str | None) -> str:
+    return repr((name or "").removeprefix("."))
+
+
+def _no_log(*args: Any, **kwargs: Any) -> NoReturn:
+    raise ConfigError(
+        "got a call of self.log; expected values in the result, since the agent logs: return them detached"
+    )
