@@ -6,13 +6,17 @@ import pytest
 import torch
 from toys import attached, same, tiny_agent, tiny_data
 
+from omg_lightning.actors import LEARNER, Actor, Choice
+from omg_lightning.algorithms import PPO
 from omg_lightning.data import AdaptationConfig, Relationships
+from omg_lightning.opponents.explicit import BeliefConfig
+from omg_lightning.rollout import matches
+from omg_lightning.seeds import generator_of
 from omg_lightning.training.adapter import Adapter
-from omg_lightning.rollout import LEARNER, arrange, matches
 from omg_lightning.types import ConfigError
 
 PARTNERS = ["nearest_hare", "random", "switcher"]
-BELIEF = {"alpha": 0.5, "floor": 0.0}
+BELIEF = {"opponent_args": {"belief": BeliefConfig(alpha=0.5, floor=0.0)}}
 
 
 def protocol(**settings) -> AdaptationConfig:
@@ -20,19 +24,20 @@ def protocol(**settings) -> AdaptationConfig:
 
 
 def relationships(config: AdaptationConfig, partners=PARTNERS, seed: int = 0) -> Relationships:
-    data = attached(tiny_data(), belief=BELIEF)
+    data = attached(tiny_data(), **BELIEF)
     random = torch.Generator().manual_seed(seed)
-    return Relationships(data.game, partners, range(len(partners)), config, data.population.learners, random)
+    return Relationships(data.env, partners, range(len(partners)), config, data.population.learners, random)
 
 
 def follow(now: Relationships, steps: int):
     """Plays on and books, environment by environment, the episodes of each relationship: (first belief, next prior)."""
     rows = {(int(p), int(n)): b for b, (p, n) in enumerate(zip(now.partner, now.number, strict=True))}
     found = [[] for _ in rows]
-    for lap, played in now.play_until(steps):
-        for column, who in enumerate(zip(lap.partner.tolist(), lap.relationship.tolist(), strict=True)):
+    for segment, played in now.play_until(steps):
+        for column, who in enumerate(zip(segment.partner.tolist(), segment.relationship.tolist(), strict=True)):
             first, prior = played.episodes.goal[0, column], played.prior[LEARNER][column]
-            found[rows[who]].append((first, prior, int(lap.length[column])))
+            found[rows[who]].append((first, prior, int(segment.length[column])))
+            assert torch.equal(segment.returns[column], played.episodes.reward[:, column].sum(0))
     return found
 
 
@@ -63,62 +68,86 @@ def test_beliefs_are_carried_within_a_relationship_and_start_afresh_in_each():
 def test_without_the_belief_each_episode_starts_afresh_but_a_checkpoint_goes_on_believing(tmp_path):
     path = tmp_path / "a.ckpt"
     path.touch()
-    data, agent = tiny_data(), tiny_agent(tiny_data().game, "declared", belief=BELIEF)
-    data.attach(agent.learner, lambda path: agent.learner())
+    data, agent = tiny_data(), tiny_agent(tiny_data().env, "Declared", **BELIEF)
+    data.attach(agent.actor, lambda path: agent.actor())
     partners, random = [f"checkpoint:{path}"], torch.Generator().manual_seed(0)
-    now = Relationships(data.game, partners, [0], protocol(belief=False), data.population.learners, random)
+    now = Relationships(data.env, partners, [0], protocol(belief=False), data.population.learners, random)
     for episodes in follow(now, 40):
         assert all((first == 0.5).all() for first, _, _ in episodes)
     assert (now.prior[LEARNER] == 0.5).all()
     assert (now.prior[partners[0]] != 0.5).any()
 
 
-def test_the_loader_gives_all_partners_in_laps_that_repeat():
+def test_the_loader_gives_all_partners_in_segments_that_repeat():
     data = attached(tiny_data(partners=PARTNERS, adaptation=protocol()))
     loader = data.test_dataloader()
-    laps = list(loader)
-    assert len(laps) == len(loader) == 5, "40 steps, and an episode may take 8"
-    assert [lap.last for lap in laps] == [False] * 4 + [True]
-    for lap in laps:
-        assert not lap.batches
-        assert lap.returns.shape == (len(lap.length), 2)
-        pairs = set(zip(lap.partner.tolist(), lap.relationship.tolist(), strict=True))
-        assert pairs == {(partner, number) for partner in range(3) for number in range(2)}, "all play in every lap"
-    assert same(laps, list(loader))
+    segments = list(loader)
+    assert len(segments) == len(loader) == 5, "40 steps, and an episode may take 8"
+    assert [segment.last for segment in segments] == [False] * 4 + [True]
+    for segment in segments:
+        assert not segment.batches
+        assert segment.returns.shape == (len(segment.length), 2)
+        pairs = set(zip(segment.partner.tolist(), segment.relationship.tolist(), strict=True))
+        assert pairs == {(partner, number) for partner in range(3) for number in range(2)}, "all play in every segment"
+    assert same(segments, list(loader))
     assert len(data.buffer) == 0
 
 
 def test_networks_learn_beside_one_partner_after_the_other():
     settings = protocol(networks=True, steps=24)
     data = attached(tiny_data(partners=PARTNERS[:2], adaptation=settings))
-    laps = list(data.test_dataloader())
-    assert [set(lap.partner.tolist()) for lap in laps] == [{0}] * 3 + [{1}] * 3
-    assert [len(lap.batches) for lap in laps] == [2, 2, 0] * 2
-    assert [lap.last for lap in laps] == [False, False, True] * 2
-    for lap in laps[3:5]:
-        assert all((batch.episodes.truth[0, :, 1] == -1).all() for batch in lap.batches), "nothing of nearest_hare"
-    assert all(batch.episodes.planned[..., 0].any() and not batch.offline for lap in laps for batch in lap.batches)
+    segments = list(data.test_dataloader())
+    assert [set(segment.partner.tolist()) for segment in segments] == [{0}] * 3 + [{1}] * 3
+    assert [len(segment.batches) for segment in segments] == [2, 2, 0] * 2
+    assert [segment.last for segment in segments] == [False, False, True] * 2
+    for segment in segments[3:5]:
+        goals = [batch.episodes.true_goal[0, :, 1] for batch in segment.batches]
+        assert all((goal == -1).all() for goal in goals), "nothing of nearest_hare"
+    batches = [batch for segment in segments for batch in segment.batches]
+    assert all(batch.episodes.learner[..., 0].any() and not batch.offline for batch in batches)
 
 
-@pytest.mark.parametrize("goals", ["none", "declared", "subgoal", "codebook"])
-def test_what_networks_learned_is_forgotten(goals):
+@pytest.mark.parametrize("networks", [True, False])
+def test_no_two_partners_meet_the_same_starts(networks):
+    data, starts = tiny_data(partners=PARTNERS[:2], adaptation=protocol(networks=networks)), []
+
+    class Looker(Plain):
+        def act(self, memory, scene):
+            if not scene.view.time.any():
+                starts.append(scene.view.observation)
+            return super().act(memory, scene)
+
+    data.attach(Looker, lambda path: Looker())
+    first = []
+    for partners in ([0], [1], [0]):
+        starts.clear()
+        next(iter(data.adapt(partners)))
+        first.append(starts[0])
+    assert not torch.equal(first[0], first[1])
+    assert torch.equal(first[0], first[2]), "but the same partner meets the same ones again"
+    for role in ("adaptation", "practice"):
+        one, two = (generator_of(data.seed, role, "cpu", k).get_state() for k in (0, 1))
+        assert not torch.equal(one, two)
+
+
+@pytest.mark.parametrize("opponent", ["Direct", "Declared", "Subgoal", "Codebook"])
+def test_what_networks_learned_is_forgotten(opponent):
     data = tiny_data(partners=PARTNERS[:2], adaptation=protocol(networks=True, steps=16))
-    agent = tiny_agent(data.game, goals)
-    data.attach(agent.learner, agent.load_learner)
+    agent = tiny_agent(data.env, opponent)
+    data.attach(agent.actor, agent.load_actor)
     before = {name: value.clone() for name, value in agent.state_dict().items()}
     with torch.inference_mode():  # as Lightning tests
         first, last = list(data.adapt([0]))
         agent.test_step(first, 0)
-        assert not all(
-            torch.equal(value, before[name]) for name, value in agent.policy.state_dict(prefix="policy.").items()
-        )
+        policy = agent.algorithm.policy.state_dict(prefix="algorithm.policy.")
+        assert not all(torch.equal(value, before[name]) for name, value in policy.items())
         agent.test_step(last, 1)
     assert all(torch.equal(value, before[name]) for name, value in agent.state_dict().items())
 
 
 def test_an_adapter_gets_better_at_its_batches():
     data = attached(tiny_data(partners=["nearest_hare"], adaptation=protocol(networks=True, steps=16)))
-    agent = tiny_agent(data.game, "declared")
+    agent = tiny_agent(data.env, "Declared")
     batches = next(iter(data.adapt([0]))).batches
     adapter = Adapter(agent)
     with torch.no_grad():
@@ -127,32 +156,16 @@ def test_an_adapter_gets_better_at_its_batches():
         assert float(agent.weigh(agent.losses(batches[0]))) < 0.9 * before
 
 
-def test_keeping_some_environments_keeps_their_players():
-    game = tiny_data().game
-    lineups = [[LEARNER, "nearest_stag"], [LEARNER, "nearest_hare"], ["random", LEARNER]]
-    seats = arrange(lineups, 6, game, torch.device("cpu"))
-    index = torch.tensor([4, 2, 0])
-    kept = seats.keep(index)
-    assert torch.equal(kept.held_by(LEARNER), seats.held_by(LEARNER)[index])
-    assert kept.start(game, torch.Generator().manual_seed(0)).tolist() == [[-1, 1], [-1, -1], [-1, 0]]
-    assert sorted((type(each.player).__name__, each.seat, each.rows.tolist()) for each in kept.seated) == [
-        ("NearestHare", 1, [0]),
-        ("NearestStag", 1, [2]),
-        ("RandomPlayer", 0, [1]),
-    ]
-    assert len(seats.keep(torch.tensor([0, 3])).seated) == 1, "who plays nowhere is not asked"
-
-
 def test_a_match_carries_beliefs_from_one_batch_of_episodes_to_the_next(monkeypatch):
     data = tiny_data()
     name, given = "checkpoint:a", []
-    learner = tiny_agent(data.game, "declared", belief=BELIEF).learner()
+    learner = tiny_agent(data.env, "Declared", **BELIEF).actor()
     whole = matches.play
     monkeypatch.setattr(
         matches, "play", lambda *args, **named: given.append((args[4], whole(*args, **named))) or given[-1][1]
     )
     random = torch.Generator().manual_seed(0)
-    returns = matches.match(data.game, [name, "nearest_hare"], {name: learner}, 7, 3, random)
+    returns = matches.match(data.env, [name, "nearest_hare"], {name: learner}, 7, 3, random)
     assert returns.shape == (7, 2)
     (first, one), (second, two), (third, last) = given
     assert first is None
@@ -173,7 +186,39 @@ def test_an_episode_must_end_within_the_last_steps(settings, word):
         attached(tiny_data(adaptation=protocol(**settings))).test_dataloader()
 
 
-def test_laps_are_no_shorter_than_the_longest_episode():
-    assert AdaptationConfig().laps(35) == [60 * (k + 1) for k in range(40)]
-    assert protocol(steps=100).laps(30) == [33, 67, 100]
-    assert protocol(steps=16).laps(30) == [16]
+def test_segments_are_no_shorter_than_the_longest_episode():
+    assert AdaptationConfig().segments(35) == [60 * (k + 1) for k in range(40)]
+    assert protocol(steps=100).segments(30) == [33, 67, 100]
+    assert protocol(steps=16).segments(30) == [16]
+
+
+class Plain(Actor):
+    """An actor that carries nothing from one episode to the next."""
+
+    def start(self, env, mine, prior, generator):
+        assert prior is None
+        return mine
+
+    def act(self, memory, scene):
+        return Choice(memory & scene.view.active, scene.view.legal.byte().argmax(-1))
+
+
+@pytest.mark.parametrize("belief", [True, False])
+def test_an_actor_without_a_prior_goes_through_the_protocol(belief):
+    data = tiny_data(partners=PARTNERS, adaptation=protocol(belief=belief))
+    data.attach(Plain, lambda path: Plain())
+    segments = list(data.test_dataloader())
+    assert len(segments) == 5
+    assert all((segment.length >= 1).all() for segment in segments)
+
+
+def test_ppo_goes_through_the_protocol_and_learns_in_it():
+    data = tiny_data(partners=PARTNERS[:1], adaptation=protocol(networks=True, steps=16))
+    agent = tiny_agent(data.env, "Declared", algorithm=PPO)
+    data.attach(agent.actor, agent.load_actor, agent.copy_weights, agent.algorithm.on_policy)
+    before = agent.copy_weights()
+    first, last = list(data.adapt([0]))
+    agent.test_step(first, 0)
+    assert not same(agent.copy_weights(), before)
+    agent.test_step(last, 1)
+    assert same(agent.copy_weights(), before)

@@ -213,10 +213,11 @@ class EpisodeDataModule(LightningDataModule):
         names, settings = [self.partners[index] for index in indices], self.adaptation
 
         def begin() -> tuple[Relationships, Practice | None]:
-            random, learners = generator_of(self.seed, "adaptation", self.device), self.population.learners
+            random = generator_of(self.seed, "adaptation", self.device, *indices)
+            now = Relationships(self.env, names, indices, settings, self.population.learners, random, self.workers)
             sizes = (self.buffer.capacity, self.env.max_steps, self.training.batch_size, self.training.steps_per_epoch)
-            practice = Practice(*sizes, self.seed, self.env_steps) if settings.networks else None
-            return Relationships(self.env, names, indices, settings, learners, random, self.workers), practice
+            draws = generator_of(self.seed, "practice", "cpu", *indices)
+            return now, Practice(*sizes, draws, self.env_steps) if settings.networks else None
 
         return adaptation(begin, settings.segments(self.env.max_steps))
 

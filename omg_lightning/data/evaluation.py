@@ -63,12 +63,14 @@ class Practice:
         max_steps: of the longest episode.
         batch_size: episodes in a batch.
         steps: batches after each segment.
-        seed: of the draws.
+        random: draws the batches; on the CPU.
         env_steps: that the networks were trained for before.
     """
 
-    def __init__(self, capacity: int, max_steps: int, batch_size: int, steps: int, seed: int, env_steps: int) -> None:
-        self.buffer, self.random = EpisodeBuffer(capacity, max_steps), generator_of(seed, "practice")
+    def __init__(
+        self, capacity: int, max_steps: int, batch_size: int, steps: int, random: torch.Generator, env_steps: int
+    ) -> None:
+        self.buffer, self.random = EpisodeBuffer(capacity, max_steps), random
         self.batch_size, self.steps, self.env_steps = batch_size, steps, env_steps
 
     def batches(self) -> tuple[Batch, ...]:

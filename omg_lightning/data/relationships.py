@@ -3,12 +3,11 @@
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
 import torch
-from torch import Tensor
 
 from omg_lightning.actors import LEARNER, Actor, Seating, arrange, beside_learner, check_true_goals
 from omg_lightning.data.settings import AdaptationConfig
 from omg_lightning.envs.base import VectorEnv
-from omg_lightning.rollout import Played, play
+from omg_lightning.rollout import Played, Prior, play
 from omg_lightning.types import AdaptationSegment
 
 
@@ -45,7 +44,7 @@ class Relationships:
         self.partner = torch.tensor(indices, device=self.device)[rows % len(partners)]  # int64 [B]
         self.number = rows // len(partners)  # int64 [B] of the relationship, among those with this partner
         self.steps = torch.zeros_like(rows)  # int64 [B] environment steps played
-        self.prior: dict[str, Tensor] = {}  # for each learner, float [B, P, G]: its belief before the next episode
+        self.prior: Prior = {}  # what each learner carries to the next episode
 
     def play_until(self, steps: int) -> Iterator[tuple[AdaptationSegment, Played]]:
         """Plays in rounds until every relationship has been going on for `steps`; those that have, wait.
@@ -56,14 +55,14 @@ class Relationships:
         while len(index := (self.steps < steps).nonzero()[:, 0]):
             learners = self._learners()
             if not self.prior:
-                self.prior = {name: self._fresh(learner) for name, learner in learners.items()}
+                self.prior = self._fresh(learners)
             prior = {name: rows[index] for name, rows in self.prior.items()}
             seating, workers = self.seating.keep(index), self.workers
             played = play(self.env, seating, learners, self.generator, prior, greedy=True, workers=workers)
             for name, rows in played.prior.items():
                 self.prior[name][index] = rows
             if not self.config.belief:
-                self.prior[LEARNER] = self._fresh(learners[LEARNER])
+                self.prior |= self._fresh({LEARNER: learners[LEARNER]})
             if len(index) == len(self.steps):
                 check_true_goals(self.seating, learners[LEARNER], played.episodes)
             length = played.episodes.active.any(-1).sum(0)
@@ -73,10 +72,10 @@ class Relationships:
                 played,
             )
 
-    def _fresh(self, learner: Actor) -> Tensor:
-        prior = learner.prior(len(self.steps))
-        assert prior is not None
-        return prior
+    def _fresh(self, learners: Mapping[str, Actor]) -> Prior:
+        """Return what learners know before they meet anybody, leading B; an actor without a prior is left out."""
+        priors = {name: learner.prior(len(self.steps)) for name, learner in learners.items()}
+        return {name: prior for name, prior in priors.items() if prior is not None}
 
 
 def join(segments: Sequence[AdaptationSegment]) -> AdaptationSegment:
