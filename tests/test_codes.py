@@ -1,17 +1,19 @@
 """What codes of states have to keep, how slowly they move, and how that is measured."""
 
 import json
+from types import SimpleNamespace
 
 import pytest
 import torch
 from lightning import Trainer
-from toys import TokenGame, as_batch, play_with, snapshot, stag_hunt, tiny_agent
+from toys import TokenGame, as_batch, model_spec, play_with, snapshot, stag_hunt, tiny_agent, training_batch
 
 from callbacks.code_drift import CodeDrift, drift, stability
 from callbacks.projector import HEADER, points
-from omg_lightning.opponents.quality import hit_ratio
-from omg_lightning.training import GoalVAE, VAEConfig
-from omg_lightning.samples import NO_ACTION, flatten, futures
+from omg_lightning.encoders.quality import hit_ratio
+from omg_lightning.opponents import GoalVAE, VAEConfig
+from omg_lightning.opponents.futures import NO_ACTION, futures
+from omg_lightning.samples import active_steps
 from omg_lightning.types import ConfigError
 
 
@@ -19,12 +21,15 @@ from omg_lightning.types import ConfigError
 def ragged():
     """Episodes of a three-seat game in which seats leave at different times."""
     game = TokenGame(3)
-    return game, play_with(tiny_agent(game, "none"), game, ["random"] * 3, batch=12)
+    return game, play_with(tiny_agent(game, "Direct"), game, ["random"] * 3, batch=12)
+
+
+# What codes have to keep -------------------------------------------------------------------------------------------
 
 
 def test_futures_are_of_the_same_seat_within_the_horizon_and_before_it_leaves(ragged, generator):
     game, episodes = ragged
-    samples = flatten(episodes, game.max_steps)
+    samples = active_steps(episodes, game.max_steps)
     found = futures(episodes, samples, horizon=2, steps=3, generator=generator)
     where = episodes.active.nonzero().tolist()
     seen = set()
@@ -43,12 +48,11 @@ def test_futures_are_of_the_same_seat_within_the_horizon_and_before_it_leaves(ra
 
 
 @pytest.mark.parametrize("name", ["action", "next_actions"])
-def test_action_objectives_by_hand(ragged, generator, name):
-    """An actor that knows nothing spreads over the legal actions: the error is their mean log number."""
+def test_the_action_losses_of_an_actor_that_knows_nothing_are_log_numbers_of_legal_actions(ragged, generator, name):
     game, episodes = ragged
-    samples = flatten(episodes, game.max_steps)
+    samples = active_steps(episodes, game.max_steps)
     config = VAEConfig(reconstruction=0.0, kl_weight=0.0, next_steps=2, **{name: 2.0})
-    vae = GoalVAE(game.observation_shape, 3, game.num_actions, 2, 8, config=config)
+    vae = GoalVAE(model_spec(game, hidden=8), 2, config)
     with torch.no_grad():
         vae.actor.out.weight.zero_()
         vae.actor.out.bias.zero_()
@@ -63,14 +67,14 @@ def test_action_objectives_by_hand(ragged, generator, name):
 
 def test_codes_are_learned_from_actions_alone(generator):
     """From code and view the actor learns more of what is done next than from the view and nothing."""
-    torch.manual_seed(0)
     game = stag_hunt()
-    agent = tiny_agent(game, vae=VAEConfig(reconstruction=0, action=1.0), goal_dim=2)
+    agent = tiny_agent(game, opponent_args={"vae": VAEConfig(reconstruction=0, action=1.0), "goal_dim": 2})
+    vae = agent.opponent.vae
     episodes = play_with(agent, game, ["nearest_stag", "nearest_hare"], 32)
-    samples, optimizer = flatten(episodes, game.max_steps), torch.optim.Adam(agent.vae.parameters(), lr=1e-2)
+    samples, optimizer = active_steps(episodes, game.max_steps), torch.optim.Adam(vae.parameters(), lr=1e-2)
     losses = []
     for _ in range(60):
-        loss = agent.vae.loss(samples, generator, futures(episodes, samples, 5, 5, generator))["vae"]
+        loss = vae.loss(samples, generator, futures(episodes, samples, 5, 5, generator))["vae"]
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
@@ -78,11 +82,11 @@ def test_codes_are_learned_from_actions_alone(generator):
     assert losses[-1] < 0.6 * losses[0]
 
 
-def test_the_kl_warms_up_with_the_batches(monkeypatch):
+def test_the_weight_of_the_kl_rises_with_the_batches(monkeypatch):
     game = stag_hunt()
-    agent = tiny_agent(game, vae=VAEConfig(kl_warmup=10, kl_weight=1.0))
+    agent = tiny_agent(game, opponent_args={"vae": VAEConfig(kl_warmup=10, kl_weight=1.0)})
     warmth = []
-    monkeypatch.setattr(agent.vae, "loss", lambda samples, noise, later, share: warmth.append(share) or {})
+    monkeypatch.setattr(agent.opponent.vae, "loss", lambda samples, noise, later, share: warmth.append(share) or {})
     batch = as_batch(play_with(agent, game, ["random", "random"]), offline=True)
     for step in (0, 5, 20):
         monkeypatch.setattr(type(agent), "global_step", step)
@@ -90,9 +94,22 @@ def test_the_kl_warms_up_with_the_batches(monkeypatch):
     assert warmth == [0.0, 0.5, 1.0]
 
 
-def test_the_slow_encoder_is_a_moving_average_and_is_not_trained(generator):
-    vae = GoalVAE((5, 4, 4), 2, 7, goal_dim=3, hidden=8)
-    view = torch.rand(4, 5, 4, 4)
+@pytest.mark.parametrize("name", ["action", "next_actions"])
+def test_the_model_gives_the_vae_the_futures_that_its_objectives_need(name):
+    game = stag_hunt()
+    agent = tiny_agent(game, opponent_args={"vae": VAEConfig(**{name: 1.0})})
+    found = agent.opponent.losses(training_batch(agent, play_with(agent, game, ["random", "random"]), offline=True))
+    assert torch.isfinite(found[f"vae_{name}"])
+    assert not found[f"vae_{name}"].requires_grad, "a part of the loss is a metric: only the sum is trained"
+    assert found["vae"].requires_grad
+
+
+# How codes move ----------------------------------------------------------------------------------------------------
+
+
+def test_the_slow_encoder_is_a_moving_average_and_is_not_trained():
+    vae = GoalVAE(model_spec(stag_hunt(), hidden=8), goal_dim=3)
+    view = torch.rand(4, *stag_hunt().observation_shape)
     assert torch.equal(vae.codes(view)[0], vae.encode(view)[0])
     with torch.no_grad():
         vae.posterior.bias.add_(1.0)
@@ -106,14 +123,19 @@ def test_the_slow_encoder_is_a_moving_average_and_is_not_trained(generator):
 
 def test_codes_follow_at_once_offline_and_slowly_online():
     game = stag_hunt()
-    agent = tiny_agent(game, vae=VAEConfig(slowness=0.9))
-    episodes = play_with(agent, game, ["learner", "random"])
+    agent = tiny_agent(game, opponent_args={"vae": VAEConfig(slowness=0.9)})
+    vae, episodes = agent.opponent.vae, play_with(agent, game, ["learner", "random"])
+    views = episodes.observation[episodes.active].float()
+    before = agent.opponent.codes(views)
     with torch.no_grad():
-        agent.vae.posterior.bias.add_(1.0)
+        vae.posterior.bias.add_(1.0)
     agent.on_train_batch_end(None, as_batch(episodes, offline=False), 0)
-    assert (agent.vae.posterior.bias - agent.vae.slow[1].bias).mean().item() == pytest.approx(0.9, rel=1e-4)
+    torch.testing.assert_close(agent.opponent.codes(views), before + 0.1)
     agent.on_train_batch_end(None, as_batch(episodes, offline=True), 0)
-    torch.testing.assert_close(agent.vae.posterior.bias, agent.vae.slow[1].bias)
+    torch.testing.assert_close(agent.opponent.codes(views), vae.encode(views)[0])
+
+
+# Measures ----------------------------------------------------------------------------------------------------------
 
 
 def test_hit_ratio_by_hand():
@@ -140,33 +162,32 @@ def test_drift_and_stability_by_hand():
     assert stability(torch.tensor([1, 2, 2, 0]), torch.tensor([1, 2, 3, 0])).item() == 0.75
 
 
-@pytest.mark.parametrize(("goals", "name"), [("subgoal", "code_drift"), ("codebook", "code_stability")])
-def test_code_drift_is_logged_and_is_zero_where_nothing_learns(goals, name, monkeypatch):
-    game, logged = stag_hunt(), {}
-    agent = tiny_agent(game, goals)
-    monkeypatch.setattr(agent, "log", lambda key, value, **kwargs: logged.setdefault(key, []).append(float(value)))
+@pytest.mark.parametrize(
+    ("opponent", "logged"),
+    [("Subgoal", {"goal/code_drift": [0.0] * 2}), ("Codebook", {"goal/code_stability": [1.0] * 2}), ("Declared", {})],
+)
+def test_code_drift_is_logged_where_codes_are_learned_and_says_that_nothing_moved(opponent, logged, monkeypatch):
+    game, found = stag_hunt(), {}
+    agent = tiny_agent(game, opponent)
+    monkeypatch.setattr(agent, "log", lambda key, value, **kwargs: found.setdefault(key, []).append(float(value)))
     episodes = play_with(agent, game, ["nearest_hare", "nearest_hare"])
-    played = type("Played", (), {"episodes": episodes})
-    trainer = type("Trainer", (), {"datamodule": type("Data", (), {"latest": played})})
+    trainer = SimpleNamespace(datamodule=SimpleNamespace(latest=SimpleNamespace(episodes=episodes)))
     watch = CodeDrift(64)
     for _ in range(3):
         watch.on_train_epoch_end(trainer, agent)
-    assert logged == {f"goal/{name}": [0.0 if goals == "subgoal" else 1.0] * 2}
-    again = CodeDrift()
-    again.load_state_dict(snapshot_of(watch))
-    if goals == "subgoal":
+    assert found == logged
+    if opponent == "Subgoal":  # a callback that was resumed measures against the codes before
+        again, state = CodeDrift(), watch.state_dict()
+        again.load_state_dict(dict(zip(state, snapshot(tuple(state.values())), strict=True)))
         with torch.no_grad():
-            agent.vae.slow[1].bias.add_(1.0)
+            agent.opponent.vae.posterior.bias.add_(1.0)
+        agent.opponent.after_step(offline=True)
         again.on_train_epoch_end(trainer, agent)
-        assert logged["goal/code_drift"][-1] > 0
-
-
-def snapshot_of(callback):
-    return dict(zip(("views", "last"), snapshot(tuple(callback.state_dict().values())), strict=True))
+        assert found["goal/code_drift"][-1] > 0
 
 
 def test_points_of_the_projector_know_what_they_are():
-    agent = tiny_agent(stag_hunt(), "declared")
+    agent = tiny_agent(stag_hunt(), "Declared")
     episodes = play_with(agent, stag_hunt(), ["nearest_stag", "nearest_hare"])
     vectors, rows = points(episodes, 1000, ("stag", "hare"))
     assert vectors.shape == (int(episodes.active.sum()), 2)
@@ -174,6 +195,9 @@ def test_points_of_the_projector_know_what_they_are():
     assert {(true, seat) for true, _, seat, _ in rows} == {("stag", "0"), ("hare", "1")}
     assert {came for _, came, seat, _ in rows if seat == "1"} == {"hare"}
     assert len(points(episodes, 5, ("stag", "hare"))[1]) == 5
+
+
+# Settings, and the VAE of another run ------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -186,15 +210,16 @@ def test_points_of_the_projector_know_what_they_are():
         ({"slowness": 1.0}, "less than 1"),
     ],
 )
-def test_settings_out_of_range(settings, word):
-    with pytest.raises(ConfigError, match=word):
+def test_a_vae_setting_out_of_range_is_refused(settings, word):
+    with pytest.raises(ConfigError, match=word) as caught:
         VAEConfig(**settings)
+    assert "\n" not in str(caught.value)
 
 
 def fit_from(tmp_path, path, **settings):
     """An agent after `setup('fit')` with `vae_checkpoint`."""
-    agent = tiny_agent(stag_hunt(), vae_checkpoint=str(path), **settings)
-    agent._trainer = Trainer(logger=False, enable_checkpointing=False, default_root_dir=tmp_path)
+    agent = tiny_agent(stag_hunt(), opponent_args={"vae_checkpoint": str(path), **settings})
+    agent.trainer = Trainer(logger=False, enable_checkpointing=False, default_root_dir=tmp_path)
     agent.setup("fit")
     return agent
 
@@ -206,28 +231,44 @@ def saved(tmp_path, agent):
     return path
 
 
-def test_a_run_starts_from_the_vae_of_another(tmp_path):
+def test_a_run_starts_from_the_vae_of_another_run_and_from_nothing_else_of_it(tmp_path):
     other = tiny_agent(stag_hunt(), seed=5)
     agent = fit_from(tmp_path, saved(tmp_path, other))
-    assert all(torch.equal(x, y) for x, y in zip(agent.vae.parameters(), other.vae.parameters(), strict=True))
-    assert not torch.equal(agent.policy.net.out.weight, other.policy.net.out.weight), "the VAE alone"
+    pairs = zip(agent.opponent.vae.parameters(), other.opponent.vae.parameters(), strict=True)
+    assert all(torch.equal(x, y) for x, y in pairs)
+    assert not torch.equal(agent.algorithm.policy.net.out.weight, other.algorithm.policy.net.out.weight)
+
+
+def test_a_vae_that_predicts_actions_too_keeps_its_own_actor_where_the_checkpoint_has_none(tmp_path):
+    other = tiny_agent(stag_hunt(), seed=5)
+    path = saved(tmp_path, other)
+    agent = fit_from(tmp_path, path, vae=VAEConfig(action=1.0))
+    assert torch.equal(agent.opponent.vae.posterior.weight, other.opponent.vae.posterior.weight)
+    assert agent.opponent.vae.actor is not None
 
 
 @pytest.mark.parametrize(
-    ("kind", "settings", "word"),
+    ("opponent", "settings", "word"),
     [
-        ("subgoal", {"goal_dim": 4}, "goal_dim"),
-        ("subgoal", {"hidden": 8}, "hidden"),
-        ("none", {}, "goals"),
+        ("Subgoal", {"opponent_args": {"goal_dim": 4}}, r"goal_dim"),
+        ("Subgoal", {"hidden": 8}, r"networks.*hidden"),
+        ("Direct", {}, r"model.opponent"),
     ],
 )
-def test_a_vae_that_does_not_fit(tmp_path, kind, settings, word):
-    with pytest.raises(ConfigError, match=word):
-        fit_from(tmp_path, saved(tmp_path, tiny_agent(stag_hunt(), kind, **settings)))
+def test_a_vae_that_does_not_fit_is_refused_in_one_line(tmp_path, opponent, settings, word):
+    with pytest.raises(ConfigError, match=word) as caught:
+        fit_from(tmp_path, saved(tmp_path, tiny_agent(stag_hunt(), opponent, **settings)))
+    assert "\n" not in str(caught.value)
 
 
-def test_a_vae_where_there_is_none(tmp_path):
-    with pytest.raises(ConfigError, match="no checkpoint"):
+def test_a_vae_that_predicts_another_number_of_actions_is_refused_in_one_line(tmp_path):
+    other = tiny_agent(stag_hunt(), opponent_args={"vae": VAEConfig(next_actions=1.0, next_steps=3)})
+    with pytest.raises(ConfigError, match="next_steps") as caught:
+        fit_from(tmp_path, saved(tmp_path, other), vae=VAEConfig(next_actions=1.0, next_steps=5))
+    assert "\n" not in str(caught.value)
+
+
+def test_a_vae_checkpoint_that_is_not_there_is_refused_in_one_line(tmp_path):
+    with pytest.raises(ConfigError, match="no checkpoint") as caught:
         fit_from(tmp_path, tmp_path / "nothing.ckpt")
-    with pytest.raises(ConfigError, match="only subgoal"):
-        tiny_agent(stag_hunt(), "declared", vae_checkpoint="any.ckpt")
+    assert "\n" not in str(caught.value)

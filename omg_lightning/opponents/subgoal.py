@@ -141,10 +141,13 @@ class Subgoal(OpponentModel):
         }
         if not found:
             raise ConfigError(f"{self.vae_checkpoint} holds no state VAE: give a run of the opponent model Subgoal")
-        if any(own[name].shape != value.shape for name, value in found.items() if name in own):
-            raise ConfigError(
-                f"the VAE of {self.vae_checkpoint} predicts other actions: set model.opponent.vae.next_steps as there"
-            )
+        for name, value in found.items():
+            if name in own and own[name].shape != value.shape:
+                sizes = {"posterior": "model.opponent.goal_dim", "actor": "model.opponent.vae.next_steps"}
+                raise ConfigError(
+                    f"the VAE of {self.vae_checkpoint} has a {name} of size {list(value.shape)}, but this run's has "
+                    f"{list(own[name].shape)}: set {sizes.get(name.partition('.')[0], 'model.encoder')} as there"
+                )
         self.vae.load_state_dict({**own, **{name: value for name, value in found.items() if name in own}})
 
     def _vae_losses(self, batch: TrainingBatch) -> dict[str, Tensor]:
