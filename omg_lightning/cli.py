@@ -132,6 +132,7 @@ def run(args: ArgsType = None, kind: type[Kind] = CLI) -> Kind:  # type: ignore[
         Agent,
         EpisodeDataModule,
         args=args,
+        parser_class=_Parser,
         auto_configure_optimizers=False,
         save_config_kwargs={"overwrite": True},  # the folder is this run's own
         seed_everything_default=0,
@@ -140,7 +141,6 @@ def run(args: ArgsType = None, kind: type[Kind] = CLI) -> Kind:  # type: ignore[
             "description": "Agents that infer what the others want, predict what they will do, and plan a response.",
             "epilog": _others(),
             "formatter_class": _Help,
-            "allow_abbrev": False,
             "exit_on_error": False,
         },
     )
@@ -161,6 +161,13 @@ def main(args: Sequence[str] | None = None) -> None:
         else:
             known = ", ".join((*CLI.subcommands(), *COMMANDS))
             raise ConfigError(f"there is no command {command!r}: expected one of {known}")
+
+
+class _Parser(LightningArgumentParser):
+    """Takes no abbreviations, also of the options of parts: jsonargparse makes parsers of this class for them."""
+
+    def __init__(self, *args: Any, allow_abbrev: bool = False, **kwargs: Any) -> None:
+        super().__init__(*args, allow_abbrev=allow_abbrev, **kwargs)
 
 
 class _Help(argparse.RawDescriptionHelpFormatter, DefaultHelpFormatter):
