@@ -26,6 +26,7 @@ from omg_lightning.training.checks import (
     check_match,
     check_parts,
     check_weights,
+    differing,
     loss_weights,
     parameter_groups,
     weigh,
@@ -284,8 +285,9 @@ class Agent(LightningModule):
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Refuse a checkpoint of another game or of other networks; restore the generator."""
-        check_match(checkpoint["hyper_parameters"], self.hparams)
-        check_fit(checkpoint["state_dict"], self.state_dict())
+        settings = checkpoint["hyper_parameters"]
+        check_match(settings, self.hparams)
+        check_fit(checkpoint["state_dict"], self.state_dict(), differing(settings, self.hparams))
         if "noise" in checkpoint:
             self.noise.set_state(checkpoint["noise"].cpu())
             self.trained_seed = checkpoint["hyper_parameters"]["seed"]

@@ -1,6 +1,6 @@
 """Checks of an agent's settings, and of a checkpoint against them."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -121,12 +121,34 @@ def _kind(value: Any) -> Any:
     return value["class_path"].rpartition(".")[2] if isinstance(value, Mapping) and "class_path" in value else value
 
 
-def check_fit(saved: Mapping[str, Tensor], own: Mapping[str, Tensor]) -> None:
-    """Raise ConfigError unless a checkpoint's weights `saved` have the names and shapes of `own`."""
+def differing(saved: Mapping[str, Any], own: Mapping[str, Any]) -> list[str]:
+    """Return the names of settings of networks that differ between a checkpoint's hyperparameters and this run's."""
+    found = []
+    for key in NETWORK_KEYS:
+        there, here = (_settings(settings.get(key)) for settings in (saved, own))
+        found += [f"model.{key}.{name}" for name in {**there, **here} if there.get(name) != here.get(name)]
+    return found
+
+
+def _settings(value: Any) -> Mapping[str, Any]:
+    """Return the settings of a part, or of a group of settings."""
+    found = value.get("init_args", value) if isinstance(value, Mapping) else {}
+    return found or {}
+
+
+def check_fit(saved: Mapping[str, Tensor], own: Mapping[str, Tensor], differ: Sequence[str] = ()) -> None:
+    """Raise ConfigError unless a checkpoint's weights `saved` have the names and shapes of `own`.
+
+    Args:
+        saved: weights by name.
+        own: weights by name.
+        differ: the settings that may be the reason, see `differing`.
+    """
     for name in {**own, **saved}:
         there, here = (list(weights[name].shape) if name in weights else "nothing" for weights in (saved, own))
         if there != here:
+            known = f" (differing: {', '.join(differ)})" if differ else ""
             raise ConfigError(
-                f"the checkpoint's {name} is {there}, but this run has {here}: use the settings it was trained with, "
-                "or train anew"
+                f"the checkpoint's {name} is {there}, but this run has {here}: use the settings it was trained "
+                f"with{known}, or train anew"
             )
