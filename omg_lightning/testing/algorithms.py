@@ -26,6 +26,7 @@ from omg_lightning.testing.parts import (
     HIDDEN,
     Walk,
     check_finite,
+    check_names,
     check_rows,
     check_weights,
     difference,
@@ -37,10 +38,11 @@ from omg_lightning.testing.parts import (
     tensors,
 )
 from omg_lightning.testing.report import Report, describe
-from omg_lightning.training.checks import check_parts, loss_weights
+from omg_lightning.training.checks import check_parts
 from omg_lightning.types import Episodes, Record, View, take
 
 _STEPS = 3  # steps at which acting is looked at
+_CHOICE = "a Choice for any memory and step"
 _TAKEN = (*Episodes._fields, "script_best")  # names that no record may have
 
 
@@ -83,6 +85,7 @@ def check_algorithm(
         acting = _Acting(report, part, model, env, batch_size, seed)
         with torch.inference_mode():
             acting.all()
+        check_names(report, part, fresh.state_dict())
         _check_learning(report, part, fresh, model, env, batch_size, seed)
 
 
@@ -102,9 +105,9 @@ def _check_attributes(report: Report, algorithm: Algorithm, model: OpponentModel
     report.require(isinstance(algorithm.searches, bool), "searches", algorithm.searches, "True or False", "set it")
     check_parts(algorithm.spec.game, algorithm, GameReward())
     check_weights(report, algorithm.loss_weights)
-    own = {type(part).__name__: part.loss_weights for part in (model, algorithm)}
-    expected, cure = "names that the opponent model does not use", "give the loss another name"
-    report.call("loss_weights", loss_weights, own, {}, expected=expected, cure=cure)
+    double = [name for name in algorithm.loss_weights if name in model.loss_weights]
+    expected, cure = f"names that {type(model).__name__} does not use", "give the loss another name"
+    report.require(not double, "loss_weights", double, expected, cure)
     discount = algorithm.discount
     right = isinstance(discount, int | float) and 0 <= discount <= 1
     report.require(right, "discount", repr(discount), "a number from 0 to 1", "set discount to one")
@@ -157,7 +160,7 @@ class _Acting:
             if len(going) == 0:
                 break
         never = [name for name in actor.records if name not in self.filled]
-        got, cure = f"no values of {never}", "return them in Choice.extras, or as extras of observe"
+        got, cure = f"no values but 0 for {never}", "return them in Decision.extras, or as extras of observe"
         report.require(not never, "actor.records", got, "values of every record", cure)
 
     def make(self) -> Actor:
@@ -208,18 +211,20 @@ class _Acting:
 
     def act(self, memory: Any, view: View, seed: int = 0, greedy: bool = True) -> Choice:
         """Act once, with a new generator."""
-        return self.actor.act(memory, Scene(self.env, view, seeded(seed), greedy))
+        scene = Scene(self.env, view, seeded(seed), greedy)
+        found: Choice = self.report.call("actor.act", self.actor.act, memory, scene, expected=_CHOICE)
+        return found
 
     def look(self, memory: Any, mine: Tensor, view: View) -> None:
         """Check `act` at one step, drawing actions and greedily."""
-        report, expected = self.report, "a Choice for any memory and step"
+        report = self.report
         for greedy in (False, True):
             act = partial(self.act, greedy=greedy)
-            found = pure(report, "actor.act", act, memory, view, expected=expected)
+            found = pure(report, "actor.act", act, memory, view, expected=_CHOICE)
             self.choice(found, mine, view)
         if self.algorithm.searches:
             return  # a search draws what the co-players do, also in an evaluation
-        other = report.call("actor.act", self.act, memory, view, 1, expected=expected)
+        other = self.act(memory, view, seed=1)
         same = torch.equal(other.action[found.mine], found.action[found.mine])
         got, cure = "another greedy action for another generator", "take the likeliest action where scene.greedy"
         report.require(same, "actor.act", got, "the same: greedy play draws nothing", cure)
@@ -267,7 +272,8 @@ class _Acting:
             shape = (*mine.shape, *record.shape)
             report.tensor(member, value, shape, "[L, P, ...]", (record.dtype,), f"extras {name!r}")
             check_finite(report, member, value[mine].float(), f"extras {name!r}")
-            self.filled.add(name)
+            if bool(value[mine].any()) or not record.dtype.is_floating_point:  # a whole number may well be 0
+                self.filled.add(name)
 
     def observe(self, memory: Any, view: View, actions: Tensor, after: Step) -> Any:
         """Check `observe`, and return the next memory."""
@@ -322,9 +328,9 @@ def _check_learning(
         return [choice.action, dict(choice.extras)]
 
     _check_reads(report, algorithm, batch(algorithm, found[1].episodes, False), model.size)
-    _check_reward(report, algorithm, batch, found[1])
     learning = Learning(report, algorithm, fresh, algorithm.spec.game, found, batch, model.needs_true_goal)
     learning.all(acting, "the actor")
+    _check_reward(report, algorithm, batch, found[1])
 
 
 def _check_reads(report: Report, algorithm: Algorithm, batch: TrainingBatch, size: int) -> None:

@@ -23,6 +23,7 @@ from omg_lightning.testing.parts import (
     Walk,
     check_finite,
     check_gradients,
+    check_names,
     check_rows,
     check_state,
     difference,
@@ -101,7 +102,8 @@ def _check_spaces(report: Report, encoder: EncoderFactory, reads_time: bool, see
             refusals.append(str(error))
         else:
             check.all()
-    got, cure = f"a refusal of all views ({'; '.join(refusals)})", "pass the game that it is for"
+    got = f"a refusal of all views ({', '.join(dict.fromkeys(refusals))})"
+    cure = "pass the game that it is for"
     report.require(len(refusals) < count, "__init__", got, "views that it reads", cure)
 
 
@@ -221,6 +223,7 @@ class _Check:
                 some = (views.observation[:rows], views.time[:rows])
                 part = report.call("forward", self.encoder, *some, expected=expected, cure=cure)
                 self._shape(part, rows, self.hidden)
+        check_names(report, self.encoder, self.fresh.state_dict())
 
     def forms(self) -> None:
         """Check that views in other forms give the same features: as stored, as prepared, and sparse."""

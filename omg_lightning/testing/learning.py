@@ -14,7 +14,7 @@ from omg_lightning.opponents import OpponentModel
 from omg_lightning.samples import TrainingBatch
 from omg_lightning.spec import GameSpec
 from omg_lightning.testing.episodes import Lesson, other_true_goals, spoiled
-from omg_lightning.testing.parts import check_finite, check_gradients, check_state, difference
+from omg_lightning.testing.parts import check_finite, check_gradients, check_names, check_state, difference
 from omg_lightning.testing.report import Report
 from omg_lightning.types import ConfigError, Episodes
 
@@ -57,6 +57,7 @@ class Learning:
         """
         seen: set[str] = set()
         for index, lesson in enumerate(self.lessons):
+            torch.manual_seed(1)
             found = self.losses(self.copy(), lesson)
             seen |= set(found)
             if index < 2:
@@ -66,12 +67,13 @@ class Learning:
         self.report.require(not unused, "loss_weights", got, "the names of losses", cure)
         self.reach()
         self.train()
+        check_names(self.report, self.part, self.fresh.state_dict())
         self.checkpoint(results, what)
 
-    def copy(self) -> Learner:
-        """Return a copy of the part, which may be trained or told other episodes."""
+    def copy(self, part: Learner | None = None) -> Learner:
+        """Return a copy of a part, by default of the one that learns; it may be trained, or told other episodes."""
         expected, cure = "a part that copy.deepcopy copies", "keep no tensors with gradients, files or generators in it"
-        found: Learner = self.report.call("__deepcopy__", deepcopy, self.part, expected=expected, cure=cure)
+        found: Learner = self.report.call("__deepcopy__", deepcopy, part or self.part, expected=expected, cure=cure)
         found.log = found.log_dict = _no_log  # type: ignore[method-assign]
         return found
 
@@ -97,7 +99,7 @@ class Learning:
     def same(self, lesson: Lesson, found: dict[str, Tensor]) -> None:
         """Check what must not change the losses."""
         report, game = self.report, self.game
-        torch.manual_seed(3)  # others met another state
+        torch.manual_seed(2)  # the first call met another state
         again = difference(self.losses(self.copy(), lesson), found)
         cure = "draw from batch.noise, without dropout"
         report.require(again is None, "losses", f"another {_named(again)} at a second call", "the same", cure)
@@ -108,7 +110,11 @@ class Learning:
             got = f"another {_named(name)} for other true goals"
             cure = "do not read episodes.true_goal; an upper bound may, and then sets needs_true_goal"
             report.require(name is None, "losses", got, "losses that do not know what scripts pursue", cure)
-        junk = lesson._replace(episodes=spoiled(lesson.episodes, game.num_actions, goals))
+        junk = Lesson(
+            f"{lesson.name} with NaN in its padding",
+            spoiled(lesson.episodes, game.num_actions, goals),
+            lesson.offline,
+        )
         name = difference(self.losses(self.copy(), junk), found, exact=False)
         got = f"another {_named(name)} for other padding"
         cure = "read episodes where active is True alone, by index or torch.where, since NaN * 0 is NaN"
@@ -148,7 +154,7 @@ class Learning:
         def known(part: Learner) -> list[Any]:
             with torch.inference_mode():
                 acting = results(part)
-            copy = deepcopy(part)
+            copy = self.copy(part)
             return [acting, *(self.losses(copy, lesson) for lesson in self.lessons[:2])]
 
         check_state(self.report, self.part, self.fresh, known, f"{what} and losses")

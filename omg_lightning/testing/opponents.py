@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from copy import deepcopy
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -29,6 +30,7 @@ from omg_lightning.testing.parts import (
     HIDDEN,
     Walk,
     check_finite,
+    check_names,
     check_rows,
     check_weights,
     difference,
@@ -39,7 +41,7 @@ from omg_lightning.testing.parts import (
     seeded,
     tensors,
 )
-from omg_lightning.testing.report import Report
+from omg_lightning.testing.report import Report, describe
 from omg_lightning.types import NO_GOAL, Episodes, Estimate, View, take
 
 _STEPS = 3  # steps at which acting is looked at
@@ -82,6 +84,7 @@ def check_opponent(
         _check_attributes(report, part, env)
         with torch.inference_mode():
             _Acting(report, part, env, batch_size, seed).all()
+        check_names(report, part, fresh.state_dict())
         _check_learning(report, part, fresh, env, batch_size, seed)
 
 
@@ -135,10 +138,10 @@ class _Acting:
             estimate = self.estimate("infer", memory, view)
             self.estimate("uninformed", memory, view)
             self.predict(view, estimate)
-            if time < 2 and self.env.num_players > 1:
-                self.departed(memory, view)
             actions, after = walk.step()
-            memory = self.update(memory, view, actions, after.achieved)
+            before, memory = memory, self.update(memory, view, actions, after.achieved)
+            if time < 2 and self.env.num_players > 1:
+                self.departed(before, view)
             if model.goals_change:
                 self.next_goal(estimate, walk.view, after.achieved)
             going = walk.drop()
@@ -151,8 +154,9 @@ class _Acting:
         report, seats = self.report, self.env.num_players
         found = pure(report, "prior", lambda: self.model.prior(self.rows), expected="a prior for any batch size")
         leads = isinstance(found, Tensor) and found.is_floating_point() and found.shape[:2] == (self.rows, seats)
-        got = list(found.shape) if isinstance(found, Tensor) else type(found).__name__
-        report.require(leads, "prior", got, f"float [B, P, ...] = {[self.rows, seats, '...']}", "return such a tensor")
+        report.require(
+            leads, "prior", describe(found), f"float [B, P, ...] = {[self.rows, seats, '...']}", "return such a tensor"
+        )
         check_finite(report, "prior", found)
         return found
 
@@ -176,7 +180,7 @@ class _Acting:
         """Check that a memory is a value with the environments as its leading dimension."""
         report = self.report
         cure = "return a tensor, or a typing.NamedTuple of tensors (with None, or more of these, in it)"
-        report.require(_is_record(memory), member, f"a memory of type {_kind(memory)}", "a record of tensors", cure)
+        report.require(_is_record(memory), member, f"a memory of type {describe(memory)}", "a record of tensors", cure)
         found, old = tensors(memory), tensors(like)
         rows = self.rows if like is None else len(next(iter(old.values()), torch.zeros(self.rows)))
         for name, field in found.items():
@@ -217,7 +221,8 @@ class _Acting:
             expected = "a tensor [M, ...] for any goals, also 0 for seats that have left"
             condition = pure(report, "condition", model.condition, goal, seat, expected=expected)
             leads = isinstance(condition, Tensor) and condition.dim() > 0 and len(condition) == len(goal)
-            report.require(leads, "condition", _kind(condition), "rows first", "keep one row for each goal")
+            report.require(leads, "condition", describe(condition), "rows first", "keep one row for each goal")
+            check_finite(report, "condition", condition, f"for a goal{' of 0' * (goal is not drawn)} a value")
             check_rows(report, "condition", model.condition, (goal, seat), condition)
             args, expected = (observation, time, condition), "logits [M, A] for any views, times and conditions"
             logits = pure(report, "predict", model.predict, *args, expected=expected)
@@ -261,16 +266,20 @@ class _Acting:
         alone[..., noop] = True
         left = view._replace(active=active, legal=torch.where(gone[..., None], alone, view.legal))
         shown = gone.view(*gone.shape, *[1] * (view.observation.dim() - 2))
-        other = left._replace(observation=torch.where(shown, view.observation.roll(1, 1), view.observation))
+        strange = view.observation.roll((1, 1), (0, 1))  # the view of another seat in another row
+        other = left._replace(observation=torch.where(shown, strange, view.observation))
         chosen = torch.multinomial(view.legal.float().flatten(0, 1), 1, generator=seeded(0)).view(gone.shape)
         actions = torch.where(gone, noop, chosen)
         wild = torch.where(gone, (noop + 1) % self.env.num_actions, chosen)
         nothing = torch.full_like(actions, NO_GOAL)
-        for member, one, two in (
-            ("infer", memory, memory),
-            ("update", model.update(memory, left, actions, nothing), model.update(memory, other, wild, nothing)),
-        ):
-            points = [model.infer(each, seen).point for each, seen in ((one, left), (two, other))]
+        expected = "steps at which some seats have left"
+        update = partial(report.call, "update", model.update, expected=expected)
+        after = update(memory, left, actions, nothing), update(memory, other, wild, nothing)
+        for member, (one, two) in {"infer": (memory, memory), "update": after}.items():
+            points = [
+                report.call("infer", model.infer, each, seen, expected=expected).point
+                for each, seen in ((one, left), (two, other))
+            ]
             check_finite(report, member, points[0], "after a seat has left a goal")
             same = difference(points[0][active], points[1][active], exact=False) is None
             got = "other goals of the seats that play for another view or action of a seat that has left"
@@ -336,7 +345,7 @@ def _check_learning(
         _check_carry(report, model, lesson.episodes)
     sees = model.needs_true_goal
     learning = Learning(report, model, fresh, model.spec.game, found, batch, sees)
-    learning.all(acting, "prior, start, infer and predict")
+    learning.all(acting, "infer, predict")
     _check_measures(report, model, found[1].episodes)
 
 
@@ -347,6 +356,7 @@ def _check_targets(report: Report, batch: TrainingBatch, lesson: Lesson) -> None
     cure = "return omg_lightning.opponents.Targets(inferred, label, known)"
     report.require(isinstance(found, Targets), "targets", type(found).__name__, "Targets", cure)
     shape = (*episodes.active.shape, episodes.goal.shape[-1])
+    report.tensor("targets", found.known, shape[:-1], "[T, B, P]", (torch.bool,), "known")
     for member in ("inferred", "label"):
         value = getattr(found, member)
         report.tensor("targets", value, shape, "[T, B, P, D]", _FLOAT, member)
@@ -354,14 +364,14 @@ def _check_targets(report: Report, batch: TrainingBatch, lesson: Lesson) -> None
         check_finite(report, "targets", value[here], member)
         got, cure = f"{member} with a gradient", "compute it in torch.no_grad()"
         report.require(not value.requires_grad, "targets", got, "targets without one", cure)
-    report.tensor("targets", found.known, shape[:-1], "[T, B, P]", (torch.bool,), "known")
     right = isinstance(found.share, int | float) and 0 <= found.share <= 1
     report.require(right, "targets", f"share {found.share!r}", "a probability", "use self.mixture.share(env_steps)")
 
 
 def _check_carry(report: Report, model: OpponentModel, episodes: Episodes) -> None:
     """Check `carry`: shape, rows, and what must not matter."""
-    game, prior = model.spec.game, model.prior(episodes.active.shape[1])
+    game, rows = model.spec.game, episodes.active.shape[1]
+    prior = report.call("prior", model.prior, rows, expected="a prior for any batch size")
     expected = "the prior of the next episode for any whole episodes"
     found = pure(report, "carry", model.carry, prior, episodes, expected=expected)
     report.tensor("carry", found, prior.shape, "[B, P, ...]", (prior.dtype,))
@@ -402,14 +412,14 @@ def _check_measures(report: Report, model: OpponentModel, episodes: Episodes) ->
     codes = report.call("codes", model.codes, views, expected="codes of views [M, *shape], or None")
     known = codes is None or _is_codes(codes, len(views), model.size)
     expected = f"None, float [M, D] = {[len(views), model.size]}, or int64 [M]"
-    report.require(known, "codes", _kind(codes), expected, "return one of these")
+    report.require(known, "codes", describe(codes), expected, "return one of these")
     vectors = report.call("code_vectors", model.code_vectors, expected="float [G, size], or None")
     known = vectors is None or (isinstance(vectors, Tensor) and vectors.dim() == 2)
-    report.require(known, "code_vectors", _kind(vectors), "float [G, size], or None", "return one of these")
+    report.require(known, "code_vectors", describe(vectors), "float [G, size], or None", "return one of these")
     shown = report.call("belief_view", model.belief_view, episodes.goal, names, expected="a BeliefView, or None")
     if shown is not None:
         cure = "return omg_lightning.opponents.BeliefView(values, names), or None"
-        report.require(isinstance(shown, BeliefView), "belief_view", _kind(shown), "a BeliefView, or None", cure)
+        report.require(isinstance(shown, BeliefView), "belief_view", describe(shown), "a BeliefView, or None", cure)
         count = shown.values.shape[-1] if shown.names is None else len(shown.names)
         report.tensor("belief_view", shown.values, (*episodes.active.shape, count), "[..., K], one for each name")
 
@@ -427,9 +437,5 @@ def _is_codes(codes: object, rows: int, size: int) -> bool:
     return codes.shape == ((rows, size) if codes.is_floating_point() else (rows,))
 
 
-def _kind(value: object) -> str:
-    return f"{value.dtype} {list(value.shape)}" if isinstance(value, Tensor) else type(value).__name__
-
-
 def _shapes(fields: dict[str, Tensor]) -> str:
-    return ", ".join(f"{_kind(field)}{f' ({name[1:]})' * bool(name)}" for name, field in fields.items()) or "nothing"
+    return ", ".join(f"{describe(field)}{f' ({name[1:]})' * bool(name)}" for name, field in fields.items()) or "nothing"

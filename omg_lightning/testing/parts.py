@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from functools import partial
 from typing import Any
 
@@ -36,8 +36,10 @@ def report_of(check: str, part: Any, kind: type[nn.Module]) -> Report:
         Report(check).require(fits, "part", f"the class {name}", f"a subclass of {base}", "derive it from that")
         lacks = sorted(getattr(made, "__abstractmethods__", ()))
         got, cure = f"no {' and no '.join(lacks)}", f"write `def {lacks[0] if lacks else ''}(self, ...)`"
-        Report(name).require(not lacks, "__init__", got, f"all abstract methods of {base}", cure)
-        return Report(name)
+        report = Report(name)
+        report.require(not lacks, "__init__", got, f"all abstract methods of {base}", cure)
+        check_weights(report, getattr(made, "loss_weights", {}))
+        return report
     known = isinstance(made, kind) or (callable(made) and not isinstance(made, nn.Module))
     got = f"an instance of {type(made).__name__}"
     Report(check).require(known, "part", got, f"a subclass of {base}, or an instance of one", "derive it from that")
@@ -63,7 +65,7 @@ def made(report: Report, factory: Callable[..., Any], kind: type, arguments: tup
     except ConfigError:
         raise
     except Exception as error:  # the author's code may fail in any way
-        report.blame("__init__", error, f"a part made of ({names}); a part that cannot play a game raises ConfigError")
+        report.blame("__init__", error, f"a part made of ({names}), or ConfigError where it cannot play the game")
     right = isinstance(part, kind)
     got, expected = type(part).__name__, f"an instance of a subclass of {kind.__name__}"
     report.require(right, "__init__", got, expected, "return one, or pass the class itself")
@@ -143,14 +145,14 @@ def tensors(value: Any, name: str = "") -> dict[str, Tensor]:
 
 
 def difference(one: Any, other: Any, exact: bool = True) -> str | None:
-    """Return the name of the first tensor in which two records differ, or None; NaN equals nothing."""
+    """Return the name of the first tensor in which two records differ, or None; NaN equals NaN."""
     first, second = tensors(one), tensors(other)
     for name in {**first, **second}:
         a, b = first.get(name), second.get(name)
         if a is None or b is None or a.shape != b.shape or a.dtype != b.dtype:
             return name
-        close = exact or not a.is_floating_point()
-        if not (torch.equal(a, b) if close else torch.allclose(a, b, _RELATIVE, _ABSOLUTE)):
+        margin = (0.0, 0.0) if exact or not a.is_floating_point() else (_RELATIVE, _ABSOLUTE)
+        if not torch.allclose(a, b, *margin, equal_nan=True):
             return name
     return None
 
@@ -225,6 +227,13 @@ def check_gradients(report: Report, part: nn.Module, loss: Tensor, what: str) ->
         report.require(parameter.grad is not None or not parameter.requires_grad, "parameters", got, expected, cure)
         if parameter.grad is not None:
             check_finite(report, "parameters", parameter.grad, f"a gradient of {name!r}")
+
+
+def check_names(report: Report, part: nn.Module, names: Collection[str]) -> None:
+    """Check that the parameters and buffers of a part are still those of the start, by name."""
+    late = [name for name in part.state_dict() if name not in names]
+    got, cure = f"{late}, which a call made", "make all parameters and buffers in __init__"
+    report.require(not late, "state_dict", got, "the names of the start", cure)
 
 
 def check_state(report: Report, part: nn.Module, fresh: nn.Module, results: Callable[[Any], Any], what: str) -> None:
