@@ -5,6 +5,7 @@ import json
 import numpy as np
 import pytest
 import torch
+from scipy import stats
 
 from omg_lightning.evaluation import (
     Record,
@@ -24,7 +25,7 @@ from omg_lightning.evaluation import (
 )
 from omg_lightning.evaluation.scores import Curve, adapted_at, curve, final_return, smooth, within
 from omg_lightning.evaluation.seeds import read, seed_curve, summarise
-from omg_lightning.types import ConfigError, Lap
+from omg_lightning.types import AdaptationSegment, ConfigError
 
 GAME = {"name": "stag_hunt", "num_players": 2, "max_steps": 35}
 OTHER = {**GAME, "max_steps": 50}
@@ -42,7 +43,7 @@ def slow_final(played: Relationship, steps: int, last: int) -> float:
 
 
 @pytest.mark.parametrize("seed", range(20))
-def test_the_episodes_that_end_in_the_last_steps_as_a_slow_loop_finds_them(seed):
+def test_final_return_equals_a_slow_loop(seed):
     random = np.random.default_rng(seed)
     length = random.integers(1, 8, size=40)
     played = Relationship(random.normal(size=40), length)
@@ -60,7 +61,7 @@ def test_an_episode_counts_by_its_end_and_as_a_whole():
     assert within(played, 19).returns.tolist() == [1, 2, 4, 8]
 
 
-def test_a_curve_goes_as_far_as_all_relationships():
+def test_a_curve_ends_where_the_shortest_relationship_ends():
     long, short = (Relationship(np.array(values), np.ones(len(values))) for values in ([1.0, 3.0, 9.0], [3.0, 5.0]))
     found = curve([long, short])
     assert found.mean.tolist() == [2, 4]
@@ -72,12 +73,12 @@ def test_a_curve_goes_as_far_as_all_relationships():
     assert alone.high.tolist() == alone.low.tolist() == [13 / 3] * 3, "one relationship has no interval"
 
 
-def test_smooth_looks_ahead_and_at_the_end_at_the_last():
+def test_smooth_is_the_mean_of_the_next_episodes_and_near_the_end_of_the_last_ones():
     assert smooth(np.array([1.0, 2.0, 6.0, 8.0]), 3).tolist() == [3, 16 / 3, 16 / 3, 16 / 3]
     assert smooth(np.array([1.0, 2.0]), 3).tolist() == [1.5, 1.5]
 
 
-def test_adapted_is_the_first_episode_that_does_about_as_well_as_the_last():
+def test_adapted_at_is_the_first_episode_within_a_tenth_of_the_final_return():
     mean = smooth(np.array([0.0] * 3 + [10.0] * 20))
     assert adapted_at(mean, 10.0) == 4
     assert adapted_at(mean, 8.0) == 3, "0 and four times 10 are 8 in the mean"
@@ -87,27 +88,33 @@ def test_adapted_is_the_first_episode_that_does_about_as_well_as_the_last():
     assert adapted_at(mean, float("nan")) is None
 
 
-def test_normalise():
+def test_normalise_maps_random_to_0_and_the_best_response_to_1():
     assert normalise(2.0, 1.0, 5.0) == 0.25
     assert normalise(0.0, 1.0, 5.0) == -0.25
     with pytest.raises(ValueError, match="no more than random"):
         normalise(2.0, 5.0, 5.0)
 
 
-def test_the_interquartile_mean_drops_a_quarter_at_each_end():
+def test_iqm_drops_a_quarter_at_each_end():
     assert iqm(np.array([9.0, 1.0, 2.0, 3.0, -50.0])) == 2  # of five, one at each end
     assert iqm(np.array([1.0, 2.0, 6.0])) == 3  # of three, none
     assert iqm(np.array([100.0, 1.0, 2.0, 3.0, 4.0, 5.0, 6.0, -9.0])) == 3.5
     assert iqm(np.array([[0.0, 1.0, 2.0, 9.0], [4.0, 4.0, 0.0, 0.0]])).tolist() == [1.5, 2]
 
 
-def test_the_bootstrap_draws_within_each_stratum():
+@pytest.mark.parametrize("count", range(1, 14))
+def test_iqm_equals_the_trimmed_mean_of_scipy(count):
+    values = np.random.default_rng(count).normal(size=(3, count))
+    np.testing.assert_allclose(iqm(values), stats.trim_mean(values, 0.25, axis=-1))
+
+
+def test_bootstrap_draws_within_each_stratum():
     apart = [np.zeros(4), np.full(4, 10.0)]
     assert bootstrap(apart, mean) == (5, 5, 5), "drawn over all eight, the mean would vary"
     assert bootstrap([np.concatenate(apart)], mean).low < 4
 
 
-def test_the_bootstrap_interval_is_that_of_all_possible_draws():
+def test_bootstrap_interval_is_that_of_all_possible_draws():
     """Two seeds, 0 and 1: a draw's mean is 0, 1/2 or 1 with 1/4, 1/2, 1/4. Four: the binomial distribution."""
     assert bootstrap([np.array([0.0, 1.0])], mean) == (0.5, 0, 1)
     assert bootstrap([np.array([0.0, 1.0] * 8)], mean) == (0.5, 0.25, 0.75)  # binomial(16, 1/2): 4/16 and 12/16
@@ -124,24 +131,24 @@ def test_a_single_seed_has_no_interval():
 # The record ---------------------------------------------------------------------------------------------------------
 
 
-def laps() -> list[Lap]:
+def segments() -> list[AdaptationSegment]:
     """Two partners, two relationships each; the second partner's episodes are twice as long."""
 
-    def lap(*rows: tuple[int, int, float, int]) -> Lap:
+    def segment(*rows: tuple[int, int, float, int]) -> AdaptationSegment:
         partner, number, focal, length = (torch.tensor(column) for column in zip(*rows, strict=True))
-        return Lap(partner, number, torch.stack([focal, -focal], 1), length)
+        return AdaptationSegment(partner, number, torch.stack([focal, -focal], 1), length)
 
     return [
-        lap((0, 0, 1.0, 2), (1, 0, 5.0, 4), (0, 1, 3.0, 2), (1, 1, 7.0, 4)),
-        lap((0, 0, 2.0, 2), (0, 1, 4.0, 2)),
-        lap((0, 1, 9.0, 1), (0, 0, 6.0, 1), (1, 1, 8.0, 2), (1, 0, 8.0, 3)),
+        segment((0, 0, 1.0, 2), (1, 0, 5.0, 4), (0, 1, 3.0, 2), (1, 1, 7.0, 4)),
+        segment((0, 0, 2.0, 2), (0, 1, 4.0, 2)),
+        segment((0, 1, 9.0, 1), (0, 0, 6.0, 1), (1, 1, 8.0, 2), (1, 0, 8.0, 3)),
     ]
 
 
 def recorded() -> Record:
     record = Record()
-    for lap in laps():
-        record.add(lap)
+    for segment in segments():
+        record.add(segment)
     return record
 
 
@@ -158,13 +165,13 @@ def test_a_record_sorts_episodes_by_partner_and_relationship():
     assert Record().result(0, "a", "a", 5, 3) is None
 
 
-def test_names_for_metrics_and_files_are_short_and_differ():
+def test_labels_are_short_and_differ():
     names = ["switcher:5", "checkpoint:a/b/last.ckpt", "checkpoint:c/b/last.ckpt", "checkpoint:d/last.ckpt"]
     found = ["switcher_5", "checkpoint_b_last.ckpt", "checkpoint_b_last.ckpt_2", "checkpoint_d_last.ckpt"]
     assert labels(names) == found
 
 
-def test_flat_names_leave_out_what_is_not_known():
+def test_flat_names_leave_out_unknown_numbers():
     one, two = recorded().result(0, "random", "random", 5, 3), recorded().result(1, "b", "b", 6, 2)
     found = numbers([one, two])
     assert found["adapt/random_return"] == one.final
@@ -187,7 +194,7 @@ def test_references_are_found_again_by_game_and_partner_alone(tmp_path):
     assert found.find({**GAME, "num_players": 3}, "random") is None
 
 
-def test_a_checkpoint_is_known_by_what_is_in_it(tmp_path):
+def test_a_checkpoint_is_identified_by_its_content(tmp_path):
     path, moved = tmp_path / "a.ckpt", tmp_path / "b.ckpt"
     path.write_text("weights")
     references = References(tmp_path / "r.json")
@@ -198,7 +205,7 @@ def test_a_checkpoint_is_known_by_what_is_in_it(tmp_path):
     assert references.find(GAME, f"checkpoint:{path}") is None
 
 
-def test_a_result_gets_its_score_or_says_why_not(tmp_path):
+def test_a_result_gets_its_score_or_a_note_why_there_is_none(tmp_path):
     result = recorded().result(0, "random", "random", 5, 3)  # final 5.25
     empty = References(tmp_path / "r.json")
     assert "no references in" in refer(result, empty, GAME).note
@@ -261,7 +268,7 @@ def test_seeds_are_put_together(tmp_path):
     json.dumps(found, allow_nan=False)
 
 
-def test_without_references_nothing_is_said_over_all(tmp_path):
+def test_without_references_there_is_no_overall_score(tmp_path):
     found = summarise(read([a_run(tmp_path, seed, None) for seed in range(2)]))
     assert "overall" not in found
     assert "score" not in found["partners"]["random"]

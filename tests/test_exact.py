@@ -15,17 +15,21 @@ from toys import (
     tiny_data,
 )
 
-from omg_lightning.metrics.exact import exact_observer, goal_scripts
-from omg_lightning.games import Snowdrift
-from omg_lightning.actors import NearestHare, NearestStag, best_chance, make_player
-from omg_lightning.rollout import arrange, play
+from omg_lightning.actors import arrange, make_player
+from omg_lightning.envs import RulesEnv
+from omg_lightning.evaluation.exact import exact_observer, goal_scripts
+from omg_lightning.games import Game, Snowdrift
+from omg_lightning.games.grid.scripted import NearestHare, NearestStag
+from omg_lightning.games.scripts import best_chance
+from omg_lightning.rollout import play
 
 CPU = torch.device("cpu")
 
 
 def rollout(game, lineup, batch, measure=False, **learners):
-    seats = arrange([lineup], batch, game, CPU)
-    return play(game, seats, learners, torch.Generator().manual_seed(0), measure=measure).episodes
+    env = RulesEnv(game) if isinstance(game, Game) else game
+    seating = arrange([lineup], batch, env, CPU)
+    return play(env, seating, learners, torch.Generator().manual_seed(0), measure=measure).episodes
 
 
 def one_hunter(stags, hares):
@@ -54,35 +58,23 @@ def test_exact_beliefs_by_hand_where_a_step_tells_half():
 def test_exact_beliefs_find_the_goal_again_after_a_change():
     game = one_hunter([(0, 4)], [(0, 0)])
     episodes = rollout(game, ["nearest_stag", "switcher:1"], 1)
-    truth, belief = episodes.truth[:, 0, 1], exact_observer(game, episodes).belief[:, 0, 1]
+    truth, belief = episodes.true_goal[:, 0, 1], exact_observer(game, episodes).belief[:, 0, 1]
     assert truth[0] != truth[1]
     assert float(belief[1, truth[0]]) > 0.99
     assert float(belief[2, truth[2]]) > 0.99
 
 
 def test_goal_scripts_stand_in_the_order_of_the_goals():
-    assert [type(script) for script in goal_scripts(stag_hunt())] == [NearestStag, NearestHare]
-    assert goal_scripts(Snowdrift()) is None, "its scripts pursue none of its declared goals all along"
-    assert goal_scripts(TokenGame()) is None, "it has no scripts"
-    assert exact_observer(Snowdrift(), None) is None
+    assert [type(script) for script in goal_scripts(RulesEnv(stag_hunt()))] == [NearestStag, NearestHare]
+    assert goal_scripts(RulesEnv(TokenGame())) is None, "it has no scripts"
+    snowdrift = RulesEnv(Snowdrift.preset("msg"))
+    assert goal_scripts(snowdrift) is None, "its scripts pursue none of its declared goals all along"
+    assert exact_observer(snowdrift, None) is None
 
 
-def test_scripts_say_how_sure_they_are_and_others_do_not(generator):
-    game = one_hunter([(0, 3)], [(0, 0), (0, 4)])
-    view, legal = game.observe(game.reset(1))[:, 1], game.legal(game.reset(1))[:, 1]
-    for name, expected in (("nearest_stag", 1.0), ("nearest_hare", 0.5), ("random", 1 / 3)):
-        player = make_player(name)
-        player.reset(1, 1, game, generator)
-        assert best_chance(player, view, legal).tolist() == pytest.approx([expected])
-    assert best_chance(Silent(), view, legal).tolist() == [0]
-    player = make_player("switcher")
-    player.reset(1, 1, game, generator)
-    assert best_chance(player, view, legal).tolist() == [1.0 if player.goals[0] == 0 else 0.5]
-    player.scripts = (Silent(), Silent())
-    assert best_chance(player, view, legal).tolist() == [0]
+class Unsure:
+    """A player that knows nothing of its own probabilities."""
 
-
-class Silent:
     def reset(self, batch_size, seat, game, generator):
         self.noop = game.noop
 
@@ -90,35 +82,52 @@ class Silent:
         return torch.full((len(legal),), self.noop)
 
 
-def test_a_rollout_records_it_when_asked_and_plays_the_same():
+def test_scripts_know_their_own_best_chance_and_other_players_do_not(generator):
+    env = one_hunter([(0, 3)], [(0, 0), (0, 4)])
+    step = env.reset(1, generator)
+    view, legal = step.observation[:, 1], step.legal[:, 1]
+    for name, expected in (("nearest_stag", 1.0), ("nearest_hare", 0.5), ("random", 1 / 3)):
+        player = make_player(name, env.game)
+        player.reset(1, 1, env.game, generator)
+        assert best_chance(player, view, legal).tolist() == pytest.approx([expected])
+    assert best_chance(Unsure(), view, legal).tolist() == [0]
+    player = make_player("switcher", env.game)
+    player.reset(1, 1, env.game, generator)
+    assert best_chance(player, view, legal).tolist() == [1.0 if player.goals[0] == 0 else 0.5]
+    player.scripts = (Unsure(), Unsure())
+    assert best_chance(player, view, legal).tolist() == [0]
+
+
+def test_a_measured_rollout_records_best_chances_and_plays_the_same():
     game = stag_hunt()
     plain, measured = (
         rollout(game, ["learner", "nearest_hare"], 6, learner=plain_learner(game), measure=measure)
         for measure in (False, True)
     )
     assert torch.equal(plain.action, measured.action)
-    assert not plain.script_best.any()
-    here = measured.active[:, :, 1]
-    best = measured.script_best[:, :, 1][here]
+    assert "script_best" not in plain.extras
+    here, recorded = measured.active[:, :, 1], measured.extras["script_best"]
+    best = recorded[:, :, 1][here]
     assert set((1 / best).round().int().tolist()) <= {1, 2, 3, 4}
     assert best.min() < 1, "there are ties"
-    assert not measured.script_best[:, :, 0].any(), "a learner's seat is no script's"
+    assert not recorded[:, :, 0].any(), "a learner's seat is no script's"
 
 
 def test_evaluation_asks_the_scripts_and_training_does_not():
-
     data = attached(tiny_data(seats=["learner", "nearest_hare"]))
     (episodes, *_) = data.evaluate(data.lineups, 4)
-    assert (episodes.script_best[:, :, 1][episodes.active[:, :, 1]] > 0).all()
+    assert (episodes.extras["script_best"][:, :, 1][episodes.active[:, :, 1]] > 0).all()
     played, _ = data.refresh()
-    assert not played.episodes.script_best.any()
+    assert "script_best" not in played.episodes.extras
 
 
-@pytest.mark.parametrize("goals", ["none", "declared", "subgoal", "codebook"])
-def test_what_scripts_know_of_themselves_never_reaches_a_learner(goals):
+@pytest.mark.parametrize("opponent", ["Direct", "Declared", "Subgoal", "Codebook"])
+def test_what_scripts_know_of_themselves_never_reaches_a_learner(opponent):
     game = stag_hunt()
-    episodes = play_with(tiny_agent(game, goals), game, ["learner", "switcher"])
-    told = episodes._replace(script_best=torch.rand(episodes.reward.shape), truth=1 - episodes.truth)
-    one, two = (tiny_agent(game, goals).losses(as_batch(each)) for each in (episodes, told))
+    episodes = play_with(tiny_agent(game, opponent), game, ["learner", "switcher"])
+    assert (episodes.true_goal[:, :, 1][episodes.active[:, :, 1]] >= 0).all()
+    told = {**episodes.extras, "script_best": torch.rand(episodes.reward.shape)}
+    other = episodes._replace(extras=told, true_goal=1 - episodes.true_goal)
+    one, two = (tiny_agent(game, opponent).losses(as_batch(each)) for each in (episodes, other))
     assert same(one, two)
     assert one, "or there is nothing to compare"

@@ -1,9 +1,11 @@
+"""Metrics of returns, predicted actions, beliefs and codes, by hand."""
+
 import math
 
 import pytest
 import torch
-from toys import discounted_returns
 
+from omg_lightning.games.grid.layout import GridLayout
 from omg_lightning.metrics import (
     BeliefMetrics,
     CodeMetrics,
@@ -18,9 +20,13 @@ from omg_lightning.types import NO_GOAL, Episodes
 
 def episodes(reward, active, **fields):
     """Episodes of which only reward and active `[T][B][P]`, and what is given, matter."""
-    reward = torch.tensor(reward)
-    known = {"reward": reward, "active": torch.tensor(active), "value": discounted_returns(reward, 0.5)}
+    known = {"reward": torch.tensor(reward), "active": torch.tensor(active)}
     return Episodes(**{**dict.fromkeys(Episodes._fields), **known, **fields})
+
+
+def believed(belief, truth):
+    """Episodes of which only a belief `[T, B, P, G]` and the true goals `[T, B, P]` matter."""
+    return Episodes(**{**dict.fromkeys(Episodes._fields), "goal": belief, "true_goal": truth})
 
 
 FIRST = episodes([[[1.0, 0.0], [0.0, 0.0]], [[0.0, 2.0], [0.0, 0.0]]], [[[True] * 2] * 2, [[False, True], [False] * 2]])
@@ -28,7 +34,7 @@ SECOND = episodes([[[5.0, 5.0]]], [[[True, True]]])
 
 
 def test_returns_by_hand():
-    metrics = ReturnMetrics()
+    metrics = ReturnMetrics(discount=0.5)
     metrics.update(FIRST)  # team returns 3 and 0, lengths 2 and 1
     metrics.update(SECOND)  # team return 10, length 1
     found = {name: float(value) for name, value in metrics.compute().items()}
@@ -103,7 +109,7 @@ def test_beliefs_by_hand():
     belief[:, 1] = belief[:, 1].flip(-1)  # the second episode's player has the other goal
     truth = torch.tensor([[0], [1]]).expand(3, 2, 1)
     who = torch.tensor([[1, 1], [1, 1], [1, 0]]).bool()[..., None]  # the second episode has two steps
-    metrics.update(belief, truth, who)
+    metrics.update(believed(belief, truth), who)
     found = {name: float(value) for name, value in metrics.compute().items()}
     assert found["goal/belief_true_1"] == pytest.approx(0.8)
     assert found["goal/belief_true_3"] == pytest.approx((1.0 + 0.8) / 2)  # its last belief stands for the ended one
@@ -123,7 +129,7 @@ def seen(true, *probabilities):
 def measured(*rows, exact=None, **settings):
     metrics = BeliefMetrics(**{"num_goals": 2, "size": 2, "same": True, "max_steps": 8, **settings})
     for k, (belief, truth, who) in enumerate(rows):
-        metrics.update(belief, truth, who, None if exact is None else exact[k])
+        metrics.update(believed(belief, truth), who, None if exact is None else exact[k])
     return {name.removeprefix("goal/"): float(value) for name, value in metrics.compute().items()}
 
 
@@ -186,17 +192,23 @@ def test_codes_are_matched_to_the_goals_beside_which_they_are_believed_in():
     assert alone == {}, "one goal fits any codes"
 
 
+def codes_of(codes):
+    """Views `[T, B, P, 1]` that show `codes` `[T][B][P]`, and what reads these codes off a view."""
+    codes = torch.tensor(codes)
+    views = codes[..., None].float()
+    return views, lambda view: view[:, 0].long()
+
+
 def test_codes_against_goals_by_hand():
-    metrics = CodeMetrics(num_codes=4, num_goals=2)
     # Four episodes of one seat: rewarded at step 1, 0, 1 and never. The last has two steps, too.
     reward = [[[0.0], [5.0], [0.0], [0.0]], [[1.0], [0.0], [5.0], [0.0]]]
     active = [[[True]] * 4, [[True], [False], [True], [True]]]
-    realised = torch.tensor([[[-1], [1], [-1], [-1]], [[0], [-1], [1], [-1]]])
+    achieved = torch.tensor([[[-1], [1], [-1], [-1]], [[0], [-1], [1], [-1]]])
     truth = torch.tensor([[[0], [1], [1], [0]]] * 2)
-    codes = torch.tensor([[[3], [2], [3], [3]], [[0], [3], [2], [2]]])
-    bare = torch.zeros(2, 4, 1, 2, 1, 1)  # a board with nothing on it
-    played = episodes(reward, active, realised=realised, truth=truth, observation=bare)
-    metrics.update(played, codes, played.active)
+    views, encode = codes_of([[[3], [2], [3], [3]], [[0], [3], [2], [2]]])
+    metrics = CodeMetrics(num_codes=4, num_goals=2, encode=encode, layout=None)
+    played = episodes(reward, active, achieved_goal=achieved, true_goal=truth, observation=views)
+    metrics.update(played, played.active)
     assert metrics.usage.tolist() == [[1, 0, 0], [0, 0, 0], [0, 2, 0], [0, 0, 0]]
     assert metrics.pursued.tolist() == [[1, 0, 0], [0, 0, 0], [1, 2, 0], [0, 0, 0]]  # the fourth: its last view
     found = {name: float(value) for name, value in metrics.compute().items()}
@@ -213,14 +225,28 @@ def test_codes_against_goals_by_hand():
     )
 
 
+def test_on_a_grid_only_a_seat_that_stands_on_something_has_an_event():
+    layout = GridLayout(("self", "other_1", "things"), 1, 2, 2)
+    views = torch.zeros(1, 1, 2, 3, 1, 2)
+    views[0, 0, :, 0, 0, 0] = torch.tensor([1.0, 0.0])  # seat 0 in the left cell
+    views[0, 0, 1, 0, 0, 1] = 1.0  # seat 1 in the right cell
+    views[0, 0, :, 2, 0, 0] = 1.0  # the thing in the left cell
+    nothing = torch.zeros(1, 1, 2, dtype=torch.int64)
+    played = episodes([[[1.0, 1.0]]], [[[True, True]]], achieved_goal=nothing, true_goal=nothing, observation=views)
+    for where, events in ((layout, 1), (None, 2)):
+        metrics = CodeMetrics(1, 1, lambda view: torch.zeros(len(view), dtype=torch.int64), where)
+        metrics.update(played, played.active)
+        assert int(metrics.usage.sum()) == events
+
+
 @pytest.mark.filterwarnings("ignore:The ``compute`` method")
 def test_codes_without_events_or_with_one_goal_only():
-    metrics = CodeMetrics(2, 2)
+    views, encode = codes_of([[[0], [1]]])
+    metrics = CodeMetrics(2, 2, encode, None)
     assert metrics.compute() == {}
     nobody = torch.full((1, 2, 1), NO_GOAL)
-    bare = torch.zeros(1, 2, 1, 2, 1, 1)
-    played = episodes([[[1.0], [1.0]]], [[[True], [True]]], realised=nobody, truth=nobody, observation=bare)
-    metrics.update(played, torch.tensor([[[0], [1]]]), played.active)
+    played = episodes([[[1.0], [1.0]]], [[[True], [True]]], achieved_goal=nobody, true_goal=nobody, observation=views)
+    metrics.update(played, played.active)
     assert {name: float(value) for name, value in metrics.compute().items()} == {"goal/code_perplexity": 2}
 
 
@@ -229,7 +255,7 @@ def test_beliefs_about_nobody_or_without_a_declared_goal():
     metrics = BeliefMetrics(2, 8, same=False, max_steps=3)
     assert metrics.compute() == {}
     nobody = torch.full((3, 2, 1), -1)
-    metrics.update(torch.ones(3, 2, 1, 8), nobody, torch.ones(3, 2, 1).bool())
+    metrics.update(believed(torch.ones(3, 2, 1, 8), nobody), torch.ones(3, 2, 1).bool())
     assert metrics.compute() == {}
 
 

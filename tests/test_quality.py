@@ -1,10 +1,16 @@
-"""The numbers of goals/quality.py, by hand. Two players, a stag plane and a hare plane, on a board of 1 x 2."""
+"""How good codes are, in numbers, by hand. Two players, a stag plane and a hare plane, on a board of 1 x 2."""
 
 import pytest
 import torch
 
-from omg_lightning.opponents.quality import active_units, decided, plane_precision, plane_recall, probabilities
-from omg_lightning.types import PlaneLogits
+from omg_lightning.encoders import PlaneLogits
+from omg_lightning.encoders.quality import (
+    active_units,
+    decided,
+    plane_precision,
+    plane_recall,
+    probabilities,
+)
 
 NAMES = ("self", "other_1", "stags", "hares")
 
