@@ -89,6 +89,7 @@ class EpisodeBuffer:
     def _take(self, chosen: Tensor) -> Episodes:
         """Return the episodes in the slots `chosen`, cut to the longest of them."""
         assert self._store is not None
+        chosen = chosen.to(self._store.active.device)
         length = int(self._store.active.index_select(1, chosen).any(-1).any(-1).sum())
         return self._store.map(lambda field: field[:length].index_select(1, chosen))
 

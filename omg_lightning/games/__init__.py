@@ -4,5 +4,17 @@ from omg_lightning.games.base import Game
 from omg_lightning.games.grid.snowdrift import Snowdrift, SnowdriftState
 from omg_lightning.games.grid.stag_hunt import StagHunt, StagHuntState
 from omg_lightning.games.matrix import MatrixGame, MatrixState
+from omg_lightning.games.scripts import Player, ScriptedPlayer, uniform
 
-__all__ = ["Game", "MatrixGame", "MatrixState", "Snowdrift", "SnowdriftState", "StagHunt", "StagHuntState"]
+__all__ = [
+    "Game",
+    "MatrixGame",
+    "MatrixState",
+    "Player",
+    "ScriptedPlayer",
+    "Snowdrift",
+    "SnowdriftState",
+    "StagHunt",
+    "StagHuntState",
+    "uniform",
+]
