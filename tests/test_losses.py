@@ -1,45 +1,66 @@
+"""Losses as pure functions, by hand and against slow loops."""
+
 import math
 
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from toys import discounted_returns
 
 from omg_lightning.losses import (
+    discounted_return,
+    draw_gaussian,
     gaussian_kl,
     masked_logits,
-    player_targets,
-    reconstruction,
     soft_cross_entropy,
-    squared_error,
-    traced_returns,
+    td_lambda,
 )
-from omg_lightning.types import PlaneLogits
 
 
-def test_discounted_returns_by_hand():
+def test_td_lambda_by_hand():
+    reward, value = torch.tensor([1.0, 0.0, 2.0]), torch.tensor([9.0, 4.0, 3.0])
+    known = torch.tensor([True, True, False])
+    # The last step earns 2; before it nothing is estimated: 0 + 0.5 * 2; then half of 4 and half of 1
+    assert td_lambda(reward, value, known, 0.5, 0.5).tolist() == [1 + 0.5 * 2.5, 1.0, 2.0]
+    assert td_lambda(reward, value, known, 0.5, 0.0).tolist() == [1 + 0.5 * 4, 1.0, 2.0]
+
+
+def test_td_lambda_of_1_is_the_discounted_return_from_each_step_on():
     reward = torch.tensor([[1.0, 0.0], [0.0, 4.0], [2.0, 0.0]])
     expected = torch.tensor([[1.5, 2.0], [1.0, 4.0], [2.0, 0.0]])
-    assert torch.equal(discounted_returns(reward, 0.5), expected)
+    for known in (True, False):
+        mask = torch.full_like(reward, known, dtype=torch.bool)
+        assert torch.equal(td_lambda(reward, reward + 7, mask, 0.5, 1.0), expected)
+
+
+numbers = st.lists(st.tuples(st.floats(-5, 5), st.floats(-5, 5), st.booleans()), min_size=1, max_size=8)
+
+
+@settings(max_examples=40, deadline=None)
+@given(numbers, st.floats(0, 1), st.floats(0, 1))
+def test_td_lambda_equals_a_slow_recursion(steps, discount, lam):
+    reward, value = (torch.tensor([step[k] for step in steps], dtype=torch.float64) for k in range(2))
+    known = torch.tensor([step[2] for step in steps])
+
+    def slow(t):
+        if t == len(steps):
+            return 0.0
+        if t + 1 == len(steps) or not steps[t + 1][2]:
+            return steps[t][0] + discount * slow(t + 1)
+        return steps[t][0] + discount * ((1 - lam) * steps[t + 1][1] + lam * slow(t + 1))
+
+    found = td_lambda(reward, value, known, discount, lam)
+    assert found.tolist() == pytest.approx([slow(t) for t in range(len(steps))], abs=1e-9)
 
 
 @settings(max_examples=20, deadline=None)
 @given(st.lists(st.floats(-5, 5), min_size=1, max_size=8), st.floats(0, 1))
-def test_discounted_returns_are_the_sum_of_discounted_rewards(rewards, discount):
-    found = discounted_returns(torch.tensor(rewards, dtype=torch.float64), discount)
-    for t in range(len(rewards)):
-        slow = sum(r * discount**k for k, r in enumerate(rewards[t:]))
-        assert float(found[t]) == pytest.approx(slow, abs=1e-9)
-
-
-def test_traced_returns_by_hand():
-    reward, value = torch.tensor([1.0, 0.0, 2.0]), torch.tensor([9.0, 4.0, 3.0])
-    known = torch.tensor([True, True, False])
-    # The last step earns 2; before it nothing is estimated: 0 + 0.5 * 2; then half of 4 and half of 1
-    assert traced_returns(reward, value, known, 0.5, 0.5).tolist() == [1 + 0.5 * 2.5, 1.0, 2.0]
-    assert torch.equal(traced_returns(reward, value, known, 0.5, 1.0), discounted_returns(reward, 0.5))
-    assert traced_returns(reward, value, known, 0.5, 0.0).tolist() == [1 + 0.5 * 4, 1.0, 2.0]
+def test_the_discounted_return_is_the_sum_of_discounted_rewards(rewards, discount):
+    reward = torch.tensor(rewards, dtype=torch.float64)
+    slow = sum(r * discount**k for k, r in enumerate(rewards))
+    assert float(discounted_return(reward, discount)) == pytest.approx(slow, abs=1e-9)
+    both = discounted_return(torch.stack([reward, 2 * reward], 1), discount)
+    assert both.tolist() == pytest.approx([slow, 2 * slow], abs=1e-9)
 
 
 @pytest.mark.parametrize(
@@ -57,68 +78,28 @@ def test_gaussian_kl_by_hand(mean, variance, other_mean, other_variance, expecte
     assert float(gaussian_kl(*numbers)) == pytest.approx(expected, abs=1e-12)
 
 
-def test_player_targets_are_cells_or_absent():
-    views = torch.zeros(2, 3, 2, 2)
-    views[0, 0, 1, 0] = views[0, 1, 0, 1] = views[1, 1, 1, 1] = 1
-    views[:, 2] = 1  # an object plane, none of its business
-    assert player_targets(views, 2).tolist() == [[2, 1], [4, 3]]
+def test_gaussian_kl_equals_torch_for_every_dimension():
+    generator = torch.Generator().manual_seed(0)
+    mean, log_var, other, other_log_var = (torch.randn(5, 3, generator=generator) for _ in range(4))
+    one = torch.distributions.Normal(mean, (0.5 * log_var).exp())
+    two = torch.distributions.Normal(other, (0.5 * other_log_var).exp())
+    torch.testing.assert_close(
+        gaussian_kl(mean, log_var, other, other_log_var), torch.distributions.kl_divergence(one, two)
+    )
 
 
-def test_reconstruction_by_hand():
-    view = torch.tensor([[[[0.0, 1.0]], [[1.0, 0.0]]]])  # one player on the second of two cells, an object on the first
-    logits = PlaneLogits(torch.tensor([[[0.0, math.log(2), 0.0]]]), torch.tensor([[[[math.log(3), 0.0]]]]))
-    # p(player there) = 2/4; the object's 1 has p = 3/4, the 0 has p = 1/2; ones and zeros weigh a half each
-    expected = math.log(2) + 0.5 * (math.log(4 / 3) + math.log(2))
-    assert reconstruction(logits, view).tolist() == [pytest.approx(expected)]
-
-
-def test_reconstruction_of_an_absent_player():
-    logits = PlaneLogits(torch.tensor([[[0.0, 0.0, math.log(2)]]]), torch.full((1, 1, 1, 2), -math.log(2)))
-    # an empty plane counts as one 1 among its two cells: their log odds go up by log 2, so that p = 1/2
-    assert float(reconstruction(logits, torch.zeros(1, 2, 1, 2))) == pytest.approx(math.log(2) + 0.5 * math.log(2))
-
-
-def one_in(width, full, empty):
-    """The error of a plane with a 1 on the first of `width` cells, given the log odds there and on the others."""
-    view, players = torch.zeros(1, 2, 1, width), torch.zeros(1, 1, width + 1)
-    view[0, :, 0, 0] = 1
-    objects = torch.full((1, 1, 1, width), empty)
-    objects[..., 0] = full
-    return float(reconstruction(PlaneLogits(players, objects), view)) - math.log(width + 1)
-
-
-def test_more_empty_cells_do_not_drown_the_one_that_is_full():
-    few, many = (one_in(width, -2.0 - math.log(width - 1), -1.0 - math.log(width - 1)) for width in (2, 50))
-    assert few == pytest.approx(many, rel=1e-5)
-
-
-def test_what_is_decoded_are_the_odds_of_a_one_though_ones_and_zeros_weigh_the_same():
-    """A decoder that knows nothing does best by the share of ones: 1 of 16, anywhere."""
-    odds = torch.zeros(1, 1, 4, 4, requires_grad=True)
-    logits = PlaneLogits(torch.zeros(16, 1, 17), odds.expand(16, 1, 4, 4))
-    views = torch.zeros(16, 2, 16)
-    views[:, 0, 0] = 1
-    views[range(16), 1, range(16)] = 1
-    optimiser = torch.optim.LBFGS([odds], max_iter=50)
-
-    def error():
-        optimiser.zero_grad()
-        loss = reconstruction(logits._replace(objects=odds.expand(16, 1, 4, 4)), views.view(16, 2, 4, 4)).mean()
-        loss.backward()
-        return loss
-
-    optimiser.step(error)
-    torch.testing.assert_close(odds.detach().sigmoid(), torch.full((1, 1, 4, 4), 1 / 16), atol=1e-3, rtol=0)
-
-
-def test_squared_error_by_hand_and_why_it_is_not_the_default():
-    view = torch.zeros(1, 2, 8, 8)
-    view[0, 0, 3, 3] = 1
-    nowhere = torch.zeros(1, 1, 65)
-    nowhere[..., -1] = 50  # surely absent: the player has vanished from the picture
-    logits = PlaneLogits(nowhere, torch.full((1, 1, 8, 8), -50.0))
-    assert float(squared_error(logits, view)) == pytest.approx(1 / 128)  # looks small
-    assert float(reconstruction(logits, view)) == pytest.approx(50)  # is not
+def test_gaussian_draws_have_their_mean_and_variance_and_pass_a_gradient():
+    mean = torch.tensor([1.0, -2.0], requires_grad=True)
+    log_var = torch.tensor([0.0, math.log(4)], requires_grad=True)
+    generator = torch.Generator().manual_seed(0)
+    drawn = draw_gaussian(mean.expand(20_000, 2), log_var.expand(20_000, 2), generator)
+    torch.testing.assert_close(drawn.mean(0), mean, atol=0.06, rtol=0)
+    torch.testing.assert_close(drawn.std(0), torch.tensor([1.0, 2.0]), atol=0.06, rtol=0)
+    drawn.sum().backward()
+    assert mean.grad.tolist() == [20_000, 20_000]
+    assert log_var.grad.abs().min() > 0
+    again = draw_gaussian(mean.expand(20_000, 2), log_var.expand(20_000, 2), torch.Generator().manual_seed(0))
+    assert torch.equal(drawn, again)
 
 
 def test_soft_cross_entropy_by_hand():

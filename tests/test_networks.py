@@ -1,65 +1,30 @@
+"""Goal-conditioned networks over an encoder: for all seats, with the seat as an input, or one for each."""
+
 import pytest
 import torch
+from gymnasium import spaces
+from toys import TokenGame, model_spec
 
-from omg_lightning.encoders.networks import GoalNet, PlaneDecoder, SeatNets
-from omg_lightning.encoders.trunk import Trunk
+from omg_lightning.encoders import MLP, Centred, Conv, GoalNet, Paths, SeatNets
+from omg_lightning.games.grid.layout import GridLayout
+from omg_lightning.types import ConfigError
 
-SHAPE = (5, 3, 4)
+KINDS = [MLP, Centred, Paths, Conv]
+LAYOUT = GridLayout(("self", "other_1", "other_2", "stags", "blocks"), 3, 4, 3)
+SPACE = spaces.MultiBinary(LAYOUT.shape)
 SEATS = torch.arange(6) % 3
 
 
 def views(rows=6, seed=0):
-    return (torch.rand(rows, *SHAPE, generator=torch.Generator().manual_seed(seed)) < 0.3).float()
+    return (torch.rand(rows, *LAYOUT.shape, generator=torch.Generator().manual_seed(seed)) < 0.3).float()
 
 
-@pytest.mark.parametrize("kind", ["mlp", "centred", "paths", "conv"])
-def test_trunk_reads_the_view_and_the_time_row_by_row(kind):
-    trunk = Trunk(SHAPE, 16, kind)
-    x, time = views(), torch.linspace(0, 1, 6)
-    features = trunk(x, time)
-    assert features.shape == (6, 16)
-    assert not torch.allclose(features, trunk(x, 1 - time))
-    assert not torch.allclose(features, trunk(1 - x, time))
-    for row in range(6):
-        torch.testing.assert_close(trunk(x[row : row + 1], time[row : row + 1])[0], features[row])
-    assert trunk(x[:0], time[:0]).shape == (0, 16)
-
-
-@pytest.mark.parametrize("kind", ["mlp", "centred", "conv"])
-@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-def test_trunk_reads_lists_of_places_like_planes(kind, dtype):
-    trunk = Trunk(SHAPE, 16, kind).to(dtype)
-    x, time = views(), torch.linspace(0, 1, 6)
-    assert len({int(row.sum()) for row in x}) > 1
-    places = torch.where(x.flatten(1) > 0, torch.arange(60), 60).int()  # 60: none
-    features = trunk(places, time)
-    assert features.dtype == dtype
-    torch.testing.assert_close(features, trunk(x.to(dtype), time))
-    assert trunk(places[:0], time[:0]).shape == (0, 16)
-
-
-@pytest.mark.parametrize("kind", ["mlp", "centred", "paths", "conv"])
-def test_a_view_looked_at_once_serves_every_trunk_of_its_kind(kind):
-    one, two = (GoalNet(SHAPE, 0, 7, 16, kind, players=2, walls=4) for _ in range(2))
-    nets = SeatNets(2, lambda: GoalNet(SHAPE, 0, 7, 16, kind, players=2, walls=4))
-    x, time, nothing = views(), torch.linspace(0, 1, 6), torch.zeros(6, 0)
-    places = one.places(x)
-    assert places.is_floating_point() == (kind == "conv")
-    assert torch.equal(nets.places(x), places)
-    assert one.places(x[:0]).shape[0] == 0
-    for net in (one, two):
-        torch.testing.assert_close(net(places, time, nothing), net(x, time, nothing))
-    counts = 2 * x  # places would lose how many there are
-    assert torch.equal(one.places(counts), counts)
-
-
-def test_conv_sees_neighbours_where_mlp_weighs_each_cell_alone():
-    assert sum(isinstance(layer, torch.nn.Conv2d) for layer in Trunk(SHAPE, 8, "conv").modules()) == 3
-    assert not any(isinstance(layer, torch.nn.Conv2d) for layer in Trunk(SHAPE, 8, "mlp").modules())
+def net_of(goal_size, outputs=7, hidden=16, kind=MLP, seats=0):
+    return GoalNet(kind(SPACE, LAYOUT, hidden), goal_size, outputs, hidden, seats)
 
 
 def test_modulation_by_hand():
-    net = GoalNet(SHAPE, 1, 1, 2)
+    net = net_of(1, 1, 2)
     with torch.no_grad():
         net.mix.weight.copy_(torch.eye(2))
         net.out.weight.copy_(torch.tensor([[1.0, 10.0]]))
@@ -71,15 +36,15 @@ def test_modulation_by_hand():
 
 
 def test_without_a_goal_there_is_nothing_to_condition_on():
-    net = GoalNet(SHAPE, 0, 7, 16)
+    net = net_of(0)
     assert net.condition(torch.zeros(6, 0), SEATS).shape == (6, 0)
     assert net(views(), torch.zeros(6), net.condition(torch.zeros(6, 0), SEATS)).shape == (6, 7)
 
 
-@pytest.mark.parametrize("kind", ["mlp", "centred", "paths", "conv"])
+@pytest.mark.parametrize("kind", KINDS)
 def test_a_small_goal_does_not_drown_in_a_wide_view(kind):
     torch.manual_seed(0)
-    net = GoalNet(SHAPE, 4, 7, 64, kind)
+    net = net_of(4, hidden=64, kind=kind)
     x, goals = views(32), torch.randn(32, 4)
     time = torch.zeros(32)
     by_goal = net(x[:1].expand_as(x), time, net.condition(goals, None)).std(0).mean()
@@ -88,40 +53,52 @@ def test_a_small_goal_does_not_drown_in_a_wide_view(kind):
 
 
 def test_the_goal_gets_a_gradient():
-    net = GoalNet(SHAPE, 4, 7, 16)
+    net = net_of(4)
     goal = torch.zeros(6, 4, requires_grad=True)
     net(views(), torch.zeros(6), net.condition(goal, SEATS)).square().sum().backward()
     assert (goal.grad != 0).any(1).all()
 
 
-def test_decoder_gives_each_player_its_cells_and_each_object_its_plane():
-    decoder = PlaneDecoder(3, SHAPE, num_players=2, hidden=8)
-    last = decoder.layers[-1]
-    with torch.no_grad():  # outputs 0, 1, 2, ...: who gets which?
-        last.weight.zero_()
-        last.bias.copy_(torch.arange(len(last.bias)))
-    players, objects = decoder(torch.randn(5, 3))
-    assert players.shape == (5, 2, 13)
-    assert objects.shape == (5, 3, 3, 4)
-    assert players[0].flatten().tolist() == list(range(26))
-    assert objects[4].flatten().tolist() == list(range(26, 26 + 36))
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_view_prepared_once_serves_all_networks(kind):
+    one, two = (net_of(0, kind=kind) for _ in range(2))
+    nets = SeatNets(2, lambda: net_of(0, kind=kind))
+    x, time, nothing = views(), torch.linspace(0, 1, 6), torch.zeros(6, 0)
+    prepared = one.prepare(x)
+    assert torch.equal(nets.prepare(x), prepared)
+    for net in (one, two):
+        torch.testing.assert_close(net(prepared, time, nothing), net(x, time, nothing))
+
+
+@pytest.mark.parametrize("seats", [0, 3])
+def test_many_conditions_for_a_view_are_answered_as_each_alone(seats):
+    net, x, time = net_of(2, seats=seats), views(), torch.rand(6)
+    goals = torch.randn(6, 4, 2)
+    conditions = torch.stack([net.condition(goals[:, k], SEATS) for k in range(4)], 1)
+    found = net.under(x, time, conditions)
+    assert found.shape == (6, 4, 7)
+    for k in range(4):
+        torch.testing.assert_close(found[:, k], net(x, time, conditions[:, k]))
+    plain = net_of(0)
+    nothing = torch.zeros(6, 4, 0)
+    torch.testing.assert_close(plain.under(x, time, nothing)[:, 2], plain(x, time, nothing[:, 0]))
 
 
 @pytest.mark.parametrize("goal_size", [0, 2])
 def test_roles_tell_seats_apart_and_without_them_all_are_alike(goal_size):
     view, time, goal = views(1).expand(6, -1, -1, -1), torch.zeros(6), torch.ones(6, goal_size)
-    net = GoalNet(SHAPE, goal_size, 7, 16, seats=3)
+    net = net_of(goal_size, seats=3)
     out = net(view, time, net.condition(goal, SEATS))
     assert torch.equal(out[:3], out[3:])
     assert len({tuple(row) for row in out[:3].tolist()}) == 3
-    net = GoalNet(SHAPE, goal_size, 7, 16)
+    net = net_of(goal_size)
     out = net(view, time, net.condition(goal, SEATS))
     assert torch.equal(out, out[:1].expand_as(out))
 
 
 @pytest.mark.parametrize("goal_size", [0, 2])
 def test_separate_networks_answer_for_their_seats_and_learn_from_them_alone(goal_size):
-    nets = SeatNets(3, lambda: GoalNet(SHAPE, goal_size, 7, 16))
+    nets = SeatNets(3, lambda: net_of(goal_size))
     view, time, goal = views(), torch.rand(6), torch.randn(6, goal_size)
     seat = torch.tensor([2, 0, 0, 2, 2, 0])  # nobody in seat 1
     condition = nets.condition(goal, seat)
@@ -140,52 +117,45 @@ def test_separate_networks_answer_for_their_seats_and_learn_from_them_alone(goal
     ]
 
 
-@pytest.mark.parametrize("kind", ["mlp", "centred", "paths", "conv"])
+@pytest.mark.parametrize("kind", KINDS)
 def test_everything_is_where_the_inputs_are(kind):
     # on "meta" a hidden CPU tensor or a wait for a value raises
-    net, time = GoalNet(SHAPE, 4, 7, 16, kind).to("meta"), torch.zeros(6, device="meta")
+    net, time = net_of(4, kind=kind).to("meta"), torch.zeros(6, device="meta")
     condition = net.condition(torch.zeros(6, 4, device="meta"), None)
-    # to read planes is to look at where they are not 0, of which "meta" knows nothing; convolutions need not look
-    for x in (torch.zeros(6, 9, dtype=torch.int32), *([views()] if kind == "conv" else [])):
+    for x in (torch.zeros(6, 9, dtype=torch.int32), *([views()] if kind is Conv else [])):
         for learning in (True, False):
             with torch.set_grad_enabled(learning):
                 assert net(x.to("meta"), time, condition).device.type == "meta"
-    decoded = PlaneDecoder(3, SHAPE, 2, 8).to("meta")(torch.zeros(6, 3, device="meta"))
-    assert {x.device.type for x in decoded} == {"meta"}
 
 
-@pytest.mark.parametrize("kind", ["mlp", "centred", "paths", "conv"])
-def test_planes_are_read_where_they_are(kind):
-    # a tensor made without naming the inputs' device would land on "meta" and mix with them
-    net, x, time = GoalNet(SHAPE, 0, 7, 16, kind, players=2, walls=2), views(), torch.zeros(6)
-    expected = net(x, time, torch.zeros(6, 0))
-    with torch.device("meta"):
-        found = net(x, time, torch.zeros(6, 0, device="cpu"))
-    assert torch.equal(found, expected)
+# What parts are built from ------------------------------------------------------------------------------------------
 
 
-def test_lists_of_places_are_read_with_the_weights_of_the_moment():
-    trunk, time = Trunk(SHAPE, 16), torch.linspace(0, 1, 6)
-    x = views()
-    places = torch.where(x.flatten(1) > 0, torch.arange(60), 60).int()
-    other = Trunk(SHAPE, 16).state_dict()
-    optimiser = torch.optim.SGD(trunk.parameters(), lr=1.0)
+def test_a_model_spec_builds_networks_as_sharing_says():
+    game = TokenGame()
+    shared, roles, separate = (
+        model_spec(game, sharing=sharing).make_goal_net(2, 5) for sharing in ("shared", "roles", "separate")
+    )
+    assert isinstance(shared, GoalNet)
+    assert shared.seats == 0
+    assert isinstance(roles, GoalNet)
+    assert roles.seats == game.num_players
+    assert isinstance(separate, SeatNets)
+    assert len(separate.nets) == game.num_players
+    for sharing in ("roles", "separate"):
+        net = model_spec(game, sharing=sharing).make_goal_net(2, 5, shared=True)
+        assert isinstance(net, GoalNet)
+        assert net.seats == 0
 
-    def check():
-        with torch.no_grad():
-            torch.testing.assert_close(trunk(places, time), trunk(x, time))
 
-    check()
-    trunk(places, time).sum().backward()
-    assert trunk.dense.weight.grad is not None, "it is the weights that are learned, not a copy"
-    optimiser.step()
-    check()
-    trunk.load_state_dict(other)
-    check()
-    trunk.dense.weight = torch.nn.Parameter(trunk.dense.weight.detach() + 1)
-    check()
-    trunk, time = trunk.double(), time.double()
-    x = x.double()
-    check()
-    with torch.inference_mode():
-        check()
+def test_a_model_spec_builds_the_chosen_encoder_for_views_and_one_that_is_not_relative_for_states():
+    spec = model_spec(TokenGame(), encoder=Centred)
+    assert type(spec.make_encoder()) is Centred
+    assert type(spec.make_state_encoder()) is MLP
+    conv = model_spec(TokenGame(), encoder=Conv)
+    assert type(conv.make_state_encoder()) is Conv
+
+
+def test_a_network_without_width_is_refused():
+    with pytest.raises(ConfigError, match="hidden is 0"):
+        model_spec(TokenGame(), hidden=0)
