@@ -92,6 +92,10 @@ class TrainingBatch:
         episodes, targets = self.episodes, self.targets
         # The goals of seats that have left are 0, here as in the search.
         inferred = torch.where(episodes.active[..., None], targets.inferred, 0.0)
-        known = targets.known & episodes.active
-        chosen = torch.rand(known.shape, generator=self.noise, device=self.noise.device) < targets.share
-        return torch.where((chosen & known)[..., None], targets.label, inferred)
+        if targets.share == 0:
+            return inferred
+        chosen = targets.known & episodes.active
+        # Numbers are drawn for real steps alone, so that they do not depend on the padding.
+        drawn = torch.rand(int(chosen.sum()), generator=self.noise, device=self.noise.device)
+        chosen[chosen.clone()] = drawn < targets.share
+        return torch.where(chosen[..., None], targets.label, inferred)

@@ -88,6 +88,7 @@ class EpisodeDataModule(LightningDataModule):
         super().__init__()
         check_at_least("num_envs", num_envs, 1)
         check_at_least("workers", workers, 1)
+        check_at_least("seed", seed, 0)
         if training.capacity < (least := max(num_envs, adaptation.relationships if adaptation.networks else 0)):
             raise ConfigError(f"data.training.capacity is {training.capacity}: it must be at least {least}")
         self.env = as_env(game)

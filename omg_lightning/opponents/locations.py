@@ -163,6 +163,9 @@ def location_labels(episodes: Episodes, noise: torch.Generator) -> Tensor:
     for t in reversed(range(len(label))):
         following = torch.where((episodes.achieved_goal[t] != NO_GOAL) & episodes.active[t], own[t], following)
         label[t] = following
-    anywhere = torch.rand(bare.shape, generator=noise, device=bare.device).masked_fill_(~bare, -1).argmax(-1)
-    swapped = torch.rand(label.shape, generator=noise, device=bare.device) < 0.5
-    return torch.where((label == planes.shape[-1]) & swapped & bare.any(-1), anywhere, label)
+    idle = (label == planes.shape[-1]) & episodes.active & bare.any(-1)
+    # Numbers are drawn for real steps alone, so that they do not depend on the padding.
+    idle[idle.clone()] = torch.rand(int(idle.sum()), generator=noise, device=bare.device) < 0.5
+    cells = bare[idle]  # [n, S]
+    label[idle] = torch.rand(cells.shape, generator=noise, device=bare.device).masked_fill_(~cells, -1).argmax(-1)
+    return label

@@ -86,12 +86,13 @@ def select(
         ahead = torch.arange(1, score.shape[0] + 1, device=score.device).view(-1, *[1] * (score.dim() - 1))
         score = torch.where(ahead <= offset, ahead, -ahead).to(score.dtype).expand_as(score)
     elif rule == "random":
-        score = torch.rand(score.shape, generator=generator, device=score.device)
+        score = torch.zeros_like(score)
+        score[valid] = torch.rand(int(valid.sum()), generator=generator, dtype=score.dtype, device=score.device)
     elif rule == "conservative":
         score = -score
     if temperature > 0 and rule in ("optimistic", "conservative"):
-        noise = torch.empty_like(score).exponential_(generator=generator)
-        score = score - temperature * noise.log()
+        noise = score.new_empty(int(valid.sum())).exponential_(generator=generator)
+        score = score.masked_scatter(valid, score[valid] - temperature * noise.log())
     best = score.masked_fill(~valid, -torch.inf).argmax(0)
     return torch.where(valid.any(0), best + 1, 0)
 
@@ -165,9 +166,11 @@ def select_subgoals(
     """
     episodes = batch.episodes
     valid = candidates(episodes.active, config.horizon)
-    # The subgoals of a seat that no learner watches are neither better nor worse.
-    score = torch.rand(valid.shape, generator=generator, device=codes.device)
-    if config.rule in ("optimistic", "conservative") and batch.values is not None:
-        seen = episodes.learner.sum(-1, keepdim=True) > episodes.learner.long()
-        score = torch.where(seen, seat_scores(batch, codes, inferred, valid, batch.values), score)
+    score = codes.new_zeros(valid.shape)
+    if config.rule in ("optimistic", "conservative"):
+        alike = valid  # nobody says which of these are better
+        if batch.values is not None:
+            seen = episodes.learner.sum(-1, keepdim=True) > episodes.learner.long()
+            score, alike = seat_scores(batch, codes, inferred, valid, batch.values), valid & ~seen
+        score[alike] = torch.rand(int(alike.sum()), generator=generator, dtype=score.dtype, device=score.device)
     return select(score, valid, config.rule, generator, config.offset, config.temperature)
