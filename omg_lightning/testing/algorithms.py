@@ -16,7 +16,7 @@ from omg_lightning.encoders import ModelSpec
 from omg_lightning.envs.base import Step, VectorEnv
 from omg_lightning.games import Game
 from omg_lightning.games.checks import whole
-from omg_lightning.opponents import Direct, OpponentModel
+from omg_lightning.opponents import Direct, OpponentModel, Targets
 from omg_lightning.rewards import GameReward
 from omg_lightning.samples import TrainingBatch
 from omg_lightning.spec import GameSpec
@@ -314,8 +314,15 @@ def _check_learning(
     for name, values in found[1].episodes.extras.items():
         check_finite(report, "actor.records", values[learner].float(), f"the record {name!r}")
 
+    state = deepcopy(model.state_dict())
+
+    def targets(given: TrainingBatch) -> Targets:
+        found = model.targets(given)
+        model.load_state_dict(state)  # which they may have changed, as codes that move
+        return found
+
     def batch(part: Algorithm, episodes: Episodes, offline: bool) -> TrainingBatch:
-        prepare, targets, values = part.prepare, deepcopy(model).targets, None if offline else part.values()
+        prepare, values = part.prepare, None if offline else part.values()
         return TrainingBatch(
             episodes, 100, offline, 0, env.max_steps, seeded(seed), prepare, targets, episodes.reward, values
         )

@@ -14,7 +14,7 @@ from omg_lightning.opponents import OpponentModel
 from omg_lightning.samples import TrainingBatch
 from omg_lightning.spec import GameSpec
 from omg_lightning.testing.episodes import Lesson, other_true_goals, spoiled
-from omg_lightning.testing.parts import check_finite, check_gradients, check_names, check_state, difference
+from omg_lightning.testing.parts import check_finite, check_gradients, check_names, check_state, difference, disturb
 from omg_lightning.testing.report import Report
 from omg_lightning.types import ConfigError, Episodes
 
@@ -57,7 +57,7 @@ class Learning:
         """
         seen: set[str] = set()
         for index, lesson in enumerate(self.lessons):
-            torch.manual_seed(1)
+            disturb(1)
             found = self.losses(self.copy(), lesson)
             seen |= set(found)
             if index < 2:
@@ -73,7 +73,9 @@ class Learning:
     def copy(self, part: Learner | None = None) -> Learner:
         """Return a copy of a part, by default of the one that learns; it may be trained, or told other episodes."""
         expected, cure = "a part that copy.deepcopy copies", "keep no tensors with gradients, files or generators in it"
-        found: Learner = self.report.call("__deepcopy__", deepcopy, part or self.part, expected=expected, cure=cure)
+        part = part or self.part
+        shared = {id(each): each for each in (part.spec, part.spec.game.observation_space)}  # to copy these is slow
+        found: Learner = self.report.call("__deepcopy__", deepcopy, part, shared, expected=expected, cure=cure)
         found.log = found.log_dict = _no_log  # type: ignore[method-assign]
         return found
 
@@ -99,7 +101,7 @@ class Learning:
     def same(self, lesson: Lesson, found: dict[str, Tensor]) -> None:
         """Check what must not change the losses."""
         report, game = self.report, self.game
-        torch.manual_seed(2)  # the first call met another state
+        disturb(2)  # the first call met another state
         again = difference(self.losses(self.copy(), lesson), found)
         cure = "draw from batch.noise, without dropout"
         report.require(again is None, "losses", f"another {_named(again)} at a second call", "the same", cure)
