@@ -1,12 +1,17 @@
 """Turned and mirrored boards: where a game looks the same from all sides, one episode is worth eight."""
 
+from __future__ import annotations
+
 from collections.abc import Iterable
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
-from omg_lightning.envs.base import VectorEnv
 from omg_lightning.types import ConfigError, Episodes
+
+if TYPE_CHECKING:
+    from omg_lightning.envs.base import VectorEnv
 
 _STEPS = {"up": (-1, 0), "down": (1, 0), "left": (0, -1), "right": (0, 1)}  # as (row, column)
 
