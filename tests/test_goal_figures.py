@@ -12,10 +12,11 @@ from PIL import Image, ImageColor
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from toys import attached, stag_hunt, tiny_agent, tiny_data
 
-from callbacks import GoalFigures, GoalQuality
+from callbacks import GoalFigures, GoalQuality, goal_figures
 from callbacks.belief_figure import Panel, belief_figure, frame_steps, named_parts
 from callbacks.table_figures import GOAL_COLOURS, NOTHING, code_figure, code_picture, confusion_figure
-from omg_lightning.opponents import own_frame
+from omg_lightning.games import MatrixGame, Snowdrift
+from omg_lightning.opponents.codebook import own_frame
 from omg_lightning.types import NO_GOAL, ConfigError
 
 STAG, HARE = GOAL_COLOURS[:2]
@@ -25,7 +26,7 @@ NAMES = ("stag", "hare")
 # Confusion ----------------------------------------------------------------------------------------------------------
 
 
-def test_confusion_is_in_shares_of_the_actions_played():
+def test_the_confusion_figure_shows_shares_of_each_action_played():
     axes = confusion_figure(torch.tensor([[3.0, 1, 0], [0, 0, 0], [0, 2, 0]]), ("up", "stay", "hunt_stag")).axes[0]
     assert axes.images[0].get_array().tolist() == [[0.75, 0.25, 0], [0, 0, 0], [0, 1, 0]]
     assert {(text.get_position(), text.get_text()) for text in axes.texts} == {
@@ -45,7 +46,7 @@ def test_confusion_is_in_shares_of_the_actions_played():
 # Codes --------------------------------------------------------------------------------------------------------------
 
 
-def test_codes_are_bars_of_their_share_of_events_stacked_by_goal():
+def test_a_code_is_a_bar_of_its_share_of_events_stacked_by_goal():
     game = stag_hunt()
     usage = torch.tensor([[1.0, 1, 0], [0, 0, 0], [6, 0, 2]])
     pictures, axes = code_figure(torch.zeros(3, 27), usage, game).axes[:2]
@@ -63,7 +64,7 @@ def test_codes_are_bars_of_their_share_of_events_stacked_by_goal():
     assert len(pictures.child_axes) == 2, "a picture of each code in use"
 
 
-def test_a_code_looks_like_what_lies_around_the_player():
+def test_the_picture_of_a_code_shows_what_lies_around_the_player():
     game = stag_hunt()
     state = game.place(1, hunters=[(1, 1), (3, 3)], stags=[(1, 1)], hares=[(0, 1), (3, 0)])
     picture = code_picture(own_frame(game.observe(state)[:, 0], game.num_players)[0], game)
@@ -134,7 +135,7 @@ def test_frames_stand_over_their_steps(drawn):
         assert middle == pytest.approx(place.x0 + place.width * (step - left) / (right - left), abs=1e-3)
 
 
-def test_of_a_long_episode_some_frames_are_shown_the_first_and_the_last_among_them():
+def test_a_long_episode_shows_the_first_the_last_and_some_frames_between():
     frames = dict.fromkeys(frame_steps(35, 4), np.zeros((8, 8, 3), dtype=np.uint8))
     panels = [Panel(p, "x", np.full((35, 2), 0.5), [NO_GOAL] * 35, None) for p in (1, 2)]
     figure = belief_figure(frames, panels, named_parts(NAMES, 2, None), NAMES)
@@ -146,11 +147,12 @@ def test_of_a_long_episode_some_frames_are_shown_the_first_and_the_last_among_th
 # Where they go ------------------------------------------------------------------------------------------------------
 
 
-def evaluate(folder, goals, callbacks):
-    data = tiny_data(seats=["learner", "switcher"], eval_episodes=6)
-    agent = tiny_agent(data.game, goals)
-    if agent.codebook is not None:
-        agent.codebook.codes[:2], agent.codebook.count[:2] = torch.tensor([[0.0], [1.0]]), 1.0
+def evaluate(folder, opponent, callbacks, **settings):
+    data = tiny_data(**{"seats": ["learner", "switcher"], **settings}, evaluation={"episodes": 6})
+    agent = tiny_agent(data.env, opponent)
+    if opponent == "Codebook":
+        quantiser = agent.opponent.quantiser
+        quantiser.codes[:2], quantiser.count[:2] = torch.tensor([[0.0], [1.0]]), 1.0
     trainer = Trainer(
         accelerator="cpu",
         callbacks=callbacks,
@@ -164,23 +166,43 @@ def evaluate(folder, goals, callbacks):
 
 
 @pytest.mark.parametrize(
-    ("goals", "expected"),
+    ("opponent", "expected"),
     [
-        ("codebook", {"confusion", "codes", "belief"}),
-        ("declared", {"confusion", "belief"}),
-        ("subgoal", {"confusion"}),
+        ("Codebook", {"confusion", "codes", "belief"}),
+        ("Declared", {"confusion", "belief"}),
+        ("Subgoal", {"confusion"}),
     ],
 )
-def test_figures_are_in_tensorboard_and_in_the_run_folder(goals, expected, tmp_path):
-    trainer, tags = evaluate(tmp_path, goals, [GoalQuality(), GoalFigures()])
+def test_figures_are_in_tensorboard_and_in_the_run_folder(opponent, expected, tmp_path):
+    trainer, tags = evaluate(tmp_path, opponent, [GoalQuality(), GoalFigures()])
     assert tags == expected
     for name in expected:
         with Image.open(f"{trainer.log_dir}/{name}.png") as picture:
             assert min(picture.size) > 400
 
 
+def test_a_belief_over_cells_is_drawn_under_the_names_of_the_cells(tmp_path, monkeypatch):
+    drawn = []
+    keep = goal_figures.belief_figure
+    monkeypatch.setattr(goal_figures, "belief_figure", lambda *args: drawn.append(args) or keep(*args))
+    game = Snowdrift(num_players=2, num_drifts=2, height=2, width=3, max_steps=6)
+    _, tags = evaluate(tmp_path, "Locations", [GoalQuality(), GoalFigures()], game=game, seats=["learner", "cleaner"])
+    assert tags == {"confusion", "belief"}
+    ((_, panels, parts, names),) = drawn
+    assert panels[0].belief.shape[1] == len(parts) <= len(names)
+    np.testing.assert_allclose(panels[0].belief.sum(1), 1, atol=1e-5)
+
+
+def test_off_the_grid_there_are_figures_without_boards(tmp_path):
+    game = MatrixGame("prisoners_dilemma", max_steps=6)
+    for opponent, expected in (("Codebook", {"confusion", "codes"}), ("Declared", {"confusion"})):
+        callbacks = [GoalQuality(), GoalFigures()]
+        _, tags = evaluate(tmp_path, opponent, callbacks, game=game, seats=["learner", "tit_for_tat"])
+        assert tags == expected
+
+
 @pytest.mark.parametrize(("wanted", "b"), [(0, 0), (5, 5), (99, 5)])
-def test_the_episode_is_the_one_asked_for_or_the_last(wanted, b):
+def test_the_episode_shown_is_the_chosen_one_or_the_last(wanted, b):
     figures, data = GoalFigures(episode=wanted), attached(tiny_data())
     chunks = list(data.evaluate(data.lineups, 6))
     for index, chunk in enumerate(chunks):
@@ -189,10 +211,10 @@ def test_the_episode_is_the_one_asked_for_or_the_last(wanted, b):
     assert torch.equal(figures._chosen.action[:, 0], expected)
 
 
-def test_what_cannot_be_drawn_is_refused():
+def test_goal_figures_refuse_settings_out_of_range_and_a_missing_goal_quality():
     with pytest.raises(ConfigError, match="at least 2"):
         GoalFigures(frames=1)
     data = tiny_data()
     trainer = Trainer(accelerator="cpu", callbacks=[GoalFigures()], logger=False, enable_progress_bar=False)
     with pytest.raises(ConfigError, match="GoalQuality"):
-        trainer.validate(tiny_agent(data.game, "none"), data, verbose=False)
+        trainer.validate(tiny_agent(data.env, "Direct"), data, verbose=False)
