@@ -6,49 +6,70 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from test_cli import TINY, numbers, run
-from toys import TokenGame, attached, plain_learner, same, stag_hunt, tiny_data
+from command_line import TINY, numbers, run
+from number_games import Countdown
+from toys import TokenGame, attached, plain_learner, same, stag_hunt, tiny_agent, tiny_data
 
-from omg_lightning.data.relationships import AdaptationConfig
-from omg_lightning.rollout import arrange, match, play, workers
+from omg_lightning.actors import arrange
+from omg_lightning.algorithms import PPO
+from omg_lightning.data import AdaptationConfig
+from omg_lightning.envs import PettingZooEnv, as_env
+from omg_lightning.games import Game
+from omg_lightning.rollout import match, play, workers
 from omg_lightning.rollout.workers import at_once
-from omg_lightning.types import NO_GOAL, ConfigError, Episodes
+from omg_lightning.types import NO_GOAL, ConfigError
 
 CPU = torch.device("cpu")
 LINEUPS = [["learner", "random", "learner"], ["random", "learner", "random"]]
+GAMES = {
+    "stag_hunt": stag_hunt(3, num_hares=6),
+    "tokens": TokenGame(3),
+    "no rules": Countdown(3),
+    "pettingzoo": PettingZooEnv("parallel_toys.Toy"),
+}
 
 
-def rollout(game, batch=7, seed=0, prior=None, count=1, lineups=LINEUPS):
-    generator = torch.Generator().manual_seed(seed)
-    learners = {"learner": plain_learner(game)}
-    return play(game, arrange(lineups, batch, game, CPU), learners, generator, prior, workers=count)
+def rollout(game, batch=7, seed=0, prior=None, count=1, lineups=LINEUPS, learners=None):
+    env, generator = as_env(game), torch.Generator().manual_seed(seed)
+    return play(env, arrange(lineups, batch, env, CPU), learners or learners_of(game), generator, prior, workers=count)
+
+
+def learners_of(game):
+    """A learner that searches, or one that does not where there are no rules."""
+    if isinstance(game, Game):
+        return {"learner": plain_learner(game)}
+    return {"learner": tiny_agent(game, "Subgoal", algorithm=PPO).actor()}
 
 
 def shares(game, batch, count, seed=0):
     """Each share of the environments played alone, in this process."""
-    seats = arrange(LINEUPS, batch, game, CPU)
+    env = as_env(game)
+    seating = arrange(LINEUPS, batch, env, CPU)
     seeds = torch.randint(2**62, (count,), generator=torch.Generator().manual_seed(seed))
     parts = []
     for rows, each in zip(torch.arange(batch).tensor_split(count), seeds.tolist(), strict=True):
         random = torch.Generator().manual_seed(each)
-        parts.append((rows, play(game, seats.keep(rows), {"learner": plain_learner(game)}, random)))
+        parts.append((rows, play(env, seating.keep(rows), learners_of(game), random)))
     return parts
 
 
-@pytest.mark.parametrize("game", [stag_hunt(3, num_hares=6), TokenGame(3)], ids=["stag_hunt", "tokens"])
+@pytest.mark.parametrize("game", GAMES.values(), ids=GAMES)
 @pytest.mark.parametrize("count", [2, 3])
 def test_processes_play_what_their_shares_are_alone(game, count):
     parts, played = shares(game, 7, count), rollout(game, count=count)
     lengths = {len(part.episodes.reward) for _, part in parts}
     assert len(played.episodes.reward) == max(lengths)
     for rows, part in parts:
-        for name, field in zip(Episodes._fields, part.episodes, strict=True):
-            assert torch.equal(getattr(played.episodes, name)[: len(field), rows], field), name
+        assert part.episodes.tensors().keys() == played.episodes.tensors().keys()
+        for name, field in part.episodes.tensors().items():
+            assert torch.equal(played.episodes.tensors()[name][: len(field), rows], field), name
         for name, belief in part.prior.items():
             assert torch.equal(played.prior[name][rows], belief)
     assert played.env_steps == sum(part.env_steps for _, part in parts)
-    entropies = [part.search["search/policy_entropy"] for _, part in parts]
-    assert min(entropies) <= played.search["search/policy_entropy"] <= max(entropies)
+    assert played.notes.keys() == parts[0][1].notes.keys()
+    for name, value in played.notes.items():
+        notes = [part.notes[name] for _, part in parts]
+        assert min(notes) <= value <= max(notes)
 
 
 def test_what_a_shorter_share_leaves_is_padding():
@@ -57,29 +78,32 @@ def test_what_a_shorter_share_leaves_is_padding():
     episodes = rollout(game, 4, seed, count=2).episodes
     over = ~episodes.active.any(-1)
     assert over[-1].any()
-    assert (episodes.realised[over] == NO_GOAL).all()
-    assert episodes.legal[over][..., game.noop].all(), "players go on being asked where the episode is over"
-    for field in (episodes.reward, episodes.planned, episodes.value):
+    for goals in (episodes.achieved_goal, episodes.true_goal):
+        assert (goals[over] == NO_GOAL).all()
+    assert episodes.legal[over][..., game.noop].all()
+    for field in (episodes.reward, episodes.learner, episodes.terminated, *episodes.extras.values()):
         assert not field[over].any()
 
 
-def test_chance_is_the_generators_alone():
+def test_the_generator_alone_decides():
     game = stag_hunt(3, num_hares=6)
-    before = torch.random.get_rng_state()
-    assert same(rollout(game, count=2).episodes, rollout(game, count=2).episodes)
-    assert not same(rollout(game, count=2).episodes, rollout(game, seed=1, count=2).episodes)
+    learners, before = learners_of(game), torch.random.get_rng_state()
+    one, two, other = (rollout(game, seed=seed, count=2, learners=learners).episodes for seed in (0, 0, 1))
+    assert same(one, two)
+    assert not same(one, other)
     assert torch.equal(torch.random.get_rng_state(), before), "the global generator belongs to others"
 
 
 def test_beliefs_go_to_the_share_that_they_are_about():
-    data, apart = attached(tiny_data(offline_rounds=0)), attached(tiny_data(offline_rounds=0, workers=2))
-    assert not data.refresh()[0].prior["learner"].equal(apart.refresh()[0].prior["learner"]), "chance falls differently"
-    one = apart._prior["learner"].clone()
+    online = {"offline": {"rounds": 0}}
+    data, apart = attached(tiny_data(**online)), attached(tiny_data(**online, workers=2))
+    one = apart.refresh()[0].prior["learner"].clone()
+    assert not data.refresh()[0].prior["learner"].equal(one), "the numbers depend on the number of processes"
     two = apart.refresh()[0]
-    realised = (two.episodes.realised != NO_GOAL).any(0)  # [B, P] whose prior moved on
-    assert realised.any()
-    assert not realised.all()
-    assert torch.equal((two.prior["learner"] != one).any(-1), realised)
+    achieved = (two.episodes.achieved_goal != NO_GOAL).any(0)  # [B, P] whose prior moved on
+    assert achieved.any()
+    assert not achieved.all()
+    assert torch.equal((two.prior["learner"] != one).any(-1), achieved)
 
 
 def test_there_are_no_more_processes_than_environments():
@@ -110,15 +134,16 @@ def test_mistakes_arrive_as_they_are():
 
 def test_where_processes_cannot_share_it_is_said(monkeypatch):
     game = stag_hunt(3, num_hares=6)
+    env = as_env(game)
     elsewhere = SimpleNamespace(device=torch.device("cuda:0"))
     with pytest.raises(ConfigError, match=r"data\.workers is 2, but the device is cuda:0"):
-        play(game, arrange(LINEUPS, 4, game, CPU), {"learner": plain_learner(game)}, elsewhere, workers=2)
+        play(env, arrange(LINEUPS, 4, env, CPU), learners_of(game), elsewhere, workers=2)
     monkeypatch.setattr(workers, "get_all_start_methods", lambda: ["spawn"])
     with pytest.raises(ConfigError, match=r"data\.workers"):
         rollout(game, count=2)
 
 
-def test_whatever_is_played_is_shared(monkeypatch):
+def test_training_evaluations_and_matches_are_shared(monkeypatch):
     module, shared = import_module("omg_lightning.rollout.play"), []
     monkeypatch.setattr(module, "at_once", lambda jobs: shared.append(len(jobs)) or at_once(jobs))
     data = attached(tiny_data(workers=2, adaptation=AdaptationConfig(relationships=4, steps=8, score_steps=8)))
@@ -129,7 +154,7 @@ def test_whatever_is_played_is_shared(monkeypatch):
     next(iter(data.adapt([0])))
     assert len(shared) > 2
     del shared[:]
-    returns = match(data.game, ["random", "random"], {}, 6, 4, torch.Generator().manual_seed(0), 2)
+    returns = match(data.env, ["random", "random"], {}, 6, 4, torch.Generator().manual_seed(0), 2)
     assert shared == [2, 2], "two batches of episodes"
     assert returns.shape == (6, 2)
 
