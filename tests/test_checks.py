@@ -438,6 +438,11 @@ class Listed(Named):
         return {"goal/reward": torch.zeros(3)}
 
 
+def last_draw(batch):
+    """Return the last one of as many random numbers as there are steps, padding among them."""
+    return torch.rand(batch.episodes.active.numel(), generator=batch.noise)[-1]
+
+
 def no_mean(losses, batch):
     quiet = bool((batch.reward == 0).all())
     return {**losses, "coplayer": losses["coplayer"] / 0 if quiet else losses["coplayer"]}
@@ -613,6 +618,10 @@ BROKEN_OPPONENTS = {
     "loss of padded actions": (
         changed(Tally, losses=loss(lambda x, y: {"coplayer": x["coplayer"] + y.episodes.action.float().mean()})),
         "losses: got another 'coplayer' for other padding; .*: read episodes where active is True alone",
+    ),
+    "draws for padding": (
+        changed(Tally, losses=loss(lambda x, y: {"coplayer": x["coplayer"] * last_draw(y)})),
+        "losses: got another 'coplayer' for more padding; .*: draw and average for active steps alone",
     ),
     "logs": (
         changed(Tally, losses=lambda self, batch: self.log("x", 1.0) or Tally.losses(self, batch)),
@@ -948,6 +957,10 @@ BROKEN_ALGORITHMS = {
     "records of padding": (
         learns(lambda x, y: {k: v + y.episodes.extras["value"].mean() for k, v in x.items()}),
         "losses: got 'policy' that is not finite in an online batch with NaN in its padding",
+    ),
+    "mean over padding": (
+        learns(lambda x, y: {k: v + y.reward.mean() for k, v in x.items()}),
+        "losses: got another 'policy' for more padding",
     ),
     "mean of nothing": (
         learns(lambda x, y: {k: v + y.reward[y.episodes.learner].mean() for k, v in x.items()}),

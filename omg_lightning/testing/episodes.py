@@ -119,6 +119,11 @@ def spoiled(episodes: Episodes, num_actions: int, num_goals: int) -> Episodes:
     )
 
 
+def longer(episodes: Episodes) -> Episodes:
+    """Return the episodes with one more step of padding, as beside a longer episode in a batch."""
+    return episodes.map(lambda field: torch.cat([field, torch.zeros_like(field[:1])]))
+
+
 def other_true_goals(episodes: Episodes, num_goals: int) -> Episodes:
     """Return the episodes with other goals that scripts pursue; without declared goals 0 in place of none."""
     goal = episodes.true_goal

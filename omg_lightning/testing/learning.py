@@ -13,7 +13,7 @@ from omg_lightning.algorithms import Algorithm
 from omg_lightning.opponents import OpponentModel
 from omg_lightning.samples import TrainingBatch
 from omg_lightning.spec import GameSpec
-from omg_lightning.testing.episodes import Lesson, other_true_goals, spoiled
+from omg_lightning.testing.episodes import Lesson, longer, other_true_goals, spoiled
 from omg_lightning.testing.parts import check_finite, check_gradients, check_names, check_state, difference, disturb
 from omg_lightning.testing.report import Report
 from omg_lightning.types import ConfigError, Episodes
@@ -121,6 +121,10 @@ class Learning:
         got = f"another {_named(name)} for other padding"
         cure = "read episodes where active is True alone, by index or torch.where, since NaN * 0 is NaN"
         report.require(name is None, "losses", got, "losses of active steps", cure)
+        more = lesson._replace(episodes=longer(lesson.episodes))
+        name = difference(self.losses(self.copy(), more), found, exact=False)
+        got, cure = f"another {_named(name)} for more padding", "draw and average for active steps alone"
+        report.require(name is None, "losses", got, "losses that do not depend on the length of a batch", cure)
 
     def reach(self) -> None:
         """Check that some loss of a usual batch reaches each parameter that is trained."""
