@@ -2,6 +2,7 @@
 
 import io
 import re
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -11,16 +12,17 @@ from lightning import Callback, Trainer
 from lightning.pytorch.loggers import TensorBoardLogger
 from PIL import Image, ImageColor
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from toys import tiny_agent, tiny_data
 
 from callbacks import BufferRefresh, goal_pictures, replay
 from callbacks.goal_pictures import GoalPictures, code_numbers, draw_examples, selected
 from callbacks.replay import EpisodeAnimation, ReplayWriter, episode_frames
 from callbacks.return_figure import ReturnFigure, return_figure, smooth
 from callbacks.view_figure import Picture, belief_picture
-from omg_lightning.data import EpisodeDataModule, GameConfig
+from omg_lightning.data import EpisodeDataModule
+from omg_lightning.games import MatrixGame, Snowdrift, StagHunt
 from omg_lightning.games.grid.icons import SEAT_COLOURS
 from omg_lightning.games.grid.render import Capture
-from omg_lightning.games import Snowdrift, StagHunt
 from omg_lightning.training import Agent
 from omg_lightning.types import NO_GOAL, ConfigError, Episodes
 
@@ -33,20 +35,14 @@ class Run(NamedTuple):
     data: EpisodeDataModule
 
 
-def run(folder, callbacks: list[Callback], epochs: int = EPOCHS, ckpt_path=None, **model) -> Run:
-    torch.manual_seed(0)
-    data = EpisodeDataModule(
-        GameConfig(preset="2h1s_4x4", options={"max_steps": 8}),
-        num_envs=6,
-        batch_size=4,
-        steps_per_epoch=2,
-        offline_rounds=OFFLINE,
-        val_episodes=6,
-        predict_episodes=3,
-    )
-    names = ("observation_shape", "num_players", "num_actions", "max_steps", "num_goals")
-    sizes = {name: getattr(data, name) for name in names}
-    agent = Agent(trees=1, simulations=2, hidden=16, goal_dim=4, game=data.game_name, **sizes, **model)
+def run(folder, callbacks: list[Callback], epochs: int = EPOCHS, ckpt_path=None, opponent="Subgoal", **settings) -> Run:
+    groups = {
+        "training": {"batch_size": 4, "steps_per_epoch": 2},
+        "offline": {"rounds": OFFLINE},
+        "evaluation": {"episodes": 6, "val_episodes": 6, "predict_episodes": 3},
+    }
+    data = tiny_data(num_envs=6, **groups, **settings)
+    agent = tiny_agent(data.env, opponent)
     trainer = Trainer(
         accelerator="cpu",
         max_epochs=epochs,
@@ -121,11 +117,10 @@ def test_history_and_clock_survive_a_resume(pictured, tmp_path):
     assert seconds == sorted(seconds)
 
 
-def test_an_evaluation_after_fit_takes_the_place_of_that_at_the_last_step(tmp_path):
+def test_an_evaluation_after_fit_replaces_the_one_at_the_last_step(tmp_path):
     result = run(tmp_path, [ReturnFigure()])
     callback = figure_of(result)
     callback.evaluations[-1][1] = -1.0
-    result.data.eval_episodes = 6
     result.trainer.validate(result.agent, result.data, verbose=False)
     assert len(callback.evaluations) == 1
     assert callback.evaluations[0][1] >= 0
@@ -137,7 +132,7 @@ def test_smoothing_by_hand():
     assert len(smooth(np.array([]))) == 0
 
 
-def test_the_clock_has_its_ticks_where_that_time_had_passed():
+def test_the_clock_has_a_tick_where_that_time_had_passed():
     rounds = [[100, 10.0, 0.0, 1.0], [400, 20.0, 0.0, 1.0], [500, 60.0, 0.0, 1.0]]
     top = return_figure(rounds, [], ["learner"]).axes[2]
     ticks = {label.get_text(): x for label, x in zip(top.get_xticklabels(), top.get_xticks(), strict=True)}
@@ -154,7 +149,7 @@ def test_the_offline_phase_is_shaded_up_to_its_last_round():
         assert (shade.get_x(), shade.get_width()) == (0, 200)
 
 
-def test_a_run_without_online_rounds_or_evaluations_has_a_figure():
+def test_a_run_without_online_rounds_or_evaluations_has_a_return_figure():
     axes = return_figure([[10, 1.0, 1.0, 2.0, 3.0]], [], ["learner", "random"]).axes[0]
     assert axes.lines[0].get_ydata().tolist() == [5.0]
 
@@ -164,11 +159,12 @@ def test_a_run_without_online_rounds_or_evaluations_has_a_figure():
 
 def test_recall_is_logged_for_the_latest_episodes_and_weights(pictured):
     with torch.no_grad():
-        expected = code_numbers(pictured.agent.vae, pictured.data.latest.episodes, pictured.data.game.plane_names)
+        expected = code_numbers(pictured.agent.opponent, pictured.data.latest.episodes)
     assert {"goal/recall_self", "goal/recall_other", "goal/recall_stags", "goal/active_units"} <= set(expected)
     assert not [name for name in expected if "blocks" in name], "there are no blocks in this game"
+    found = events(pictured.trainer)
     for name, value in expected.items():
-        logged = events(pictured.trainer).Scalars(name)[-1]
+        logged = found.Scalars(name)[-1]
         assert (logged.step, logged.value) == (pictured.data.env_steps, pytest.approx(float(value)))
 
 
@@ -179,15 +175,16 @@ def test_goal_figures_are_in_tensorboard(pictured):
 
 
 @torch.no_grad()
-def test_examples_are_views_of_co_players_and_what_came_of_them(pictured):
+def test_examples_are_views_of_co_players_and_what_they_led_to(pictured):
     episodes = pictured.data.latest.episodes
-    examples = draw_examples(pictured.agent, pictured.data, selected(pictured.agent, pictured.data)[1], 4)
+    opponent = pictured.agent.opponent
+    examples = draw_examples(opponent, pictured.data, selected(pictured.agent, opponent, pictured.data)[1], 4)
     assert 1 <= len(examples) <= 4
     for example in examples:
         assert example.seat == 1, "the learner in seat 0 is nobody's co-player"
         b, t = (int(number) for number in re.findall(r"\d+", example.label.split("\n")[-1]))  # "episode b, t = 3"
         assert episodes.active[t + example.ahead, b, 1]
-        assert 1 <= example.ahead <= pictured.agent.selector.horizon
+        assert 1 <= example.ahead <= opponent.selector.horizon
         torch.testing.assert_close(example.pictures[0].cells, episodes.observation[t, b, 1].float())
         torch.testing.assert_close(example.pictures[3].cells, episodes.observation[t + example.ahead, b, 1].float())
         for picture in example.pictures:
@@ -214,13 +211,26 @@ def test_pictures_change_nothing_in_a_run(pictured, tmp_path):
         assert torch.equal(weight, plain[name]), name
 
 
-def test_without_a_vae_there_are_no_goal_pictures_and_one_word_of_it(tmp_path, monkeypatch):
+def test_without_subgoals_there_are_no_goal_pictures_and_one_line_says_so(tmp_path, monkeypatch):
     said: list[str] = []
     monkeypatch.setattr(goal_pictures, "rank_zero_info", said.append)
-    result = run(tmp_path, [GoalPictures(1)], goals="declared")
+    result = run(tmp_path, [GoalPictures(1)], opponent="Declared")
     assert len(said) == 1
-    assert "subgoal" in said[0]
+    assert "Subgoal" in said[0]
     assert "figures/goals" not in events(result.trainer).Tags()["images"]
+
+
+def test_off_the_grid_returns_and_codes_are_logged_and_no_boards_drawn(tmp_path, capsys):
+    game = MatrixGame("prisoners_dilemma", max_steps=6)
+    everything = [ReturnFigure(2), GoalPictures(2), EpisodeAnimation(1), ReplayWriter()]
+    result = run(tmp_path, everything, game=game, seats=["learner", "tit_for_tat"])
+    found = events(result.trainer)
+    assert found.Tags()["images"] == ["figures/return"]
+    assert {"goal/active_units", "goal/collapsed"} <= set(found.Tags()["scalars"])
+    assert not [name for name in found.Tags()["scalars"] if "recall" in name or "hit_ratio" in name]
+    result.trainer.predict(result.agent, result.data)
+    assert not list(tmp_path.rglob("*.gif"))
+    assert "no replays written: MatrixGame has no pictures" in capsys.readouterr().out
 
 
 # Animations ---------------------------------------------------------------------------------------------------------
@@ -244,7 +254,7 @@ def test_the_animation_in_tensorboard_has_a_frame_for_each_step_and_the_start(pi
 def test_predict_writes_a_replay_of_each_episode(pictured, capsys):
     outputs = pictured.trainer.predict(pictured.agent, pictured.data)
     lengths = [int(n) for episodes in outputs for n in episodes.active.any(-1).sum(0)]
-    files = sorted((replay._folder(pictured.trainer)).glob("*.gif"))
+    files = sorted(Path(pictured.trainer.log_dir, "replays").glob("*.gif"))
     assert [file.name for file in files] == ["episode_000.gif", "episode_001.gif", "episode_002.gif"]
     assert [frames_in(file) - 1 for file in files] == lengths
     assert f"3 replays written to {files[0].parent}" in capsys.readouterr().out
@@ -252,18 +262,18 @@ def test_predict_writes_a_replay_of_each_episode(pictured, capsys):
 
 def played(game, start, actions):
     """The states of an episode, and as much of its record as a replay needs."""
-    states, rewards, realised = [start], [], []
+    states, rewards, achieved = [start], [], []
     for joint in actions:
         chosen = torch.tensor([joint])
-        realised.append(game.realised(states[-1], chosen))
+        achieved.append(game.realised(states[-1], chosen))
         state, reward = game.step(states[-1], chosen)
         states, rewards = [*states, state], [*rewards, reward]
-    blank = Episodes(*[torch.zeros(0)] * len(Episodes._fields))
+    blank = Episodes(*[torch.zeros(0)] * (len(Episodes._fields) - 1), extras={})
     return states, blank._replace(
         observation=torch.stack([game.observe(state) for state in states[:-1]]).to(torch.uint8),
         active=torch.stack([game.active(state) for state in states[:-1]]),
         reward=torch.stack(rewards),
-        realised=torch.stack(realised),
+        achieved_goal=torch.stack(achieved),
     )
 
 
@@ -310,8 +320,8 @@ def test_single_frames_are_those_of_the_whole_animation(pictured):
 
 def test_padding_after_the_end_is_no_frame(pictured):
     episodes = pictured.data.latest.episodes
-    longer = Episodes(*(torch.cat([field, torch.zeros_like(field[:2])]) for field in episodes))
-    longer.realised[-2:] = NO_GOAL
+    longer = episodes.map(lambda field: torch.cat([field, torch.zeros_like(field[:2])]))
+    longer.achieved_goal[-2:] = NO_GOAL
     assert len(episode_frames(longer, 0, pictured.data.game)) == len(episode_frames(episodes, 0, pictured.data.game))
 
 

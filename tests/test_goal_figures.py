@@ -1,7 +1,5 @@
 """The figures about goals: what is in them, and where they go."""
 
-from types import SimpleNamespace
-
 import numpy as np
 import pytest
 import torch
@@ -10,7 +8,7 @@ from lightning.pytorch.loggers import TensorBoardLogger
 from matplotlib.colors import to_hex
 from PIL import Image, ImageColor
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
-from toys import attached, stag_hunt, tiny_agent, tiny_data
+from toys import stag_hunt, tiny_agent, tiny_data
 
 from callbacks import GoalFigures, GoalQuality, goal_figures
 from callbacks.belief_figure import Panel, belief_figure, frame_steps, named_parts
@@ -202,13 +200,17 @@ def test_off_the_grid_there_are_figures_without_boards(tmp_path):
 
 
 @pytest.mark.parametrize(("wanted", "b"), [(0, 0), (5, 5), (99, 5)])
-def test_the_episode_shown_is_the_chosen_one_or_the_last(wanted, b):
-    figures, data = GoalFigures(episode=wanted), attached(tiny_data())
+def test_the_episode_shown_is_the_chosen_one_or_the_last(wanted, b, tmp_path, monkeypatch):
+    shown = []
+    keep = goal_figures.episode_frames
+    monkeypatch.setattr(goal_figures, "episode_frames", lambda *args: shown.append(args[0]) or keep(*args))
+    trainer, _ = evaluate(tmp_path, "Declared", [GoalQuality(), GoalFigures(episode=wanted)])
+    data = trainer.datamodule
     chunks = list(data.evaluate(data.lineups, 6))
-    for index, chunk in enumerate(chunks):
-        figures.on_validation_batch_end(SimpleNamespace(datamodule=data), None, None, chunk, index)
-    expected = chunks[b // data.num_envs].action[:, b % data.num_envs]
-    assert torch.equal(figures._chosen.action[:, 0], expected)
+    expected = chunks[b // data.num_envs]
+    (episode,) = shown
+    assert torch.equal(episode.action[:, 0], expected.action[:, b % data.num_envs])
+    assert torch.equal(episode.observation[:, 0], expected.observation[:, b % data.num_envs])
 
 
 def test_goal_figures_refuse_settings_out_of_range_and_a_missing_goal_quality():
