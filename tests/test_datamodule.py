@@ -1,19 +1,26 @@
 import io
+from types import SimpleNamespace
 
 import pytest
 import torch
 from lightning import Trainer
-from toys import attached, same, tiny_agent, tiny_data
+from number_games import Countdown, NumberGame
+from toys import TokenGame, attached, same, stag_hunt, tiny_agent, tiny_data
 
-from omg_lightning.data import Draws, EpisodeDataModule, GameConfig
+from callbacks import BufferRefresh
+from omg_lightning.actors import LEARNER
+from omg_lightning.algorithms import PPO, OnPolicy
+from omg_lightning.data import EpisodeDataModule, LazyDataset, OfflineConfig, TrainingConfig
+from omg_lightning.envs import RulesEnv, as_env
+from omg_lightning.envs.base import describe
 from omg_lightning.games import Snowdrift, StagHunt
-from omg_lightning.rollout import LEARNER
+from omg_lightning.opponents.explicit import BeliefConfig
 from omg_lightning.types import ConfigError, Episodes
 
-GOALS = ("none", "declared", "subgoal", "oracle")
-SNOWDRIFT = GameConfig(
-    "snowdrift", options={"num_players": 2, "num_drifts": 2, "height": 3, "width": 3, "max_steps": 8}
-)
+OPPONENTS = ("Direct", "Declared", "Codebook", "Subgoal", "Oracle")
+SNOWDRIFT = Snowdrift(num_players=2, num_drifts=2, height=3, width=3, max_steps=8)
+ONLINE = {"offline": {"rounds": 0}}
+BELIEF = {"opponent_args": {"belief": BeliefConfig(alpha=0.5, floor=0.0)}}
 
 
 def through_a_file(state):
@@ -24,9 +31,9 @@ def through_a_file(state):
     return torch.load(file, weights_only=True)
 
 
-def test_draws_have_an_exact_length_and_draw_one_at_a_time():
+def test_a_lazy_dataset_has_an_exact_length_and_draws_one_item_at_a_time():
     asked = []
-    draws = Draws(lambda index: asked.append(index) or index, 3)
+    draws = LazyDataset(lambda index: asked.append(index) or index, 3)
     assert len(draws) == 3
     items = iter(draws)
     assert asked == []
@@ -42,7 +49,7 @@ def test_the_loader_does_not_draw_ahead():
     assert len(loader) == 2
     batches = iter(loader)  # the buffer is still empty
     data.refresh()
-    assert next(batches).episodes.active.shape[1] == data.batch_size
+    assert next(batches).episodes.active.shape[1] == data.training.batch_size
     data.buffer.drop(99)
     with pytest.raises(ConfigError, match="empty"):
         next(batches)
@@ -57,14 +64,14 @@ def test_rounds_steps_and_phases():
         steps += int(played.episodes.active.any(-1).sum())
         assert (data.rounds, data.env_steps) == (number + 1, steps)
         assert data.latest is played
-        assert played.episodes.planned.any() == (number >= 2), "offline, scripts play and nobody searches"
+        assert played.episodes.learner.any() == (number >= 2), "offline, scripts play and nobody searches"
         batch = next(iter(data.train_dataloader()))
         assert batch.offline == (number < 2)
         assert batch.env_steps == steps
 
 
 def test_ages_are_dropped_exactly():
-    data = attached(tiny_data(num_envs=3, capacity=30))
+    data = attached(tiny_data(num_envs=3, training={"capacity": 30}))
     held = []
     for number in range(6):
         _, dropped = data.refresh(max_age=2)
@@ -75,28 +82,30 @@ def test_ages_are_dropped_exactly():
 
 def test_the_offline_lineups_are_0ns_to_pns_and_random_by_default():
     data = attached(tiny_data(num_envs=8))
-    truth = data.refresh()[0].episodes.truth[0].tolist()  # 0 stag, 1 hare, -1 random
+    truth = data.refresh()[0].episodes.true_goal[0].tolist()  # 0 stag, 1 hare, -1 random
     assert truth == [[1, 1], [0, 1], [0, 0], [-1, -1]] * 2
-    data = attached(tiny_data(offline_lineups=[["nearest_hare", "random"]]))
-    assert data.refresh()[0].episodes.truth[0].tolist() == [[1, -1]] * 4
+    data = attached(tiny_data(offline={"lineups": [["nearest_hare", "random"]]}))
+    assert data.refresh()[0].episodes.true_goal[0].tolist() == [[1, -1]] * 4
 
 
-def test_offline_lineups_may_seat_planners_too(tmp_path):
+def test_offline_lineups_may_seat_checkpoints_too(tmp_path):
     path = tmp_path / "a.ckpt"
     path.touch()
-    data = tiny_data(offline_lineups=[[f"checkpoint:{path}", "random"]])
+    data = tiny_data(offline={"lineups": [[f"checkpoint:{path}", "random"]]})
     asked = []
-    agent = tiny_agent(data.game, "none")
-    data.attach(agent.learner, lambda path: asked.append(path) or agent.learner())
+    agent = tiny_agent(data.env, "Direct")
+    data.attach(agent.actor, lambda path: asked.append(path) or agent.actor())
     data.refresh()
     assert asked == [str(path)]
 
 
-@pytest.mark.parametrize("goals", GOALS)
+@pytest.mark.parametrize("algorithm", ["search", "PPO"])
+@pytest.mark.parametrize("opponent", OPPONENTS)
 @pytest.mark.parametrize("rounds", [0, 1, 2, 3])
-def test_a_state_that_went_through_a_file_goes_on_bit_by_bit(goals, rounds):
+def test_a_state_that_went_through_a_file_goes_on_bit_by_bit(opponent, rounds, algorithm):
     """Before the first round, within the offline phase, between the phases and online."""
-    data, other = attached(tiny_data(), goals), attached(tiny_data(), goals)
+    settings = {"algorithm": PPO} if algorithm == "PPO" else {}
+    data, other = (attached(tiny_data(), opponent, **settings) for _ in range(2))
     for _ in range(rounds):
         data.refresh(max_age=3)
         list(data.train_dataloader())
@@ -115,13 +124,13 @@ def test_a_state_that_went_through_a_file_goes_on_bit_by_bit(goals, rounds):
 def test_a_state_of_other_sizes_is_refused():
     data = attached(tiny_data())
     data.refresh()
-    for other in (tiny_data(num_envs=5), tiny_data(capacity=20)):
+    for other in (tiny_data(num_envs=5), tiny_data(training={"capacity": 20})):
         with pytest.raises(ConfigError, match=r"num_envs|capacity"):
             attached(other).load_state_dict(through_a_file(data.state_dict()))
 
 
 def test_beliefs_are_carried_from_round_to_round_and_start_anew_online():
-    data = attached(tiny_data(), belief={"alpha": 0.5, "floor": 0.0})
+    data = attached(tiny_data(), **BELIEF)
     first, second = data.refresh()[0], data.refresh()[0]
     torch.testing.assert_close(second.episodes.goal[0], first.prior[LEARNER])
     assert (first.prior[LEARNER] != 0.5).any()
@@ -153,7 +162,7 @@ def test_evaluation_does_not_depend_on_how_long_was_trained():
 
 
 def test_loaders_of_validate_and_predict():
-    data = attached(tiny_data(predict_episodes=2))
+    data = attached(tiny_data(evaluation={"predict_episodes": 2}))
     assert sum(chunk.active.shape[1] for chunk in data.val_dataloader()) == 5
     assert [chunk.active.shape[1] for chunk in data.predict_dataloader()] == [2]
 
@@ -165,16 +174,16 @@ def test_seeds_differ_and_repeat():
 
 
 def test_the_checkpoint_is_loaded_once_and_plays():
-    data = tiny_data(offline_rounds=0)
+    data = tiny_data(**ONLINE)
     data.lineups = [["learner", "checkpoint:a.ckpt"]]
     asked = []
-    agent = tiny_agent(data.game, "none")
-    data.attach(agent.learner, lambda path: asked.append(path) or agent.learner())
+    agent = tiny_agent(data.env, "Direct")
+    data.attach(agent.actor, lambda path: asked.append(path) or agent.actor())
     for _ in range(2):
         played = data.refresh()[0]
     assert asked == ["a.ckpt"]
-    assert played.episodes.planned[..., 0].any()
-    assert not played.episodes.planned[..., 1].any()
+    assert played.episodes.learner[..., 0].any()
+    assert not played.episodes.learner[..., 1].any()
     assert set(played.prior) == {"learner", "checkpoint:a.ckpt"}
 
 
@@ -182,27 +191,33 @@ def test_the_checkpoint_is_loaded_once_and_plays():
     ("settings", "message"),
     [
         ({"num_envs": 0}, "data.num_envs is 0"),
-        ({"batch_size": 0}, "data.batch_size is 0"),
-        ({"steps_per_epoch": 0}, "data.steps_per_epoch is 0"),
-        ({"offline_rounds": -1}, "data.offline_rounds is -1"),
-        ({"capacity": 3}, "data.capacity is 3"),
-        ({"eval_episodes": 0}, "data.eval_episodes is 0"),
+        ({"workers": 0}, "data.workers is 0"),
+        ({"seed": -1}, "data.seed is -1"),
+        ({"training": {"batch_size": 0}}, "data.training.batch_size is 0"),
+        ({"training": {"steps_per_epoch": 0}}, "data.training.steps_per_epoch is 0"),
+        ({"training": {"past_every": 0}}, "data.training.past_every is 0"),
+        ({"training": {"past_keep": 0}}, "data.training.past_keep is 0"),
+        ({"training": {"capacity": 3}}, "data.training.capacity is 3"),
+        ({"offline": {"rounds": -1}}, "data.offline.rounds is -1"),
+        ({"evaluation": {"episodes": 0}}, "data.evaluation.episodes is 0"),
+        ({"evaluation": {"val_episodes": 0}}, "data.evaluation.val_episodes is 0"),
+        ({"evaluation": {"predict_episodes": 0}}, "data.evaluation.predict_episodes is 0"),
+        ({"evaluation": {"seats": ["learner", "nobody"]}}, "nobody"),
         ({"seats": ["learner"]}, "2 seats"),
         ({"seats": ["learner", "nearest_unicorn"]}, "nearest_unicorn"),
         ({"seats": ["learner", "checkpoint:nowhere.ckpt"]}, "nowhere.ckpt"),
         ({"partners": ["nobody"]}, "nobody"),
         ({"partners": []}, "partners"),
         ({"partners": ["checkpoint:nowhere.ckpt"]}, "nowhere.ckpt"),
-        ({"seats": ["learner", "cleaner"]}, "Cleaner needs drifts, shovel, which StagHunt does not have"),
-        ({"partners": ["random", "defector"]}, "Defector needs shovel"),
-        ({"offline_lineups": [["random"] * 2, ["random", "cleaner"]]}, "Cleaner needs drifts"),
-        ({"game": SNOWDRIFT}, "NearestStag needs stags, hunt_stag, which Snowdrift does not have"),
-        ({"game": GameConfig(name="chess")}, "chess"),
-        ({"game": GameConfig(preset="9h9s")}, "9h9s"),
-        ({"game": GameConfig(preset="2h1s_4x4", options={"hight": 4})}, "hight"),
-        ({"game": GameConfig(preset="2h1s_4x4", options={"height": 0})}, "height"),
-        ({"game": GameConfig(name="collections.OrderedDict")}, "OrderedDict"),
-        ({"game": GameConfig(name="toys.TokenGame", preset="small")}, "no presets"),
+        ({"seats": ["learner", "cleaner"]}, "unknown player 'cleaner' in StagHunt"),
+        ({"partners": ["random", "defector"]}, "unknown player 'defector' in StagHunt"),
+        ({"offline": {"lineups": [["random"] * 2, ["random", "cleaner"]]}}, "unknown player 'cleaner' in StagHunt"),
+        ({"seats": ["learner", "omg_lightning.games.grid.scripted.Cleaner"]}, "Cleaner needs drifts, shovel"),
+        ({"game": SNOWDRIFT}, "unknown player 'nearest_stag' in Snowdrift"),
+        ({"game": StagHunt}, "the game is <class .*StagHunt.*>; expected an object"),
+        ({"game": "stag_hunt"}, "the game is 'stag_hunt'; expected an object of a Game or of a VectorEnv"),
+        ({"game": Countdown(2)}, "unknown player 'nearest_stag' in Countdown"),
+        ({"game": TokenGame(2), "seats": ["learner", "random"], "training": {"symmetries": True}}, "no action 'up'"),
     ],
 )
 def test_mistakes_are_one_clear_line(settings, message):
@@ -213,7 +228,7 @@ def test_mistakes_are_one_clear_line(settings, message):
 
 def test_a_wrong_offline_lineup_is_named_at_once():
     with pytest.raises(ConfigError, match="2 seats"):
-        tiny_data(offline_lineups=[["random"]])
+        tiny_data(offline={"lineups": [["random"]]})
 
 
 def test_without_a_learner_it_says_what_to_do():
@@ -223,16 +238,17 @@ def test_without_a_learner_it_says_what_to_do():
 
 def test_a_game_of_the_users_own():
     data = EpisodeDataModule(
-        GameConfig(name="toys.TokenGame", options={"num_players": 3}), ["learner", "random", "random"], num_envs=4,
-        capacity=8, offline_lineups=[["random"] * 3], partners=["random"],
+        TokenGame(3), ["learner", "random", "random"], num_envs=4, training=TrainingConfig(capacity=8),
+        offline=OfflineConfig(lineups=[["random"] * 3]), partners=["random"],
     )  # fmt: skip
-    assert (data.num_players, data.game_name, data.observation_shape) == (3, "TokenGame", (4, 1, 5))
-    data = attached(data, "subgoal")
+    assert (data.spec["num_players"], data.spec["name"]) == (3, "TokenGame")
+    assert data.spec["observation_space"]["shape"] == [4, 1, 5]
+    data = attached(data, "Subgoal")
     assert data.refresh()[0].episodes.active[0].all()
 
 
 def test_without_scripts_a_game_is_left_to_random():
-    data = EpisodeDataModule(GameConfig(name="toys.TokenGame"), ["learner", "random", "random"])
+    data = EpisodeDataModule(TokenGame(), ["learner", "random", "random"])
     assert data.partners == ["random"]
     assert data.offline_lineups == [["random"] * 3]
 
@@ -244,17 +260,15 @@ def test_partners_are_one_of_each_kind_by_default():
 
 
 def test_a_game_is_described_by_all_its_options():
-    preset, plain = GameConfig(preset="2h1s_4x4"), {"num_hares": 2, "height": 4, "width": 4, "num_blocks": 0}
-    same_game = GameConfig(options={"num_players": 2, "num_stags": 1, **plain})
-    found = preset.describe(preset.build())
-    assert found == same_game.describe(same_game.build()), "a preset is the same game written out"
+    sizes = {"num_players": 2, "num_stags": 1, "num_hares": 2, "height": 4, "width": 4, "num_blocks": 0}
+    found = describe(RulesEnv(StagHunt("2h1s_4x4")))
+    assert found == describe(RulesEnv(StagHunt(**sizes))), "a preset is the same game written out"
     assert found["max_steps"] == 35
     for change in ({"prosocial": True}, {"strength": [1.0, 2.0]}, {"steps_after_first_hunt": 5}, {"hare_reward": 2.0}):
-        other = GameConfig(preset="2h1s_4x4", options=change)
-        assert other.describe(other.build()) != found
-    token = GameConfig("toys.TokenGame", options={"max_steps": 4})
-    assert token.describe(token.build()) == {
-        "name": "toys.TokenGame",
+        assert describe(RulesEnv(StagHunt("2h1s_4x4", **change))) != found
+    assert describe(Countdown(3)) == {"name": "Countdown", "num_players": 3, "max_steps": 4}
+    assert describe(as_env(TokenGame(max_steps=4))) == {
+        "name": "TokenGame",
         "num_players": 3,
         "num_actions": 5,
         "max_steps": 4,
@@ -264,15 +278,15 @@ def test_a_game_is_described_by_all_its_options():
 
 def test_an_oracle_beside_somebody_without_a_declared_goal_is_refused():
     for seats in (["learner", "random"], ["learner", f"{__name__}.Mute"]):
-        data = attached(tiny_data(seats=seats, offline_rounds=0), "oracle")
+        data = attached(tiny_data(seats=seats, **ONLINE), "Oracle")
         with pytest.raises(ConfigError, match="declares no goal") as caught:
             data.refresh()
         assert "\n" not in str(caught.value)
-    data = attached(tiny_data(game=SNOWDRIFT, seats=["learner", "switcher"], offline_rounds=0), "oracle")
+    data = attached(tiny_data(game=SNOWDRIFT, seats=["learner", "switcher"], **ONLINE), "Oracle")
     with pytest.raises(ConfigError, match="switcher declares no goal"):
         data.refresh()
     for partner in ("nearest_hare", "switcher", "switcher:3"):
-        attached(tiny_data(seats=["learner", partner], offline_rounds=0), "oracle").refresh()
+        attached(tiny_data(seats=["learner", partner], **ONLINE), "Oracle").refresh()
 
 
 class Mute:
@@ -283,26 +297,38 @@ class Mute:
         return torch.full((len(legal),), self.noop)
 
 
-@pytest.mark.parametrize("goals", [goals for goals in GOALS if goals != "oracle"])
-def test_snowdrift_is_played_offline_and_online(goals):
-    data = attached(tiny_data(game=SNOWDRIFT, seats=["learner", "cleaner"], num_envs=8, offline_rounds=1), goals)
+@pytest.mark.parametrize("opponent", ["Direct", "Declared", "Locations", "Codebook", "Subgoal"])
+def test_snowdrift_is_played_offline_and_online(opponent):
+    data = tiny_data(game=SNOWDRIFT, seats=["learner", "cleaner"], num_envs=8, offline={"rounds": 1})
+    data = attached(data, opponent)
     offline, online = data.refresh()[0].episodes, data.refresh()[0].episodes
-    assert not offline.planned.any()
+    assert not offline.learner.any()
     cleaners = torch.tensor([[0, 0], [1, 0], [1, 1], [0, 0]] * 2).bool()  # defectors, one, two, and random
-    shovelled = (offline.realised != -1).any(0)
+    shovelled = (offline.achieved_goal != -1).any(0)
     assert not shovelled[[0, 4]].any()
     assert not shovelled[[1, 5], 1].any()
     assert (shovelled.any(1) | ~cleaners.any(1)).all()
-    assert torch.equal(online.planned, online.active & torch.tensor([True, False]))
-    assert (online.realised[..., 1] != -1).any()
+    assert torch.equal(online.learner, online.active & torch.tensor([True, False]))
+    assert (online.achieved_goal[..., 1] != -1).any()
 
 
-def test_game_config_builds_presets_with_changes_and_plain_games():
-    game = GameConfig(preset="4h1s_6x6", options={"max_steps": 9}).build()
+def test_a_game_or_an_environment_of_it_is_the_same_data():
+    game, seats = stag_hunt(), ["learner", "nearest_stag"]
+    one, two = (attached(tiny_data(game=each, seats=seats)) for each in (game, RulesEnv(game)))
+    assert one.game is two.game is game
+    assert one.spec == two.spec
+    assert same(one.refresh()[0].episodes, two.refresh()[0].episodes)
+
+
+def test_presets_may_be_changed_and_games_be_made_without():
+    game = StagHunt("4h1s_6x6", max_steps=9)
     assert (game.num_players, game.height, game.max_steps) == (4, 6, 9)
-    sizes = {"num_players": 2, "num_stags": 1, "num_hares": 1, "height": 3, "width": 3}
-    assert isinstance(GameConfig(options=sizes).build(), StagHunt)
-    assert repr(GameConfig(name="snowdrift", preset="msg").build()) == repr(Snowdrift())
+    assert repr(StagHunt.preset("4h1s_6x6", max_steps=9)) == repr(game)
+    assert repr(Snowdrift("msg")) == repr(Snowdrift())
+    with pytest.raises(ConfigError, match="9h9s"):
+        StagHunt("9h9s")
+    with pytest.raises(ConfigError, match="height"):
+        StagHunt("2h1s_4x4", height=0)
 
 
 def test_only_a_fit_restores_the_buffer():
@@ -318,67 +344,67 @@ def test_only_a_fit_restores_the_buffer():
 
 
 def test_several_line_ups_share_the_environments_in_turn():
-    data = attached(tiny_data(seats=[["learner", "nearest_stag"], ["nearest_hare", "learner"]], offline_rounds=0))
+    data = attached(tiny_data(seats=[["learner", "nearest_stag"], ["nearest_hare", "learner"]], **ONLINE))
     episodes = data.refresh()[0].episodes
-    assert torch.equal(episodes.planned[0], torch.tensor([[True, False], [False, True]]).repeat(data.num_envs // 2, 1))
-    assert episodes.truth[0, :2].tolist() == [[-1, 0], [1, -1]]
+    assert torch.equal(episodes.learner[0], torch.tensor([[True, False], [False, True]]).repeat(data.num_envs // 2, 1))
+    assert episodes.true_goal[0, :2].tolist() == [[-1, 0], [1, -1]]
     assert data.seats == ["learner or nearest_hare", "nearest_stag or learner"]
     with pytest.raises(ConfigError, match="not both"):
         tiny_data(seats=["learner", ["learner", "random"]])
 
 
 def test_past_selves_are_kept_on_schedule_and_play_as_they_were():
-    data = tiny_data(seats=["learner", "past"], past_every=2, past_keep=2, offline_rounds=1)
-    agent = tiny_agent(data.game, "declared")
-    data.attach(agent.learner, agent.load_learner, agent.copy_weights)
+    training = {"past_every": 2, "past_keep": 2}
+    data = tiny_data(seats=["learner", "past"], training=training, offline={"rounds": 1})
+    agent = tiny_agent(data.env, "Declared")
+    data.attach(agent.actor, agent.load_actor, agent.copy_weights)
     kept = []
     for number in range(6):
         data.refresh()
-        kept.append([float(weights["policy.net.out.bias"][0]) for weights in data.population.past])
+        kept.append([float(weights["algorithm.policy.net.out.bias"][0]) for weights in data.population.past])
         with torch.no_grad():
-            agent.policy.net.out.bias[0] = number + 1
+            agent.algorithm.policy.net.out.bias[0] = number + 1
     start = kept[1][0]  # rounds 1, 3 and 5 are due, in which the bias is that of the start, then 3 (set in round 2), 5
     assert kept == [[], [start], [start], [start, 3.0], [start, 3.0], [3.0, 5.0]]
     policy = data.population.newest_past_self().policy
     assert float(policy.net.out.bias[0]) == 5.0
-    assert float(agent.policy.net.out.bias[0].detach()) == 6.0
+    assert float(agent.algorithm.policy.net.out.bias[0].detach()) == 6.0
 
 
-def test_past_selves_are_planners_whose_steps_are_no_targets():
-    data = tiny_data(seats=["learner", "past"], offline_rounds=0)
-    agent = tiny_agent(data.game, "declared")
-    data.attach(agent.learner, agent.load_learner, agent.copy_weights)
+def test_past_selves_search_but_their_steps_are_no_targets():
+    data = attached(tiny_data(seats=["learner", "past"], **ONLINE))
     episodes = data.refresh()[0].episodes
-    assert episodes.planned[..., 0].any()
-    assert not episodes.planned[..., 1].any()
+    assert episodes.learner[..., 0].any()
+    assert not episodes.learner[..., 1].any()
 
 
 def test_a_past_self_needs_somebody_to_be_copied():
-    data = attached(tiny_data(seats=["learner", "past"], offline_rounds=0))
+    data = tiny_data(seats=["learner", "past"], **ONLINE)
+    agent = tiny_agent(data.env, "Declared")
+    data.attach(agent.actor, agent.load_actor)
     with pytest.raises(ConfigError, match="attach"):
         data.refresh()
-    with pytest.raises(ConfigError, match="eval_seats"):
+    with pytest.raises(ConfigError, match=r"data\.evaluation\.seats"):
         list(data.evaluate(data.eval_lineups, 2))
 
 
 def test_evaluation_has_seats_of_its_own():
-    data = attached(tiny_data(eval_seats=["learner", "nearest_hare"]))
-    truth = next(iter(data.val_dataloader())).truth
+    data = attached(tiny_data(evaluation={"seats": ["learner", "nearest_hare"]}))
+    truth = next(iter(data.val_dataloader())).true_goal
     assert (truth[0, :, 1] == 1).all()
     assert data.seats == ["learner", "nearest_stag"]
 
 
 def test_other_line_ups_start_with_new_beliefs_and_the_same_ones_go_on():
-    data = attached(tiny_data(offline_rounds=0, num_envs=2))
-    data.refresh()
-    carried = data._prior
-    data.seat([["learner", "nearest_stag"]])
-    data.refresh()
-    assert data._seated == [["learner", "nearest_stag"]]
-    assert carried is not None
+    data = attached(tiny_data(**ONLINE), **BELIEF)
+    first = data.refresh()[0].prior[LEARNER]
+    assert (first != 0.5).any()
+    data.seat([["learner", "nearest_stag"]])  # those who sit there
+    torch.testing.assert_close(data.refresh()[0].episodes.goal[0], first)
     data.seat([["learner", "nearest_hare"]])
-    truth = data.refresh()[0].episodes.truth
-    assert (truth[0, :, 1] == 1).all()
+    episodes = data.refresh()[0].episodes
+    assert (episodes.true_goal[0, :, 1] == 1).all()
+    assert (episodes.goal[0] == 0.5).all()
     with pytest.raises(ConfigError, match="seats"):
         data.seat([["learner"]])
 
@@ -393,9 +419,105 @@ def test_a_scheduled_line_up_goes_on_bit_by_bit():
             played = data.refresh()[0]
         return played
 
-    first = attached(tiny_data(offline_rounds=1))
+    first = attached(tiny_data(offline={"rounds": 1}))
     run(first, 3)
     state = through_a_file(first.state_dict())
-    second = attached(tiny_data(offline_rounds=1))
+    second = attached(tiny_data(offline={"rounds": 1}))
     second.load_state_dict(state)
     assert same(run(first, 2).episodes, run(second, 2).episodes)
+
+
+# On-policy data -----------------------------------------------------------------------------------------------------
+
+
+def on_policy_data(plan, **settings):
+    """A data module whose learner wants each round's episodes in these passes."""
+    data = tiny_data(seats=["learner", "learner"], num_envs=6, **settings)
+    agent = tiny_agent(data.env, "Direct")
+    data.attach(agent.actor, agent.load_actor, agent.copy_weights, plan)
+    return data, agent
+
+
+def keys(episodes):
+    """What tells episodes apart: their rewards and first views."""
+    columns = torch.cat([episodes.observation[0].flatten(1).float(), episodes.action[0].float()], 1)
+    return sorted(map(tuple, columns.tolist()))
+
+
+def test_an_on_policy_loader_gives_each_episode_once_in_each_pass():
+    data, _ = on_policy_data(OnPolicy(2, 3), **ONLINE)
+    loader = data.train_dataloader()
+    assert len(loader) == 6, "whatever data.training.steps_per_epoch is"
+    for _ in range(2):
+        played, _ = data.refresh(max_age=1)
+        batches = list(loader)
+        assert [batch.episodes.active.shape[1] for batch in batches] == [2] * 6
+        for epoch in (batches[:3], batches[3:]):
+            assert sorted(key for batch in epoch for key in keys(batch.episodes)) == keys(played.episodes)
+        assert [keys(batch.episodes) for batch in batches[:3]] != [keys(batch.episodes) for batch in batches[3:]]
+        assert {batch.env_steps for batch in batches} == {data.env_steps}
+        assert not any(batch.offline for batch in batches)
+
+
+def test_too_few_episodes_for_the_minibatches_are_one_clear_line():
+    data, _ = on_policy_data(OnPolicy(1, 7), **ONLINE)
+    data.refresh()
+    with pytest.raises(ConfigError, match="holds 6 episodes, too few for 7 minibatches") as caught:
+        next(iter(data.train_dataloader()))
+    assert "\n" not in str(caught.value)
+
+
+class Logged:
+    """An agent as far as `BufferRefresh` needs one."""
+
+    def __init__(self, agent):
+        self.algorithm, self.found = agent.algorithm, []
+
+    def log_dict(self, numbers, **_):
+        self.found.append(numbers)
+
+
+@pytest.mark.parametrize(
+    ("settings", "says"), [({}, 1), ({"max_age": None}, 1), ({"max_age": 1, "interval": 3}, 1), ({"max_age": 1}, 0)]
+)
+def test_the_buffer_keeps_one_round_alone_for_on_policy_data_and_says_so_once(settings, says, monkeypatch):
+    said = []
+    monkeypatch.setattr("callbacks.buffer_refresh.rank_zero_info", said.append)
+    data, agent = on_policy_data(OnPolicy(2, 3), **ONLINE)
+    refresh, logged = BufferRefresh(**settings), Logged(agent)
+    for epoch in range(4):
+        refresh.on_train_epoch_start(SimpleNamespace(datamodule=data, current_epoch=epoch), logged)
+        assert data.rounds == epoch + 1, "a round before each epoch"
+        assert len(data.buffer) == data.num_envs
+        assert data.buffer.oldest() == epoch
+        batches = [batch.episodes for batch in data.train_dataloader()][:3]
+        assert sorted(key for batch in batches for key in keys(batch)) == keys(data.latest.episodes)
+    assert len(said) == says
+    assert all("\n" not in line and "newest round alone" in line for line in said)
+    assert [numbers["buffer/oldest_age"] for numbers in logged.found] == [0.0] * 4
+
+
+def test_a_buffer_of_older_rounds_is_left_as_it_was_set(monkeypatch):
+    said = []
+    monkeypatch.setattr("callbacks.buffer_refresh.rank_zero_info", said.append)
+    data, agent = on_policy_data(None, **ONLINE)
+    refresh = BufferRefresh(max_age=2, interval=2)
+    for epoch in range(6):
+        refresh.on_train_epoch_start(SimpleNamespace(datamodule=data, current_epoch=epoch), Logged(agent))
+    assert data.rounds == 3
+    assert len(data.buffer) == 12
+    assert len(data.train_dataloader()) == data.training.steps_per_epoch == 2
+    assert not said
+
+
+@pytest.mark.parametrize("game", [NumberGame("reals"), Countdown(2), TokenGame(2)], ids=["reals", "no rules", "bits"])
+def test_ppo_trains_on_what_its_own_policy_did(game):
+    """At the first minibatch the policy is the one that played, so all ratios are 1 and nothing is clipped."""
+    data = EpisodeDataModule(game, ["learner", "learner"], num_envs=8, offline=OfflineConfig(0))
+    agent = tiny_agent(game, "Direct", algorithm=PPO)
+    data.attach(agent.actor, agent.load_actor, agent.copy_weights, agent.algorithm.on_policy)
+    data.refresh(1)
+    for batch in data.train_dataloader():
+        losses = agent.losses(batch)
+        assert float(losses["ppo_clipped"]) == 0
+        assert abs(float(losses["ppo_kl"])) < 1e-6

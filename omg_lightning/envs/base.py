@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from omg_lightning.games.base import Game
-from omg_lightning.types import NO_GOAL, take
+from omg_lightning.types import NO_GOAL, ConfigError, take
 
 if TYPE_CHECKING:
     from omg_lightning.games.grid.layout import GridLayout
@@ -164,5 +164,16 @@ def describe(env: VectorEnv) -> dict[str, Any]:
 
 
 def as_env(game: Game | VectorEnv) -> VectorEnv:
-    """Return `game` as something to be played: a `Game` in a `RulesEnv`, a `VectorEnv` as it is."""
-    return RulesEnv(game) if isinstance(game, Game) else game
+    """Return `game` as something to be played: a `Game` in a `RulesEnv`, a `VectorEnv` as it is.
+
+    Raises:
+        ConfigError: it is neither.
+    """
+    if isinstance(game, Game):
+        return RulesEnv(game)
+    if not isinstance(game, VectorEnv):
+        raise ConfigError(
+            f"the game is {game!r}; expected an object of a Game or of a VectorEnv: make one, such as "
+            "StagHunt('2h1s_4x4'), or wrap a PettingZoo environment in PettingZooEnv"
+        )
+    return game
