@@ -1,24 +1,36 @@
 import pytest
 import torch
-from toys import TokenGame, stag_hunt, tiny_data
+from number_games import Countdown, NumberGame
+from toys import TokenGame, attached, same, stag_hunt, tiny_agent, tiny_data
 
+from omg_lightning.actors import arrange
+from omg_lightning.algorithms import PPO
+from omg_lightning.envs import as_env
+from omg_lightning.games import MatrixGame, Snowdrift, StagHunt
 from omg_lightning.games.grid.symmetry import Symmetries
-from omg_lightning.games import Snowdrift, StagHunt
-from omg_lightning.rollout import arrange, play
+from omg_lightning.rollout import play
 from omg_lightning.types import ConfigError
 
 SQUARE = StagHunt.preset("4h1s_6x6")
 
 
+def symmetries(game):
+    return Symmetries(as_env(game))
+
+
+def rollout(game, lineup, batch, seed=0, **learners):
+    env = as_env(game)
+    seating = arrange([lineup], batch, env, torch.device("cpu"))
+    return play(env, seating, learners, torch.Generator().manual_seed(seed)).episodes
+
+
 def hunt(game, batch=6, seed=0):
-    lineup = ["nearest_stag", "nearest_hare", "random", "random"][: game.num_players]
-    seats = arrange([lineup], batch, game, torch.device("cpu"))
-    return play(game, seats, {}, torch.Generator().manual_seed(seed)).episodes
+    return rollout(game, ["nearest_stag", "nearest_hare", "random", "random"][: game.num_players], batch, seed)
 
 
 def place_like(game, observation):
     """The state that seat 0 sees in one row, `[C, h, w]`."""
-    cells = {name: plane.nonzero().tolist() for name, plane in zip(game.plane_names, observation, strict=True)}
+    cells = {name: plane.nonzero().tolist() for name, plane in zip(game.layout.plane_names, observation, strict=True)}
     players = [cells["self"][0], *(cells[f"other_{k}"][0] for k in range(1, game.num_players))]
     return game.place(hunters=players, **{name: cells[name] for name in ("stags", "hares", "blocks")})
 
@@ -26,7 +38,7 @@ def place_like(game, observation):
 @pytest.mark.parametrize("index", range(8))
 def test_a_moved_episode_is_an_episode_of_the_moved_board(index):
     """The rules themselves say what should have come: the moved actions are played on the moved first board."""
-    moved = Symmetries(SQUARE).apply(hunt(SQUARE), index)
+    moved = symmetries(SQUARE).apply(hunt(SQUARE), index)
     for b in range(moved.active.shape[1]):
         state = place_like(SQUARE, moved.observation[0, b, 0])
         for t in range(int(moved.active[:, b].any(-1).sum())):
@@ -37,54 +49,102 @@ def test_a_moved_episode_is_an_episode_of_the_moved_board(index):
 
 
 def test_the_first_changes_nothing_and_all_are_different():
-    episodes, group = hunt(SQUARE), Symmetries(SQUARE)
+    episodes, group = hunt(SQUARE), symmetries(SQUARE)
     assert len(group) == 8
-    assert all(torch.equal(a, b) for a, b in zip(group.apply(episodes, 0), episodes, strict=True))
+    assert same(group.apply(episodes, 0), episodes)
     views = {tuple(group.apply(episodes, k).observation.flatten().tolist()) for k in range(8)}
     assert len(views) == 8
 
 
-def test_search_policies_go_with_their_actions():
+def test_extras_per_action_turn_with_their_actions_and_others_stay():
     episodes = hunt(SQUARE)
     chosen = torch.nn.functional.one_hot(episodes.action, 7).float()
+    value, pair = episodes.reward + 1, torch.stack([chosen, 2 * chosen], -2)  # per action is what comes last
+    episodes = episodes._replace(extras={"root_policy": chosen, "root_value": value, "pair": pair, "other": chosen})
     for k in range(8):
-        moved = Symmetries(SQUARE).apply(episodes._replace(policy=chosen), k)
-        assert torch.equal(moved.policy.argmax(-1), moved.action)
+        moved = symmetries(SQUARE).apply(episodes, k, per_action=["root_policy", "pair"])
+        assert torch.equal(moved.extras["root_policy"].argmax(-1), moved.action)
+        assert torch.equal(moved.extras["pair"].argmax(-1), moved.action[..., None].expand(-1, -1, -1, 2))
+        assert torch.equal(moved.extras["root_value"], value)
+        assert torch.equal(moved.extras["other"], chosen)
+    assert same(episodes.extras["root_policy"], chosen), "what is given stays as it was"
 
 
 @pytest.mark.parametrize("index", range(8))
-def test_goals_that_are_places_move_with_the_board(index):
+def test_goals_that_are_cells_turn_with_the_board(index):
     game = Snowdrift(num_drifts=3, height=4, width=4)
-    seats = arrange([["cleaner"] * 4], 5, game, torch.device("cpu"))
-    episodes = play(game, seats, {}, torch.Generator().manual_seed(0)).episodes
+    episodes = rollout(game, ["cleaner"] * 4, 5)
     drifts = episodes.observation[..., 4, :, :].flatten(3).float()
     nowhere = torch.full_like(drifts[..., :1], 0.5)
-    moved = Symmetries(game).apply(episodes._replace(goal=torch.cat([drifts, nowhere], -1)), index, places=True)
+    episodes = episodes._replace(goal=torch.cat([drifts, nowhere], -1))
+    moved = symmetries(game).apply(episodes, index, cells=True)
     assert torch.equal(
         moved.goal[..., :-1].view(moved.observation[..., 4, :, :].shape), moved.observation[..., 4, :, :]
     )
     assert torch.equal(moved.goal[..., -1:], nowhere)
+    assert torch.equal(symmetries(game).apply(episodes, index).goal, episodes.goal), "goals that are no cells stay"
 
 
 def test_a_rectangle_has_four():
     game = stag_hunt(2, height=3, width=5)
-    assert len(Symmetries(game)) == 4
-    assert Symmetries(game).apply(hunt(game), 3).observation.shape[-2:] == (3, 5)
+    assert len(symmetries(game)) == 4
+    assert symmetries(game).apply(hunt(game), 3).observation.shape[-2:] == (3, 5)
 
 
-def test_snowdrift_has_them_and_a_game_without_moves_has_none():
-    assert len(Symmetries(Snowdrift.preset("msg"))) == 8
-    with pytest.raises(ConfigError, match="symmetries"):
-        Symmetries(TokenGame())
+def test_snowdrift_has_eight():
+    assert len(symmetries(Snowdrift.preset("msg"))) == 8
+
+
+@pytest.mark.parametrize(
+    ("game", "says"),
+    [
+        (TokenGame(), "TokenGame has no action 'up', so its board cannot be turned: leave it out"),
+        (NumberGame("a table"), "turns boards, but NumberGame is not on a grid: set it to false"),
+        (MatrixGame("stag_hunt"), "turns boards, but MatrixGame is not on a grid: set it to false"),
+        (Countdown(2), "turns boards, but Countdown is not on a grid: set it to false"),
+    ],
+)
+def test_a_game_without_a_board_or_moves_is_refused_in_one_line(game, says):
+    with pytest.raises(ConfigError, match=f"data.training.symmetries:? ?.*{says}") as caught:
+        symmetries(game)
+    assert "\n" not in str(caught.value)
 
 
 def test_batches_are_moved_where_it_is_switched_on():
-    def views(symmetries):
-        data = tiny_data(symmetries=symmetries, steps_per_epoch=8, batch_size=4, num_envs=4)
-        data.buffer.add(hunt(data.game, 4), 0)
+    def views(turned):
+        data = attached(tiny_data(training={"symmetries": turned, "steps_per_epoch": 8, "batch_size": 4}))
+        data.refresh()
         # Summed, for a batch of all four holds them in any order.
         return [batch.episodes.observation.sum((1, 2)).float() for batch in data.train_dataloader()]
 
     still, moved = views(False), views(True)
     assert all(torch.equal(x, still[0]) for x in still)
     assert not all(torch.equal(x, moved[0]) for x in moved)
+
+
+@pytest.mark.parametrize("opponent", ["Declared", "Locations"])
+@pytest.mark.parametrize("algorithm", ["search", "PPO"])
+def test_a_turned_batch_keeps_what_belongs_together(opponent, algorithm):
+    """A root policy is that of the turned actions, and a goal that is a cell lies on the turned board."""
+    game = Snowdrift(num_players=2, num_drifts=3, height=4, width=4, max_steps=6)
+    settings = {"algorithm": PPO} if algorithm == "PPO" else {"search_args": {"simulations": 6}}
+    training = {"symmetries": True, "steps_per_epoch": 12, "batch_size": 4}
+    data = tiny_data(game=game, seats=["learner", "cleaner"], offline={"rounds": 0}, training=training)
+    agent = tiny_agent(data.env, opponent, **settings)
+    data.attach(agent.actor, agent.load_actor, agent.copy_weights)
+    data.refresh()
+    turned = 0
+    for batch in data.train_dataloader():
+        episodes = batch.episodes
+        assert episodes.legal.gather(-1, episodes.action[..., None])[..., 0][episodes.active].all()
+        if algorithm == "search":
+            policy = episodes.extras["root_policy"]
+            assert not policy[~episodes.legal].any()
+            taken = policy.gather(-1, episodes.action[..., None])[..., 0]
+            assert (taken[episodes.learner] > 0).all()
+        if opponent == "Locations":
+            drifts = episodes.observation[..., 2, :, :].flatten(3) > 0
+            assert not episodes.goal[..., :-1][episodes.active][~drifts[episodes.active]].any()
+        stored = {tuple(view.flatten().tolist()) for view in data.latest.episodes.observation[0, :, 0]}
+        turned += sum(tuple(view.flatten().tolist()) not in stored for view in episodes.observation[0, :, 0])
+    assert turned > 4, "boards are turned"
