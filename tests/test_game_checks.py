@@ -47,3 +47,22 @@ def test_exactly_says_which_argument_is_meant():
 
 def test_the_device_is_the_generators():
     assert checks.device_of(None) == checks.device_of(torch.Generator()) == torch.device("cpu")
+
+
+PRESETS = {"small": {"height": 3, "width": 4}}
+
+
+def test_sizes_are_the_given_ones_then_the_presets_then_the_defaults():
+    given = {"height": None, "width": 7, "blocks": None}
+    assert checks.sizes("Toy", PRESETS, "small", given, {"blocks": 2, "height": 9}) == [3, 7, 2]
+    assert checks.sizes("Toy", PRESETS, None, {**given, "height": 5}, {"blocks": 2}) == [5, 7, 2]
+
+
+@pytest.mark.parametrize(
+    ("preset", "says"),
+    [("large", r"preset='large': expected one of small"), (None, r"Toy got no height: give them, or a preset")],
+)
+def test_unknown_presets_and_missing_sizes_are_one_clear_line(preset, says):
+    with pytest.raises(ConfigError, match=says) as caught:
+        checks.sizes("Toy", PRESETS, preset, {"height": None}, {})
+    assert "\n" not in str(caught.value)

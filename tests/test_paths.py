@@ -104,15 +104,12 @@ def test_sparse_views_tell_the_facts_of_the_planes(preset):
     game = (Snowdrift if preset == "msg" else StagHunt).preset(preset)
     generator = torch.Generator().manual_seed(3)
     state = game.reset(20, generator)
-    walls = game.plane_names.index("blocks") if "blocks" in game.plane_names else None
-    board, facts, take_it = (
-        game.board(state),
-        Facts.of(game.observation_shape, game.num_players, walls),
-        game.num_actions - 1,
-    )
+    board, take_it = game.board(state), game.num_actions - 1
+    facts = Facts.of(game.observation_shape, game.num_players, game.layout.walls)
+    assert (game.layout.walls is None) == (preset == "msg")
     for _ in range(12):
         planes = game.observe(state)
-        places = game.observe(state, sparse=True, board=board)
+        places = game.observe_sparse(state, board)
         told = torch.zeros(*planes.shape[:2], facts.start + facts.size)
         told.scatter_add_(2, places.long(), torch.ones(places.shape))
         expected = torch.zeros_like(told)

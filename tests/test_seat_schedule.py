@@ -1,5 +1,5 @@
 import pytest
-from toys import tiny_agent, tiny_data
+from toys import attached, tiny_agent, tiny_data
 
 from callbacks import SeatSchedule
 from omg_lightning.types import ConfigError
@@ -12,7 +12,7 @@ class FakeTrainer:
 
 def test_line_ups_are_seated_from_their_step_on():
     data = tiny_data()
-    trainer, agent = FakeTrainer(data), tiny_agent(data.game)
+    trainer, agent = FakeTrainer(data), tiny_agent(data.env)
     one, two = [["learner", "random"]], [["learner", "nearest_hare"], ["learner", "learner"]]
     callback = SeatSchedule({100: two, 10: one})
     callback.on_fit_start(trainer, agent)
@@ -31,7 +31,17 @@ def test_a_schedule_out_of_range_is_refused(schedule):
         SeatSchedule(schedule)
 
 
-def test_who_cannot_be_found_is_named_before_training_starts():
+def test_an_unknown_player_is_named_before_training_starts():
     data = tiny_data()
-    with pytest.raises(ConfigError, match="nobody_knows"):
-        SeatSchedule({500: [["learner", "nobody_knows"]]}).on_fit_start(FakeTrainer(data), tiny_agent(data.game))
+    with pytest.raises(ConfigError, match="nobody_knows") as caught:
+        SeatSchedule({500: [["learner", "nobody_knows"]]}).on_fit_start(FakeTrainer(data), tiny_agent(data.env))
+    assert "\n" not in str(caught.value)
+
+
+def test_those_who_are_due_play_in_the_next_round():
+    data = attached(tiny_data(offline={"rounds": 0}))
+    trainer, callback = FakeTrainer(data), SeatSchedule({1: [["nearest_hare", "learner"]]})
+    for expected in (0, 1):
+        callback.on_train_epoch_start(trainer, None)
+        episodes = data.refresh()[0].episodes
+        assert episodes.learner[0].nonzero()[:, 1].unique().tolist() == [expected]
