@@ -13,7 +13,7 @@ from omg_lightning.opponents.base import MixtureConfig, OpponentModel, Targets
 from omg_lightning.opponents.futures import futures
 from omg_lightning.opponents.goal_vae import GoalVAE, VAEConfig
 from omg_lightning.opponents.selector import SelectorConfig, select_subgoals, shift
-from omg_lightning.opponents.subgoal_predictor import Inference, SubgoalPredictor
+from omg_lightning.opponents.subgoal_predictor import SubgoalPredictor
 from omg_lightning.samples import TrainingBatch
 from omg_lightning.types import ConfigError, Estimate, View
 
@@ -92,32 +92,30 @@ class Subgoal(OpponentModel):
         if self.trains("vae") and (batch.offline or self.vae_online):
             found |= self._vae_losses(batch)
         if self.trains("subgoal"):
-            inference, label = batch.targets.cache
-            asked = watched(batch.episodes)[batch.samples.mask]
-            inference = Inference(*(field[asked] for field in inference))
-            observation = batch.samples.observation[asked]
-            label = tuple(part[asked] for part in label)
-            found |= self.inference.subgoal_loss(inference, observation, label, batch.noise)
+            inference, asked, label = batch.targets.cache
+            found |= self.inference.subgoal_loss(inference, batch.samples.observation[asked], label, batch.noise)
         if self.trains("coplayer"):
             # Latent goals are met as inferred, so the co-player policies train on the same mixture as the policy.
             found |= self.coplayer_losses(batch, batch.goals, batch.targets.known & batch.episodes.active)
         return found
 
     def targets(self, batch: TrainingBatch) -> Targets:
-        """Return the codes of the subgoals selected in hindsight; `cache` holds the inference and these codes."""
+        """Return the codes of the subgoals selected in hindsight; `cache` holds the inference, where it was asked for, and these codes."""
         episodes, samples = batch.episodes, batch.samples
         with torch.no_grad():  # the codes are targets, and where the inference starts from
             mean, log_var = self.vae.codes(samples.observation)
-        # A seat that is the only learner is never asked for.
-        inference = self.inference.infer_episodes(batch, mean, watched(episodes))
+        who = watched(episodes)  # a seat that is the only learner is never asked for
+        asked = who[samples.mask]
+        inference = self.inference.infer_episodes(batch, mean, who)
         with torch.no_grad():  # nothing leaks from the value head through the selector
-            inferred = samples.spread(draw_gaussian(inference.mean, inference.log_var, batch.noise))
             codes = samples.spread(mean)
+            inferred = torch.zeros_like(codes)
+            inferred[who] = draw_gaussian(inference.mean, inference.log_var, batch.noise)
             ahead = select_subgoals(batch, codes, inferred, self.selector, batch.noise)
             label = shift(codes, ahead)
-            selected = label[samples.mask], shift(samples.spread(log_var), ahead)[samples.mask]
+            selected = label[who], shift(samples.spread(log_var), ahead)[who]
         share = self.mixture.share(batch.env_steps)
-        return Targets(inferred, label, episodes.active, share, (inference, selected))
+        return Targets(inferred, label, episodes.active, share, (inference, asked, selected))
 
     def codes(self, observation: Tensor) -> Tensor:
         """Return the codes of views `[M, *shape]` by the slow encoder, float `[M, D]`."""

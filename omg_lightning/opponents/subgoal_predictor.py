@@ -14,11 +14,11 @@ from omg_lightning.types import View, ego_order
 
 
 class Inference(NamedTuple):
-    """The posterior q(g | tau_t, s_t) of every sample, and the context it came from."""
+    """The posterior q(g | tau_t, s_t) of m samples, and the context it came from."""
 
-    mean: Tensor  # float [n, D]
-    log_var: Tensor  # float [n, D]
-    context: Tensor  # float [n, hidden]
+    mean: Tensor  # float [m, D]
+    log_var: Tensor  # float [m, D]
+    context: Tensor  # float [m, hidden]
 
 
 class SubgoalPredictor(LightningModule):
@@ -76,7 +76,7 @@ class SubgoalPredictor(LightningModule):
         return moved[0].view_as(context)
 
     def infer_episodes(self, batch: TrainingBatch, code: Tensor, who: Tensor) -> Inference:
-        """Return the posterior at the samples that are asked for, 0 at others; each episode starts without history.
+        """Return the posterior at the m samples that are asked for; each episode starts without history.
 
         Args:
             batch: whole episodes, with n samples.
@@ -95,8 +95,7 @@ class SubgoalPredictor(LightningModule):
         context = context[who.flatten(1)[:, rows]]  # [m, hidden]
         t, b, ego = who.nonzero(as_tuple=True)
         asked = who[samples.mask]
-        found = (*self._posterior(context, ego_order(table[t, b], ego), code[asked]), context)
-        return Inference(*(x.new_zeros(len(asked), x.shape[1]).masked_scatter(asked[:, None], x) for x in found))
+        return Inference(*self._posterior(context, ego_order(table[t, b], ego), code[asked]), context)
 
     def subgoal_loss(
         self,
@@ -108,9 +107,9 @@ class SubgoalPredictor(LightningModule):
         """Return the reconstruction of the current view from (g, tau), plus alpha times the KL to the selected code.
 
         Args:
-            inference: of `infer_episodes`, at n samples.
-            observation: float `[n, *shape]` the views there.
-            label: mean and log variance `[n, D]` of the VAE's code of the selected subgoal, detached.
+            inference: of `infer_episodes`, at m samples.
+            observation: float `[m, *shape]` the views there.
+            label: mean and log variance `[m, D]` of the VAE's code of the selected subgoal, detached.
             generator: draws g.
 
         Returns:
