@@ -346,3 +346,29 @@ def test_an_actor_that_searches_keeps_the_memory_it_is_given():
     assert torch.equal(kept.mine, memory.mine[index])
     assert torch.equal(kept.opponent, memory.opponent[index])
     assert kept.own is None
+
+
+@pytest.mark.parametrize("greedy", [True, False])
+def test_the_last_view_of_a_seat_that_was_cut_off_is_valued(greedy):
+    """The toy's value is ten times the number that its view shows, plus the time."""
+    env = Countdown(2)
+
+    class Known:
+        def condition(self, goals, seat):
+            return goals.flatten(1)
+
+        def __call__(self, view, time, condition):
+            return torch.zeros(len(view), env.num_actions), 10 * view[:, 0] + time
+
+    actor = PolicyActor(tiny_agent(env, "Direct", algorithm=PPO).opponent, Known())
+    seating, random = arrange([["learner", "random"]], 30, env, CPU), torch.Generator().manual_seed(0)
+    episodes = play(env, seating, {"learner": actor}, random, greedy=greedy).episodes
+    cut = episodes.truncated & episodes.learner
+    left = episodes.observation[0, :, :, 0] - episodes.reward.sum(0)  # what has not been counted down, [B, P]
+    expected = torch.where(cut, 10 * left + 1, 0.0)
+    torch.testing.assert_close(episodes.extras["bootstrap"], expected)
+    assert cut.any()
+    assert (episodes.terminated & episodes.learner).any()
+    time = torch.arange(len(episodes.active))[:, None] / env.max_steps
+    value = torch.where(episodes.learner[..., 0], 10 * episodes.observation[..., 0, 0] + time, 0.0)
+    torch.testing.assert_close(episodes.extras["value"][..., 0], value)

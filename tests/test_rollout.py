@@ -545,3 +545,25 @@ def test_play_keeps_its_inputs():
     play(env, seating, {"learner": agent.actor()}, torch.Generator().manual_seed(0), prior)
     assert same((seating.who, prior["learner"]), before[0])
     assert same(tuple(agent.state_dict().values()), before[1])
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_what_scripts_know_of_themselves_is_recorded_where_it_is_measured(workers):
+    game = stag_hunt(3)
+    env, learner = as_env(game), plain_learner(game)
+    seating = arrange([["learner", "random", "nearest_stag"]], 6, env, CPU)
+    measured, plain = (
+        play(env, seating, {"learner": learner}, torch.Generator().manual_seed(0), None, True, measure, workers)
+        for measure in (True, False)
+    )
+    episodes = measured.episodes
+    assert "script_best" not in plain.episodes.extras
+    assert same(plain.episodes.action, episodes.action), "to measure changes nothing"
+    best = episodes.extras["script_best"]
+    here = episodes.active
+    assert not best[..., 0].any()
+    chance = 1 / episodes.legal[..., 1, :].sum(-1)
+    torch.testing.assert_close(best[..., 1][here[..., 1]], chance[here[..., 1]])
+    sure = best[..., 2][here[..., 2]]
+    assert ((sure == 1) | (sure == 0.5)).all(), "a seeker has one way to go, or two that are as short"
+    assert len(sure.unique()) == 2
