@@ -11,10 +11,9 @@ import json
 import platform
 import tempfile
 import time
-from collections import Counter
+from collections import defaultdict
 from collections.abc import Iterator
 from contextlib import contextmanager
-from importlib import import_module
 from typing import Any
 
 import omg_lightning  # noqa: F401 - first, for it sets how threads wait before torch is loaded
@@ -26,35 +25,46 @@ from lightning.pytorch.loggers import TensorBoardLogger
 from lightning.pytorch.loops.optimization.automatic import Closure
 
 import callbacks
-from omg_lightning import players
+from omg_lightning import opponents
+from omg_lightning.actors import PolicyActor, SearchActor
 from omg_lightning.cli import main as command_line
-from omg_lightning.data import EpisodeBuffer, datamodule, trials
-from omg_lightning.games import Snowdrift, StagHunt
-from omg_lightning.opponents import explicit, sources
+from omg_lightning.data import EpisodeBuffer, evaluation, relationships
+from omg_lightning.games import MatrixGame, Snowdrift, StagHunt, matrix, scripts, switcher
+from omg_lightning.games.grid import scripted
+from omg_lightning.rollout import collector
 from omg_lightning.training import Agent
 
-INSIDE = ("games and players", "search", "networks: goals", "networks: losses", "networks: gradients", "optimiser")
+INSIDE = (
+    "games and players",
+    "search",
+    "networks: policy",
+    "networks: goals",
+    "networks: losses",
+    "networks: gradients",
+    "optimiser",
+)
 REST = "Lightning and the rest"
-_PLAY = import_module("omg_lightning.rollout.play")  # the name `rollout.play` is the function
 _RULES = ("reset", "step", "observe", "legal", "active", "realised")
 
 
 def parts() -> list[tuple[str, Any, tuple[str, ...]]]:
     """What is timed: part, owner, names of functions."""
-    scripts = [thing for thing in vars(players).values() if isinstance(thing, type) and "act" in vars(thing)]
-    rooms = (*vars(sources).values(), *vars(explicit).values())
-    goals = [thing for thing in rooms if isinstance(thing, type) and "infer" in vars(thing)]
+    modules = (scripts, scripted, switcher, matrix)
+    players = [thing for module in modules for thing in vars(module).values() if "act" in vars_of(thing)]
+    kinds = (thing for thing in vars(opponents).values() if isinstance(thing, type))
+    models = [kind for kind in kinds if issubclass(kind, opponents.OpponentModel)]
     return [
-        *(("games and players", game, _RULES) for game in (StagHunt, Snowdrift)),
-        *(("games and players", script, ("act", "reset")) for script in scripts),
-        *(("networks: goals", source, ("start", "infer", "update")) for source in goals),
-        ("search", _PLAY, ("plan",)),
+        *(("games and players", game, _RULES) for game in (StagHunt, Snowdrift, MatrixGame)),
+        *(("games and players", player, ("act", "reset")) for player in dict.fromkeys(players)),
+        *(("networks: goals", model, ("start", "infer", "update")) for model in models),
+        ("search", SearchActor, ("decide",)),
+        ("networks: policy", PolicyActor, ("decide",)),
         ("networks: losses", Agent, ("losses",)),
         ("networks: gradients", torch.Tensor, ("backward",)),
         ("optimiser", torch.optim.Adam, ("step", "zero_grad")),
         (REST, Closure, ("closure",)),
-        *(("rollout: bookkeeping", user, ("play",)) for user in (datamodule, trials)),
-        ("buffer", EpisodeBuffer, ("add", "drop", "sample", "oldest")),
+        *(("rollout: bookkeeping", user, ("play",)) for user in (collector, evaluation, relationships)),
+        ("buffer", EpisodeBuffer, ("add", "drop", "sample", "passes", "oldest")),
         ("evaluation metrics", Agent, ("validation_step", "on_validation_epoch_end")),
         ("training step: checks", Agent, ("training_step", "on_train_batch_end")),
         ("logging", LightningModule, ("log", "log_dict")),
@@ -67,8 +77,13 @@ def parts() -> list[tuple[str, Any, tuple[str, ...]]]:
     ]
 
 
+def vars_of(thing: Any) -> dict[str, Any]:
+    """What a class itself defines; nothing for other things."""
+    return dict(vars(thing)) if isinstance(thing, type) else {}
+
+
 @contextmanager
-def timers(seconds: Counter[str]) -> Iterator[None]:
+def timers(seconds: dict[str, float]) -> Iterator[None]:
     """Adds up the time in each part of a `Trainer.fit`, without what other parts take within it."""
     stack, last = list[str](), 0.0
 
@@ -112,10 +127,10 @@ def timers(seconds: Counter[str]) -> Iterator[None]:
 
 def profile(arguments: list[str]) -> dict[str, float]:
     """Runs `fit` with the arguments; seconds in each part."""
-    seconds: Counter[str] = Counter()
+    seconds: dict[str, float] = defaultdict(float)
     with timers(seconds), tempfile.TemporaryDirectory() as folder:
         command_line(["fit", *arguments, "--trainer.default_root_dir", folder])
-    return dict(seconds.most_common())
+    return dict(sorted(seconds.items(), key=lambda item: -item[1]))
 
 
 def main() -> None:

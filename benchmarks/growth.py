@@ -3,8 +3,8 @@
 The files hold what `--growth` of benchmarks/planner.py and games.py printed; the last line is the JSON.
 """
 
+import argparse
 import json
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -24,8 +24,11 @@ SPAN = 10  # times at least from the bottom of a panel to its top
 
 
 def main() -> None:
-    out, *files = map(Path, sys.argv[1:])
-    found = [json.loads(path.read_text().strip().splitlines()[-1]) for path in files]
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("out", type=Path, help="the figure")
+    parser.add_argument("files", type=Path, nargs="+", help="what the benchmarks printed")
+    args = parser.parse_args()
+    found = [json.loads(path.read_text().strip().splitlines()[-1]) for path in args.files]
     rows: dict[str, list[dict[str, Any]]] = {data["benchmark"]: data["rows"] for data in found}
     figure, axes = plt.subplots(2, 3, figsize=(11, 6), layout="constrained")
     for axis, (title, benchmark, x, y, fixed, lines) in zip(axes.flat, PANELS, strict=True):
@@ -49,8 +52,8 @@ def main() -> None:
         axis.grid(alpha=0.3)
         if mine:
             axis.legend(fontsize=7)
-    out.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(out, dpi=120)
+    args.out.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(args.out, dpi=120)
 
 
 if __name__ == "__main__":

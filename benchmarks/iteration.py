@@ -13,10 +13,10 @@ import json
 import platform
 import resource
 import time
-from collections import Counter
+from collections import defaultdict
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict
+from functools import partial
 from importlib import import_module
 from pathlib import Path
 from statistics import median
@@ -27,13 +27,13 @@ import omg_lightning  # noqa: F401 - first, for it sets how threads wait before 
 # isort: split
 import torch
 
-from omg_lightning.data import EpisodeDataModule
-from omg_lightning.data.game import GameConfig
+from omg_lightning.actors import PlannerConfig
+from omg_lightning.actors.simulator import Simulator
+from omg_lightning.algorithms import BestResponseSearch, PolicyModule
+from omg_lightning.data import EpisodeDataModule, OfflineConfig, TrainingConfig
 from omg_lightning.games import StagHunt
+from omg_lightning.opponents import Subgoal
 from omg_lightning.training import Agent
-from omg_lightning.algorithms.policy import PolicyModule
-from omg_lightning.rollout import Simulator
-from omg_lightning.types import PlannerConfig
 
 DECISIONS = 2621
 GROWTH: list[dict[str, Any]] = [
@@ -45,7 +45,7 @@ GROWTH: list[dict[str, Any]] = [
 ]
 
 
-_SEARCH = import_module("omg_lightning.search.search")  # the name `planning.search` is the function
+_SEARCH = import_module("omg_lightning.search.search")  # the name `search.search` is the function
 WHOLE = "all of the search"
 PARTS: dict[str, list[tuple[Any, str]]] = {
     "select: descend, climb, choose": [(_SEARCH, "descend"), (_SEARCH, "climb"), (_SEARCH, "choose_at")],
@@ -61,7 +61,7 @@ PARTS: dict[str, list[tuple[Any, str]]] = {
 
 
 @contextmanager
-def timers(seconds: Counter[str]) -> Iterator[None]:
+def timers(seconds: dict[str, float]) -> Iterator[None]:
     """Adds up the time that searches spend in each of PARTS, which do not contain each other but for WHOLE."""
     kept = [(owner, name, getattr(owner, name)) for pairs in PARTS.values() for owner, name in pairs]
     searching = False
@@ -91,14 +91,14 @@ def timers(seconds: Counter[str]) -> Iterator[None]:
 
 def profile(iterations: int, **settings: Any) -> dict[str, float]:
     """Seconds in each part of playing, scaled to the decisions of one iteration."""
-    seconds: Counter[str] = Counter()
+    seconds: dict[str, float] = defaultdict(float)
     data, _ = build(**settings)
     data.refresh()
     with timers(seconds):
         start = time.perf_counter()
         played = [data.refresh(max_age=8)[0] for _ in range(iterations)]
         total = time.perf_counter() - start
-    scale = DECISIONS / sum(int(x.episodes.planned.sum()) for x in played)
+    scale = DECISIONS / sum(int(x.episodes.learner.sum()) for x in played)
     inside = seconds.pop(WHOLE)
     parts = {part: seconds[part] * scale for part in PARTS if part in seconds}
     parts["the rest of the search"] = (inside - sum(seconds.values())) * scale
@@ -129,40 +129,31 @@ def build(
 ) -> tuple[EpisodeDataModule, Agent]:
     """The data module, in which learners hold all seats, and the agent with its default networks."""
     torch.manual_seed(0)
-    game = GameConfig(preset=preset)
-    seats = ["learner"] * game.build().num_players
-    sizes = {"num_envs": num_envs, "workers": workers, "batch_size": 32}
-    data = EpisodeDataModule(game=game, seats=seats, offline_rounds=0, **sizes)
-    agent = Agent(
-        goals="subgoal",
-        trees=trees,
-        simulations=simulations,
-        planner=PlannerConfig(rule=rule),
-        game=data.game_name,
-        observation_shape=data.observation_shape,
-        num_players=data.num_players,
-        num_actions=data.num_actions,
-        max_steps=data.max_steps,
-        num_goals=data.num_goals,
-    )
-    data.attach(agent.learner, agent.load_learner)
+    game = StagHunt(preset)
+    training, offline = TrainingConfig(batch_size=32), OfflineConfig(rounds=0)
+    seats = ["learner"] * game.num_players
+    data = EpisodeDataModule(game, seats, num_envs, workers, training=training, offline=offline)
+    search = partial(BestResponseSearch, trees=trees, simulations=simulations, planner=PlannerConfig(rule=rule))
+    agent = Agent(Subgoal, search, spec=data.spec)
+    data.attach(agent.actor, agent.load_actor)
     return data, agent
 
 
 def train(data: EpisodeDataModule, agent: Agent, optimizer: torch.optim.Optimizer) -> None:
     """One round of batches, as in a `fit`."""
-    weights = asdict(agent.weights)
     for batch in data.train_dataloader():
-        losses = agent.losses(batch)
-        total = torch.stack([weight * losses[name] for name, weight in weights.items() if name in losses]).sum()
+        loss = agent.weigh(agent.losses(batch))
+        assert loss is not None
         optimizer.zero_grad()
-        total.backward()
+        loss.backward()
         optimizer.step()
 
 
 def measure(iterations: int, **settings: Any) -> dict[str, Any]:
     """Plays and trains; a row of results, medians over iterations after one to warm up."""
     data, agent = build(**settings)
+    search = agent.algorithm
+    assert isinstance(search, BestResponseSearch)
     optimizer = agent.optimizer()
     playing, training, decisions, memory = [], [], [], []
     for _ in range(iterations + 1):
@@ -170,19 +161,19 @@ def measure(iterations: int, **settings: Any) -> dict[str, Any]:
         played, _ = data.refresh(max_age=8)
         middle = time.perf_counter()
         train(data, agent, optimizer)
-        decisions.append(int(played.episodes.planned.sum()))
+        decisions.append(int(played.episodes.learner.sum()))
         playing.append((middle - start) / decisions[-1])
         training.append(time.perf_counter() - middle)
         memory.append(resident())
     play_s, train_s = median(playing[1:]) * DECISIONS, median(training[1:])
     return {
         "preset": str(settings.get("preset", "4h1s_6x6")),
-        "rule": agent.planner.rule,
-        "trees": agent.trees,
-        "simulations": agent.simulations,
+        "rule": search.planner.rule,
+        "trees": search.trees,
+        "simulations": search.simulations,
         "num_envs": data.num_envs,
         "decisions": median(decisions[1:]),
-        "simulations_per_s": agent.trees * agent.simulations * DECISIONS / play_s,
+        "simulations_per_s": search.trees * search.simulations * DECISIONS / play_s,
         "play_s": play_s,
         "train_s": train_s,
         "total_s": play_s + train_s,

@@ -25,7 +25,7 @@ def main() -> None:
     for preset in args.presets:
         game = StagHunt.preset(preset)
         state = game.reset(args.starts, torch.Generator().manual_seed(0))
-        view = dict(zip(game.plane_names, game.observe(state)[:, 0].unbind(1), strict=True))
+        view = dict(zip(game.layout.plane_names, game.observe(state)[:, 0].unbind(1), strict=True))
         distance = distance_to(view["stags"] > 0, view["blocks"] == 0).flatten(1)
         arrival = distance.gather(1, state.hunters).sort(1).values  # [B, P]
         sharing = (arrival <= arrival[:, 1:2]).sum(1)

@@ -19,10 +19,11 @@ import omg_lightning  # noqa: F401 - first, for it sets how threads wait before 
 import matplotlib.pyplot as plt
 import torch
 
+from omg_lightning.actors import Actor, SearchActor
+from omg_lightning.algorithms import BestResponseSearch
 from omg_lightning.data import EpisodeDataModule
-from omg_lightning.data.game import GameConfig
-from omg_lightning.training.agent import Agent, load_agent
-from omg_lightning.types import Learner
+from omg_lightning.games import StagHunt
+from omg_lightning.training import Agent, load_agent
 
 SIMULATIONS = (4, 8, 16, 32, 64, 128, 200)
 
@@ -32,15 +33,16 @@ def measure(
 ) -> dict[str, Any]:
     """Plays `episodes` greedy episodes; a row of results."""
 
-    def learner() -> Learner:
-        planner = replace(agent.planner, rule=rule)
-        return agent.learner()._replace(simulations=simulations, trees=trees, planner=planner)
+    def learner() -> Actor:
+        actor = agent.actor()
+        assert isinstance(actor, SearchActor)
+        return replace(actor, simulations=simulations, trees=trees, planner=replace(actor.planner, rule=rule))
 
-    data.attach(learner, agent.load_learner)
+    data.attach(learner, agent.load_actor)
     teams, decisions, start = [], 0, time.perf_counter()
     for chunk in data.evaluate([seats], episodes):
         teams.append(chunk.reward.sum((0, 2)))  # [B]
-        decisions += int(chunk.planned.sum())
+        decisions += int(chunk.learner.sum())
     seconds, team = time.perf_counter() - start, torch.cat(teams)
     half = 1.96 * float(team.std()) / len(team) ** 0.5 if len(team) > 1 else 0.0
     row = {"rule": rule, "simulations": simulations, "trees": trees, "episodes": len(team)}
@@ -77,13 +79,16 @@ def main(arguments: list[str] | None = None) -> list[dict[str, Any]]:
     parser.add_argument("--plot", type=Path, help="where to draw it, such as docs/images/simulations.png")
     args = parser.parse_args(arguments)
     agent = load_agent(args.checkpoint)
+    if not isinstance(agent.algorithm, BestResponseSearch):
+        parser.error(f"{args.checkpoint} plays by {type(agent.algorithm).__name__}: give a checkpoint that searches")
+    trees = args.trees or agent.algorithm.trees
     sizes = {"num_envs": args.num_envs, "workers": args.workers}
-    data = EpisodeDataModule(game=GameConfig(preset=args.preset), seats=args.seats, **sizes)
+    data = EpisodeDataModule(StagHunt(args.preset), args.seats, **sizes)
     rows = []
     print(f"{'rule':8}{'simulations':>12}{'team return':>13}{'95%':>8}{'ms/decision':>13}")
     for rule in args.rules:
         for simulations in args.simulations:
-            row = measure(agent, data, args.seats, rule, simulations, args.trees or agent.trees, args.episodes)
+            row = measure(agent, data, args.seats, rule, simulations, trees, args.episodes)
             rows.append(row)
             interval = f"+-{row['half_interval']:.2f}"
             print(f"{rule:8}{simulations:12}{row['team']:13.2f}{interval:>8}{row['ms_per_decision']:13.2f}", flush=True)

@@ -20,48 +20,52 @@ import sys
 import time
 from pathlib import Path
 
-from table import T95
+from table import half_width
 
-NO_PICTURE = "--model.vae.reconstruction=0"
-SELF_PLAY = ["--config=configs/4h1s_6x6.yaml", "--model.trees=2", "--model.anneal=false", "--model.trunk=centred"]
+GOALS = {"none": "Direct", "declared": "Declared", "subgoal": "Subgoal", "codebook": "Codebook", "oracle": "Oracle"}
+SUBGOAL = "--model.opponent=Subgoal"
+NO_PICTURE = "--model.opponent.vae.reconstruction=0"
+SELF_PLAY = ["--config=configs/4h1s_6x6.yaml", "--model.algorithm.trees=2", "--model.learning_rate_decay=false"]
+SELF_PLAY += ["--model.encoder=Centred"]
 SELF_PLAY += ["--trainer.max_epochs=35", "--trainer.check_val_every_n_epoch=35"]  # 15 of them offline
-NOT_OFFLINE = ["--data.offline_rounds=0", "--trainer.max_epochs=20", "--trainer.check_val_every_n_epoch=20"]
-PUBLISHED_SOFTMAX = ["--model.planner.beta=2", "--model.planner.rescale=false"]
-PLAIN = ["--model.trunk=mlp", "--data.symmetries=false"]
-DRIFTS = ["--config=configs/msg.yaml", "--model.anneal=false", "--data.eval_episodes=128"]
+NOT_OFFLINE = ["--data.offline.rounds=0", "--trainer.max_epochs=20", "--trainer.check_val_every_n_epoch=20"]
+PUBLISHED_SOFTMAX = ["--model.algorithm.planner.beta=2", "--model.algorithm.planner.rescale=false"]
+PLAIN = ["--model.encoder=MLP", "--data.training.symmetries=false"]
+DRIFTS = ["--config=configs/msg.yaml", "--model.learning_rate_decay=false", "--data.evaluation.episodes=128"]
 DRIFTS += ["--trainer.max_epochs=20", "--trainer.check_val_every_n_epoch=20"]  # 12 of them offline
 FOUR = ["--data.game.preset=4h1s_4x4", "--data.seats=[learner,switcher,switcher,switcher]"]
+
+
+def opponent(goals: str, *flags: str) -> list[str]:
+    """Return the flags of an opponent model and of its own settings."""
+    return [f"--model.opponent={GOALS[goals]}", *flags]
+
+
 STUDIES: dict[str, dict[str, list[str]]] = {
-    "goals": {
-        "none": ["--model.goals=none"],
-        "declared": ["--model.goals=declared"],
-        "subgoal": ["--model.goals=subgoal"],
-        "codebook": ["--model.goals=codebook"],
-        "oracle": ["--model.goals=oracle"],
-    },
+    "goals": {goals: opponent(goals) for goals in GOALS},
     "goals-4": {  # beside three of them, each with a goal of its own
-        goals: [f"--model.goals={goals}", *FOUR] for goals in ("none", "declared", "codebook")
+        goals: [*opponent(goals), *FOUR] for goals in ("none", "declared", "codebook")
     },
-    "goal-dim": {f"{size}": ["--model.goals=subgoal", f"--model.goal_dim={size}"] for size in (16, 64, 4, 2)},
+    "goal-dim": {f"{size}": opponent("subgoal", f"--model.opponent.goal_dim={size}") for size in (16, 64, 4, 2)},
     "trees": {
-        f"{goals}, {trees}": [f"--model.goals={goals}", f"--model.trees={trees}"]
+        f"{goals}, {trees}": [*opponent(goals), f"--model.algorithm.trees={trees}"]
         for goals in ("declared", "subgoal")
         for trees in (5, 1)
     },
     "objective": {
-        "reconstruction": ["--model.goals=subgoal"],
-        "squared error": ["--model.goals=subgoal", "--model.vae.error=mse"],
-        "action": ["--model.goals=subgoal", NO_PICTURE, "--model.vae.action=1"],
-        "next actions": ["--model.goals=subgoal", NO_PICTURE, "--model.vae.next_actions=1"],
-        "all three": ["--model.goals=subgoal", "--model.vae.action=1", "--model.vae.next_actions=1"],
+        "reconstruction": [SUBGOAL],
+        "squared error": [SUBGOAL, "--model.opponent.vae.error=mse"],
+        "action": [SUBGOAL, NO_PICTURE, "--model.opponent.vae.action=1"],
+        "next actions": [SUBGOAL, NO_PICTURE, "--model.opponent.vae.next_actions=1"],
+        "all three": [SUBGOAL, "--model.opponent.vae.action=1", "--model.opponent.vae.next_actions=1"],
     },
     "vae-online": {
-        "adjusted online": ["--model.goals=subgoal"],
-        "frozen after the offline phase": ["--model.goals=subgoal", "--model.vae_online=false"],
-        "online only": ["--model.goals=subgoal", "--data.offline_rounds=0"],
+        "adjusted online": [SUBGOAL],
+        "frozen after the offline phase": [SUBGOAL, "--model.opponent.vae_online=false"],
+        "online only": [SUBGOAL, "--data.offline.rounds=0"],
     },
     "refresh": {
-        f"{goals}, {name}": [f"--model.goals={goals}", *flags]
+        f"{goals}, {name}": [*opponent(goals), *flags]
         for goals in ("declared", "subgoal")
         for name, flags in {
             "8 rounds": [],
@@ -70,36 +74,36 @@ STUDIES: dict[str, dict[str, list[str]]] = {
         }.items()
     },
     "trap": {  # what gets self-play out of the hare trap; 20 rounds of it in each arm
-        "codebook": [*SELF_PLAY, "--model.goals=codebook"],
-        "none": [*SELF_PLAY, "--model.goals=none"],
-        "codebook, no offline phase": [*SELF_PLAY, *NOT_OFFLINE, "--model.goals=codebook"],
-        "none, no offline phase": [*SELF_PLAY, *NOT_OFFLINE, "--model.goals=none"],
+        "codebook": [*SELF_PLAY, *opponent("codebook")],
+        "none": [*SELF_PLAY, *opponent("none")],
+        "codebook, no offline phase": [*SELF_PLAY, *NOT_OFFLINE, *opponent("codebook")],
+        "none, no offline phase": [*SELF_PLAY, *NOT_OFFLINE, *opponent("none")],
     },
     "drifts": {  # what gets self-play in Snowdrift to clear the last drifts; 8 rounds of it in each arm
         "as configured": DRIFTS,
-        "no goals": [*DRIFTS, "--model.goals=none"],
-        "discount 0.95": [*DRIFTS, "--model.planner.discount=0.95"],
-        "discounted returns alone": [*DRIFTS, "--model.planner.trace=1"],
-        "prior that follows": [*DRIFTS, "--model.belief.inter=true"],
-        "co-player model trained online": [*DRIFTS, "--model.coplayer_online=true"],
-        "learned codes": [*DRIFTS, "--model.goals=codebook"],
-        "32 simulations": [*DRIFTS, "--model.simulations=32"],
+        "no goals": [*DRIFTS, *opponent("none")],
+        "discount 0.95": [*DRIFTS, "--model.algorithm.planner.discount=0.95"],
+        "discounted returns alone": [*DRIFTS, "--model.algorithm.planner.td_lambda=1"],
+        "prior that follows": [*DRIFTS, "--model.opponent.belief.inter=true"],
+        "co-player model trained online": [*DRIFTS, "--model.opponent.online=true"],
+        "learned codes": [*DRIFTS, *opponent("codebook")],
+        "32 simulations": [*DRIFTS, "--model.algorithm.simulations=32"],
     },
     "reading": {  # the same, without goals, offline phase and the sharper softmax: how the board is read
-        name: [*SELF_PLAY, *NOT_OFFLINE, "--model.goals=none", *PUBLISHED_SOFTMAX, *flags]
+        name: [*SELF_PLAY, *NOT_OFFLINE, *opponent("none"), *PUBLISHED_SOFTMAX, *flags]
         for name, flags in {
             "centred, turned boards": [],
-            "centred alone": ["--data.symmetries=false"],
-            "turned boards alone": ["--model.trunk=mlp"],
+            "centred alone": ["--data.training.symmetries=false"],
+            "turned boards alone": ["--model.encoder=MLP"],
             "neither": PLAIN,
-            "distances, turned boards": ["--model.trunk=paths"],
+            "distances, turned boards": ["--model.encoder=Paths"],
         }.items()
     },
     "belief": {
-        "intra and inter": ["--model.goals=declared"],
-        "intra only": ["--model.goals=declared", "--model.belief.inter=false"],
-        "inter only": ["--model.goals=declared", "--model.belief.intra=false"],
-        "neither": ["--model.goals=declared", "--model.belief.intra=false", "--model.belief.inter=false"],
+        "intra and inter": opponent("declared"),
+        "intra only": opponent("declared", "--model.opponent.belief.inter=false"),
+        "inter only": opponent("declared", "--model.opponent.belief.intra=false"),
+        "neither": opponent("declared", "--model.opponent.belief.intra=false", "--model.opponent.belief.inter=false"),
     },
 }
 COLUMNS = {  # metric -> name; one that no arm has is left out
@@ -149,13 +153,6 @@ def run(where: Path, flags: list[str], seed: int, extra: list[str]) -> dict[str,
     return json.loads(found[-1].read_text())
 
 
-def interval(values: list[float]) -> tuple[float, float]:
-    """Mean, and half the 95% interval of the mean (0 for one value)."""
-    if len(values) < 2:
-        return statistics.mean(values), 0.0
-    return statistics.mean(values), T95[len(values)] * statistics.stdev(values) / len(values) ** 0.5
-
-
 def table(arms: dict[str, list[dict[str, float]]]) -> str:
     """Markdown: a column for each arm; means and intervals over seeds, and paired differences from the first arm."""
     first = next(iter(arms.values()))
@@ -164,12 +161,12 @@ def table(arms: dict[str, list[dict[str, float]]]) -> str:
         cells = []
         for runs in arms.values():
             values = [seed[metric] for seed in runs if metric in seed]
-            cells.append("{:.2f} +- {:.2f}".format(*interval(values)) if values else "-")
+            cells.append(f"{statistics.mean(values):.2f} +- {half_width(values):.2f}" if values else "-")
         if any(cell != "-" for cell in cells):
             lines.append(f"| {name} | {' | '.join(cells)} |")
         if metric in COMPARED:
             pairs = [[a[metric] - b[metric] for a, b in zip(runs, first, strict=True)] for runs in arms.values()]
-            cells = ["-", *("{:+.2f} +- {:.2f}".format(*interval(each)) for each in pairs[1:])]
+            cells = ["-", *(f"{statistics.mean(each):+.2f} +- {half_width(each):.2f}" for each in pairs[1:])]
             lines.append(f"| {name}, against the first | {' | '.join(cells)} |")
     return "\n".join(lines)
 
@@ -194,12 +191,12 @@ def main() -> None:
         return
     report = {}
     for name in args.studies or STUDIES:
-        arms = {}
+        found: dict[str, list[dict[str, float]]] = {}
         for arm, flags in STUDIES[name].items():
             seeds = range(args.seeds)
-            arms[arm] = [run(folder(args.out, [*flags, *args.flags], s), flags, s, args.flags) for s in seeds]
-        print(f"\n### {name}\n\n{table(arms)}", flush=True)
-        report[name] = {arm: {"flags": STUDIES[name][arm], "seeds": runs} for arm, runs in arms.items()}
+            found[arm] = [run(folder(args.out, [*flags, *args.flags], s), flags, s, args.flags) for s in seeds]
+        print(f"\n### {name}\n\n{table(found)}", flush=True)
+        report[name] = {arm: {"flags": STUDIES[name][arm], "seeds": runs} for arm, runs in found.items()}
     (args.out / "studies.json").write_text(json.dumps(report, indent=1) + "\n")
 
 

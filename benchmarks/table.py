@@ -16,8 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-
-T95 = {2: 12.706, 3: 4.303, 4: 3.182, 5: 2.776, 6: 2.571, 7: 2.447, 8: 2.365, 9: 2.306, 10: 2.262}  # by seeds
+from scipy import stats
 
 
 def read(folder: Path) -> dict[str, Any]:
@@ -29,8 +28,10 @@ def read(folder: Path) -> dict[str, Any]:
 
 
 def half_width(values: list[float]) -> float:
-    """Half of the 95% interval over seeds; of more than ten a little too wide, for it takes the factor of ten."""
-    return T95[min(len(values), 10)] * statistics.stdev(values) / len(values) ** 0.5
+    """Half of the 95% interval of the mean over seeds (Student's t); 0 for a single value."""
+    if len(values) < 2:
+        return 0.0
+    return float(stats.t.ppf(0.975, len(values) - 1)) * statistics.stdev(values) / len(values) ** 0.5
 
 
 def print_runs(folders: list[Path]) -> None:

@@ -9,12 +9,19 @@ from pathlib import Path
 
 import pytest
 import torch
+import yaml
+from command_line import SMOKE, TINY
 from lightning import Trainer
+from PIL import Image
+from tensorboard.compat.proto.event_pb2 import Event
+from tensorboard.compat.proto.summary_pb2 import Summary
+from tensorboard.summary.writer.event_file_writer import EventFileWriter
 from toys import stag_hunt, tiny_agent
 
+from omg_lightning.cli import main as command_line
 from omg_lightning.games import StagHunt
-from omg_lightning.training import Agent
 from omg_lightning.search import SearchConfig, search
+from omg_lightning.training import Agent
 
 FOLDER = Path(__file__).parents[1] / "benchmarks"
 
@@ -39,16 +46,19 @@ def test_the_planners_toy_is_the_model_it_describes():
 
 
 @pytest.mark.parametrize(("rule", "workers"), [("puct", 1), ("gumbel", 2)])
-def test_planner(rule, workers):
-    row = script("planner").measure(rule, 8, 3, 4, None, repeats=2, workers=workers, threads=1)
+def test_planner(rule, workers, monkeypatch):
+    planner = script("planner")
+    monkeypatch.setattr(planner, "TURN", 240)  # simulations in each turn
+    row = planner.measure(rule, 8, 3, 4, None, repeats=2, workers=workers, threads=1)
     assert row["trees"] == 8
     assert row["simulations_per_s"] > 0
     assert row["share"] == row["simulations_per_s"] / row["network_per_s"]
     assert "ratio" not in row
 
 
-def test_games():
-    row = script("games").measure(2, None, batch=8, num_players=2, side=6, observe=True)
+@pytest.mark.parametrize("observe", [True, False])
+def test_games(observe):
+    row = script("games").measure(2, None, batch=8, num_players=2, side=6, observe=observe)
     assert row["env_steps_per_s"] > 0
     assert (row["batch"], row["players"], row["side"]) == (8, 2, 6)
 
@@ -96,10 +106,10 @@ def test_simulations_and_growth(tmp_path, monkeypatch, capsys):
     assert Path(out).stat().st_size > 1000
 
 
-@pytest.mark.parametrize("goals", ["none", "declared", "oracle", "subgoal", "codebook"])
-def test_simulations_of_four_learners_with_any_goals(goals, tmp_path):
+@pytest.mark.parametrize("opponent", ["Direct", "Declared", "Oracle", "Subgoal", "Codebook"])
+def test_simulations_of_four_learners_with_any_opponent_model(opponent, tmp_path):
     game = StagHunt.preset("4h1s_6x6")
-    agent, checkpoint = tiny_agent(game, goals), tmp_path / "tiny.ckpt"
+    agent, checkpoint = tiny_agent(game, opponent), tmp_path / "tiny.ckpt"
     torch.save({"hyper_parameters": dict(agent.hparams), "state_dict": agent.state_dict()}, checkpoint)
     where = ["--preset", "4h1s_6x6", "--seats", *["learner"] * 4]
     few = ["--simulations", "1", "2", "--trees", "1", "--episodes", "3", "--num-envs", "2"]
@@ -112,9 +122,11 @@ def test_simulations_of_four_learners_with_any_goals(goals, tmp_path):
 def test_the_profile_of_a_fit_accounts_for_all_of_it_and_cleans_up():
     before = StagHunt.step, Trainer.fit, Agent.log
     start = time.perf_counter()
-    found = script("fit_profile").profile(["--config", str(FOLDER.parent / "configs" / "smoke.yaml")])
+    few = "--trainer.callbacks=[callbacks.GoalPictures,callbacks.RunCheckpoint]"
+    found = script("fit_profile").profile([*SMOKE, *TINY[:-1], few, "--trainer.max_epochs=3"])
     assert 0 < sum(found.values()) < time.perf_counter() - start
-    for part in (*script("fit_profile").INSIDE, "logging", "buffer", "callback GoalPictures"):
+    inside = set(script("fit_profile").INSIDE) - {"networks: policy"}  # that part is for algorithms without search
+    for part in (*inside, "logging", "buffer", "rollout: bookkeeping", "callback GoalPictures"):
         assert found[part] > 0, part
     assert (StagHunt.step, Trainer.fit, Agent.log) == before
     assert "log" not in vars(Agent)
@@ -143,8 +155,113 @@ def test_table_of_runs_and_of_groups_of_seeds(tmp_path, monkeypatch, capsys):
         "| one | 1 | 2,000 | 60 | 11.00 | 11.00 | 10.50 to 11.50 |",
     ]
     many = table.half_width([0.0, 2.0] * 6)
-    assert many == pytest.approx(2.262 * (12 / 11) ** 0.5 / 12**0.5)
+    assert many == pytest.approx(2.200985 * (12 / 11) ** 0.5 / 12**0.5, rel=1e-6), "t with 11 degrees of freedom"
+    assert table.half_width([3.0]) == 0
     with pytest.raises(SystemExit):
         printed(f"none={tmp_path}/no_*")
     with pytest.raises(SystemExit, match="metrics"):
         printed(str(tmp_path))
+
+
+def test_selfish_prints_a_row_for_each_preset(monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", ["selfish.py", "--presets", "4h1s_4x4", "--starts", "50"])
+    script("selfish").main()
+    row = [cell.strip() for cell in capsys.readouterr().out.splitlines()[-1].strip("|").split("|")]
+    assert row[0] == "4h1s_4x4"
+    three, four, team = map(float, row[1:4])
+    # Two share the stag and two take hares (12), three and one (11), or all four share it (10).
+    assert team == pytest.approx(12 - three - 2 * four, abs=0.011)
+
+
+def test_the_picture_of_the_game_is_drawn(monkeypatch, tmp_path):
+    monkeypatch.setattr(sys, "argv", ["pictures.py", str(tmp_path / "game.png")])
+    script("pictures").main()
+    with Image.open(tmp_path / "game.png") as picture:
+        assert min(picture.size) > 100
+
+
+# Studies ------------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def study(monkeypatch):
+    monkeypatch.syspath_prepend(FOLDER)  # it shares the intervals with table.py
+    return script("study")
+
+
+def test_a_study_of_eleven_seeds_has_a_table_and_a_report(study, monkeypatch, tmp_path, capsys):
+    for arm, flags in study.STUDIES["vae-online"].items():
+        for seed in range(11):
+            folder = study.folder(tmp_path, flags, seed) / "lightning_logs" / "version_0"
+            folder.mkdir(parents=True)
+            team = seed + (arm == "online only")
+            found = {"return/team_mean": team, "return/team_discounted": team / 2, "time/fit_s": 60.0}
+            (folder / "metrics.json").write_text(json.dumps(found))
+    monkeypatch.setattr(sys, "argv", ["study.py", "vae-online", "--seeds", "11", "--out", str(tmp_path)])
+    study.main()
+    rows = [line for line in capsys.readouterr().out.splitlines() if line.startswith("| team return")]
+    half = 2.228139 * 11**0.5 / 11**0.5  # the deviation of 0, 1, ..., 10 is sqrt(11)
+    assert rows[0] == f"| team return | 5.00 +- {half:.2f} | 5.00 +- {half:.2f} | 6.00 +- {half:.2f} |"
+    assert rows[1].endswith("| - | +0.00 +- 0.00 | +1.00 +- 0.00 |")
+    report = json.loads((tmp_path / "studies.json").read_text())
+    assert len(report["vae-online"]["online only"]["seeds"]) == 11
+
+
+def test_the_flags_of_every_study_are_accepted(study, monkeypatch, capsys):
+    """Arms with the same files and classes are tried together, on base.yaml and study.yaml, as the study would do."""
+    monkeypatch.chdir(FOLDER.parent)
+    stack = ["--config", "configs/base.yaml", "--config", "configs/study.yaml"]
+    named = ("--config", "--model.opponent", "--model.encoder")  # their values decide which other keys there are
+    together: dict[tuple, list[str]] = {}
+    for flags in (flags for arms in study.STUDIES.values() for flags in arms.values()):
+        alike = tuple(flag for flag in flags if flag.split("=")[0] in named)
+        files = [flag for flag in flags if flag.startswith("--config")]  # once, and first: they would undo other flags
+        together.setdefault(alike, files).extend(flag for flag in flags if flag not in files)
+    assert len(together) > 10
+    for flags in together.values():
+        with pytest.raises(SystemExit) as stop:
+            command_line(["fit", *stack, *flags, "--print_config"])
+        shown = capsys.readouterr()
+        assert stop.value.code == 0, shown.err
+        config = yaml.safe_load(shown.out)
+        last = dict(flag.removeprefix("--").split("=", 1) for flag in flags)  # the last of equal keys counts
+        for key, value in last.items():
+            if key == "config":
+                continue
+            found = config
+            for name in key.split("."):
+                found = found["init_args"][name] if "init_args" in found else found[name]
+            found = found["class_path"].rpartition(".")[2] if isinstance(found, dict) else found
+            assert found == yaml.safe_load(value), key
+
+
+# Curves -------------------------------------------------------------------------------------------------------------
+
+
+def log(folder: Path, values: list[float], tag: str = "return/train_team_mean") -> None:
+    """A TensorBoard log of one scalar, at 100, 200, ... environment steps, a second apart."""
+    folder.mkdir(parents=True)
+    writer = EventFileWriter(str(folder))
+    for index, value in enumerate(values):
+        summary = Summary(value=[Summary.Value(tag=tag, simple_value=value)])
+        writer.add_event(Event(wall_time=1000.0 + index, step=100 * (index + 1), summary=summary))
+    writer.close()
+
+
+@pytest.mark.parametrize("length", [1, 2, 4, 12])
+def test_curves_of_runs_shorter_than_the_smoothing_window_are_drawn(length, monkeypatch, tmp_path):
+    for seed in range(2):
+        log(tmp_path / f"run_{seed}", [float(k + seed) for k in range(length)])
+    arguments = ["curves.py", str(tmp_path / "out.png"), f"mine={tmp_path}/run_*", "--smooth", "5", "--line", "best: 3"]
+    monkeypatch.setattr(sys, "argv", arguments)
+    script("curves").main()
+    assert Image.open(tmp_path / "out.png").size[0] > 500
+
+
+def test_smoothed_curves_are_running_means_as_long_as_the_run():
+    smooth = script("curves").smooth
+    values = torch.arange(6.0).numpy() ** 2  # 0, 1, 4, 9, 16, 25
+    assert smooth(values, 3).tolist() == pytest.approx([1 / 2, 5 / 3, 14 / 3, 29 / 3, 50 / 3, 41 / 2])
+    assert smooth(values[:2], 5).tolist() == [0.5, 0.5]
+    assert smooth(values[:1], 5).tolist() == [0.0]
+    assert smooth(values, 1).tolist() == values.tolist()
