@@ -87,6 +87,13 @@ class Batch(NamedTuple):
     offline: bool  # drawn in the offline phase, on scripted line-ups
 
 
+class OnPolicy(NamedTuple):
+    """How data of the current policy are used: each round's episodes, in several passes, then never again."""
+
+    epochs: int  # passes over the episodes of a round
+    minibatches: int  # parts that the episodes are split into in each pass
+
+
 class AdaptationSegment(NamedTuple):
     """A part of the adaptation protocol, in which every relationship went on by so many environment steps.
 

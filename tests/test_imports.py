@@ -31,7 +31,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "rewards": {"types"},
     "algorithms": MODELS | {"actors"},
     # how both come together: the data module gets the learner's callables as values
-    "data": RULES | {"spec", "seeds", "actors", "rollout", "algorithms"},
+    "data": RULES | {"spec", "seeds", "actors", "rollout"},
     "training": MODELS | {"seeds", "actors", "metrics", "opponents", "algorithms", "rewards"},
     # what is said of it: what was played comes in as numbers
     "evaluation": RULES | {"actors", "events", "metrics", "opponents"},

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from typing import ClassVar, NamedTuple
+from typing import ClassVar
 
 from lightning import LightningModule
 from torch import Tensor
@@ -12,14 +12,7 @@ from torch import Tensor
 from omg_lightning.actors import Actor
 from omg_lightning.encoders import ModelSpec
 from omg_lightning.samples import TrainingBatch, Values
-from omg_lightning.types import GoalModel
-
-
-class OnPolicy(NamedTuple):
-    """How data of the current policy are used: each round's episodes, in several passes, then never again."""
-
-    epochs: int  # passes over the episodes of a round
-    minibatches: int  # parts that the episodes are split into in each pass
+from omg_lightning.types import GoalModel, OnPolicy
 
 
 class Algorithm(LightningModule, ABC):

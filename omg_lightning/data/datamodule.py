@@ -19,7 +19,6 @@ from omg_lightning.actors import (
     scripted_lineups,
 )
 from omg_lightning.actors.population import Weights
-from omg_lightning.algorithms import OnPolicy
 from omg_lightning.data.buffer import EpisodeBuffer
 from omg_lightning.data.dataset import LazyDataset
 from omg_lightning.data.evaluation import Practice, adaptation, evaluation
@@ -39,7 +38,7 @@ from omg_lightning.rollout import Collector, Played
 from omg_lightning.seeds import generator_of
 from omg_lightning.spaces import check_space
 from omg_lightning.spec import GameSpec
-from omg_lightning.types import AdaptationSegment, Batch, ConfigError, Episodes
+from omg_lightning.types import AdaptationSegment, Batch, ConfigError, Episodes, OnPolicy
 
 
 class EpisodeDataModule(LightningDataModule):
