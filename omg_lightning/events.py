@@ -17,7 +17,7 @@ def rewarded(episodes: Episodes, layout: GridLayout | None) -> Tensor:
 
     Args:
         episodes: `[T, B, P, ...]`.
-        layout: what the planes of a view mean; None for other views.
+        layout: of views of a grid; None for other views.
     """
     paid = (episodes.reward != 0) & episodes.active
     if layout is None:

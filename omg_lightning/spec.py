@@ -28,7 +28,7 @@ class GameSpec:
         action_names: A names.
         goal_names: the declared goals.
         noop: the action that replaces an illegal one.
-        layout: what the planes of a view mean, or None.
+        layout: what a view means, for games on a grid; else None.
         searchable: states can be stepped by a search.
         options: every option of the game, by name.
     """

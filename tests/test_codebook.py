@@ -9,8 +9,8 @@ from omg_lightning.actors import arrange
 from omg_lightning.envs import RulesEnv
 from omg_lightning.events import rewarded
 from omg_lightning.games import Game, Snowdrift, StagHunt
+from omg_lightning.games.grid.frame import own_frame
 from omg_lightning.opponents import BeliefConfig, Codebook
-from omg_lightning.opponents.codebook import own_frame
 from omg_lightning.opponents.quantiser import VectorQuantiser
 from omg_lightning.rollout import play
 from omg_lightning.types import NO_GOAL, ConfigError, View

@@ -2,6 +2,7 @@ import pytest
 import torch
 
 from omg_lightning.games import checks
+from omg_lightning.games.grid import cells
 from omg_lightning.types import ConfigError
 
 
@@ -20,11 +21,11 @@ def test_number_refuses(bad):
 @pytest.mark.parametrize("bad", [[(0, 3)], [(-1, 0)], [(0.0, 1)], [(True, 1)], [(1,)], [3], None])
 def test_cell_indices_refuses(bad):
     with pytest.raises(ConfigError, match="hares"):
-        checks.cell_indices("hares", bad, 2, 3)
+        cells.cell_indices("hares", bad, 2, 3)
 
 
 def test_cell_indices_number_row_by_row():
-    assert checks.cell_indices("hares", [(0, 2), [1, 0]], 2, 3) == [2, 3]
+    assert cells.cell_indices("hares", [(0, 2), [1, 0]], 2, 3) == [2, 3]
 
 
 @pytest.mark.parametrize("bad", [1, 0, "True", None])
@@ -37,12 +38,12 @@ def test_what_is_fine_comes_back():
     assert checks.whole("height", 3, 1) == 3
     assert checks.number("stag_reward", -2) == -2.0
     assert checks.flag("prosocial", False) is False
-    checks.exactly("hares", [1, 2], "num_hares", 2)
+    cells.exactly("hares", [1, 2], "num_hares", 2)
 
 
 def test_exactly_says_which_argument_is_meant():
     with pytest.raises(ConfigError, match="hares: got 1 positions; expected 2, this game's num_hares"):
-        checks.exactly("hares", [1], "num_hares", 2)
+        cells.exactly("hares", [1], "num_hares", 2)
 
 
 def test_the_device_is_the_generators():

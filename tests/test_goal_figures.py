@@ -14,7 +14,7 @@ from callbacks import GoalFigures, GoalQuality, goal_figures
 from callbacks.belief_figure import Panel, belief_figure, frame_steps, named_parts
 from callbacks.table_figures import GOAL_COLOURS, NOTHING, code_figure, code_picture, confusion_figure
 from omg_lightning.games import MatrixGame, Snowdrift
-from omg_lightning.opponents.codebook import own_frame
+from omg_lightning.games.grid.frame import own_frame
 from omg_lightning.types import NO_GOAL, ConfigError
 
 STAG, HARE = GOAL_COLOURS[:2]

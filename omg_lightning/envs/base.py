@@ -52,7 +52,7 @@ class VectorEnv(ABC):
             in our games; third-party masks may forbid it.
         players: scripted players that know this game, by name.
         scripts: the names of two of them, the cooperator first, or none.
-        layout: what the planes of a view mean, for games on a grid; else None.
+        layout: what a view means, for games on a grid; else None.
         game: the rules, where states can be stepped by a search; else None.
     """
 

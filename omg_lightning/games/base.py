@@ -48,7 +48,7 @@ class Game(ABC):
         players: scripted players that know this game, by the name that seats call them.
         scripts: the names of two of them, the cooperator first; the offline phase mixes the two, and tests play beside
             them. Empty for none.
-        layout: what the planes of a view mean, for games on a grid; None for any other view.
+        layout: what a view means, for games on a grid; None for any other view.
         sparse_views: True where `observe_sparse` is implemented.
         has_board: True where `board` is implemented.
     """

@@ -1,7 +1,7 @@
 """What games ask of their arguments: a check raises a one-line ConfigError, or returns the value to use."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from numbers import Integral, Real
 
 import torch
@@ -28,33 +28,6 @@ def flag(name: str, value: object) -> bool:
     if not isinstance(value, bool):
         raise ConfigError(f"{name}={value!r}: expected True or False; set {name} to one of them.")
     return value
-
-
-def cell_indices(name: str, positions: Sequence[Sequence[int]], height: int, width: int) -> list[int]:
-    """Turns `(row, column)` pairs into cell indices, or raises ConfigError for one that is not on the grid."""
-    try:
-        pairs = [(row, column) for row, column in positions]
-    except (TypeError, ValueError):
-        raise ConfigError(f"{name}={positions!r}: expected a list of pairs (row, column); give one.") from None
-    cells = []
-    for row, column in pairs:
-        on_grid = all(isinstance(x, Integral) and not isinstance(x, bool) for x in (row, column))
-        if not (on_grid and 0 <= row < height and 0 <= column < width):
-            raise ConfigError(
-                f"{name}: got ({row!r}, {column!r}); expected whole numbers, 0 <= row < {height} and"
-                f" 0 <= column < {width}, to be inside the grid; move it."
-            )
-        cells.append(int(row) * width + int(column))
-    return cells
-
-
-def exactly(name: str, cells: Sequence[int], argument: str, count: int) -> None:
-    """Raises ConfigError unless there are `count` of these cells, as the game's `argument` says."""
-    if len(cells) != count:
-        raise ConfigError(
-            f"{name}: got {len(cells)} positions; expected {count}, this game's {argument}: give that many, or build"
-            f" the game with another {argument}."
-        )
 
 
 def device_of(generator: torch.Generator | None) -> torch.device:

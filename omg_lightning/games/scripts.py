@@ -23,7 +23,7 @@ class Player(Protocol):
 
     It sees what a learner in that seat would see, and nothing else: its view, with the values of
     `game.observation_space`, and the mask of legal actions, named by `game.action_names`. Views of bits come as float.
-    On a grid `game.layout.plane_names` names the planes, ego first. It is asked in PyTorch's inference mode; one that
+    On a grid `game.layout.plane_names` names the parts of a view, ego first. It is asked in PyTorch's inference mode; one that
     learns leaves it for that, with `torch.inference_mode(False)` and `torch.enable_grad()`.
 
     It may say what it is after, for the record, for what measures beliefs and for an oracle: with an attribute `goal`,
@@ -119,9 +119,9 @@ class ScriptedPlayer:
     def check(self, game: Any) -> None:
         """Raises ConfigError unless `game` has what the script needs."""
         layout, actions = game.layout, list(game.action_names)
-        planes = [] if layout is None else list(layout.plane_names)
-        if missing := [name for name in self.needs() if name not in planes + actions]:
-            has = f"views {planes}, actions {actions}" if planes else f"actions {actions}"
+        parts = [] if layout is None else list(layout.plane_names)
+        if missing := [name for name in self.needs() if name not in parts + actions]:
+            has = f"views {parts}, actions {actions}" if parts else f"actions {actions}"
             raise ConfigError(
                 f"{type(self).__name__} needs {', '.join(missing)}, which {game.name} does not have ({has}); choose "
                 "another player"

@@ -26,7 +26,7 @@ class CodeMetrics(Metric):
         num_codes: G.
         num_goals: how many goals the game declares.
         encode: gives codes, int64 `[M]`, of views `[M, *shape]`.
-        layout: what the planes of a view mean; None for other views.
+        layout: of views of a grid; None for other views.
 
     Attributes:
         usage: `[G, num_goals + 1]` events for each code and goal achieved; the last column is for none.

@@ -8,12 +8,12 @@ import math
 from collections.abc import Sequence
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 from torchmetrics import Metric
 
 from omg_lightning.encoders import ModelSpec
 from omg_lightning.events import endings, last_achieved, next_achieved, rewarded
+from omg_lightning.games.grid.frame import own_frame
 from omg_lightning.metrics.codes import CodeMetrics
 from omg_lightning.opponents.base import MixtureConfig, Targets
 from omg_lightning.opponents.explicit import BeliefConfig, ExplicitBelief
@@ -145,23 +145,3 @@ class Codebook(ExplicitBelief):
             return {}
         codes = CodeMetrics(self.size, len(goal_names), self.encode, self.spec.game.layout)
         return {**super().metrics(goal_names), "codes": codes}
-
-
-def own_frame(observation: Tensor, num_players: int, radius: int = 1, beside: float = 0.25) -> Tensor:
-    """Return what lies around the viewer: its view cropped and centred on its own cell.
-
-    Args:
-        observation: float `[M, C, h, w]` views, ego first; plane 0 is the viewer.
-        num_players: P, the first planes, which are left out: a goal is what lies there, not which players came.
-        radius: how many cells to look in each direction.
-        beside: weight of the cells beside the viewer's own; its own cell has weight 1.
-
-    Returns:
-        float `[M, (C - P) * (2 * radius + 1) ** 2]`; all zero for a viewer that is not on the board.
-    """
-    size = 2 * radius + 1
-    here = observation[:, :1].flatten(2)  # [M, 1, h*w]
-    patches = F.unfold(observation[:, num_players:], size, padding=radius)  # [M, (C-P)*size*size, h*w]
-    weight = torch.full((size, size), beside, device=observation.device)
-    weight[radius, radius] = 1.0
-    return (patches * here).sum(-1) * weight.flatten().repeat(observation.shape[1] - num_players)

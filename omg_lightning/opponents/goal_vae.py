@@ -24,7 +24,7 @@ class VAEConfig:
         reconstruction: weight of the view itself.
         action: weight of the seat's action, given its view and the code of a view it came to within `horizon` steps.
         next_actions: weight of its next `next_steps` actions, given the same.
-        error: of the reconstruction: `likelihood` is that of the observation space (planes, bits or reals), `mse` the
+        error: of the reconstruction: `likelihood` is that of the observation space (grid, bits or reals), `mse` the
             published squared error.
         next_steps: how many actions `next_actions` predicts.
         horizon: how many steps ahead the view lies at most whose code leads the actions.

@@ -156,14 +156,14 @@ def location_labels(episodes: Episodes, noise: torch.Generator) -> Tensor:
         int64 `[T, B, P]`; arbitrary for padding.
     """
     seats = episodes.active.shape[-1]
-    planes = episodes.observation.flatten(4) > 0  # [T, B, P, C, S]
-    own, bare = planes[..., 0, :].long().argmax(-1), ~planes[..., seats:, :].any(3)
-    label = torch.full_like(own, planes.shape[-1])
+    shown = episodes.observation.flatten(4) > 0  # [T, B, P, C, S]
+    own, bare = shown[..., 0, :].long().argmax(-1), ~shown[..., seats:, :].any(3)
+    label = torch.full_like(own, shown.shape[-1])
     following = label[0]
     for t in reversed(range(len(label))):
         following = torch.where((episodes.achieved_goal[t] != NO_GOAL) & episodes.active[t], own[t], following)
         label[t] = following
-    idle = (label == planes.shape[-1]) & episodes.active & bare.any(-1)
+    idle = (label == shown.shape[-1]) & episodes.active & bare.any(-1)
     # Numbers are drawn for real steps alone, so that they do not depend on the padding.
     idle[idle.clone()] = torch.rand(int(idle.sum()), generator=noise, device=bare.device) < 0.5
     cells = bare[idle]  # [n, S]

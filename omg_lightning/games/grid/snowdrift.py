@@ -10,6 +10,7 @@ from torch import Tensor
 from omg_lightning.games import checks
 from omg_lightning.games.base import Game
 from omg_lightning.games.grid import blocks as pieces
+from omg_lightning.games.grid.cells import cell_indices, exactly
 from omg_lightning.games.grid.layout import GridLayout
 from omg_lightning.games.grid.paths import Facts, all_walks, facts_told
 from omg_lightning.games.grid.scripted import Cleaner, Defector
@@ -175,8 +176,8 @@ class Snowdrift(Game):
         given = {"players": (players, "num_players"), "drifts": (drifts, "num_drifts")}
         at = {}
         for name, (pairs, argument) in given.items():
-            cells = checks.cell_indices(name, pairs, self.height, self.width)
-            checks.exactly(name, cells, argument, getattr(self, argument))
+            cells = cell_indices(name, pairs, self.height, self.width)
+            exactly(name, cells, argument, getattr(self, argument))
             if name == "drifts" and len(set(cells)) != len(cells):
                 raise ConfigError(f"drifts={drifts}: two drifts share a cell; give each a cell of its own.")
             at[name] = torch.tensor(cells, dtype=torch.int64, device=device).repeat(batch_size, 1)

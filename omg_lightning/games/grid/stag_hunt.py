@@ -11,6 +11,7 @@ from omg_lightning.games import checks
 from omg_lightning.games.base import Game
 from omg_lightning.games.grid import blocks as pieces
 from omg_lightning.games.grid.blocks import DOWN, LEFT, RIGHT, STAY, UP
+from omg_lightning.games.grid.cells import cell_indices, exactly
 from omg_lightning.games.grid.layout import GridLayout
 from omg_lightning.games.grid.scripted import NearestHare, NearestStag
 from omg_lightning.games.grid.stag_hunt_views import HUNT_HARE, HUNT_STAG, Board, StagHuntState, Views
@@ -198,10 +199,10 @@ class StagHunt(Game):
         """
         batch_size = checks.whole("batch_size", batch_size, 1)
         given = {"hunters": hunters, "stags": stags, "hares": hares, "blocks": blocks}
-        cells = {name: checks.cell_indices(name, pairs, self.height, self.width) for name, pairs in given.items()}
+        cells = {name: cell_indices(name, pairs, self.height, self.width) for name, pairs in given.items()}
         counts = {"hunters": "num_players", "stags": "num_stags", "hares": "num_hares"}
         for name, argument in counts.items():
-            checks.exactly(name, cells[name], argument, getattr(self, argument))
+            exactly(name, cells[name], argument, getattr(self, argument))
             if blocked := set(cells[name]) & set(cells["blocks"]):
                 pair = divmod(min(blocked), self.width)
                 raise ConfigError(f"{name}: {pair} is on a block; expected a free cell: move it, or remove the block.")
