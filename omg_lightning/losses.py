@@ -56,7 +56,7 @@ def draw_gaussian(mean: Tensor, log_var: Tensor, generator: torch.Generator) -> 
 
 
 def soft_cross_entropy(logits: Tensor, target: Tensor) -> Tensor:
-    """Return the cross entropy `[M]` of target distributions `[M, A]` (0 where illegal) under masked logits `[M, A]`."""
+    """Return the cross entropy `[M]` of targets `[M, A]` (0 where illegal) under masked logits `[M, A]`."""
     log_policy = logits.log_softmax(-1)
     return -torch.where(target > 0, target * log_policy, 0.0).sum(-1)
 

@@ -40,7 +40,7 @@ class Conv(Encoder):
         self.sparse = is_binary(observation_space)
 
     def forward(self, observation: Tensor, time: Tensor) -> Tensor:
-        """Return features, float `[M, hidden]`, of views `[M, C, h, w]` at `time` `[M]`; of bits also in sparse form."""
+        """Return features, float `[M, hidden]`, of views `[M, C, h, w]` at `time` `[M]`; bits also in sparse form."""
         flat = self.planes(self._dense(observation))
         return self.dense(torch.cat([flat, time[:, None].to(flat.dtype)], dim=-1)).relu_()
 

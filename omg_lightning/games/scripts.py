@@ -23,8 +23,8 @@ class Player(Protocol):
 
     It sees what a learner in that seat would see, and nothing else: its view, with the values of
     `game.observation_space`, and the mask of legal actions, named by `game.action_names`. Views of bits come as float.
-    On a grid `game.layout.plane_names` names the parts of a view, ego first. It is asked in PyTorch's inference mode; one that
-    learns leaves it for that, with `torch.inference_mode(False)` and `torch.enable_grad()`.
+    On a grid `game.layout.plane_names` names the parts of a view, ego first. It is asked in PyTorch's inference mode;
+    one that learns leaves it for that, with `torch.inference_mode(False)` and `torch.enable_grad()`.
 
     It may say what it is after, for the record, for what measures beliefs and for an oracle: with an attribute `goal`,
     one of `game.goal_names`; or, where that differs between episodes or steps, with `goals`, int64 `[B]`, the goals

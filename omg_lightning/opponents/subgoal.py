@@ -100,7 +100,7 @@ class Subgoal(OpponentModel):
         return found
 
     def targets(self, batch: TrainingBatch) -> Targets:
-        """Return the codes of the subgoals selected in hindsight; `cache` holds the inference, where it was asked for, and these codes."""
+        """Return the codes of the subgoals selected in hindsight; `cache` holds what `losses` needs of them."""
         episodes, samples = batch.episodes, batch.samples
         with torch.no_grad():  # the codes are targets, and where the inference starts from
             mean, log_var = self.vae.codes(samples.observation)
