@@ -342,6 +342,16 @@ def test_every_shipped_config_runs(names, tmp_path):
     assert not (tmp_path / "lightning_logs").exists()  # fast_dev_run leaves nothing behind
 
 
+def test_a_stacked_configuration_keeps_what_it_does_not_name(capsys):
+    with pytest.raises(SystemExit):
+        main(["fit", *stacked(("4h2s.yaml", "ends_early.yaml", "study.yaml")), "--print_config"])
+    shown = yaml.safe_load(capsys.readouterr().out)
+    game, algorithm = shown["data"]["game"]["init_args"], shown["model"]["algorithm"]["init_args"]
+    assert (game["preset"], game["steps_after_first_hunt"]) == ("4h2s", 5)
+    assert (algorithm["trees"], algorithm["simulations"]) == (8, 16)
+    assert (algorithm["planner"]["policy"], algorithm["planner"]["td_lambda"]) == ("search", 0.5)
+
+
 # Mistakes -----------------------------------------------------------------------------------------------------------
 
 MPE = "mpe2.simple_spread_v3.parallel_env"
