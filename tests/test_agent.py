@@ -382,6 +382,15 @@ def test_a_checkpoint_gives_the_same_player_back(checkpoint):
     assert same(one, two)
 
 
+def test_a_checkpoint_restores_the_count_of_environment_steps_and_the_seed_of_its_weights(checkpoint):
+    agent, path = checkpoint
+    other = tiny_agent(tiny_data().env, seed=5)
+    other.on_load_checkpoint(torch.load(path, weights_only=True))
+    assert other.env_steps == agent.env_steps > 0
+    assert (other.seed, other.trained_seed) == (5, 0)
+    assert torch.equal(other.noise.get_state(), agent.noise.get_state())
+
+
 def test_a_checkpoint_of_a_users_own_class_is_loaded_and_a_missing_class_is_named(checkpoint, tmp_path):
     agent = tiny_agent(stag_hunt(), Bonus)
     saved = {"state_dict": agent.state_dict(), "hyper_parameters": dict(agent.hparams)}

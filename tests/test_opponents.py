@@ -27,7 +27,7 @@ from omg_lightning import opponents
 from omg_lightning.actors.simulator import Networks, Simulator
 from omg_lightning.games import Game, Snowdrift
 from omg_lightning.losses import masked_logits
-from omg_lightning.opponents import Direct, MixtureConfig, OpponentModel, Oracle, Targets
+from omg_lightning.opponents import BeliefConfig, Direct, MixtureConfig, OpponentModel, Oracle, Targets
 from omg_lightning.opponents.action_predictor import ActionPredictor
 from omg_lightning.types import NO_GOAL, ConfigError, Estimate, View, take
 
@@ -274,7 +274,7 @@ class Following(Direct):
         self.size, self.calls = 1, 0
 
     def next_goal(self, goal, view, achieved, generator):
-        self.calls += 1
+        self.calls, self.achieved = self.calls + 1, achieved
         return torch.where(achieved != NO_GOAL, achieved, goal[..., 0])[..., None].float()
 
 
@@ -304,6 +304,7 @@ class Tree(NamedTuple):
     time: int
     last: list[int]  # of each seat
     goal: list[int]
+    achieved: list[int]  # by the step that led here
 
     def said(self, seat, leaves, actions):
         """What a co-player says here."""
@@ -314,17 +315,19 @@ class Tree(NamedTuple):
         joint = [self.said(seat, leaves, actions) for seat in range(len(self.last))]
         joint[ego] = action if self.time < leaves[ego] else actions - 1
         going = [self.time < left for left in leaves]
-        goal = [joint[k] if going[k] and joint[k] < 2 else self.goal[k] for k in range(len(joint))]
+        achieved = [a if there and a < 2 else NO_GOAL for a, there in zip(joint, going, strict=True)]
+        goal = [new if new != NO_GOAL else old for new, old in zip(achieved, self.goal, strict=True)]
         time = self.time + any(going)
-        stays = [g if time < left else 0 for g, left in zip(goal, leaves, strict=True)]
-        return Tree(time, [a if there else x for a, x, there in zip(joint, self.last, going, strict=True)], stays)
+        goal = [g if time < left else 0 for g, left in zip(goal, leaves, strict=True)]
+        last = [a if there else x for a, x, there in zip(joint, self.last, going, strict=True)]
+        return Tree(time, last, goal, achieved)
 
 
 @pytest.mark.parametrize("seed", range(3))
 def test_changing_goals_follow_every_node_as_in_a_slow_simulation_of_single_trees(seed):
     game, simulator, policy, model, state, ego, goals = searched(seed=seed)
     node = simulator.root(state).state
-    slow = [Tree(0, state.last[k].tolist(), goals[k, :, 0].int().tolist()) for k in range(6)]
+    slow = [Tree(0, state.last[k].tolist(), goals[k, :, 0].int().tolist(), []) for k in range(6)]
     random, turned = torch.Generator().manual_seed(seed), False
     for step in range(game.max_steps + 1):
         for k in range(6):
@@ -341,6 +344,7 @@ def test_changing_goals_follow_every_node_as_in_a_slow_simulation_of_single_tree
         assert same(node, before), "a node is never written to"
         turned |= bool((following.goals != node.goals).any())
         slow = [slow[k].after(int(ego[k]), int(actions[k]), state.leaves[k].tolist(), 5) for k in range(6)]
+        assert model.achieved.tolist() == [tree.achieved for tree in slow], "also by a seat that leaves with this step"
         node = following
     assert turned, "or this test shows nothing"
 
@@ -452,7 +456,7 @@ def test_the_likelihood_of_actions_under_each_goal_equals_one_call_for_each(shar
 @pytest.mark.parametrize("learner", [0, 1])
 def test_co_players_are_learned_from_their_own_views_goals_and_actions(learner):
     game = TokenGame(3)
-    agent = tiny_agent(game, "Declared")
+    agent = tiny_agent(game, "Declared", opponent_args={"belief": BeliefConfig(labels=False)})
     lineup = ["random"] * 3
     lineup[learner] = "learner"
     episodes = play_with(agent, game, lineup)
@@ -466,6 +470,7 @@ def test_co_players_are_learned_from_their_own_views_goals_and_actions(learner):
     agent.opponent.predictor.loss = spy
     batch = replace(training_batch(agent, episodes), prepare=torch.clone)
     agent.opponent.losses(batch)
+    assert (episodes.active & ~batch.targets.known).any(), "there are steps without a label, which are no samples"
     where = [(t, b, p) for t, b, p in batch.targets.known.nonzero().tolist() if p != learner]
     assert len(where) == len(asked["view"]) > 0
     for row, (t, b, p) in enumerate(where):

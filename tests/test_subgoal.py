@@ -162,6 +162,21 @@ def test_the_context_holds_past_actions_of_all_seats_and_nothing_of_the_future(r
         assert (other[t + 1 :] != base[t + 1 :]).any(-1).all(), "and then by every seat"
 
 
+def test_the_history_reads_all_seats_actions_in_ego_order_and_none_of_seats_that_have_left(ragged):
+    game, agent, episodes = ragged
+    inference, seen = agent.opponent.inference, []
+    hook = inference.history.register_forward_pre_hook(lambda module, inputs: seen.append(inputs[0]))
+    view = view_at(game, episodes, 0)._replace(active=torch.tensor([[True, True, False]]).expand(6, 3))
+    actions = torch.tensor([[1, 2, 3]]).expand(6, 3)
+    inference.advance(torch.zeros(6, 3, 16), view, actions)
+    hook.remove()
+    played = seen[0][0].view(6, 3, -1)[..., -3 * game.num_actions :].unflatten(-1, (3, game.num_actions))
+    one_hot = torch.nn.functional.one_hot(torch.tensor([1, 2, 3]), game.num_actions).float()
+    one_hot[2] = 0
+    for seat, order in enumerate(([0, 1, 2], [1, 2, 0], [2, 0, 1])):
+        assert torch.equal(played[:, seat], one_hot[order].expand(6, -1, -1))
+
+
 def test_a_subgoal_starts_from_the_code_of_the_state_and_depends_on_what_everybody_sees(ragged):
     game, agent, episodes = ragged
     inference = deepcopy(agent.opponent.inference)

@@ -137,19 +137,14 @@ def test_seats_that_have_left_are_never_read(field, opponent, offline):
     assert_same_training(all_losses(game, opponent, episodes, offline), all_losses(game, opponent, spoiled, offline))
 
 
-@pytest.mark.parametrize("opponent", MODELS)
-def test_longer_padding_changes_nothing(opponent):
-    # See also test_buffer.py, test_the_padding_of_a_short_episode_realises_nothing.
+@pytest.mark.parametrize("offline", [False, True], ids=["online", "offline"])
+@pytest.mark.parametrize("opponent", [*MODELS, "Codebook"])
+def test_longer_padding_changes_nothing(opponent, offline):
     game = TokenGame(3)
-    agent = fresh(game, opponent, share=0.0)  # mixing draws a number for padding too
-    episodes = play_with(agent, game, ["learner", "random", "random"], 12)
-    episodes = episodes if opponent == "Subgoal" else certain(episodes)
+    lineup = ["random"] * 3 if offline else ["learner", "random", "random"]
+    episodes = play_with(tiny_agent(game, opponent), game, lineup, 12)
     longer = episodes.map(lambda field: torch.cat([field, torch.zeros_like(field[:3])]))
-    if opponent == "Subgoal":
-        one, two = (inferred(agent, each) for each in (episodes, longer))
-        torch.testing.assert_close(tuple(two), tuple(one))
-    else:
-        assert_same_training(*((agent.losses(as_batch(each)),) for each in (episodes, longer)))
+    assert_same_training(*(all_losses(game, opponent, each, offline) for each in (episodes, longer)))
 
 
 def test_every_sample_is_a_step_of_a_seat_that_is_active():
