@@ -68,7 +68,7 @@ def weigh(losses: Mapping[str, Tensor], weights: Mapping[str, float]) -> Tensor 
         return None
     loss = torch.stack(due).sum()
     if not torch.isfinite(loss):
-        values = ", ".join(f"{name} {float(value):.3g}" for name, value in losses.items())
+        values = ", ".join(f"{name} {float(value.detach()):.3g}" for name, value in losses.items())
         raise ConfigError(f"a loss is not finite ({values}): lower model.learning_rate")
     return loss
 
