@@ -274,7 +274,7 @@ class Following(Direct):
         self.size, self.calls = 1, 0
 
     def next_goal(self, goal, view, achieved, generator):
-        self.calls, self.achieved = self.calls + 1, achieved
+        self.calls, self.view, self.achieved = self.calls + 1, view, achieved
         return torch.where(achieved != NO_GOAL, achieved, goal[..., 0])[..., None].float()
 
 
@@ -345,6 +345,9 @@ def test_changing_goals_follow_every_node_as_in_a_slow_simulation_of_single_tree
         turned |= bool((following.goals != node.goals).any())
         slow = [slow[k].after(int(ego[k]), int(actions[k]), state.leaves[k].tolist(), 5) for k in range(6)]
         assert model.achieved.tolist() == [tree.achieved for tree in slow], "also by a seat that leaves with this step"
+        after = following.game
+        seen = (game.observe(after), game.legal(after), after.time / game.max_steps, game.active(after))
+        assert same(tuple(model.view), seen), "the transition sees what the step led to"
         node = following
     assert turned, "or this test shows nothing"
 
