@@ -161,7 +161,8 @@ class ScaledPolicy(PolicyModule):
     def follow(self, returns: Tensor) -> None:
         """Move mean and variance on by the returns `[M]` of a minibatch."""
         self.weight.copy_(DECAY * self.weight + 1 - DECAY)
-        share = (1 - DECAY) / self.weight  # 1 for the first minibatch, so that no start is mixed in
+        # 1 for the first minibatch, so that no start is mixed in; never above by rounding: the variance stays positive.
+        share = ((1 - DECAY) / self.weight).clamp(max=1)
         apart = returns.mean() - self.mean
         spread = returns.var(correction=0) + (1 - share) * apart**2
         self.variance.copy_((1 - share) * self.variance + share * spread)

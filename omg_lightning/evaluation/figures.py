@@ -9,8 +9,8 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
-from omg_lightning.games.grid.icons import INK, SEAT_COLOURS
 from omg_lightning.evaluation.scores import WINDOW, Curve
+from omg_lightning.games.grid.icons import INK, SEAT_COLOURS
 
 _BEST, _RANDOM, _FINAL, _FAINT = "#00735A", "#5F6673", "#B00060", "#DDDFE3"
 
