@@ -463,6 +463,7 @@ def test_co_players_are_learned_from_their_own_views_goals_and_actions(learner):
     lineup = ["random"] * 3
     lineup[learner] = "learner"
     episodes = play_with(agent, game, lineup)
+    episodes.achieved_goal[0, :, learner] = 1  # the learner's steps have labels too, and are no samples
     asked = {}
     loss = agent.opponent.predictor.loss
 
