@@ -11,6 +11,7 @@ ROOT = Path(__file__).parents[1]
 SMOKE = ["--config", str(ROOT / "configs/smoke.yaml")]
 DATA = ["--data.num_envs=4", "--data.training.batch_size=4", "--data.training.steps_per_epoch=1"]
 DATA += ["--data.evaluation.val_episodes=4", "--data.evaluation.episodes=4", "--model.networks.hidden=16"]
+DATA += ["--data.game.max_steps=10"]
 FEW = "--trainer.callbacks=[callbacks.GoalQuality,callbacks.RunCheckpoint,callbacks.Report]"
 TINY = [*DATA, "--model.algorithm.simulations=2", "--model.algorithm.trees=1", FEW]
 QUIET = ["--trainer.enable_progress_bar=false"]

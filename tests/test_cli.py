@@ -13,6 +13,7 @@ from command_line import DATA, FEW, QUIET, ROOT, SMOKE, TINY, newest, numbers, r
 from omg_lightning.cli import main
 
 BASE = ["--config", str(ROOT / "configs/base.yaml")]
+TWO = ["--trainer.max_epochs=2", "--data.offline.rounds=1"]
 ENVS = "needs the extra envs: pip install 'omg-lightning[envs]'"
 
 
@@ -40,7 +41,7 @@ def test_fit_leaves_everything_in_one_folder(trained):
 
 
 def test_a_saved_configuration_reproduces_its_run(tmp_path):
-    first = run("fit", tmp_path, *TINY)
+    first = run("fit", tmp_path, *TINY, *TWO)
     main(["fit", "--config", str(first / "config.yaml")])
     second = newest(tmp_path)
     assert first != second
@@ -78,7 +79,7 @@ def test_validate_of_the_last_checkpoint_repeats_the_end_of_fit(trained, tmp_pat
 
 
 def test_a_run_never_writes_over_another(trained, tmp_path):
-    args = ["--ckpt_path", str(trained / "last.ckpt"), *TINY, "--model.networks.hidden=32"]
+    args = ["--ckpt_path", str(trained / "last.ckpt"), *TINY, "--model.networks.hidden=32", "--data.game.max_steps=35"]
     first, second = run("validate", tmp_path, *args), run("validate", tmp_path, *args)
     assert first != second
     assert (first / "metrics.json").exists()
@@ -90,9 +91,10 @@ def test_predict_writes_a_replay_for_each_episode(trained, tmp_path):
 
 
 def test_resume_continues_bit_exactly(tmp_path):
-    whole = run("fit", tmp_path / "whole", *TINY, "--trainer.max_epochs=5")  # two of them offline
-    part = run("fit", tmp_path / "part", *TINY, "--trainer.max_epochs=3")
-    resumed = run("fit", tmp_path / "rest", *TINY, "--trainer.max_epochs=5", "--ckpt_path", str(part / "last.ckpt"))
+    whole = run("fit", tmp_path / "whole", *TINY, *TWO, "--trainer.max_epochs=4")
+    part = run("fit", tmp_path / "part", *TINY, *TWO)
+    on = ["--trainer.max_epochs=4", "--ckpt_path", str(part / "last.ckpt")]
+    resumed = run("fit", tmp_path / "rest", *TINY, *TWO, *on)
     expected, got = checkpoint(whole), checkpoint(resumed)
     for name, weight in expected["state_dict"].items():
         assert torch.equal(weight, got["state_dict"][name]), name
@@ -128,7 +130,7 @@ def test_help_lists_all_commands(capsys):
 
 @pytest.mark.parametrize("opponent", ["Direct", "Declared", "Locations", "Codebook", "Oracle"])
 def test_every_opponent_model_runs(opponent, tmp_path):
-    args = ["--model.opponent", opponent, "--trainer.max_epochs=3"]  # two of them offline
+    args = ["--model.opponent", opponent, *TWO]
     if opponent == "Locations":
         args += ["--data.game=Snowdrift", "--data.game.preset=msg", "--data.seats=[learner,cleaner,random,defector]"]
     assert numbers(run("fit", tmp_path, *TINY, *args))["return/episodes"] == 4
@@ -189,7 +191,7 @@ def test_a_key_of_a_part_does_not_need_its_class_name_again(tmp_path):
 
 
 def test_several_learners_and_a_checkpoint_share_a_game(tmp_path):
-    game = ["--data.game.preset=4h1s_4x4", "--data.training.capacity=8", "--trainer.max_epochs=3"]
+    game = ["--data.game.preset=4h1s_4x4", "--data.training.capacity=8", "--trainer.max_epochs=1"]
     first = run("fit", tmp_path, *TINY, *game, "--data.seats=[learner,learner,nearest_hare,random]")
     seats = f"--data.seats=[learner,'checkpoint:{first / 'last.ckpt'}',learner,nearest_stag]"
     assert numbers(run("fit", tmp_path, *TINY, *game, seats, "--data.offline.rounds=0"))["return/episodes"] == 4
@@ -285,14 +287,12 @@ def users_folder(tmp_path_factory):
     return folder
 
 
-OWN = ["--data.game", "my_module.MyGame", "--data.seats=[learner,my_module.Stayer]"]
-
-
 @pytest.mark.parametrize("program", ["python -m omg_lightning", "omg-lightning"])
 def test_a_game_in_the_current_folder_runs(program, users_folder):
     script = Path(sysconfig.get_path("scripts")) / "omg-lightning"
     command = [sys.executable, "-m", "omg_lightning"] if " " in program else [str(script)]
-    args = [*SMOKE, *TINY, *OWN, "--trainer.max_epochs=2", "--data.offline.rounds=1"]
+    own = ["--data.game", "my_module.MyGame", "--data.seats=[learner,my_module.Stayer]"]
+    args = [*SMOKE, *[flag for flag in TINY if "max_steps" not in flag], *own, *TWO]  # it has no options
     done = subprocess.run([*command, "fit", *args], capture_output=True, text=True, cwd=users_folder)
     assert done.returncode == 0, done.stderr
     assert "UserWarning" not in done.stderr
@@ -317,7 +317,8 @@ def test_a_mistake_in_the_code_of_a_users_game_shows_where_it_is(my_module, tmp_
 
 CONFIGS = sorted(path.name for path in (ROOT / "configs").glob("*.yaml"))
 SCRIPTED = ("subgoal.yaml", "vae.yaml")  # no learner plays in these, so all of their rounds are offline
-STACKS = [*[(name,) for name in CONFIGS if name != "ppo.yaml"], ("4h2s.yaml", "ends_early.yaml")]
+STACKS = [(name,) for name in CONFIGS if name not in ("ppo.yaml", "ends_early.yaml")]
+STACKS += [("4h2s.yaml", "ends_early.yaml")]
 STACKS += [(name, "ppo.yaml") for name in ("base.yaml", "msg.yaml", "4h1s_6x6.yaml", "matrix.yaml", "smoke.yaml")]
 
 
@@ -447,6 +448,6 @@ def test_schedules_have_keys_of_their_own_and_a_listed_callback_stands_for_them(
     flags = ["--refresh.max_age=1", "--tree_count.schedule={0: 1}", "--seat_schedule.schedule={0: [[learner, random]]}"]
     listed = ["--trainer.callbacks+=callbacks.BufferRefresh", "--trainer.callbacks.max_age=2"]
     for extra, held in ((flags, 4), ([*flags, *listed], 8)):
-        folder = run("fit", tmp_path, *TINY, "--model.algorithm.trees=3", *extra)
+        folder = run("fit", tmp_path, *TINY, *TWO, "--model.algorithm.trees=3", *extra)
         assert numbers(folder)["buffer/episodes"] == held  # 4 environments: once a round, whoever asks for it
         assert numbers(folder)["search/trees"] == 1
