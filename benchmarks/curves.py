@@ -23,7 +23,7 @@ COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#56b4e9", "#e69f00")  # 
 
 
 def curve(folder: Path, tag: str) -> np.ndarray:
-    """Environment steps, seconds since the first entry of the log, and the value of `tag`: `[3, n]`."""
+    """Return environment steps, seconds since the first entry of the log, and the value of `tag`: `[3, n]`."""
     log = EventAccumulator(str(folder), size_guidance={"scalars": 0})
     log.Reload()
     start = min(log.Scalars(name)[0].wall_time for name in log.Tags()["scalars"])
@@ -31,7 +31,7 @@ def curve(folder: Path, tag: str) -> np.ndarray:
 
 
 def smooth(values: np.ndarray, width: int) -> np.ndarray:
-    """Running mean over up to `width` points, shorter at the ends: as many values as there are, however few."""
+    """Return the running mean over up to `width` points, fewer at the ends; of as many values as are given."""
     reach = width // 2
     spans = [values[max(0, k - reach) : k + width - reach] for k in range(len(values))]
     return np.array([span.mean() for span in spans])

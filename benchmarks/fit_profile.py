@@ -48,7 +48,7 @@ _RULES = ("reset", "step", "observe", "legal", "active", "realised")
 
 
 def parts() -> list[tuple[str, Any, tuple[str, ...]]]:
-    """What is timed: part, owner, names of functions."""
+    """Return what is timed: part, owner, names of functions."""
     modules = (scripts, scripted, switcher, matrix)
     players = [thing for module in modules for thing in vars(module).values() if "act" in vars_of(thing)]
     kinds = (thing for thing in vars(opponents).values() if isinstance(thing, type))
@@ -78,13 +78,13 @@ def parts() -> list[tuple[str, Any, tuple[str, ...]]]:
 
 
 def vars_of(thing: Any) -> dict[str, Any]:
-    """What a class itself defines; nothing for other things."""
+    """Return what a class itself defines; nothing for other objects."""
     return dict(vars(thing)) if isinstance(thing, type) else {}
 
 
 @contextmanager
 def timers(seconds: dict[str, float]) -> Iterator[None]:
-    """Adds up the time in each part of a `Trainer.fit`, without what other parts take within it."""
+    """Add up the time in each part of a `Trainer.fit`, without what other parts take within it."""
     stack, last = list[str](), 0.0
 
     def switch() -> None:
@@ -126,7 +126,7 @@ def timers(seconds: dict[str, float]) -> Iterator[None]:
 
 
 def profile(arguments: list[str]) -> dict[str, float]:
-    """Runs `fit` with the arguments; seconds in each part."""
+    """Run `fit` with the arguments; return the seconds in each part."""
     seconds: dict[str, float] = defaultdict(float)
     with timers(seconds), tempfile.TemporaryDirectory() as folder:
         command_line(["fit", *arguments, "--trainer.default_root_dir", folder])

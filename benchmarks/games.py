@@ -37,7 +37,7 @@ GROWTH: list[dict[str, Any]] = [
 
 @contextmanager
 def peer(python: str | None, batch: int) -> Iterator[tuple[str, Callable[[], float]]]:
-    """Starts the peer and yields its version and a function that returns its steps a second."""
+    """Start the peer and yield its version and a function that returns its steps a second."""
     if python is None:
         yield "", lambda: float("nan")
         return
@@ -57,7 +57,7 @@ def peer(python: str | None, batch: int) -> Iterator[tuple[str, Callable[[], flo
 def measure(
     repeats: int, python: str | None, batch: int = 4096, num_players: int = 4, side: int = 8, observe: bool = False
 ) -> dict[str, Any]:
-    """Plays random legal actions; a row of results, medians over the repeats."""
+    """Play random legal actions; return a row of results, medians over the repeats."""
     generator = torch.Generator().manual_seed(0)
     game = StagHunt.preset("4h1s", num_players=num_players, height=side, width=side, num_blocks=5 if side >= 8 else 3)
     start = state = game.reset(batch, generator)

@@ -62,7 +62,7 @@ PARTS: dict[str, list[tuple[Any, str]]] = {
 
 @contextmanager
 def timers(seconds: dict[str, float]) -> Iterator[None]:
-    """Adds up the time that searches spend in each of PARTS, which do not contain each other but for WHOLE."""
+    """Add up the time that searches spend in each of PARTS, which do not overlap, but for WHOLE."""
     kept = [(owner, name, getattr(owner, name)) for pairs in PARTS.values() for owner, name in pairs]
     searching = False
 
@@ -90,7 +90,7 @@ def timers(seconds: dict[str, float]) -> Iterator[None]:
 
 
 def profile(iterations: int, **settings: Any) -> dict[str, float]:
-    """Seconds in each part of playing, scaled to the decisions of one iteration."""
+    """Return the seconds in each part of playing, scaled to the decisions of one iteration."""
     seconds: dict[str, float] = defaultdict(float)
     data, _ = build(**settings)
     data.refresh()
@@ -106,7 +106,7 @@ def profile(iterations: int, **settings: Any) -> dict[str, float]:
 
 
 def resident() -> float:
-    """Memory in use, MiB; the peak where there is no /proc."""
+    """Return the memory in use, MiB; the peak where there is no /proc."""
     status = Path("/proc/self/statm")
     if status.exists():
         return int(status.read_text().split()[1]) * resource.getpagesize() / 2**20
@@ -114,7 +114,7 @@ def resident() -> float:
 
 
 def peak(workers: int = 1) -> float:
-    """The most memory ever used, MiB; with workers an upper bound, for they share most of it."""
+    """Return the most memory ever used, MiB; with workers an upper bound, because they share most of it."""
     own, child = (resource.getrusage(who).ru_maxrss for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
     return (own + (workers * child if workers > 1 else 0)) / 2**10
 
@@ -127,7 +127,7 @@ def build(
     rule: Literal["puct", "gumbel"] = "puct",
     workers: int = 1,
 ) -> tuple[EpisodeDataModule, Agent]:
-    """The data module, in which learners hold all seats, and the agent with its default networks."""
+    """Return the data module, in which learners hold all seats, and the agent with its default networks."""
     torch.manual_seed(0)
     game = StagHunt(preset)
     training, offline = TrainingConfig(batch_size=32), OfflineConfig(rounds=0)
@@ -140,7 +140,7 @@ def build(
 
 
 def train(data: EpisodeDataModule, agent: Agent, optimizer: torch.optim.Optimizer) -> None:
-    """One round of batches, as in a `fit`."""
+    """Train on one round of batches, as in a `fit`."""
     for batch in data.train_dataloader():
         loss = agent.weigh(agent.losses(batch))
         assert loss is not None
@@ -150,7 +150,7 @@ def train(data: EpisodeDataModule, agent: Agent, optimizer: torch.optim.Optimize
 
 
 def measure(iterations: int, **settings: Any) -> dict[str, Any]:
-    """Plays and trains; a row of results, medians over iterations after one to warm up."""
+    """Play and train; return a row of results, medians over iterations after one to warm up."""
     data, agent = build(**settings)
     search = agent.algorithm
     assert isinstance(search, BestResponseSearch)

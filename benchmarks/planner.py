@@ -44,7 +44,7 @@ ACTIONS = (2, 4, 16, 32)  # grown at 1,024 trees x 32 simulations; the peer's mo
 
 
 def toy(trees: int, actions: int = A) -> tuple[Root, ModelFn, Callable[[], Any]]:
-    """Returns the root, the model, and a call of the network alone."""
+    """Return the root, the model, and a call of the network alone."""
     generator = torch.Generator().manual_seed(0)
     shapes = (D, HIDDEN), (HIDDEN, HIDDEN), (HIDDEN, actions + 1)
     w1, w2, w3 = (torch.randn(shape, generator=generator) * 0.05 for shape in shapes)
@@ -66,7 +66,7 @@ def toy(trees: int, actions: int = A) -> tuple[Root, ModelFn, Callable[[], Any]]
 
 
 def carry(root: Root, model: ModelFn, trees: int, simulations: int) -> Callable[[], None]:
-    """Returns what no search can do without: each simulation fetches a state, asks the model, and stores a state."""
+    """Return the least that a search does: each simulation fetches a state, asks the model, and stores a state."""
     store = root.state.repeat(simulations, 1)
     rows, action = torch.randperm(trees), torch.randint(0, A, (trees,))
 
@@ -79,7 +79,7 @@ def carry(root: Root, model: ModelFn, trees: int, simulations: int) -> Callable[
 
 
 def serve(pipe: Connection, threads: int, rule: str, trees: int, simulations: int, actions: int) -> None:
-    """One of our processes: searches, or runs what it is measured by, as often as it is told to."""
+    """Serve as one of our processes: run the part that it is told to, so many times."""
     torch.set_num_threads(threads)
     root, model, network = toy(trees, actions)
     config, generator = SearchConfig(num_simulations=simulations, rule=rule), torch.Generator().manual_seed(0)
@@ -100,7 +100,7 @@ def serve(pipe: Connection, threads: int, rule: str, trees: int, simulations: in
 
 @contextmanager
 def ours(workers: int, *args: Any) -> Iterator[Callable[[str, int], float]]:
-    """Starts our processes and yields a function that times a call of a part in all of them at once."""
+    """Start our processes and yield a function that times a call of a part in all of them at once."""
     context = get_context("fork")
     pipes, ends = zip(*(context.Pipe() for _ in range(workers)), strict=True)
     processes = [context.Process(target=serve, args=(end, *args), daemon=True) for end in ends]
@@ -127,7 +127,7 @@ def ours(workers: int, *args: Any) -> Iterator[Callable[[str, int], float]]:
 
 @contextmanager
 def peer(python: str | None, rule: str, trees: int, simulations: int) -> Iterator[tuple[str, Callable[[int], float]]]:
-    """Starts mctx and yields its version and a function that times a search of it, the mean of so many calls."""
+    """Start mctx and yield its version and a function that times a search of it, the mean of so many calls."""
     if python is None:
         yield "", lambda calls: float("nan")
         return

@@ -31,7 +31,7 @@ SIMULATIONS = (4, 8, 16, 32, 64, 128, 200)
 def measure(
     agent: Agent, data: EpisodeDataModule, seats: list[str], rule: Any, simulations: int, trees: int, episodes: int
 ) -> dict[str, Any]:
-    """Plays `episodes` greedy episodes; a row of results."""
+    """Play `episodes` greedy episodes; return a row of results."""
 
     def learner() -> Actor:
         actor = agent.actor()
@@ -50,7 +50,7 @@ def measure(
 
 
 def draw(rows: list[dict[str, Any]], title: str, path: Path) -> None:
-    """Draws the return against simulations, one line for each rule."""
+    """Draw the return against simulations, one line for each rule."""
     figure, axes = plt.subplots(figsize=(5, 3.2), layout="constrained")
     for rule in dict.fromkeys(row["rule"] for row in rows):
         mine = [row for row in rows if row["rule"] == rule]

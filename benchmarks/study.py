@@ -130,7 +130,7 @@ COMPARED = ("return/team_mean", "return/team_discounted")  # seed by seed with t
 
 
 def folder(out: Path, flags: list[str], seed: int) -> Path:
-    """Where a run of these flags and seed goes: arms with the same flags share it."""
+    """Return the folder of a run of these flags and seed: arms with the same flags share it."""
     name = re.sub(r"[^A-Za-z0-9.]+", "_", " ".join(flag.removeprefix("--") for flag in flags)).strip("_")
     if len(name) > 200:  # file systems allow 255
         name = f"{name[:180]}_{hashlib.sha1(name.encode()).hexdigest()[:12]}"
@@ -138,7 +138,7 @@ def folder(out: Path, flags: list[str], seed: int) -> Path:
 
 
 def run(where: Path, flags: list[str], seed: int, extra: list[str]) -> dict[str, float]:
-    """Runs one `fit`, unless it is there; its metrics."""
+    """Run one `fit`, unless it is there already; return its metrics."""
     found = sorted(where.glob("lightning_logs/version_*/metrics.json"))
     if not found:
         where.mkdir(parents=True, exist_ok=True)
@@ -154,7 +154,7 @@ def run(where: Path, flags: list[str], seed: int, extra: list[str]) -> dict[str,
 
 
 def table(arms: dict[str, list[dict[str, float]]]) -> str:
-    """Markdown: a column for each arm; means and intervals over seeds, and paired differences from the first arm."""
+    """Return a Markdown table with a column for each arm: means over seeds, and paired differences from the first arm."""
     first = next(iter(arms.values()))
     lines = [f"| | {' | '.join(arms)} |", "|---" * (len(arms) + 1) + "|"]
     for metric, name in COLUMNS.items():

@@ -20,7 +20,7 @@ from scipy import stats
 
 
 def read(folder: Path) -> dict[str, Any]:
-    """The metrics of a run, and its seed."""
+    """Return the metrics of a run, and its seed."""
     if not (folder / "metrics.json").is_file():
         raise SystemExit(f"no metrics.json in {folder}: give the folder of a `fit` that is over")
     seed = yaml.safe_load((folder / "config.yaml").read_text())["seed_everything"]
@@ -28,7 +28,7 @@ def read(folder: Path) -> dict[str, Any]:
 
 
 def half_width(values: list[float]) -> float:
-    """Half of the 95% interval of the mean over seeds (Student's t); 0 for a single value."""
+    """Return half of the 95% interval of the mean over seeds (Student's t); 0 for a single value."""
     if len(values) < 2:
         return 0.0
     return float(stats.t.ppf(0.975, len(values) - 1)) * statistics.stdev(values) / len(values) ** 0.5

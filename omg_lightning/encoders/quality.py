@@ -9,7 +9,7 @@ from omg_lightning.encoders.decoders import PlaneLogits
 
 
 def probabilities(logits: PlaneLogits) -> tuple[Tensor, Tensor]:
-    """What a decoder believes, as probabilities.
+    """Return what a decoder believes, as probabilities.
 
     Args:
         logits: of M codes.
@@ -24,7 +24,7 @@ def probabilities(logits: PlaneLogits) -> tuple[Tensor, Tensor]:
 
 
 def decided(logits: PlaneLogits) -> Tensor:
-    """The one picture that a decoder stands for: players at their likeliest place, objects where p > 0.5.
+    """Return the likeliest picture: each player at its likeliest place, objects where p > 0.5.
 
     Args:
         logits: of M codes.
@@ -39,7 +39,7 @@ def decided(logits: PlaneLogits) -> Tensor:
 
 
 def plane_recall(logits: PlaneLogits, observation: Tensor, plane_names: Sequence[str]) -> dict[str, Tensor]:
-    """Share of the true 1s on which the decided picture puts a 1, for each kind of plane.
+    """Return the share of the true 1s on which the likeliest picture has a 1, for each kind of plane.
 
     Recall alone rewards a decoder that paints everything: read it beside `plane_precision`.
 
@@ -56,13 +56,13 @@ def plane_recall(logits: PlaneLogits, observation: Tensor, plane_names: Sequence
 
 
 def plane_precision(logits: PlaneLogits, observation: Tensor, plane_names: Sequence[str]) -> dict[str, Tensor]:
-    """Share of the 1s in the decided picture that are true; arguments and result as in `plane_recall`."""
+    """Return the share of the 1s in the likeliest picture that are true; arguments and result as in `plane_recall`."""
     picture = decided(logits)
     return _shares(picture & (observation > 0), picture, plane_names)
 
 
 def hit_ratio(pictures: Tensor, views: Tensor, who: Tensor) -> Tensor:
-    """Subgoal hit ratio (OMG, NeurIPS 2024): how much of a seat's future its inferred subgoals name.
+    """Return the subgoal hit ratio (OMG, NeurIPS 2024): how much of a seat's future its inferred subgoals name.
 
     A hit is a picture, decoded from the subgoal inferred at step t, that equals in every cell of every plane what the
     seat sees at a later step of the same episode. Equal pictures count once. The ratio is hits over the seat's steps.
@@ -90,7 +90,7 @@ def hit_ratio(pictures: Tensor, views: Tensor, who: Tensor) -> Tensor:
 
 
 def active_units(mean: Tensor, threshold: float = 0.01) -> Tensor:
-    """Counts the latent dimensions that the encoder uses: variance of the posterior mean over samples > threshold.
+    """Count the latent dimensions in use: the variance of the posterior mean over samples is above `threshold`.
 
     Burda, Grosse and Salakhutdinov 2016 (Importance Weighted Autoencoders, section 5.2); the variance is over the n
     samples, not n - 1, so that one sample has none.
@@ -106,7 +106,7 @@ def active_units(mean: Tensor, threshold: float = 0.01) -> Tensor:
 
 
 def _shares(hits: Tensor, of: Tensor, plane_names: Sequence[str]) -> dict[str, Tensor]:
-    """Counts of `hits` over counts of `of`, bool `[M, C, h, w]` each, by kind of plane; no kind whose count is 0."""
+    """Divide counts of `hits` by counts of `of`, bool `[M, C, h, w]`, by kind of plane; empty kinds are left out."""
     kinds = ["other" if name.startswith("other_") else name for name in plane_names]
     shares = {}
     for kind in dict.fromkeys(kinds):

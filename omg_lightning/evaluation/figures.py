@@ -24,7 +24,7 @@ def adaptation_figure(
     random: float | None = None,
     best_response: float | None = None,
 ) -> Figure:
-    """Draws the return of the focal seat over episode indices.
+    """Draw the return of the focal seat over episode indices.
 
     Args:
         curve: mean and interval at each episode index.
@@ -60,7 +60,7 @@ def adaptation_figure(
 
 
 def _final(axes: Axes, final: Sequence[float], end: float, last: int) -> None:
-    """A diamond at the right: the final return and its interval."""
+    """Draw a diamond at the right: the final return and its interval."""
     if not np.isfinite(final[0]):
         return
     mean, low, high = final
@@ -72,7 +72,7 @@ def _final(axes: Axes, final: Sequence[float], end: float, last: int) -> None:
 
 
 def heat_map(values: NDArray, names: Sequence[str], title: str, unit: str = "points per episode") -> Figure:
-    """Draws a matrix `[n, n]` of returns: row i in the focal seat beside column j in all others."""
+    """Draw a matrix `[n, n]` of returns: row i in the focal seat beside column j in all others."""
     count = len(names)
     side = max(3.4, 1.6 + 0.62 * count)
     figure = Figure(figsize=(side + 0.9, side), dpi=110, layout="constrained")
@@ -103,7 +103,7 @@ def heat_map(values: NDArray, names: Sequence[str], title: str, unit: str = "poi
 
 
 def scores_figure(names: Sequence[str], points: Sequence[NDArray], summaries: NDArray, normalised: bool) -> Figure:
-    """Draws a row for each co-player: every seed as a dot, the interquartile mean with its interval.
+    """Draw a row for each co-player: every seed as a dot, the interquartile mean with its interval.
 
     Args:
         names: of the co-players.

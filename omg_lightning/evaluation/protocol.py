@@ -42,11 +42,11 @@ class Record:
         self._segments: list[AdaptationSegment] = []
 
     def add(self, segment: AdaptationSegment) -> None:
-        """Adds the episodes of a segment."""
+        """Add the episodes of a segment."""
         self._segments.append(segment._replace(batches=()))  # nothing big is kept
 
     def result(self, index: int, partner: str, label: str, steps: int, last: int) -> Result | None:
-        """The result beside a partner, without references; None if nothing was played with it.
+        """Return the result beside a partner, without references; None if no episode was played with it.
 
         Args:
             index: of the partner, in `AdaptationSegment.partner`.
@@ -79,7 +79,7 @@ class Record:
 
 
 def refer(result: Result, references: References, game: Mapping[str, Any]) -> Result:
-    """Adds what a random player and a best response earn, and the normalised score, or a note why there is none."""
+    """Add the references and the normalised score to a result, or a note that says why there is none."""
     entry = references.find(game, result.partner)
     if entry is None:
         return result._replace(note=f"{references.missing(game, result.partner)}: {COMMAND} makes it")
@@ -92,7 +92,7 @@ def refer(result: Result, references: References, game: Mapping[str, Any]) -> Re
 
 
 def labels(partners: Sequence[str]) -> list[str]:
-    """Names of partners for metrics and files: the last two parts of a path, no odd letters, no name twice."""
+    """Return names of partners for metrics and files: unique, of plain letters, with the last two parts of a path."""
     found: list[str] = []
     for partner in partners:
         kind, colon, rest = partner.partition(":")
@@ -107,7 +107,7 @@ def labels(partners: Sequence[str]) -> list[str]:
 
 
 def numbers(results: Sequence[Result]) -> dict[str, float]:
-    """Flat names to scalars, as in `metrics.json`; what is not known is left out."""
+    """Return the numbers of all results by flat name, as in `metrics.json`; unknown ones are left out."""
     found: dict[str, float] = {}
     for result in results:
         mean = result.curve.mean
@@ -130,7 +130,7 @@ def numbers(results: Sequence[Result]) -> dict[str, float]:
 
 
 def table(results: Sequence[Result], last: int) -> str:
-    """A line for each partner, and the notes below."""
+    """Return a table with a line for each partner, and the notes below it."""
     head = ["partner", "adapted at", *(f"episode {k}" for k in SHOWN), f"last {last} steps", "random", "best", "score"]
     lines = [head]
     for result in results:
@@ -145,20 +145,20 @@ def table(results: Sequence[Result], last: int) -> str:
 
 
 def align(lines: Sequence[Sequence[str]]) -> str:
-    """Cells in columns: the first to the left, the others to the right; the first line is the head."""
+    """Align cells in columns, the first to the left, the others to the right; the first line is the header."""
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
     rows = ["  ".join([row[0].ljust(widths[0]), *map(str.rjust, row[1:], widths[1:])]) for row in lines]
     return "\n".join([rows[0], "-" * len(rows[0]), *rows[1:]])
 
 
 def save(path: Path, results: Sequence[Result], **about: Any) -> None:
-    """Writes results, and what else is to be known of them, as JSON."""
+    """Write results, and facts `about` the run, as JSON."""
     partners = {result.partner: _plain(result) for result in results}
     path.write_text(json.dumps({**about, "partners": partners}, indent=2, allow_nan=False) + "\n")
 
 
 def load(path: Path) -> dict[str, Any]:
-    """Reads what `save` wrote; a folder stands for the file in it.
+    """Read what `save` wrote; a folder stands for the file in it.
 
     Raises:
         ConfigError: there is no such file, or it is something else.
@@ -180,7 +180,7 @@ def _two(value: float | None) -> str:
 
 
 def _plain(result: Result) -> dict[str, Any]:
-    """A result as JSON has it: NaN is null."""
+    """Return a result in the types of JSON; NaN becomes null."""
     shape = {name: values.tolist() for name, values in result.curve._asdict().items()}
     flat = result._asdict() | {"curve": shape}
     return {key: None if isinstance(value, float) and not np.isfinite(value) else value for key, value in flat.items()}

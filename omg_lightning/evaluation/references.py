@@ -38,12 +38,12 @@ class References:
             raise ConfigError(f"{path} is not a file of references: make one with {COMMAND}") from error
 
     def find(self, game: Mapping[str, Any], partner: str) -> Entry | None:
-        """The entry of a partner in the game with these options; None if there is none."""
+        """Return the entry of a partner in the game with these options, or None."""
         found = self.games.get(fingerprint(game))
         return None if found is None else found["partners"].get(partner_key(partner))
 
     def add(self, game: Mapping[str, Any], partner: str, entry: Entry) -> None:
-        """Adds an entry and writes the file: it is whole at any time."""
+        """Add an entry and write the file; it is never left half written."""
         own = self.games.setdefault(fingerprint(game), {"game": dict(game), "partners": {}})
         own["partners"][partner_key(partner)] = entry
         partial = self.path.with_suffix(".partial")
@@ -55,7 +55,7 @@ class References:
             raise ConfigError(f"cannot write {self.path} ({error.strerror}): name another file") from error
 
     def missing(self, game: Mapping[str, Any], partner: str) -> str:
-        """Says, in a few words, why there is no entry."""
+        """Say in a few words why there is no entry."""
         if not self.games:
             return f"no references in {self.path}"
         if fingerprint(game) not in self.games:
@@ -64,12 +64,14 @@ class References:
 
 
 def fingerprint(game: Mapping[str, Any]) -> str:
-    """Twelve letters that stand for a game's name and all its options, in whatever order."""
+    """Return a hash of a game's name and options, 12 hexadecimal digits; their order does not matter."""
     return hashlib.sha256(json.dumps(game, sort_keys=True).encode()).hexdigest()[:12]
 
 
 def partner_key(partner: str) -> str:
-    """A partner's name; of a checkpoint, what is in the file, for the same path may hold other weights tomorrow.
+    """Return the key of a partner: its name, or for a checkpoint a hash of the file's content.
+
+    The same path may hold other weights tomorrow.
 
     Raises:
         ConfigError: there is no such checkpoint.

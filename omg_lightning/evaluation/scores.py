@@ -27,13 +27,13 @@ class Curve(NamedTuple):
 
 
 def within(played: Relationship, steps: int) -> Relationship:
-    """The episodes that end within the first `steps` environment steps: what comes later does not count."""
+    """Return the episodes that end within the first `steps` environment steps."""
     count = int((np.cumsum(played.length) <= steps).sum())
     return Relationship(played.returns[:count], played.length[:count])
 
 
 def final_return(played: Relationship, steps: int, last: int) -> float:
-    """Mean return of the episodes that end within the last of all steps, after `steps - last` and not after `steps`.
+    """Return the mean return of the episodes that end after step `steps - last` and not after `steps`.
 
     An episode counts whole or not at all, so the score is on the scale of a return. One that began before the last
     steps and ends in them counts; one that is cut by the end of the protocol does not.
@@ -49,15 +49,15 @@ def final_return(played: Relationship, steps: int, last: int) -> float:
 
 
 def smooth(values: NDArray, window: int = WINDOW) -> NDArray:
-    """Means of each value `[K]` and those that follow, `window` of them; near the end, of the last `window`: `[K]`."""
+    """Return means of each value `[K]` and the next ones, `window` in all; near the end, of the last `window`."""
     last = max(0, len(values) - window)
     return np.array([values[min(k, last) :][:window].mean() for k in range(len(values))])
 
 
 def curve(relationships: Sequence[Relationship]) -> Curve:
-    """The return at episode index 1, 2, ... up to the last that all relationships reached, with normal intervals.
+    """Return the mean return at each episode index that all relationships reached, with normal intervals.
 
-    Beyond it the mean would be over those alone whose episodes are short.
+    Beyond it the mean would be over the relationships with short episodes alone.
     """
     length = min(len(each.returns) for each in relationships)
     table = np.stack([each.returns[:length] for each in relationships]).astype(float)  # [R, K]
@@ -68,7 +68,7 @@ def curve(relationships: Sequence[Relationship]) -> Curve:
 
 
 def adapted_at(smoothed: NDArray, final: float) -> int | None:
-    """The first episode index, from 1, at which the learner does about as well as in the end.
+    """Return the first episode index, from 1, at which the learner earns about its final return.
 
     That is the first k at which the mean of `WINDOW` episodes k, k + 1, ... is not below `final` by more than a tenth
     of it; None if there is none.
@@ -82,7 +82,7 @@ def adapted_at(smoothed: NDArray, final: float) -> int | None:
 
 
 def normalise(value: float, random: float, best_response: float) -> float:
-    """Min-max normalises a return between that of a random player (0) and that of a best response (1).
+    """Return a return normalised between that of a random player (0) and that of a best response (1).
 
     Raises:
         ValueError: the best response is no better than random.

@@ -17,7 +17,7 @@ _SHARED = ("game", "steps", "score_steps", "belief", "networks")
 
 
 def read(paths: Sequence[Path]) -> list[dict[str, Any]]:
-    """Reads the runs and sees that they can be put together.
+    """Read the runs, and check that they differ in the seed alone.
 
     Raises:
         ConfigError: runs of other games, settings, co-players or references; or twice of one seed.
@@ -44,7 +44,7 @@ def read(paths: Sequence[Path]) -> list[dict[str, Any]]:
 
 
 def summarise(runs: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    """Mean and interquartile mean of final returns and scores, for each co-player and over all that have a score."""
+    """Return mean and interquartile mean of final returns and scores, for each co-player and over all with a score."""
     partners = list(runs[0]["partners"])
     found: dict[str, Any] = {"seeds": [run["seed"] for run in runs], "partners": {}}
     for partner in partners:
@@ -62,7 +62,7 @@ def summarise(runs: Sequence[dict[str, Any]]) -> dict[str, Any]:
 
 
 def seed_curve(means: Sequence[NDArray]) -> Curve:
-    """The return at each episode index over seeds, with bootstrap intervals, as far as all seeds go."""
+    """Return the mean return over seeds at each episode index that all seeds reached, with bootstrap intervals."""
     length = min(map(len, means))
     table = np.stack([values[:length] for values in means])  # [seeds, K]
     smoothed = np.stack([smooth(row) for row in table])

@@ -19,12 +19,12 @@ class Summary(NamedTuple):
 
 
 def mean(values: NDArray) -> NDArray:
-    """The mean over the last axis of `values` `[..., n]`."""
+    """Return the mean over the last axis of `values` `[..., n]`."""
     return np.asarray(values.mean(-1))
 
 
 def iqm(values: NDArray) -> NDArray:
-    """The interquartile mean over the last axis of `[..., n]`: without the lowest and the highest quarter.
+    """Return the interquartile mean over the last axis of `[..., n]`: without the lowest and the highest quarter.
 
     A quarter is rounded down, as in `scipy.stats.trim_mean(x, 0.25)`: of five seeds one is left out at each end, of
     three none.
@@ -35,7 +35,7 @@ def iqm(values: NDArray) -> NDArray:
 
 
 def bootstrap(strata: Sequence[NDArray], statistic: Statistic, draws: int = DRAWS, seed: int = 0) -> Summary:
-    """A statistic of all values, with its percentile interval under a stratified bootstrap.
+    """Return a statistic of all values, with its percentile interval under a stratified bootstrap.
 
     Args:
         strata: for each co-player, the values of its seeds `[n]`. Seeds are drawn again, with replacement, within each

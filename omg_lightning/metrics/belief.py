@@ -76,7 +76,7 @@ class BeliefMetrics(Metric):
             self.exacts.append(self._rows(exact, b, p))
 
     def compute(self) -> dict[str, Tensor]:
-        """Flat names to scalars; empty before the first script with a goal."""
+        """Return scalars by flat name; none before the first script with a goal."""
         if not sum(map(len, self.lengths)):
             return {}
         belief, truth, length = (dim_zero_cat(state) for state in (self.beliefs, self.truths, self.lengths))
@@ -97,7 +97,7 @@ class BeliefMetrics(Metric):
         return found
 
     def _at(self, named: Tensor, truth: Tensor, exact: Tensor | None, at: Tensor) -> dict[str, Tensor]:
-        """The measures of one step, `at` `[N]`, of beliefs in declared goals, `[N, T, num_goals]`."""
+        """Return the measures of one step, `at` `[N]`, of beliefs in declared goals, `[N, T, num_goals]`."""
         rows = torch.arange(len(at), device=at.device)
         belief, true = named[rows, at], truth[rows, at]
         probability = true_probability(belief, true)
@@ -112,20 +112,20 @@ class BeliefMetrics(Metric):
         return found
 
     def _joint(self, belief: Tensor, truth: Tensor, at: Tensor) -> Tensor:
-        """Summed beliefs `[num_goals, G]` at steps `at` `[N]`, by true goal."""
+        """Sum beliefs at steps `at` `[N]` by true goal: `[num_goals, G]`."""
         rows = torch.arange(len(at), device=at.device)
         table = belief.new_zeros(self.num_goals, self.size)
         return table.index_add_(0, truth[rows, at], belief[rows, at])
 
     def _rows(self, x: Tensor, b: Tensor, p: Tensor) -> Tensor:
-        """Takes seats out of `x` `[T, B, P, ...]`: `[N, max_steps, ...]`, with zeros after the end."""
+        """Take seats out of `x` `[T, B, P, ...]`: `[N, max_steps, ...]`, with zeros after the end."""
         rows = x.new_zeros(len(b), self.max_steps, *x.shape[3:])
         rows[:, : len(x)] = x[:, b, p].transpose(0, 1)
         return rows
 
 
 def match_codes(joint: Tensor) -> Tensor:
-    """The goal of each code: the one beside which it has most of its belief.
+    """Match each code to the goal beside which it has most of its belief.
 
     Args:
         joint: `[num_goals, G]` summed beliefs.
@@ -137,12 +137,12 @@ def match_codes(joint: Tensor) -> Tensor:
 
 
 def true_probability(belief: Tensor, truth: Tensor) -> Tensor:
-    """The probability `[...]` of the true goal `[...]` in beliefs `[..., num_goals]`."""
+    """Return the probability `[...]` of the true goal `[...]` in beliefs `[..., num_goals]`."""
     return belief.gather(-1, truth[..., None])[..., 0]
 
 
 def waiting(probability: Tensor, truth: Tensor, length: Tensor) -> dict[str, Tensor]:
-    """How long it takes until the true goal is at 0.9 or more, from the start or from the last change of the goal.
+    """Return how many steps it takes until the true goal has probability 0.9, from the start or the goal's last change.
 
     Args:
         probability: float `[N, T]` of the true goal.

@@ -56,7 +56,7 @@ class CodeMetrics(Metric):
         _count(self.pursued, codes[last[b, p], b, p], episodes.true_goal[last[b, p], b, p])
 
     def compute(self) -> dict[str, Tensor]:
-        """Flat names to scalars; empty before the first event."""
+        """Return scalars by flat name; none before the first event."""
         found: dict[str, Tensor] = {}
         for name, table in (("realised", self.usage), ("true", self.pursued)):
             known = table[:, :-1].T
@@ -68,7 +68,7 @@ class CodeMetrics(Metric):
 
 
 def _count(table: Tensor, codes: Tensor, goals: Tensor) -> None:
-    """Adds one to `table` `[G, num_goals + 1]` for each pair of a code and a goal `[m]`; NO_GOAL is the last column."""
+    """Add one to `table` `[G, num_goals + 1]` for each pair of a code and a goal `[m]`; NO_GOAL is the last column."""
     columns = table.shape[1]
     column = torch.where(goals == NO_GOAL, columns - 1, goals)
     table += torch.bincount(codes * columns + column, minlength=table.numel()).view_as(table)

@@ -33,7 +33,7 @@ class PredictionMetrics(Metric):
             self.add_state(name, default=torch.tensor(0.0), dist_reduce_fx="sum")
 
     def update(self, logits: Tensor, action: Tensor, best: Tensor | None = None) -> None:
-        """Adds predictions, masked logits `[m, A]`, of actions, int64 `[m]`.
+        """Add predictions, masked logits `[m, A]`, of actions, int64 `[m]`.
 
         Args:
             logits: of what is predicted.
@@ -50,7 +50,7 @@ class PredictionMetrics(Metric):
             self.told += (best > 0).sum()
 
     def compute(self) -> dict[str, Tensor]:
-        """Flat names to scalars; empty before the first sample."""
+        """Return scalars by flat name; none before the first sample."""
         total = self.confusion.sum()
         if total == 0:
             return {}
@@ -66,7 +66,7 @@ class PredictionMetrics(Metric):
 
 
 def recalls(confusion: Tensor, names: Sequence[str]) -> dict[str, Tensor]:
-    """`goal/action_recall_<name>`: of the times an action was played, the share in which it was predicted.
+    """Return `goal/action_recall_<name>`: of the times an action was played, the share in which it was predicted.
 
     Args:
         confusion: `[A, A]` counts, rows are the actions played, columns those predicted.

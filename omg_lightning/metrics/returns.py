@@ -32,13 +32,13 @@ class ReturnMetrics(Metric):
             self.add_state(name, default=[], dist_reduce_fx="cat")
 
     def update(self, episodes: Episodes) -> None:
-        """Adds whole episodes, `[T, B, P, ...]`."""
+        """Add whole episodes, `[T, B, P, ...]`."""
         self.returns.append(episodes.reward.sum(0))  # [B, P]
         self.discounted.append(discounted_return(episodes.reward, self.discount).sum(-1))  # [B]
         self.lengths.append(episodes.active.any(-1).sum(0))  # [B]
 
     def compute(self) -> dict[str, Tensor]:
-        """Flat names to scalars; empty before the first episode."""
+        """Return scalars by flat name; none before the first episode."""
         if not self.returns:
             return {}
         discounted = dim_zero_cat(self.discounted).mean()
@@ -47,7 +47,7 @@ class ReturnMetrics(Metric):
 
 
 def return_statistics(returns: Tensor, lengths: Tensor) -> dict[str, Tensor]:
-    """What `ReturnMetrics` gives of undiscounted returns `[B, P]` and lengths `[B]` of at least one episode."""
+    """Return the statistics of undiscounted returns `[B, P]` and lengths `[B]` of at least one episode."""
     team = returns.sum(-1)
     half = 1.96 * team.std(correction=1) / len(team) ** 0.5 if len(team) > 1 else zeros_like(team[0])
     seats = {f"return/seat_{p}_mean": returns[:, p].mean() for p in range(returns.shape[1])}
