@@ -154,7 +154,7 @@ def run(where: Path, flags: list[str], seed: int, extra: list[str]) -> dict[str,
 
 
 def table(arms: dict[str, list[dict[str, float]]]) -> str:
-    """Return a Markdown table with a column for each arm: means over seeds, and paired differences from the first arm."""
+    """Return a Markdown table with a column for each arm: means over seeds, and differences from the first arm."""
     first = next(iter(arms.values()))
     lines = [f"| | {' | '.join(arms)} |", "|---" * (len(arms) + 1) + "|"]
     for metric, name in COLUMNS.items():
