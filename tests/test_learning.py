@@ -1,4 +1,4 @@
-"""Learning by the shipped configurations, where the best that can be had is known in closed form. Minutes: `pytest -m slow`."""
+"""Learning by the shipped configurations, against values in closed form. It takes minutes: `pytest -m slow`."""
 
 import json
 from pathlib import Path
