@@ -131,7 +131,7 @@ class Game(ABC):
         return ~self.active(state) & (state.time < self.max_steps)[:, None]
 
     def realised(self, state: Any, actions: Tensor) -> Tensor:
-        """Return the declared goal that each seat achieves by `actions`, int64 `[B, P]`, or NO_GOAL (-1), by default."""
+        """Return the declared goal that each seat achieves by `actions`, int64 `[B, P]`, or NO_GOAL, the default."""
         return torch.full_like(actions, NO_GOAL)
 
     def observe_sparse(self, state: Any, board: Any = None) -> Tensor:
