@@ -84,9 +84,8 @@ def test_a_rollout_records_the_value_of_the_last_view_where_time_ran_out_and_0_e
     agent = ppo_agent(game)
     episodes = play_with(agent, game, ["learner", "learner"], batch=32)
     expected = torch.zeros_like(episodes.reward)
-    state = LineState(
-        torch.zeros(32, dtype=torch.int64), episodes.observation[0, :, 0].long()
-    )  # seat 0: ego order is seat order
+    places = episodes.observation[0, :, 0].long()  # the view of seat 0, in which ego order is seat order
+    state = LineState(torch.zeros(32, dtype=torch.int64), places)
     for t, actions in enumerate(episodes.action):
         state, _ = game.step(state, torch.where(game.active(state), actions, game.noop))
         row, seat = episodes.truncated[t].nonzero(as_tuple=True)
@@ -206,9 +205,8 @@ def test_losses_do_not_move_the_logits_of_illegal_actions():
     )
     losses = agent.algorithm.losses(training_batch(agent, episodes))
     found = gradients(agent.algorithm, losses["policy"] + losses["entropy"])
-    bias = next(
-        grad for grad in reversed(found.values()) if grad.shape == (4,)
-    )  # of the last layer: three logits, value
+    # Of the last layer, which gives three logits and the value.
+    bias = next(grad for grad in reversed(found.values()) if grad.shape == (4,))
     assert bias[RUN] == 0
     assert bias[:RUN].abs().min() > 0
 
