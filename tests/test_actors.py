@@ -21,6 +21,7 @@ from omg_lightning.actors.search import root_policy, sharpened
 from omg_lightning.algorithms import PPO
 from omg_lightning.envs import CopyableGame, PettingZooEnv, as_env
 from omg_lightning.rollout import play
+from omg_lightning.search import Root, SearchConfig, SearchResult, pooled_policy
 from omg_lightning.types import ConfigError, View
 
 CPU = torch.device("cpu")
@@ -36,14 +37,16 @@ def scene_of(env, state, greedy=True, seed=0):
 
 
 def decided(monkeypatch, greedy=True, **planner):
-    """What four decisions with three trees each come to, and what their searches found `[4, 3, A]`."""
+    """What four decisions with three trees each come to, and what their searches found; `[4, 3, A]` each."""
+    roots = []
     game = TokenGame(2, ragged=False)
     actor = plain_learner(game, trees=3, **planner)
     module, found = import_module("omg_lightning.actors.search"), []
     search = module.search
 
-    def spy(*args):
-        found.append(search(*args))
+    def spy(root, *args):
+        found.append(search(root, *args))
+        roots.append(root)
         return found[-1]
 
     monkeypatch.setattr(module, "search", spy)
@@ -52,11 +55,12 @@ def decided(monkeypatch, greedy=True, **planner):
     estimate = actor.opponent.infer(memory.opponent, scene.view)
     made = actor.decide(memory, scene, estimate, torch.tensor([0, 1, 1, 3]), torch.tensor([1, 0, 1, 0]))
     policy, value = made.extras["root_policy"], made.extras["root_value"]
-    return (policy, made.action, value), found[0].q.view(4, 3, -1), found[0].policy.view(4, 3, -1)
+    statistics = (found[0].q, found[0].policy, found[0].visits.float(), roots[0].prior_logits)
+    return (policy, made.action, value), *(each.view(4, 3, -1) for each in statistics)
 
 
 def test_root_values_are_averaged_over_trees_and_the_root_policy_is_their_softmax(monkeypatch):
-    (policy, action, value), q, _ = decided(monkeypatch, beta=0.5)
+    (policy, action, value), q, *_ = decided(monkeypatch, beta=0.5)
     for m in range(4):
         mean = sum(q[m, k] for k in range(3)) / 3
         torch.testing.assert_close(policy[m], torch.softmax(0.5 * mean, -1))
@@ -64,15 +68,48 @@ def test_root_values_are_averaged_over_trees_and_the_root_policy_is_their_softma
         assert float(value[m]) == pytest.approx(float(policy[m] @ mean), rel=1e-5)
 
 
-@pytest.mark.parametrize("rule", ["puct", "gumbel"])
-def test_the_root_policy_can_be_the_answer_of_the_search(monkeypatch, rule):
-    (policy, action, value), q, answers = decided(monkeypatch, policy="search", rule=rule, c_puct=50.0)
+def test_the_root_policy_can_be_the_visits_of_the_search(monkeypatch):
+    (policy, action, value), q, answers, *_ = decided(monkeypatch, policy="search", rule="puct", c_puct=50.0)
     for m in range(4):
         mean = sum(answers[m, k] for k in range(3)) / 3
         torch.testing.assert_close(policy[m], mean)
         assert int(action[m]) == int(mean.argmax())
         assert float(value[m]) == pytest.approx(float(mean @ q[m].mean(0)), rel=1e-5)
     assert not torch.allclose(policy, torch.softmax(2 * q.mean(1), -1), atol=1e-3), "not the softmax of values"
+
+
+def test_gumbel_improves_the_policy_once_by_values_averaged_over_trees(monkeypatch):
+    (policy, action, value), q, _, visits, logits = decided(monkeypatch, policy="search", rule="gumbel")
+    for m in range(4):  # all actions are legal here
+        mean, most = q[m].mean(0), visits[m].mean(0).max()
+        prior = torch.log_softmax(logits[m], -1).mean(0)
+        shares = (mean - mean.min()) / (mean.max() - mean.min())
+        expected = torch.softmax(prior + (50 + most) * 0.1 * shares, -1)
+        torch.testing.assert_close(policy[m], expected)
+        assert int(action[m]) == int(expected.argmax())
+        assert float(value[m]) == pytest.approx(float(expected @ mean), rel=1e-5)
+
+
+def test_what_seldom_costs_dearly_is_not_outvoted():
+    # Three trees in which action 0 earns 1, and one in which it costs 10; action 1 earns 0. Three of four trees would
+    # choose action 0, and it costs 1.75 in the mean.
+    q = torch.tensor([[1.0, 0], [1, 0], [1, 0], [-10, 0]])
+    policy = torch.softmax(5 * q, -1)
+    result = SearchResult(q, torch.full((4, 2), 4), policy, torch.zeros(4), q.argmax(-1))
+    root = Root(torch.zeros(4, 2), torch.zeros(4), torch.ones(4, 2, dtype=torch.bool), None)
+    pooled = pooled_policy(SearchConfig(rule="gumbel"), result, root, 4)
+    assert policy.mean(0).argmax() == 0
+    assert pooled.shape == (1, 2)
+    assert pooled[0].argmax() == 1
+
+
+def test_a_pooled_policy_is_0_where_illegal():
+    legal = torch.tensor([[True, False, True]] * 2)
+    q = torch.tensor([[1.0, 0, 2], [3, 0, 2]])
+    result = SearchResult(q, torch.ones(2, 3, dtype=torch.int64), q, torch.zeros(2), torch.zeros(2, dtype=torch.int64))
+    root = Root(torch.tensor([[0.0, 99, 0]] * 2), torch.zeros(2), legal, None)
+    pooled = pooled_policy(SearchConfig(rule="gumbel"), result, root, 2)
+    torch.testing.assert_close(pooled, torch.tensor([[0.5, 0, 0.5]]))
 
 
 def test_every_tree_has_goals_of_its_own_and_keeps_them():

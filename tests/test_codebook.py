@@ -170,7 +170,7 @@ def test_a_seat_achieves_the_code_of_the_view_where_it_was_rewarded_last():
 
 def test_the_label_of_a_step_is_the_code_of_its_seats_next_reward():
     game = StagHunt("2h1s_4x4")
-    agent = tiny_agent(game, "Codebook", opponent_args={"belief": BeliefConfig(labels=False)})
+    agent = tiny_agent(game, "Codebook", opponent_args={"belief": BeliefConfig(labels="hindsight")})
     episodes = play_with(agent, game, ["nearest_stag", "nearest_hare"], 8)
     targets = training_batch(agent, episodes, offline=True).targets
     event, codes = rewarded(episodes, game.layout), agent.opponent.codes

@@ -6,6 +6,7 @@ from test_belief import slow_bayes_update, slow_smooth_prior
 from toys import TokenGame, model_spec, play_with, stag_hunt, tiny_agent, training_batch
 
 from omg_lightning.events import next_achieved
+from omg_lightning.games import MatrixGame
 from omg_lightning.opponents import BeliefConfig, Declared, MixtureConfig
 from omg_lightning.opponents.explicit import completed, one_hot_targets
 from omg_lightning.types import NO_GOAL, ConfigError, View
@@ -201,23 +202,46 @@ def test_steps_after_the_last_goal_are_labelled_by_a_draw_from_the_seats_last_be
 def test_steps_of_idle_hunters_are_samples_where_the_belief_labels_them(opponent):
     game = stag_hunt()
     trained = {}
-    for labels in (False, True):
+    for labels in ("hindsight", "completed", "belief"):
         agent = tiny_agent(game, opponent, opponent_args={"belief": BeliefConfig(labels=labels)})
         episodes = play_with(agent, game, ["nearest_stag", "nearest_hare"], 8)  # the stag hunter has no company
         trained[labels] = training_batch(agent, episodes, offline=True).targets.known
     active = episodes.active
-    assert torch.equal(trained[True], active)
-    assert not (trained[False] & ~active).any()
+    assert torch.equal(trained["completed"], active)
+    assert torch.equal(trained["belief"], active), "offline it is the same"
+    assert not (trained["hindsight"] & ~active).any()
     idle = episodes.achieved_goal[:, :, 0].amax(0) == NO_GOAL  # stag hunters who wait to the end
     assert idle.any()
-    assert not trained[False][:, idle, 0].any()
+    assert not trained["hindsight"][:, idle, 0].any()
+
+
+def test_online_goals_can_come_from_the_belief_of_each_step_and_none_from_hindsight():
+    game = MatrixGame("prisoners_dilemma")
+    options = {"mixture": MixtureConfig(start=1.0), "belief": BeliefConfig(labels="belief")}
+    agent = tiny_agent(game, "Declared", opponent_args=options)
+    episodes = play_with(agent, game, ["learner", "always_1"])
+    certain = torch.zeros_like(episodes.goal)
+    certain[..., 0] = 1  # the belief takes everybody to cooperate, whatever they do
+    episodes = episodes._replace(goal=certain)
+    batch = training_batch(agent, episodes)
+    assert (episodes.achieved_goal[..., 1] == 1).all()
+    assert batch.targets.known.all()
+    assert torch.equal(batch.targets.label, certain)
+    assert torch.equal(batch.goals, certain)
+    offline = training_batch(agent, episodes, offline=True).targets
+    assert torch.equal(offline.label.argmax(-1), episodes.achieved_goal)
+
+
+def test_an_unknown_kind_of_labels_is_refused_in_one_line():
+    with pytest.raises(ConfigError, match=r"belief\.labels is 'none': expected one of hindsight, completed, belief"):
+        BeliefConfig(labels="none")
 
 
 def test_where_nothing_was_achieved_the_policy_trains_on_the_belief_instead_of_a_label():
     game = stag_hunt()
-    options = {"mixture": MixtureConfig(start=1.0), "belief": BeliefConfig(labels=False)}
+    options = {"mixture": MixtureConfig(start=1.0), "belief": BeliefConfig(labels="hindsight")}
     agent = tiny_agent(game, "Declared", opponent_args=options)
-    episodes = play_with(agent, game, ["learner", "nearest_stag"])  # who never meets, catches no stag
+    episodes = play_with(agent, game, ["learner", "nearest_stag"], seed=1)  # who never meets, catches no stag
     certain = torch.eye(2)[episodes.active.cumsum(0) % 2] * episodes.active[..., None]
     episodes = episodes._replace(goal=certain)  # so that what is drawn from the belief is the belief
     label = next_achieved(episodes.achieved_goal, episodes.active)

@@ -13,6 +13,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "types": set(),
     "seeds": set(),
     "spaces": {"types"},
+    "draws": set(),
     "losses": {"types"},
     "samples": {"types"},
     "search": {"types"},  # two callables and a budget: no game, no network
@@ -22,12 +23,12 @@ MAY_IMPORT: dict[str, set[str]] = {
     "events": {"types", "games"},
     "spec": RULES,
     # who plays: an actor is given callables, never the models that own them
-    "actors": RULES | {"losses", "search"},
+    "actors": RULES | {"draws", "losses", "search"},
     "rollout": RULES | {"actors"},
     # what learns: never a rollout
     "encoders": RULES | {"spec"},
     "metrics": RULES | {"events", "losses"},
-    "opponents": MODELS | {"metrics"},
+    "opponents": MODELS | {"draws", "metrics"},
     "rewards": {"types"},
     "algorithms": MODELS | {"actors"},
     # how both come together: the data module gets the learner's callables as values

@@ -459,7 +459,7 @@ def test_the_likelihood_of_actions_under_each_goal_equals_one_call_for_each(shar
 @pytest.mark.parametrize("learner", [0, 1])
 def test_co_players_are_learned_from_their_own_views_goals_and_actions(learner):
     game = TokenGame(3)
-    agent = tiny_agent(game, "Declared", opponent_args={"belief": BeliefConfig(labels=False)})
+    agent = tiny_agent(game, "Declared", opponent_args={"belief": BeliefConfig(labels="hindsight")})
     lineup = ["random"] * 3
     lineup[learner] = "learner"
     episodes = play_with(agent, game, lineup)

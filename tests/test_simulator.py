@@ -56,6 +56,24 @@ def test_each_co_player_acts_by_its_own_view_and_goal_in_its_own_seat():
     assert output.reward.tolist() == [float(rewards[tree, ego[tree]]) for tree in range(6)]
 
 
+def test_what_co_players_do_first_is_spread_over_the_trees_of_a_decision_as_it_is_likely():
+    game = TokenGame(3, ragged=False)
+    chance = torch.tensor([0.6, 0.3, 0.1, *[0.0] * (game.num_actions - 3)])
+
+    def coplayer(view, time, condition):
+        return chance.log().expand(len(view), -1)
+
+    decisions, trees = 7, 10
+    ego = (torch.arange(decisions) % 3).repeat_interleave(trees)
+    state = game.reset(decisions * trees, torch.Generator().manual_seed(0))
+    goals, random = torch.zeros(len(ego), 3, 1), torch.Generator().manual_seed(1)
+    root = Simulator(game, networks(game, coplayer), ego, goals, random, trees).root(state)
+    drawn = root.state.coplayers.view(decisions, trees, 2)
+    count = torch.nn.functional.one_hot(drawn, game.num_actions).sum(1)  # [decisions, P-1, A]
+    assert (count - 10 * chance).abs().max() <= 1
+    assert len({tuple(row.tolist()) for row in drawn[..., 0]}) > 1, "which tree gets what is drawn anew each time"
+
+
 def test_a_goal_changes_what_its_own_player_does_and_nobody_else():
     game, simulator, state, ego, goals = token_simulator()
     other = goals.clone()

@@ -12,7 +12,7 @@ from omg_lightning.actors.modelled import Decision, Memory, ModelActor
 from omg_lightning.actors.simulator import Networks, Simulator, wants_board
 from omg_lightning.envs.base import VectorEnv
 from omg_lightning.losses import masked_logits
-from omg_lightning.search import SearchConfig, search
+from omg_lightning.search import SearchConfig, pooled_policy, search
 from omg_lightning.types import ConfigError, Estimate, Record, take
 
 
@@ -119,7 +119,7 @@ class SearchActor(ModelActor):
         game, trees, config = scene.env.game, self.trees, self.planner
         assert game is not None
         goals = estimate.draw(trees, scene.generator)[rows].flatten(0, 1)  # [M*K, P, D]
-        simulator = Simulator(game, self.networks, ego.repeat_interleave(trees), goals, scene.generator)
+        simulator = Simulator(game, self.networks, ego.repeat_interleave(trees), goals, scene.generator, trees)
         each = rows.repeat_interleave(trees)
         root = simulator.root(take(scene.env.state, each), take(memory.own, each))
         settings = SearchConfig(
@@ -133,6 +133,8 @@ class SearchActor(ModelActor):
         result = search(root, simulator.step, settings, scene.generator)
         q, policy = (x.view(len(rows), trees, -1).mean(1) for x in (result.q, result.policy))
         if config.policy == "search":
+            if config.rule == "gumbel":
+                policy = pooled_policy(settings, result, root, trees)
             score, policy = policy, sharpened(policy, config.temperature)
         else:
             legal = root.legal.view(len(rows), trees, -1)[:, 0]

@@ -5,6 +5,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+from omg_lightning.draws import pick, spread
 from omg_lightning.games.base import Game
 from omg_lightning.losses import masked_logits
 from omg_lightning.search import ModelOutput, Root
@@ -39,7 +40,8 @@ class Simulator:
     Only the ego's actions branch. Co-players act by `pi_j(. | o_j, t, g_j)`, drawn once for each node and shared by
     all of the ego's actions there (HOP, ICML 2024). Where the opponent model's goals stay, they are fixed for each tree
     and what depends on them alone is computed once; where they change (`goals_change`) they are part of a node. A
-    search starts with `root`, which finds out who still plays; `step` follows it.
+    search starts with `root`, which finds out who still plays; `step` follows it. What the co-players do first is
+    spread evenly over the trees of a decision, whose answers are averaged: independent draws leave much to luck.
 
     Args:
         game: the rules.
@@ -47,10 +49,13 @@ class Simulator:
         ego: int64 `[T]` the ego's seat in each tree.
         goals: float `[T, P, D]` goal of every seat in each tree, in seat order; the ego's own is not used.
         generator: draws the co-players' actions, and goals that change.
+        each: K, trees of a decision, which stand next to each other.
     """
 
-    def __init__(self, game: Game, networks: Networks, ego: Tensor, goals: Tensor, generator: torch.Generator) -> None:
-        self.game, self.networks, self.generator = game, networks, generator
+    def __init__(
+        self, game: Game, networks: Networks, ego: Tensor, goals: Tensor, generator: torch.Generator, each: int = 1
+    ) -> None:
+        self.game, self.networks, self.generator, self.each = game, networks, generator, each
         self.ego = ego
         trees, seats = goals.shape[:2]
         every = torch.arange(seats, device=ego.device).expand(trees, -1)
@@ -79,7 +84,7 @@ class Simulator:
         self.trees, self.seats = self.rows // self.game.num_players, self.rows % self.game.num_players
         self.coplayer_condition = self._coplayer_condition(self.goals)
         kept = self.goals if self.changing else self.goals.new_zeros(len(self.ego), 0)
-        output, node = self._look(state, torch.zeros_like(self.ego, dtype=torch.float32), kept)
+        output, node = self._look(state, torch.zeros_like(self.ego, dtype=torch.float32), kept, root=True)
         return Root(output.prior_logits, output.value, output.legal, node)
 
     def step(self, node: Node, actions: Tensor) -> tuple[ModelOutput, Node]:
@@ -97,7 +102,7 @@ class Simulator:
         goals = self.networks.opponent.next_goal(node.goals, view, achieved, self.generator)
         return torch.where(active[..., None], goals, 0.0)
 
-    def _look(self, state: Any, reward: Tensor, goals: Tensor) -> tuple[ModelOutput, Node]:
+    def _look(self, state: Any, reward: Tensor, goals: Tensor, root: bool = False) -> tuple[ModelOutput, Node]:
         game = self.game
         views = game.observe_sparse(state, self.board) if self.sparse else game.observe(state)
         views = views.flatten(0, 1)  # [T * P, ...] until rows are picked
@@ -119,7 +124,7 @@ class Simulator:
             discount=going.to(reward.dtype),
             legal=legal.index_select(0, self.own),
         )
-        return output, Node(state, self._draw(views, legal, time), goals)
+        return output, Node(state, self._draw(views, legal, time, root), goals)
 
     def _policy_condition(self, goals: Tensor) -> Tensor:
         """Return what the policy needs of goals `[T, P, D]` in seat order."""
@@ -129,7 +134,7 @@ class Simulator:
         """Return what the co-player model needs of goals `[T, P, D]`, for the seats that are asked."""
         return self.networks.opponent.condition(goals.flatten(0, 1)[self.rows], self.seats)
 
-    def _draw(self, views: Tensor, legal: Tensor, time: Tensor) -> Tensor:
+    def _draw(self, views: Tensor, legal: Tensor, time: Tensor, root: bool) -> Tensor:
         """Draw the co-players' actions `[T, P-1]`, given all seats' views and legal actions, `[T * P, ...]`."""
         actions = torch.full_like(self.others, self.game.noop)
         if len(self.rows):
@@ -137,6 +142,11 @@ class Simulator:
             observation = views.index_select(0, self.rows)
             logits = self.networks.opponent.predict(observation, time, self.coplayer_condition)
             logits = masked_logits(logits, legal.index_select(0, self.rows))
+            if root:
+                count = len(self.ego) // self.each
+                uniform = spread(count, self.each, self.game.num_players - 1, self.generator).flatten()
+                actions[self.asked] = pick(logits.softmax(-1), uniform[self.asked])
+                return actions.view(len(self.ego), -1)
             # The largest of logits plus Gumbel noise is a draw from their softmax.
             noise = torch.rand(logits.shape, generator=self.generator, dtype=logits.dtype, device=logits.device)
             noise.clamp_min_(torch.finfo(noise.dtype).tiny).log_().neg_().log_()

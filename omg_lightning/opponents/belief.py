@@ -4,6 +4,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from omg_lightning.draws import pick, spread
 from omg_lightning.types import NO_GOAL
 
 
@@ -44,7 +45,7 @@ def smooth_prior(prior: Tensor, achieved: Tensor, alpha: float) -> Tensor:
 
 
 def draw_one_hot(belief: Tensor, trees: int, generator: torch.Generator) -> Tensor:
-    """Draw one-hot goals `[L, K, P, G]` from beliefs `[L, P, G]`."""
+    """Draw one-hot goals `[L, K, P, G]` from beliefs `[L, P, G]`, spread over the K trees as the belief is."""
     rows, seats, goals = belief.shape
-    index = torch.multinomial(belief.reshape(-1, goals), trees, replacement=True, generator=generator)  # [L*P, K]
-    return F.one_hot(index.view(rows, seats, trees).transpose(1, 2), goals).to(belief.dtype)
+    index = pick(belief[:, None], spread(rows, trees, seats, generator))  # [L, K, P]
+    return F.one_hot(index, goals).to(belief.dtype)

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Literal, get_args
 
 import torch
 from torch import Tensor
@@ -15,6 +16,8 @@ from omg_lightning.opponents.belief import bayes_update, draw_one_hot, floored, 
 from omg_lightning.samples import TrainingBatch
 from omg_lightning.types import NO_GOAL, ConfigError, Episodes, Estimate, View
 
+Labels = Literal["hindsight", "completed", "belief"]
+
 
 @dataclass(frozen=True)
 class BeliefConfig:
@@ -25,21 +28,26 @@ class BeliefConfig:
         inter: update the prior between episodes (HOP's inter-OM).
         alpha: smoothing of the prior; 0.995 in Stag-Hunt, 0.98 in Snowdrift as published.
         floor: no goal's probability falls below it.
-        labels: the co-player policies learn steps after which nothing is achieved any more, too, under goals drawn from
-            the belief; without, from steps with a goal in hindsight alone. Not for `Locations`.
+        labels: which goals the co-player policies are trained under; not for `Locations`. `hindsight`: the goal that is
+            achieved next, so steps after which nothing is achieved teach nothing. `completed` (default): these learn
+            under goals drawn from the last belief of the episode. `belief`: in the online phase, goals drawn from the
+            belief of each step, and none in hindsight. Choose it where what is achieved next tells the action itself,
+            as in matrix games: in hindsight nothing but the goal then seems to matter.
     """
 
     intra: bool = True
     inter: bool = True
     alpha: float = 0.995
     floor: float = 1e-3
-    labels: bool = True
+    labels: Labels = "completed"
 
     def __post_init__(self) -> None:
         if not 0 <= self.alpha <= 1:
             raise ConfigError(f"belief.alpha is {self.alpha}: it must lie between 0 and 1")
         if not 0 <= self.floor < 0.5:
             raise ConfigError(f"belief.floor is {self.floor}: it must be at least 0 and less than 0.5")
+        if self.labels not in get_args(Labels):
+            raise ConfigError(f"belief.labels is {self.labels!r}: expected one of {', '.join(get_args(Labels))}")
 
 
 class ExplicitBelief(OpponentModel):
@@ -108,12 +116,15 @@ class ExplicitBelief(OpponentModel):
         return floored(belief, self.belief.floor)
 
     def label_targets(self, batch: TrainingBatch, goal: Tensor) -> Targets:
-        """Return one-hot targets of goals in hindsight, int64 `[T, B, P]`; the rest by belief where so configured.
+        """Return one-hot targets of goals in hindsight, int64 `[T, B, P]`, or by belief: see `BeliefConfig.labels`.
 
         The inferred goal is one drawn from the belief when acting, as each tree of a search draws it.
         """
         episodes, noise = batch.episodes, batch.noise
-        if self.belief.labels:
+        if self.belief.labels == "belief" and not batch.offline:  # offline nobody watches, so there is no belief
+            drawn = inferred_goals(episodes, noise)
+            return Targets(drawn, drawn, drawn.sum(-1) > 0)
+        if self.belief.labels != "hindsight":
             goal = completed(episodes, goal, noise)
         return one_hot_targets(episodes, goal, noise, self.mixture.share(batch.env_steps))
 
@@ -136,14 +147,19 @@ class ExplicitBelief(OpponentModel):
 
 def one_hot_targets(episodes: Episodes, goal: Tensor, generator: torch.Generator, share: float) -> Targets:
     """Return one-hot targets for goals `[T, B, P]` (NO_GOAL where unknown); inferred ones are drawn from the belief."""
-    size = episodes.goal.shape[-1]
+    label = one_hot_goals(goal, episodes.goal.shape[-1])
+    return Targets(inferred_goals(episodes, generator), label, goal != NO_GOAL, share)
+
+
+def inferred_goals(episodes: Episodes, generator: torch.Generator) -> Tensor:
+    """Draw one-hot goals `[T, B, P, G]` from the recorded belief of each step; 0 where there was none."""
     belief = torch.where(episodes.active[..., None], episodes.goal, 0.0).flatten(0, 2)
     there = belief.sum(-1) > 0
     drawn = torch.zeros_like(belief)
     if there.any():
         index = torch.multinomial(belief[there], 1, generator=generator)[:, 0]
-        drawn[there] = one_hot_goals(index, size)
-    return Targets(drawn.view_as(episodes.goal), one_hot_goals(goal, size), goal != NO_GOAL, share)
+        drawn[there] = one_hot_goals(index, belief.shape[-1])
+    return drawn.view_as(episodes.goal)
 
 
 def completed(episodes: Episodes, goal: Tensor, generator: torch.Generator) -> Tensor:

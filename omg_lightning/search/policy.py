@@ -12,7 +12,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from omg_lightning.search.tree import Choose, Tree, best_of
+from omg_lightning.search.tree import Choose, Root, Tree, best_of
 from omg_lightning.types import ConfigError
 
 BIG = 1e30  # no log prior is as low as -BIG
@@ -145,10 +145,14 @@ def improved_logits(config: SearchConfig, visits: Tensor, total: Tensor, log_pri
     not recognised where returns cancel to nearly 0. Arguments are as in `completed_q`; the result is -inf for illegal
     actions.
     """
-    q = completed_q(visits, total, log_prior, value)
+    return _improved(config, completed_q(visits, total, log_prior, value), visits.amax(0), log_prior)
+
+
+def _improved(config: SearchConfig, q: Tensor, most: Tensor, log_prior: Tensor) -> Tensor:
+    """Return improved logits `[A, L]` of Q `[A, L]`, which is overwritten, and of the most visits `[L]`, likewise."""
     barrier = log_prior.clamp_max(-BIG).add_(BIG)  # 0 for legal actions, else -inf
     low, high = (q - barrier).amin(0), (q + barrier).amax(0)
-    most, span = visits.amax(0), high - low
+    span = high - low
     # Adding N equal returns one by one is off by up to N / 8 * eps. This test allows a span of 8 + N / 4 to 16 + N / 2
     # times `eps * |low|`: so small a part of a larger span would change `low`.
     equal = low.addcdiv(span, most + ROUNDING) == low
@@ -251,6 +255,28 @@ def summarise(config: SearchConfig, tree: Tree, noise: Tensor, alive: Tensor) ->
         value=torch.where(alive, mean, value),
         action=torch.where(alive, action, 0),
     )
+
+
+def pooled_policy(config: SearchConfig, result: SearchResult, root: Root, trees: int) -> Tensor:
+    """Return one improved policy `[M, A]` for each decision from K trees that differ in what the others do.
+
+    The mean of the trees' own policies would be a vote: each tree is sure of the best answer to what its co-players
+    happen to do there, and what seldom costs dearly is outvoted. So values are averaged first, and the policy is
+    improved once: `softmax(logits + sigma(mean Q))` (eq. 8), with log priors and visits averaged, too.
+
+    Args:
+        config: of the search; its rule is `gumbel`.
+        result: of M * K trees, those of a decision next to each other.
+        root: of the same trees; those of a decision have the same legal actions.
+        trees: K.
+    """
+    legal = root.legal.view(-1, trees, root.legal.shape[-1])[:, 0].t()  # [A, M]
+    dtype = result.q.dtype
+    log_prior = root.prior_logits.to(dtype).masked_fill(~root.legal, -math.inf).log_softmax(-1)
+    means = (x.to(dtype).view(-1, trees, x.shape[-1]).mean(1).t() for x in (result.q, result.visits, log_prior))
+    q, visits, log_prior = means
+    policy = _improved(config, q.clone(), visits.amax(0), log_prior).softmax(0)
+    return torch.where(legal, policy, 0).t().contiguous()
 
 
 def greedy_action(scores: Tensor, legal: Tensor, generator: torch.Generator | None = None) -> Tensor:

@@ -1,0 +1,23 @@
+"""Draws that are spread evenly over the trees of a decision, so that few trees show what many would."""
+
+import torch
+from torch import Tensor
+
+
+def spread(rows: int, trees: int, columns: int, generator: torch.Generator) -> Tensor:
+    """Draw uniform numbers, one in each K-th of [0, 1) over the K trees (stratified sampling).
+
+    Returns:
+        float32 `[rows, K, columns]`; columns are independent of each other, and so are rows.
+    """
+    shape, device = (rows, trees, columns), generator.device
+    order = torch.rand(shape, generator=generator, device=device).argsort(1)
+    drawn = (order + torch.rand(shape, generator=generator, device=device)) / trees
+    return drawn.clamp_(max=1 - torch.finfo(drawn.dtype).eps)  # a sum just below a whole number may be rounded up to it
+
+
+def pick(probability: Tensor, uniform: Tensor) -> Tensor:
+    """Return where uniform numbers `[...]` fall among probabilities `[..., A]`: int64 `[...]`, never one of 0."""
+    ends = probability.cumsum(-1)
+    ends = ends / ends[..., -1:]
+    return (ends <= uniform[..., None]).sum(-1)
