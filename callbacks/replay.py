@@ -88,7 +88,7 @@ class ReplayWriter(Callback):
         """Says where they are."""
         game = trainer.datamodule.game  # type: ignore[attr-defined]
         if game.layout is None:
-            print(f"no replays written: {game.name} has no pictures, because its views are not planes of a grid")
+            print(f"no replays written: {game.name} has no pictures, because it is not played on a grid")
         else:
             print(f"{self._count} replays written to {_folder(trainer)}")
 
@@ -105,14 +105,14 @@ def episode_frames(
     Args:
         episodes: `[T, B, P, ...]`.
         b: which of the B episodes.
-        game: for the names of planes and goals.
+        game: for the names of what is drawn and of goals.
         cell: pixels of a cell's side.
         steps: which frames, by the number of steps played by then; all by default.
 
     Returns:
         uint8 `[H, W, 3]` each; all of them are one more than the episode has steps.
     """
-    assert game.layout is not None, "only planes of a grid can be drawn"
+    assert game.layout is not None, "only grids can be drawn"
     names = game.layout.plane_names
     length = int(episodes.active[:, b].any(-1).sum())
     views = episodes.observation[:length, b, 0].cpu()  # [L, C, h, w]

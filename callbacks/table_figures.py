@@ -65,7 +65,7 @@ def code_figure(codes: Tensor, usage: Tensor, game: Game) -> Figure:
     Args:
         codes: `[G, size]` of `own_frame`.
         usage: `[G, num_goals + 1]` events for each code and goal realised; the last column is for none.
-        game: for the names of planes and goals.
+        game: for the names of goals and of what views show.
     """
     used = [code for code in usage.sum(1).argsort(descending=True).tolist() if usage[code].any()]
     shares = (usage / usage.sum()).numpy()

@@ -110,8 +110,10 @@ class SeatNets(nn.Module):
     def _each(self, seat: Tensor, ask: Callable[[GoalNet, Tensor], Tensor]) -> Tensor:
         """Ask each seat's network about the rows of that seat `[M]`, and put the answers back in order."""
         order = [(seat == k).nonzero()[:, 0] for k in range(len(self.nets))]
-        answers = [ask(net, rows) for net, rows in zip(self.nets, order, strict=True)]  # type: ignore[arg-type]
-        return torch.cat(answers)[torch.cat(order).argsort()]
+        pairs = [(net, rows) for net, rows in zip(self.nets, order, strict=True) if len(rows)]
+        pairs = pairs or [(self.nets[0], order[0])]  # without rows an answer still has its width
+        answers = [ask(net, rows) for net, rows in pairs]  # type: ignore[arg-type]
+        return torch.cat(answers)[torch.cat([rows for _, rows in pairs]).argsort()]
 
 
 @dataclass(frozen=True)

@@ -18,6 +18,7 @@ from omg_lightning.games import Game, MatrixGame, StagHunt
 from omg_lightning.games.grid.layout import GridLayout
 from omg_lightning.games.grid.paths import in_rows
 from omg_lightning.spaces import Space, is_binary, stored
+from omg_lightning.testing.grids import standing
 from omg_lightning.testing.parts import (
     HIDDEN,
     Walk,
@@ -147,9 +148,7 @@ def _random_views(space: Space, layout: GridLayout | None, seed: int) -> Views:
     if is_binary(space):
         views = torch.randint(2, (rows, *shape), generator=random).float()
         if layout is not None:
-            cells = torch.randint(layout.cells, (rows, layout.num_players), generator=random)
-            stand = torch.nn.functional.one_hot(cells, layout.cells).float()
-            views[:, : layout.num_players] = stand.unflatten(-1, (layout.height, layout.width))
+            views[:, : layout.num_players] = standing(layout, rows, random)
     else:
         low, high = (torch.as_tensor(bound.astype("float64")) for bound in (space.low, space.high))  # type: ignore[union-attr]
         within = low + (high - low) * torch.rand((rows, *shape), generator=random, dtype=torch.float64)

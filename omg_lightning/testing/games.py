@@ -15,8 +15,9 @@ from omg_lightning.games import checks
 from omg_lightning.games.base import Game, legal_actions
 from omg_lightning.games.scripts import Player, actions_of, goals_of, scripts_of
 from omg_lightning.spaces import check_space, dtype_of, is_binary, stored
+from omg_lightning.testing.grids import check_layout, check_planes, check_sparse
 from omg_lightning.testing.report import Report
-from omg_lightning.testing.views import check_planes, check_sparse, check_values
+from omg_lightning.testing.views import check_values
 from omg_lightning.types import NO_GOAL, take
 
 _PLAYER_STEPS = 8  # steps that each scripted player of a game is tried for
@@ -60,7 +61,7 @@ def check_game(game: Game, batch_size: int = 16, seed: int = 0) -> None:
     report = _report(game)
     _check_sizes(report, game)
     _check_names(report, game)
-    _check_layout(report, game)
+    check_layout(report, game)
     asked = _Asked(report, game)
     with torch.random.fork_rng(devices=[]):
         _check_reset(asked, batch_size, seed)
@@ -197,26 +198,6 @@ def _check_names(report: Report, game: Game) -> None:
     scripts = report.call("scripts", scripts_of, game, expected="two names, or none", cure="name two players, or none")
     unknown = [name for name in scripts if name not in known]
     report.require(not unknown, "scripts", unknown, f"names in players, {known}", "add them to players")
-
-
-def _check_layout(report: Report, game: Game) -> None:
-    """Check what the game says of its planes, where it is on a grid."""
-    layout, seats, shape = game.layout, game.num_players, game.observation_shape
-    if layout is None:
-        report.require(not game.sparse_views, "sparse_views", "True", "False without a layout", "set layout, too")
-        return
-    cure = "make observation_space a MultiBinary of layout.shape"
-    report.require(shape == layout.shape, "layout", layout.shape, f"the shape of observation_space, {shape}", cure)
-    bits = is_binary(game.observation_space)
-    report.require(bits, "observation_space", game.observation_space, "bits, since layout describes planes", cure)
-    names, count = layout.plane_names, layout.num_players
-    distinct = len(set(names)) == len(names) >= seats
-    report.require(distinct, "layout.plane_names", names, f"different names, {seats} of players first", "rename them")
-    report.require(count == seats, "layout.num_players", count, f"num_players, {seats}", "set it to that")
-    for member, least, end in (("walls", seats, len(names)), ("goal_action", 0, game.num_actions)):
-        index = getattr(layout, member)
-        fits = index is None or least <= index < end
-        report.require(fits, f"layout.{member}", index, f"None, or {least} to {end - 1}", "correct the index")
 
 
 def _check_reset(asked: _Asked, batch_size: int, seed: int) -> None:
