@@ -14,7 +14,6 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import torch
-import yaml
 
 from omg_lightning.actors import LEARNER, arrange, make_player
 from omg_lightning.cli import Networks, one_line, run
@@ -49,7 +48,7 @@ def measure(folder: Path, episodes: int) -> dict[str, object]:
     best = best_response(game, player)
     optimal = best.regret(found) < EQUAL
     return {
-        "preset": yaml.safe_load((folder / "config.yaml").read_text())["data"]["game"]["init_args"]["preset"],
+        "game": repr(game),
         "partner": seats[1],
         "seed": data.seed,
         "best": best.value,
@@ -67,7 +66,7 @@ def table(rows: Sequence[dict[str, object]]) -> str:
     ]
     for row in rows:
         numbers = f"{row['best']:.2f} | {row['return']:.2f} | {row['decisions']:.4f} | {row['episodes']:.2f}"
-        lines.append(f"| {row['preset']} | {row['partner']} | {row['seed']} | {numbers} |")
+        lines.append(f"| {row['game']} | {row['partner']} | {row['seed']} | {numbers} |")
     return "\n".join(lines)
 
 

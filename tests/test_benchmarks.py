@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 import yaml
-from command_line import SMOKE, TINY
+from command_line import SMOKE, TINY, trained_smoke
 from lightning import Trainer
 from PIL import Image
 from tensorboard.compat.proto.event_pb2 import Event
@@ -130,6 +130,28 @@ def test_the_profile_of_a_fit_accounts_for_all_of_it_and_cleans_up():
         assert found[part] > 0, part
     assert (StagHunt.step, Trainer.fit, Agent.log) == before
     assert "log" not in vars(Agent)
+
+
+def test_best_response_of_a_run_against_the_exact_one(tmp_path, monkeypatch, capsys):
+    config = ["--config", str(FOLDER.parent / "configs/matrix.yaml"), "--data.seats", "[learner, always_1]"]
+    tiny = ["--trainer.max_epochs=2", "--data.offline.rounds=1", *TINY, "--trainer.default_root_dir", str(tmp_path)]
+    command_line(["fit", *config, *tiny])
+    out = tmp_path / "found.json"
+    run = tmp_path / "lightning_logs/version_0"
+    monkeypatch.setattr(sys, "argv", ["best_response.py", str(run), "--episodes", "5", "--out", str(out)])
+    script("best_response").main()
+    (row,) = json.loads(out.read_text())
+    assert (row["partner"], row["seed"], row["best"]) == ("always_1", 0, -20)  # defect in each of 10 steps
+    cooperated = 1 - row["decisions"]
+    assert row["return"] == pytest.approx(-20 - 10 * cooperated)
+    assert "| always_1 | 0 | -20.00 |" in capsys.readouterr().out
+
+
+def test_best_response_refuses_runs_of_other_games(monkeypatch, capsys, tmp_path_factory):
+    monkeypatch.setattr(sys, "argv", ["best_response.py", str(trained_smoke(tmp_path_factory))])
+    with pytest.raises(SystemExit):
+        script("best_response").main()
+    assert "expected MatrixGame, [learner, a script]" in capsys.readouterr().err
 
 
 def test_table_of_runs_and_of_groups_of_seeds(tmp_path, monkeypatch, capsys):
