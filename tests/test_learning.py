@@ -4,8 +4,12 @@ import json
 from pathlib import Path
 
 import pytest
+import torch
 
-from omg_lightning.cli import main
+from omg_lightning.actors import arrange
+from omg_lightning.cli import Networks, main, run
+from omg_lightning.evaluation.best_response import best_response
+from omg_lightning.rollout import play
 
 pytestmark = pytest.mark.slow
 CONFIGS = Path(__file__).parents[1] / "configs"
@@ -27,12 +31,21 @@ def test_ppo_finds_the_optimum_of_the_penalty_game(seed, tmp_path):
 
 
 def test_ppo_reaches_the_safe_return_of_the_climbing_game(tmp_path):
-    longer = ["--model.algorithm.entropy=0.1", "--model.learning_rate=0.005", "--trainer.max_epochs=90"]
-    found = learned(tmp_path, *PPO, "--data.game.preset", "climbing", *SELF_PLAY, *longer)
+    found = learned(tmp_path, *PPO, "--data.game.preset", "climbing", *SELF_PLAY)
     assert found["return/seat_0_mean"] >= 175
 
 
-def test_search_defects_against_a_partner_that_always_defects(tmp_path):
-    # The best response to `always_1` in the prisoner's dilemma is to defect: -2 in each of 25 steps.
-    found = learned(tmp_path, *MATRIX, "--data.seats", "[learner, always_1]", "--data.evaluation.episodes=64")
-    assert found["return/seat_0_mean"] == -50
+@pytest.mark.parametrize(
+    ("preset", "partner"),
+    [("prisoners_dilemma", "tit_for_tat"), ("prisoners_dilemma", "mostly_1"), ("chicken", "mostly_0")],
+)
+def test_search_is_the_exact_best_response_beside_a_fixed_strategy(preset, partner, tmp_path):
+    few = ["--data.evaluation.episodes=8", "--trainer.check_val_every_n_epoch=30"]
+    learned(tmp_path, *MATRIX, "--data.game.preset", preset, "--data.seats", f"[learner, {partner}]", *few)
+    networks = run(["validate", "--config", str(tmp_path / "lightning_logs/version_0/config.yaml")], Networks)
+    actor = networks.model.load_actor(str(tmp_path / "lightning_logs/version_0/last.ckpt"))
+    env, game = networks.datamodule.env, networks.datamodule.env.game
+    seating = arrange([["learner", partner]], 64, env, torch.device("cpu"))
+    with torch.no_grad():
+        found = play(env, seating, {"learner": actor}, torch.Generator().manual_seed(0), greedy=True).episodes
+    assert best_response(game, game.players[partner]()).regret(found).max() < 1e-6
