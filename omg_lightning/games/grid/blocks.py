@@ -5,13 +5,14 @@ Cells are numbered row by row: cell `r * width + c` is row r, column c.
 
 from collections.abc import Sequence
 from functools import lru_cache
+from itertools import product
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from omg_lightning.games.checks import device_of
-from omg_lightning.games.grid.paths import grow
+from omg_lightning.games.grid.paths import STEPS
 from omg_lightning.types import ConfigError
 
 UP, DOWN, LEFT, RIGHT, STAY = range(5)  # the first actions of every game on a grid
@@ -29,28 +30,8 @@ PIECES = {
 LARGEST_PIECE = 4  # cells
 MAX_REDRAWS = 1000  # rounds of drawing, beside a few per piece, before a layout counts as impossible
 CANDIDATES = 256  # pieces to try in a round at least, shared out among the layouts that are not finished
+_RING, _SIDES = 14, 10  # cells around the largest piece, and sides of its outline
 STUCK = 300  # this many rejected pieces in a row and the layout is begun anew
-
-
-def connected(free: Tensor) -> Tensor:
-    """Says in which grids all free cells hang together by moves up, down, left and right.
-
-    Args:
-        free: bool `[B, h, w]`.
-
-    Returns:
-        bool `[B]`; a grid without a free cell is not connected.
-    """
-    rows, height, width = free.shape
-    flat = free.flatten(1)
-    start = flat.to(torch.uint8).argmax(1, keepdim=True)  # [B, 1] the first free cell
-    reached = (torch.zeros_like(flat).scatter(1, start, True) & flat).view(rows, height, width)
-    for _ in range(height * width):
-        grown = grow(reached, free)
-        if torch.equal(grown, reached):
-            break
-        reached = grown
-    return (reached == free).flatten(1).all(1) & flat.any(1)
 
 
 def draw_blocks(
@@ -63,7 +44,8 @@ def draw_blocks(
 ) -> Tensor:
     """Lays `num_blocks` pieces of random kind, orientation and place, apart from each other, free cells connected.
 
-    Pieces are laid one after the other; one that overlaps another or cuts the free cells in two is drawn again.
+    Pieces are laid one after the other; one that overlaps another or cuts the free cells in two is drawn again. To try
+    a piece takes a time that does not depend on the size of the grid, see `_Layouts`.
 
     Args:
         batch_size: B, the number of independent layouts.
@@ -80,26 +62,25 @@ def draw_blocks(
         ConfigError: the rounds are used up: the pieces do not fit, or hardly ever do.
     """
     device = device_of(generator)
-    blocks = torch.zeros(batch_size, height * width, dtype=torch.bool, device=device)
-    placed, rejected = torch.zeros(2, batch_size, dtype=torch.int64, device=device)  # [B] each
     shapes = _shapes(height, width, device)
+    layouts = _Layouts(batch_size, height, width, num_blocks, device)
+    rejected = torch.zeros(batch_size, dtype=torch.int64, device=device)  # pieces in a row
     for _ in range(redraws + 4 * num_blocks):
-        rows = (placed < num_blocks).nonzero()[:, 0]  # only the unfinished layouts
-        if len(rows) == 0:
-            return blocks
-        if shapes is None:
+        rows = (layouts.placed < num_blocks).nonzero()[:, 0]  # only the unfinished layouts
+        if len(rows) == 0 or shapes is None:
             break
         tries = -(-max(CANDIDATES, batch_size) // len(rows))
-        tried, fits = _lay_piece(blocks[rows].repeat_interleave(tries, 0), shapes, (height, width), generator)
-        first = fits.view(-1, tries).to(torch.uint8).argmax(1) + torch.arange(len(rows), device=device) * tries
-        tried, fits = tried[first], fits[first]  # the first that fits, as if drawn one after the other
-        failures = torch.where(fits, 0, rejected[rows] + tries)
-        stuck = failures >= STUCK
-        blocks[rows] = tried & ~stuck[:, None]
-        placed[rows] = torch.where(stuck, 0, placed[rows] + fits)
-        rejected[rows] = torch.where(stuck, 0, failures)
-    if bool((placed == num_blocks).all()):
-        return blocks
+        kind, corner = _draw_pieces(shapes, len(rows) * tries, layouts.width, generator)
+        fits = layouts.fit(rows.repeat_interleave(tries), shapes, kind, corner).view(-1, tries)
+        first = fits.to(torch.uint8).argmax(1) + torch.arange(len(rows), device=device) * tries
+        found = fits.any(1)  # of these the first that fits, as if drawn one after the other
+        layouts.lay(rows[found], shapes, kind[first[found]], corner[first[found]])
+        rejected[rows] = torch.where(found, 0, rejected[rows] + tries)
+        stuck = rows[rejected[rows] >= STUCK]
+        layouts.clear(stuck)
+        rejected[stuck] = 0
+    if bool((layouts.placed == num_blocks).all()):
+        return layouts.blocks()
     raise ConfigError(
         f"num_blocks={num_blocks} on a grid of height={height}, width={width}: found no layout of that many pieces"
         " of 3 and 4 cells with all free cells connected; lower num_blocks or enlarge height or width."
@@ -129,12 +110,73 @@ def open_moves(free: Tensor) -> Tensor:
 
 
 class _Shapes(NamedTuple):
-    """Every orientation that fits the grid, S of them."""
+    """Every orientation that fits the grid, S of them. Cells are numbered on the grid with a frame of one cell."""
 
-    offsets: Tensor  # int64 [S, 4] cell indices with the piece in the top left corner; a 3-cell piece repeats one
+    cells: Tensor  # int64 [S, 4] of the piece in the upper left corner; a 3-cell piece repeats its first one
+    ring: Tensor  # int64 [S, 15] cells around it, and behind them its first cell, which stands for none
+    sides: Tensor  # int64 [S, 10] index in `ring` of the cell beyond each side
+    corners: Tensor  # int64 [S, 10 * 3] and of the cells that meet at each corner, three for each
     rows: Tensor  # int64 [S] how many places there are from top to bottom
     columns: Tensor  # int64 [S] and from left to right
     weight: Tensor  # float [S] probability: kinds are equally likely, and so are the orientations of a kind
+
+
+class _Layouts:
+    """Layouts in the making, all with connected free cells; they know which pieces hang together.
+
+    An obstacle is a set of pieces that touch, be it at a corner; the frame around the grid counts as a piece. A new
+    piece meets obstacles along stretches of its outline. It cuts the free cells in two if and only if it meets the same
+    obstacle along two stretches, for then both together enclose the cells between them: that is Euler's formula. So the
+    cells around the piece tell, and no flood fill is needed.
+    """
+
+    def __init__(self, batch_size: int, height: int, width: int, num_blocks: int, device: torch.device) -> None:
+        self.size, self.width = (height + 2, width + 2), width + 2
+        frame = torch.ones(self.size, dtype=torch.int64, device=device)
+        frame[1:-1, 1:-1] = 0
+        self.piece = frame.flatten().repeat(batch_size, 1)  # [B, S] 0 on free cells, 1 on the frame, then 2, 3, ...
+        self.obstacle = torch.arange(num_blocks + 2, device=device).repeat(batch_size, 1)  # [B, n] that a piece is of
+        self.placed = torch.zeros(batch_size, dtype=torch.int64, device=device)  # [B] pieces beside the frame
+
+    def fit(self, rows: Tensor, shapes: _Shapes, kind: Tensor, corner: Tensor) -> Tensor:
+        """Say whether pieces `kind` `[M]` may be laid at `corner` `[M]` of the layouts `rows` `[M]`: bool `[M]`."""
+        apart = (self._at(rows, shapes.cells[kind], corner) == 0).all(1)
+        around = self._around(rows, shapes, kind, corner)
+        beside = around > 0
+        sides = beside.gather(1, shapes.sides[kind]).sum(1)
+        corners = beside.gather(1, shapes.corners[kind]).unflatten(1, (-1, 3)).any(2).sum(1)
+        known = around.sort(1).values
+        obstacles = ((known[:, 1:] != known[:, :-1]) & (known[:, 1:] > 0)).sum(1) + (known[:, 0] > 0)
+        return apart & (corners - sides == obstacles)  # a stretch has one corner more than it has sides
+
+    def lay(self, rows: Tensor, shapes: _Shapes, kind: Tensor, corner: Tensor) -> None:
+        """Lay a piece that fits in each of `rows`, int64 `[M]`, no two alike."""
+        around = self._around(rows, shapes, kind, corner)
+        new = self.placed[rows] + 2
+        self.piece[rows[:, None], shapes.cells[kind] + corner[:, None]] = new[:, None]
+        met = torch.zeros_like(self.obstacle[rows], dtype=torch.bool).scatter_(1, around, True)
+        met[:, 0] = False  # free cells
+        self.obstacle[rows] = torch.where(met.gather(1, self.obstacle[rows]), new[:, None], self.obstacle[rows])
+        self.placed[rows] += 1
+
+    def clear(self, rows: Tensor) -> None:
+        """Begin `rows` anew."""
+        self.piece[rows] = self.piece[rows].where(self.piece[rows] == 1, 0)
+        self.obstacle[rows] = torch.arange(self.obstacle.shape[1], device=rows.device)
+        self.placed[rows] = 0
+
+    def blocks(self) -> Tensor:
+        """Return where blocks are, without the frame: bool `[B, h * w]`."""
+        return self.piece.unflatten(1, self.size)[:, 1:-1, 1:-1].flatten(1) > 0
+
+    def _around(self, rows: Tensor, shapes: _Shapes, kind: Tensor, corner: Tensor) -> Tensor:
+        """Return the obstacles of the cells around pieces, int64 `[M, 15]`; 0 for free cells and for none."""
+        piece = self._at(rows, shapes.ring[kind], corner)
+        piece[:, -1] = 0
+        return self.obstacle[rows[:, None], piece]
+
+    def _at(self, rows: Tensor, cells: Tensor, corner: Tensor) -> Tensor:
+        return self.piece[rows[:, None], cells + corner[:, None]]
 
 
 def _orientations(drawing: Sequence[str]) -> list[tuple[str, ...]]:
@@ -153,31 +195,43 @@ def _shapes(height: int, width: int, device: torch.device) -> _Shapes | None:
     for drawing in PIECES.values():
         fitting = [o for o in _orientations(drawing) if len(o) <= height and len(o[0]) <= width]
         for shape in fitting:
-            cells = [r * width + c for r, line in enumerate(shape) for c, mark in enumerate(line) if mark == "#"]
-            padded = (cells + cells[:1])[:LARGEST_PIECE]
-            entries.append((padded, height - len(shape) + 1, width - len(shape[0]) + 1, 1 / len(fitting)))
+            places = height - len(shape) + 1, width - len(shape[0]) + 1
+            entries.append((*_outline(shape, width + 2), *places, 1 / len(fitting)))
     if not entries:
         return None
-    offsets, rows, columns, weight = zip(*entries, strict=True)
-    return _Shapes(
-        offsets=torch.tensor(offsets, device=device),
-        rows=torch.tensor(rows, device=device),
-        columns=torch.tensor(columns, device=device),
-        weight=torch.tensor(weight, dtype=torch.float32, device=device),
+    *whole, weight = zip(*entries, strict=True)
+    return _Shapes(*(torch.tensor(column, device=device) for column in whole), torch.tensor(weight, device=device))
+
+
+def _outline(shape: Sequence[str], width: int) -> tuple[list[int], list[int], list[int], list[int]]:
+    """Returns cells, ring, sides and corners of an orientation, as in `_Shapes`, on a framed grid of this width."""
+    cells = [(r + 1, c + 1) for r, line in enumerate(shape) for c, mark in enumerate(line) if mark == "#"]
+    near = [(r + a, c + b) for r, c in cells for a, b in product((-1, 0, 1), repeat=2)]
+    ring = [cell for cell in dict.fromkeys(near) if cell not in cells]
+    beyond = [(r + a, c + b) for r, c in cells for a, b in STEPS]
+    sides = [ring.index(cell) for cell in beyond if cell in ring]
+    meeting = dict.fromkeys((r + a, c + b) for r, c in cells for a, b in product((0, 1), repeat=2))  # corners
+    corners = []
+    for r, c in meeting:  # the corner to the upper left of cell (r, c)
+        outside = [ring.index(cell) for cell in product((r - 1, r), (c - 1, c)) if cell in ring]
+        corners += outside + [_RING] * (3 - len(outside))  # none: a corner inside the piece
+    numbers = [[r * width + c for r, c in each] for each in (cells, ring)]
+    first = numbers[0][0]
+    return (
+        _padded(numbers[0], LARGEST_PIECE, first),
+        _padded(numbers[1], _RING + 1, first),
+        _padded(sides, _SIDES, _RING),
+        _padded(corners, 3 * _SIDES, _RING),
     )
 
 
-def _lay_piece(
-    blocks: Tensor, shapes: _Shapes, size: tuple[int, int], generator: torch.Generator | None
-) -> tuple[Tensor, Tensor]:
-    """Tries one random piece per row: the blocks `[M, h * w]` with it where it fits, and bool `[M]` where it does."""
-    count = len(blocks)
-    kind = torch.multinomial(shapes.weight, count, replacement=True, generator=generator)  # [M]
+def _padded(values: list[int], length: int, fill: int) -> list[int]:
+    return values + [fill] * (length - len(values))
+
+
+def _draw_pieces(shapes: _Shapes, count: int, width: int, generator: torch.Generator | None) -> tuple[Tensor, Tensor]:
+    """Draws orientations, and places for the upper left corners on a framed grid of this width: int64 `[count]`."""
+    kind = torch.multinomial(shapes.weight, count, replacement=True, generator=generator)
     places = torch.stack([shapes.rows[kind], shapes.columns[kind]])  # [2, M]
-    corner = torch.randint(2**31, (2, count), generator=generator, device=blocks.device) % places
-    cells = shapes.offsets[kind] + (corner[0] * size[1] + corner[1])[:, None]  # [M, 4]
-    tried = blocks.scatter(1, cells, True)
-    fits = ~blocks.gather(1, cells).any(1)
-    apart = fits.nonzero()[:, 0]  # the flood fill is the dear part: only where it can still matter
-    fits[apart] = connected(~tried[apart].view(-1, *size))
-    return torch.where(fits[:, None], tried, blocks), fits
+    corner = torch.randint(2**31, (2, count), generator=generator, device=kind.device) % places
+    return kind, corner[0] * width + corner[1]
