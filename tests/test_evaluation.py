@@ -215,8 +215,9 @@ def test_a_result_gets_its_score_or_a_note_why_there_is_none(tmp_path):
     assert "0.50" in table([scored], 3).splitlines()[2]
     assert "other games" in refer(result, empty, OTHER).note
     assert "no reference for nearest_stag" in refer(result._replace(partner="nearest_stag"), empty, GAME).note
-    empty.add(GAME, "random", {"random": 9.0, "best_response": 9.0})
-    bad = refer(result, empty, GAME)
+    poor = References(tmp_path / "poor.json")
+    poor.add(GAME, "random", {"random": 9.0, "best_response": 9.0})
+    bad = refer(result, poor, GAME)
     assert bad.score is None
     assert "no more than random play" in table([bad], 3)
 

@@ -14,10 +14,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from matplotlib.figure import Figure
 
 from omg_lightning.commands.parser import CommandParser
 from omg_lightning.evaluation import Summary, align
 from omg_lightning.evaluation.figures import adaptation_figure, scores_figure
+from omg_lightning.evaluation.files import check_writable, replace_text
 from omg_lightning.evaluation.seeds import read, seed_curve, summarise
 from omg_lightning.types import ConfigError
 
@@ -33,10 +35,14 @@ def main(args: Sequence[str]) -> None:
     parser.add_argument("--out", type=Path, default=Path("adaptation_seeds.json"), help="default: %(default)s")
     parser.add_argument("--plot", type=Path, help="a PNG, PDF or SVG")
     own = parser.parse_args(args)
+    check_writable(own.out)
+    if own.plot is not None:
+        check_writable(own.plot, "--plot")
+        if own.plot.suffix.removeprefix(".").lower() not in Figure().canvas.get_supported_filetypes():
+            raise ConfigError(f"cannot draw {own.plot}: expected a path that ends in .png, .pdf or .svg")
     runs = read(own.runs)
     found = summarise(runs)
-    own.out.parent.mkdir(parents=True, exist_ok=True)
-    own.out.write_text(json.dumps(found, indent=2) + "\n")
+    replace_text(own.out, json.dumps(found, indent=2) + "\n")
     print(_table(found))
     print(f"written to {own.out}")
     if own.plot is not None:
@@ -84,9 +90,5 @@ def _cell(summary: dict[str, float | None]) -> str:
 
 
 def _save(figure: Any, path: Path) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    try:
-        figure.savefig(path, dpi=300)
-    except ValueError as error:
-        raise ConfigError(f"cannot draw {path}: {error}") from error
+    figure.savefig(path, dpi=300)
     print(f"drawn: {path}")

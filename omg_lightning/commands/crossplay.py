@@ -23,6 +23,7 @@ from omg_lightning.commands.parser import CommandParser
 from omg_lightning.envs.base import describe
 from omg_lightning.evaluation import align, labels
 from omg_lightning.evaluation.figures import heat_map
+from omg_lightning.evaluation.files import check_writable, replace_text, unwritable
 from omg_lightning.rollout import match
 from omg_lightning.seeds import generator_of
 from omg_lightning.types import ConfigError
@@ -43,10 +44,21 @@ def main(args: Sequence[str]) -> None:
         raise ConfigError("crossplay got no checkpoint: name the checkpoints first, then --config and other options")
     if own.episodes < 1:
         raise ConfigError(f"--episodes is {own.episodes}: it must be at least 1")
+    for path in outputs(own.out):
+        if path.exists():
+            raise ConfigError(f"{path} is there already: name other files with --out, or remove it")
+        check_writable(path)
     names, paths = _named(checkpoints)
     networks = run(["validate", *settings], Networks)
     returns = cross_play(networks, paths, own.episodes)
-    write(Path(own.out), names, paths, returns, networks)
+    write(own.out, names, paths, returns, networks)
+
+
+def outputs(out: str) -> list[Path]:
+    """Return the files that are written: the numbers, and the heat maps of seat 0 and of the team."""
+    if not Path(out).name:
+        raise ConfigError(f"--out is {out!r}: expected the path of files without an ending, such as runs/crossplay")
+    return [Path(f"{out}{ending}") for ending in (".json", ".png", "_team.png")]
 
 
 def cross_play(networks: Networks, paths: Sequence[str], episodes: int) -> NDArray:
@@ -71,7 +83,7 @@ def cross_play(networks: Networks, paths: Sequence[str], episodes: int) -> NDArr
     return result
 
 
-def write(out: Path, names: Sequence[str], paths: Sequence[str], returns: NDArray, networks: Networks) -> None:
+def write(out: str, names: Sequence[str], paths: Sequence[str], returns: NDArray, networks: Networks) -> None:
     """Print the matrix and write JSON and heat maps of returns `[n, n, E, P]`."""
     episodes, data = returns.shape[2], networks.datamodule
     focal, team = returns[..., 0], returns.sum(-1)
@@ -80,18 +92,24 @@ def write(out: Path, names: Sequence[str], paths: Sequence[str], returns: NDArra
     numbers = {name: values.tolist() for name, values in found.items()}
     numbers |= {f"{name}_half_interval": values.tolist() for name, values in half.items()}
     about = {"game": describe(data.env), "names": list(names), "checkpoints": list(paths)}
-    out.parent.mkdir(parents=True, exist_ok=True)
     text = json.dumps({**about, "episodes": episodes, "seed": data.seed, **numbers}, indent=2)
-    out.with_name(f"{out.name}.json").write_text(text + "\n")
-    titles = {"focal": ("", "return of seat 0"), "team": ("_team", "team return")}
-    for name, (ending, title) in titles.items():
-        figure = heat_map(found[name], names, title)
-        figure.savefig(out.with_name(f"{out.name}{ending}.png"), dpi=300)
+    titles = {"focal": "return of seat 0", "team": "team return"}
+    for (
+        name,
+        title,
+    ) in titles.items():  # first: seen even where files cannot be written any more
         head = [f"{title}: seat 0 \\ others", *names]
         rows = [[row, *(f"{value:.2f}" for value in values)] for row, values in zip(names, found[name], strict=True)]
         print(align([head, *rows]))
-        print(_summary(found[name]) + "\n")
-    print(f"written to {out}.json, {out}.png and {out}_team.png")
+        print(_summary(found[name]) + "\n", flush=True)
+    path, *pictures = outputs(out)
+    try:
+        replace_text(path, text + "\n")
+        for picture, (name, title) in zip(pictures, titles.items(), strict=True):
+            heat_map(found[name], names, title).savefig(picture, dpi=300)
+    except OSError as error:
+        raise unwritable(path, error) from error
+    print(f"written to {', '.join(map(str, (path, *pictures)))}")
 
 
 def _summary(values: NDArray) -> str:

@@ -4,11 +4,13 @@
 
 For each partner, seated in all seats but seat 0, it measures a random player in seat 0, and trains and measures a
 learner there: the best response to this partner. Both returns go to a file, by game and partner; an entry that is there
-already is not made again. All other options are those of `fit` and say how the best response is trained.
+already is not made again, and several commands may add to one file at once. All other options are those of `fit` and
+say how the best response is trained.
 """
 
 import json
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import yaml
@@ -18,6 +20,7 @@ from omg_lightning.cli import CLI, Networks, run
 from omg_lightning.commands.parser import CommandParser
 from omg_lightning.envs.base import describe
 from omg_lightning.evaluation import REFERENCES, References, align
+from omg_lightning.evaluation.files import check_writable
 from omg_lightning.rollout import match
 from omg_lightning.seeds import generator_of
 from omg_lightning.types import ConfigError
@@ -34,6 +37,7 @@ def main(args: Sequence[str]) -> None:
     parser.add_argument("--out", default=REFERENCES, help="the file; default: %(default)s")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0], help="a best response for each; their mean counts")
     own, settings = parser.parse_known_args(args)
+    check_writable(Path(own.out))
     settings = [*settings, "--data.adaptation.references=null"]  # it may name the file that is to be made
     if own.partners is not None:
         settings.append(f"--data.partners={json.dumps(_names(own.partners))}")
@@ -59,10 +63,15 @@ def make(references: References, settings: Sequence[str], seeds: Sequence[int]) 
         raise ConfigError("references need a whole `fit`: leave out --trainer.fast_dev_run")
     game, lines = describe(data.env), [["partner", "random", "best response", "seeds"]]
     for partner in data.partners:
+        references.read()
         entry = references.find(game, partner)
         if entry is None:
-            entry = measure(networks, settings, partner, seeds)
-            references.add(game, partner, entry)
+            found = measure(networks, settings, partner, seeds)
+            numbers = f"random {found['random']:.2f}, best response {found['best_response']:.2f}"
+            print(f"{partner}: {numbers}", flush=True)  # seen even where the file cannot be written any more
+            entry = references.add(game, partner, found)
+            if entry is not found:
+                print(f"{partner}: another command has added it to {references.path} meanwhile; that entry is kept")
         else:
             print(f"{partner}: is in {references.path} already", flush=True)
         lines.append([partner, f"{entry['random']:.2f}", f"{entry['best_response']:.2f}", str(len(entry["seeds"]))])

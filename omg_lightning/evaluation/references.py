@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from omg_lightning.evaluation.files import locked, replace_text, unwritable
 from omg_lightning.types import ConfigError
 
 FILE = "references.json"
@@ -26,7 +27,11 @@ class References:
     """
 
     def __init__(self, path: str | os.PathLike[str] = FILE) -> None:
-        self.path, self.games = Path(path), {}
+        self.path, self.games = Path(path), dict[str, Any]()
+        self.read()
+
+    def read(self) -> None:
+        """Read the file again: another process may have added to it."""
         if not self.path.is_file():
             return
         try:
@@ -35,24 +40,32 @@ class References:
                 for entry in game["partners"].values():
                     float(entry["random"]), float(entry["best_response"])
         except (ValueError, KeyError, TypeError, AttributeError) as error:
-            raise ConfigError(f"{path} is not a file of references: make one with {COMMAND}") from error
+            raise ConfigError(f"{self.path} is not a file of references: make one with {COMMAND}") from error
 
     def find(self, game: Mapping[str, Any], partner: str) -> Entry | None:
         """Return the entry of a partner in the game with these options, or None."""
         found = self.games.get(fingerprint(game))
         return None if found is None else found["partners"].get(partner_key(partner))
 
-    def add(self, game: Mapping[str, Any], partner: str, entry: Entry) -> None:
-        """Add an entry and write the file; it is never left half written."""
-        own = self.games.setdefault(fingerprint(game), {"game": dict(game), "partners": {}})
-        own["partners"][partner_key(partner)] = entry
-        partial = self.path.with_suffix(".partial")
+    def add(self, game: Mapping[str, Any], partner: str, entry: Entry) -> Entry:
+        """Add an entry to what the file holds by now, and write the file; it is never left half written.
+
+        Returns:
+            The entry that the file has. It is another one where another process was faster: none is ever replaced.
+
+        Raises:
+            ConfigError: the file cannot be written.
+        """
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
-            partial.write_text(json.dumps({"games": self.games}, indent=2) + "\n")
-            os.replace(partial, self.path)
+            with locked(self.path):
+                self.read()
+                own = self.games.setdefault(fingerprint(game), {"game": dict(game), "partners": {}})
+                kept = own["partners"].setdefault(partner_key(partner), entry)
+                replace_text(self.path, json.dumps({"games": self.games}, indent=2) + "\n")
         except OSError as error:
-            raise ConfigError(f"cannot write {self.path} ({error.strerror}): name another file") from error
+            raise unwritable(self.path, error) from error
+        return kept
 
     def missing(self, game: Mapping[str, Any], partner: str) -> str:
         """Say in a few words why there is no entry."""
