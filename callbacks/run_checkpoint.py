@@ -8,11 +8,14 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 
 from omg_lightning.types import ConfigError
 
+FIT, EPOCHS, BATCHES = "fit_loop", "epoch_progress", "epoch_loop.batch_progress"  # Lightning's names in a checkpoint
+
 
 class RunCheckpoint(ModelCheckpoint):
     """Writes `last.ckpt` every few epochs and at the end, and `best.ckpt` at the best evaluation.
 
-    Both go into the run folder itself, next to `config.yaml` and the TensorBoard log.
+    Both go into the run folder itself, next to `config.yaml` and the TensorBoard log. However a run ends (all epochs,
+    `max_steps`, `max_time`, early stopping), its `last.ckpt` has the weights that the evaluation after it measures.
 
     Args:
         monitor: metric of the evaluation that decides what is best.
@@ -32,6 +35,7 @@ class RunCheckpoint(ModelCheckpoint):
             save_on_train_epoch_end=False,
         )
         self.last_every = last_every
+        self._saved: tuple[int, int] | None = None  # epochs and optimiser steps at the newest `last.ckpt`
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Puts everything into the run folder."""
@@ -41,10 +45,49 @@ class RunCheckpoint(ModelCheckpoint):
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Writes `last.ckpt` when it is due."""
         super().on_train_epoch_end(trainer, pl_module)
-        last = trainer.max_epochs is not None and trainer.current_epoch + 1 == trainer.max_epochs
-        if not trainer.fast_dev_run and (last or (trainer.current_epoch + 1) % self.last_every == 0):  # type: ignore[attr-defined]
-            trainer.save_checkpoint(Path(str(self.dirpath)) / "last.ckpt")
+        if (trainer.current_epoch + 1) % self.last_every == 0:
+            self._save_last(trainer)
+
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Writes `last.ckpt` of the last weights, whatever ended the run."""
+        super().on_train_end(trainer, pl_module)
+        self._save_last(trainer)
+
+    def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
+        """Says in Lightning's counters where a resumed run goes on, see `mark_resume_point`."""
+        mark_resume_point(checkpoint["loops"][FIT], trainer.num_training_batches)
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Keeps the best score of a resumed run; its files stay in the folder that they were written to."""
         super().load_state_dict({**state_dict, "dirpath": self.dirpath})
+
+    def _save_last(self, trainer: Trainer) -> None:
+        """Writes `last.ckpt`, unless it has been written since the last batch."""
+        now = (trainer.fit_loop.epoch_progress.current.processed, trainer.global_step)
+        if not trainer.fast_dev_run and now != self._saved:  # type: ignore[attr-defined]
+            trainer.save_checkpoint(Path(str(self.dirpath)) / "last.ckpt")
+            self._saved = now
+
+
+def mark_resume_point(loop: dict[str, Any], batches: float) -> None:
+    """Change the counters of Lightning's training loop so that a resumed run goes on right behind the last batch.
+
+    Lightning calls an epoch processed as soon as its loop ends, also where `max_steps` or `max_time` cut it off; a
+    resumed run would then skip the rest of its batches. And where `max_steps` is set, it takes the batches of an epoch
+    that is over for those of the next one.
+
+    Args:
+        loop: state of the training loop, changed in place.
+        batches: in a whole epoch.
+    """
+    epochs, epoch = loop[EPOCHS]["total"], loop[EPOCHS]["current"]
+    if epochs["processed"] < epochs["ready"]:  # within an epoch: Lightning's own counters say so
+        return
+    if loop[BATCHES]["current"]["completed"] < batches:
+        for count in (epochs, epoch):
+            count["processed"] = count["completed"] = count["started"] - 1
+    else:
+        for count in (epochs, epoch):
+            count["completed"] = count["processed"]
+        loop[BATCHES]["current"] = dict.fromkeys(loop[BATCHES]["current"], 0)
+        loop[BATCHES]["is_last_batch"] = False

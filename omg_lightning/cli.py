@@ -216,6 +216,7 @@ def _quieten() -> None:
         ".*Your `IterableDataset` has `__len__` defined.*",  # exact on purpose, and there are no workers
         ".*LightningCLI's args parameter is intended.*",  # commands give arguments of their own
         ".*Checkpoint directory .* exists and is not empty.*",  # the run folder is made before it is used
+        ".*checkpoint that ended before the epoch ended.*",  # the generator of the batches is in the checkpoint
     ):
         warnings.filterwarnings("ignore", remark)
     for name in ("utilities.rank_zero", "trainer.connectors.checkpoint_connector"):
