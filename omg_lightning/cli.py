@@ -1,6 +1,7 @@
 """The command line: `python -m omg_lightning {fit,validate,test,predict} --config configs/base.yaml`, and commands."""
 
 import argparse
+import errno
 import importlib
 import logging
 import os
@@ -29,6 +30,7 @@ COMMANDS = {
     "crossplay": "Play each of several checkpoints beside each other one.",
 }
 MOST = 2**32 - 1  # the largest seed that NumPy takes
+DISK = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO)  # errors of writing
 
 
 class CLI(LightningCLI):
@@ -201,12 +203,19 @@ class Networks(CLI):
 
 @contextmanager
 def one_line() -> Iterator[None]:
-    """End the program with one line on stderr and exit code 2 where the user made a mistake."""
+    """End the program with one line on stderr: exit code 2 for a mistake of the user's, 1 for a disk that is full."""
     try:
         yield
     except (ConfigError, ArgumentError) as error:
         print(f"error: {explain(' '.join(str(error).split()))}", file=sys.stderr)
         sys.exit(2)
+    except OSError as error:
+        if error.errno not in DISK:
+            raise
+        what = error.filename or "a file of this run"
+        advice = "free some space or take another folder, --trainer.default_root_dir"
+        print(f"error: cannot write {what} ({error.strerror}): {advice}", file=sys.stderr)
+        sys.exit(1)
 
 
 def _quieten() -> None:
