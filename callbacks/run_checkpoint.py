@@ -1,14 +1,18 @@
 """Leaves `last.ckpt` and `best.ckpt` in the run folder."""
 
+import shlex
 from pathlib import Path
 from typing import Any
 
 from lightning import LightningModule, Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
+from lightning.pytorch.utilities.exceptions import SIGTERMException
 
+from omg_lightning.interrupts import Interrupted
 from omg_lightning.types import ConfigError
 
 FIT, EPOCHS, BATCHES = "fit_loop", "epoch_progress", "epoch_loop.batch_progress"  # Lightning's names in a checkpoint
+EVALUATION = "epoch_loop.val_loop.batch_progress"
 
 
 class RunCheckpoint(ModelCheckpoint):
@@ -16,6 +20,7 @@ class RunCheckpoint(ModelCheckpoint):
 
     Both go into the run folder itself, next to `config.yaml` and the TensorBoard log. However a run ends (all epochs,
     `max_steps`, `max_time`, early stopping), its `last.ckpt` has the weights that the evaluation after it measures.
+    On a signal `last.ckpt` is written at once, and a resumed run goes on from there.
 
     Args:
         monitor: metric of the evaluation that decides what is best.
@@ -36,6 +41,7 @@ class RunCheckpoint(ModelCheckpoint):
         )
         self.last_every = last_every
         self._saved: tuple[int, int] | None = None  # epochs and optimiser steps at the newest `last.ckpt`
+        self._broken_off = False  # whether a signal has ended an evaluation within `fit`
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Puts everything into the run folder."""
@@ -55,7 +61,25 @@ class RunCheckpoint(ModelCheckpoint):
 
     def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
         """Says in Lightning's counters where a resumed run goes on, see `mark_resume_point`."""
-        mark_resume_point(checkpoint["loops"][FIT], trainer.num_training_batches)
+        mark_resume_point(checkpoint["loops"][FIT], trainer.num_training_batches, self._broken_off)
+
+    def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
+        """Writes `last.ckpt` where a signal ends the run, and notes how to go on."""
+        super().on_exception(trainer, pl_module, exception)
+        if not isinstance(exception, Interrupted | SIGTERMException) or trainer.fast_dev_run:  # type: ignore[attr-defined]
+            return
+        folder = Path(str(self.dirpath))
+        command, done = "validate", "training is over: evaluate"
+        if trainer.state.fn == "fit":
+            if trainer.sanity_checking:
+                return
+            self._broken_off, self._saved = trainer.validating, None
+            self._save_last(trainer)
+            if trainer.max_epochs != trainer.fit_loop.epoch_progress.current.processed:
+                command, done = "fit", f"saved {folder / 'last.ckpt'}: go on"
+        if (folder / "last.ckpt").is_file():
+            config, last = (shlex.quote(str(folder / name)) for name in ("config.yaml", "last.ckpt"))
+            exception.add_note(f"{done} with python -m omg_lightning {command} --config {config} --ckpt_path {last}")
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Keeps the best score of a resumed run; its files stay in the folder that they were written to."""
@@ -69,7 +93,7 @@ class RunCheckpoint(ModelCheckpoint):
             self._saved = now
 
 
-def mark_resume_point(loop: dict[str, Any], batches: float) -> None:
+def mark_resume_point(loop: dict[str, Any], batches: float, broken_off: bool = False) -> None:
     """Change the counters of Lightning's training loop so that a resumed run goes on right behind the last batch.
 
     Lightning calls an epoch processed as soon as its loop ends, also where `max_steps` or `max_time` cut it off; a
@@ -79,15 +103,20 @@ def mark_resume_point(loop: dict[str, Any], batches: float) -> None:
     Args:
         loop: state of the training loop, changed in place.
         batches: in a whole epoch.
+        broken_off: whether an evaluation was broken off; all of it is then played again.
     """
-    epochs, epoch = loop[EPOCHS]["total"], loop[EPOCHS]["current"]
-    if epochs["processed"] < epochs["ready"]:  # within an epoch: Lightning's own counters say so
+    if broken_off:
+        for each, values in loop[EVALUATION].items():
+            if each != "is_last_batch":
+                loop[EVALUATION][each] = {name: int(name in ("ready", "started")) for name in values}
+    total, current = loop[EPOCHS]["total"], loop[EPOCHS]["current"]
+    if total["processed"] < total["started"]:  # within an epoch: Lightning's own counters say so
         return
-    if loop[BATCHES]["current"]["completed"] < batches:
-        for count in (epochs, epoch):
-            count["processed"] = count["completed"] = count["started"] - 1
-    else:
-        for count in (epochs, epoch):
-            count["completed"] = count["processed"]
+    started_next = total["ready"] > total["started"]
+    cut_off = not started_next and loop[BATCHES]["current"]["completed"] < batches
+    for count in (total, current):
+        count["ready"] = count["started"]
+        count["processed"] = count["completed"] = count["started"] - cut_off
+    if not cut_off:
         loop[BATCHES]["current"] = dict.fromkeys(loop[BATCHES]["current"], 0)
         loop[BATCHES]["is_last_batch"] = False

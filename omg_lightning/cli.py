@@ -5,22 +5,27 @@ import errno
 import importlib
 import logging
 import os
+import signal
 import sys
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any, TypeVar
 
 from jsonargparse import ArgumentError, DefaultHelpFormatter
 from lightning import Callback, Trainer
+from lightning.fabric.plugins.environments import SLURMEnvironment
 from lightning.pytorch.callbacks import ProgressBar
 from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI
+from lightning.pytorch.utilities.exceptions import SIGTERMException
 
 from callbacks import BufferRefresh, SeatSchedule, TreeCount  # a foreign package of that name fails at once
+from omg_lightning import interrupts
 from omg_lightning.choices import CHOICES, explain
 from omg_lightning.data import EpisodeDataModule
 from omg_lightning.training import Agent
-from omg_lightning.training.checkpoint import WholeCheckpointIO, new_run, read_checkpoint
+from omg_lightning.training.checkpoint import WholeCheckpointIO, new_folder, new_run, read_checkpoint
 from omg_lightning.types import ConfigError
 
 Kind = TypeVar("Kind", bound="CLI")
@@ -90,21 +95,30 @@ class CLI(LightningCLI):
             raise self._error from None
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
-        """Give the trainer a new run folder, unless the configuration names a logger."""
+        """Give the trainer a new run folder; the folder of a logger of the user's must not have another run's files."""
         settings = self._get(self.config_init, "trainer")
         if settings.get("max_epochs") == 0:
             raise ConfigError("trainer.max_epochs is 0: nothing would be trained; give a number of rounds")
         endless = all(settings.get(name) in (None, -1) for name in ("max_epochs", "max_steps", "max_time"))
         if self.subcommand == "fit" and endless and not settings.get("fast_dev_run"):
             raise ConfigError("trainer.max_epochs is not set: give a number of rounds, or --config configs/base.yaml")
-        if settings.get("logger") in (None, True) and not settings.get("fast_dev_run"):
-            kwargs["logger"] = new_run(settings.get("default_root_dir") or ".")
+        logger, root = settings.get("logger"), settings.get("default_root_dir") or "."
+        leaves_files = not settings.get("fast_dev_run")
+        if leaves_files and logger in (None, True):
+            kwargs["logger"] = new_run(root)
+        elif leaves_files and logger is False:
+            kwargs["default_root_dir"] = new_folder(root)
         if settings.get("enable_progress_bar") is False:
             kwargs["callbacks"] = [
                 item for item in settings.get("callbacks") or [] if not isinstance(item, ProgressBar)
             ]
         kwargs["plugins"] = [*(settings.get("plugins") or []), WholeCheckpointIO()]
-        return super().instantiate_trainer(**kwargs)
+        trainer = super().instantiate_trainer(**kwargs)
+        if leaves_files and (Path(trainer.log_dir or root) / "config.yaml").exists():
+            raise ConfigError(
+                f"{trainer.log_dir} has the files of another run: give trainer.logger another folder, name or version"
+            )
+        return trainer
 
     def _instantiate_trainer(self, config: dict[str, Any], callbacks: list[Callback]) -> Trainer:
         """Put the schedules before the other callbacks, except those that the user's list names, too."""
@@ -112,6 +126,11 @@ class CLI(LightningCLI):
         kinds = {type(callback) for callback in listed}
         config["callbacks"] = [*(each for each in callbacks if type(each) not in kinds), *listed]
         return super()._instantiate_trainer(config, [])
+
+    def _run_subcommand(self, subcommand: str) -> None:
+        """Run it; a signal waits for the next safe point."""
+        with interrupts.deferred():
+            super()._run_subcommand(subcommand)
 
     def before_test(self) -> None:
         """Leave the table to the callback `Report`: Lightning's would have a line for each of a hundred numbers."""
@@ -154,7 +173,7 @@ def main(args: Sequence[str] | None = None) -> None:
     if folder not in sys.path and "" not in sys.path:
         sys.path.insert(0, folder)  # `python -m` does so: classes of the user's are found alike
     words = list(sys.argv[1:] if args is None else args)
-    with one_line():
+    with one_line(), interrupts.handled(_signals()):
         command = words[0] if words else "--help"
         if command in COMMANDS:
             importlib.import_module(f"omg_lightning.commands.{command}").main(words[1:])
@@ -216,6 +235,16 @@ def one_line() -> Iterator[None]:
         advice = "free some space or take another folder, --trainer.default_root_dir"
         print(f"error: cannot write {what} ({error.strerror}): {advice}", file=sys.stderr)
         sys.exit(1)
+    except (interrupts.Interrupted, SIGTERMException) as stop:
+        signum = stop.signal if isinstance(stop, interrupts.Interrupted) else signal.SIGTERM
+        advice = "; ".join(getattr(stop, "__notes__", ["nothing was saved: run the same command again"]))
+        print(f"interrupted by {signum.name}: {advice}", file=sys.stderr)
+        sys.exit(128 + signum if signum in (signal.SIGINT, signal.SIGTERM) else 1)
+
+
+def _signals() -> list[int]:
+    """Return the signals that end a program; on SLURM, Lightning takes SIGUSR1 to put the job into the queue again."""
+    return [signal.SIGINT, signal.SIGTERM, *([] if SLURMEnvironment.detect() else [signal.SIGUSR1])]
 
 
 def _quieten() -> None:

@@ -14,9 +14,10 @@ MAY_IMPORT: dict[str, set[str]] = {
     "seeds": set(),
     "spaces": {"types"},
     "draws": set(),
+    "interrupts": set(),
     "losses": {"types"},
     "samples": {"types"},
-    "search": {"types"},  # two callables and a budget: no game, no network
+    "search": {"types", "interrupts"},  # two callables and a budget: no game, no network
     # what is played
     "games": {"types", "spaces"},
     "envs": {"types", "spaces", "games"},
@@ -24,7 +25,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "spec": RULES,
     # who plays: an actor is given callables, never the models that own them
     "actors": RULES | {"draws", "losses", "search"},
-    "rollout": RULES | {"actors"},
+    "rollout": RULES | {"actors", "interrupts"},
     # what learns: never a rollout
     "encoders": RULES | {"spec"},
     "metrics": RULES | {"events", "losses"},
@@ -32,7 +33,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "rewards": {"types"},
     "algorithms": MODELS | {"actors"},
     # how both come together: the data module gets the learner's callables as values
-    "data": RULES | {"spec", "seeds", "actors", "rollout"},
+    "data": RULES | {"spec", "seeds", "actors", "rollout", "interrupts"},
     "training": MODELS | {"seeds", "actors", "metrics", "opponents", "algorithms", "rewards"},
     # what is said of it: what was played comes in as numbers
     "evaluation": RULES | {"actors", "events", "metrics", "opponents"},

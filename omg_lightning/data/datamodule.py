@@ -5,8 +5,10 @@ from typing import Any
 
 import torch
 from lightning import LightningDataModule
+from torch import Tensor
 from torch.utils.data import DataLoader
 
+from omg_lightning import interrupts
 from omg_lightning.actors import (
     LEARNER,
     PAST,
@@ -113,6 +115,9 @@ class EpisodeDataModule(LightningDataModule):
         self.latest: Played | None = None  # the last round, for callbacks that show it
         self.on_policy: OnPolicy | None = None
         self._random: dict[str, torch.Generator] = {}
+        self._drawn = 0  # batches of this round so far
+        self._passes: Iterator[Episodes] | None = None  # where episodes are used in passes: this round's
+        self._before_passes: Tensor | None = None  # state of their generator before the first batch
 
     def attach(
         self,
@@ -171,6 +176,7 @@ class EpisodeDataModule(LightningDataModule):
             What was played, and how many episodes were dropped.
         """
         random = self.random("rollout")
+        before = random.get_state()
 
         def learners(names: Sequence[str]) -> dict[str, Actor]:
             found = self.population.learners(names)
@@ -179,8 +185,13 @@ class EpisodeDataModule(LightningDataModule):
             return found
 
         due = self.offline_lineups if self.offline else self.lineups
-        played = self.collector.round(due, learners, random, self.offline)
+        try:
+            played = self.collector.round(due, learners, random, self.offline)
+        except interrupts.Interrupted:
+            random.set_state(before)  # a checkpoint of this moment has nothing of the round
+            raise
         self.latest = played
+        self._drawn, self._passes = 0, None
         self.buffer.add(played.episodes, self.rounds)
         dropped = 0 if max_age is None else self.buffer.drop(self.rounds - max_age + 1)
         self.rounds += 1
@@ -232,21 +243,31 @@ class EpisodeDataModule(LightningDataModule):
 
     def train_dataloader(self) -> DataLoader:
         """Return batches from the buffer. The loader has no workers: they would hold stale copies of it."""
-        plan = self.on_policy
-        passes: Iterator[Episodes]
+        plan, count = self.on_policy, self.training.steps_per_epoch
+        length = count if plan is None else plan.epochs * plan.minibatches
 
         def draw(index: int) -> Batch:
-            nonlocal passes
+            interrupts.check()
             random = self.random("buffer")
             if plan is None:
-                episodes = self.buffer.sample(self.training.batch_size, random)
+                episodes = self._turned(self.buffer.sample(self.training.batch_size, random), random)
             else:
-                passes = self.buffer.passes(plan.epochs, plan.minibatches, random) if index == 0 else passes
-                episodes = next(passes)
-            return Batch(self._turned(episodes, random), self.env_steps, self.latest_offline)
+                episodes = self._next_of_passes(plan, random)
+            self._drawn = (self._drawn + 1) % length
+            return Batch(episodes, self.env_steps, self.latest_offline)
 
-        length = self.training.steps_per_epoch if plan is None else plan.epochs * plan.minibatches
         return _loader(LazyDataset(draw, length))
+
+    def _next_of_passes(self, plan: OnPolicy, random: torch.Generator) -> Episodes:
+        """Return the next batch of the passes over this round; a resumed run first draws again what was drawn."""
+        if self._passes is None or self._drawn == 0:
+            if self._drawn and self._before_passes is not None:
+                random.set_state(self._before_passes)
+            self._before_passes = random.get_state()
+            self._passes = self.buffer.passes(plan.epochs, plan.minibatches, random)
+            for _ in range(self._drawn):
+                self._turned(next(self._passes), random)
+        return self._turned(next(self._passes), random)
 
     def _turned(self, episodes: Episodes, random: torch.Generator) -> Episodes:
         """Return episodes as they would be on a board turned at random, if so configured."""
@@ -283,6 +304,8 @@ class EpisodeDataModule(LightningDataModule):
             "env_steps": self.env_steps,
             "collector": self.collector.state_dict(),
             "past": self.population.past,
+            "drawn": self._drawn,
+            "before_passes": self._before_passes,
             "generators": {name: generator.get_state() for name, generator in self._random.items()},
         }
 
@@ -297,7 +320,8 @@ class EpisodeDataModule(LightningDataModule):
             return
         self.collector.load_state_dict(state["collector"])
         self.buffer.load_state_dict(state["buffer"])
-        self.rounds = state["rounds"]
+        self.rounds, self._drawn = state["rounds"], state.get("drawn", 0)  # an earlier version had neither
+        self._before_passes = state.get("before_passes")
         for name, saved in state["generators"].items():
             self.random(name).set_state(saved.cpu())
 

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+from omg_lightning import interrupts
 from omg_lightning.actors import LEARNER, Actor, Scene, Seating
 from omg_lightning.envs.base import VectorEnv, replace_illegal
 from omg_lightning.rollout.workers import at_once
@@ -148,6 +149,7 @@ class RolloutState:
 
     def step(self, t: int) -> bool:
         """Play step t everywhere; False when no environment is left."""
+        interrupts.check()
         self._drop_finished()
         live, record, env = self.live, self.record, self.env
         if len(live) == 0:

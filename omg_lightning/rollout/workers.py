@@ -1,14 +1,20 @@
 """Runs jobs at the same time, each in a process of its own."""
 
+import os
+import threading
+import time
 from collections.abc import Callable, Sequence
-from multiprocessing import get_all_start_methods
+from functools import partial
+from multiprocessing import active_children, get_all_start_methods
 from typing import Generic, TypeVar
 
 import torch
 from torch.utils.data import DataLoader, Dataset
 
+from omg_lightning import interrupts
 from omg_lightning.types import ConfigError
 
+WATCH = 0.5  # seconds between two looks at whether the parent lives
 Item = TypeVar("Item")
 
 
@@ -32,7 +38,7 @@ def at_once(jobs: Sequence[Callable[[], Item]]) -> list[Item]:
     """Runs all jobs, each in a process forked from this one, with one thread.
 
     A process sees everything as it was when it was forked, and nothing has to be sent to it. All that it changes is
-    lost, but for what it returns.
+    lost, but for what it returns. A signal ends them all at once, and so does the death of this process.
 
     Args:
         jobs: what to run; each returns tensors, or (nested) tuples, lists and dicts of them and of plain values.
@@ -41,7 +47,8 @@ def at_once(jobs: Sequence[Callable[[], Item]]) -> list[Item]:
         What they return, in order.
 
     Raises:
-        ConfigError: this platform cannot fork; or a job raised it.
+        ConfigError: this platform cannot fork; or a job raised it; or a process was killed.
+        Interrupted: a signal asks the program to end.
     """
     if "fork" not in get_all_start_methods():
         raise ConfigError("data.workers above 1 needs processes that can be forked, as on Linux: set data.workers 1")
@@ -52,13 +59,41 @@ def at_once(jobs: Sequence[Callable[[], Item]]) -> list[Item]:
         multiprocessing_context="fork",
         collate_fn=_as_it_is,
         generator=torch.Generator(),  # or it would draw from the global one
+        worker_init_fn=partial(_begin, os.getpid()),
     )
-    found = []
-    for item in loader:
+    others, found, running = set(active_children()), [], None
+    try:
+        with interrupts.deferred(False):  # nothing changes here while it waits
+            running = iter(loader)
+            found.extend(running)
+    except interrupts.Interrupted:
+        for process in set(active_children()) - others:
+            process.terminate()
+        del running  # now that they have ended: it waits for them
+        raise
+    except RuntimeError as error:
+        if "DataLoader worker" not in str(error) or "Caught" in str(error):
+            raise
+        raise ConfigError(
+            f"a process of data.workers {len(jobs)} was killed ({' '.join(str(error).split())}): if memory ran out, "
+            "lower data.num_envs or data.workers"
+        ) from None
+    for item in found:
         if isinstance(item, ConfigError):
             raise item
-        found.append(item)
     return found
+
+
+def _begin(parent: int, _: int) -> None:
+    """Leave signals to the parent, and end when it has died, also if it was killed."""
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(WATCH)
+        os._exit(1)
+
+    interrupts.forget()
+    threading.Thread(target=watch, daemon=True).start()
 
 
 def _as_it_is(item: Item) -> Item:

@@ -5,6 +5,7 @@ from typing import Any, Literal, overload
 import torch
 from torch import Tensor
 
+from omg_lightning import interrupts
 from omg_lightning.search.policy import (
     TIE_NOISE,
     SearchConfig,
@@ -109,6 +110,7 @@ def _simulate(
     deepest = tree.roots.new_zeros(())
     choose_at(tree, tree.roots[None], choose, 0)
     for step in range(1, simulations + 1):
+        interrupts.check()
         at = parent, edge, _ = descend(tree, depth)
         before = map_state(lambda x, rows=parent: x.index_select(0, rows), tree.state)
         output, state = model_fn(before, edge // len(tree.parent))

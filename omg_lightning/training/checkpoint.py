@@ -17,12 +17,22 @@ from lightning.pytorch.plugins.io import TorchCheckpointIO
 from omg_lightning.types import ConfigError
 
 PARTIAL = ".partial"  # ending of a checkpoint that is being written
-_ZIP_END, _NO_COMMENT = b"PK\x05\x06", b"\0\0"  # a zip archive without a comment ends in 22 bytes: first and last of them
+_ZIP_END, _NO_COMMENT = b"PK\x05\x06", b"\0\0"  # first and last of the 22 bytes that end an archive without a comment
 _CHUNK = 2**20  # bytes read at once
 
 
 def new_run(root: str | os.PathLike[str]) -> TensorBoardLogger:
-    """Return a TensorBoard logger in a folder of its own, `root/lightning_logs/version_<n>`.
+    """Return a TensorBoard logger in a folder of its own, see `new_folder`.
+
+    Raises:
+        ConfigError: the folder cannot be written to.
+    """
+    version = int(new_folder(root).name.removeprefix("version_"))
+    return TensorBoardLogger(str(root), name="lightning_logs", version=version, default_hp_metric=False)
+
+
+def new_folder(root: str | os.PathLike[str]) -> Path:
+    """Make a folder for a run and return it, `root/lightning_logs/version_<n>`.
 
     The folder is made here, at once, so that two runs that start together cannot get the same one.
 
@@ -43,7 +53,7 @@ def new_run(root: str | os.PathLike[str]) -> TensorBoardLogger:
         remove_partial((*parent.glob(f"version_*/*{PARTIAL}"), *Path(root).glob(f"hpc_ckpt_*{PARTIAL}")))
     except OSError as error:
         raise ConfigError(f"cannot write to {parent} ({error.strerror}): set --trainer.default_root_dir") from error
-    return TensorBoardLogger(str(root), name="lightning_logs", version=version, default_hp_metric=False)
+    return parent / f"version_{version}"
 
 
 def read_checkpoint(path: str | os.PathLike[str]) -> dict[str, Any]:

@@ -1,0 +1,79 @@
+"""Signals: a run that is asked to end does so at its next safe point, and a second Ctrl-C ends it at once."""
+
+import os
+import signal
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from types import FrameType
+
+
+class Interrupted(BaseException):
+    """A signal asks the program to end. Not an `Exception`: nothing but the command line should catch it.
+
+    Args:
+        signum: the signal.
+    """
+
+    def __init__(self, signum: int) -> None:
+        self.signal = signal.Signals(signum)
+        super().__init__(f"interrupted by {self.signal.name}")
+
+
+class _State:
+    """What has been received, and whether it has to wait for a safe point."""
+
+    received: int | None = None
+    waits = False
+
+
+@contextmanager
+def handled(signals: Sequence[int]) -> Iterator[None]:
+    """Turn these signals into `Interrupted`, until the context ends; in the main thread only, as Python wants it."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = {signum: signal.signal(signum, _receive) for signum in signals}
+    try:
+        yield
+    finally:
+        _State.received = None
+        for signum, handler in before.items():
+            signal.signal(signum, handler)
+
+
+@contextmanager
+def deferred(waits: bool = True) -> Iterator[None]:
+    """Let a signal wait for the next `check` within this context; with `waits=False` it raises at once again."""
+    before, _State.waits = _State.waits, waits
+    try:
+        if not waits:
+            check()
+        yield
+    finally:
+        _State.waits = before
+
+
+def check() -> None:
+    """Raise `Interrupted` if a signal has been received. Called at safe points: nothing is half done."""
+    if _State.received is not None:
+        raise Interrupted(_State.received)
+
+
+def forget() -> None:
+    """Leave signals to the parent, in a process that was forked from it: SIGTERM alone ends this one, silently."""
+    _State.received = None
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal sends it to the parent, too
+    signal.signal(signal.SIGUSR1, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, lambda *_: os._exit(0))
+
+
+def _receive(signum: int, frame: FrameType | None) -> None:
+    if _State.received is not None:
+        if signum == signal.SIGINT:
+            os._exit(128 + signum)
+        return  # a scheduler may send a signal twice, to the process and to its group
+    _State.received = signum
+    if not _State.waits:
+        raise Interrupted(signum)
+    os.write(2, b"\nending at the next safe point; Ctrl-C (again) ends at once, without a checkpoint\n")
