@@ -25,6 +25,8 @@ class SeatSchedule(Callback):
         """Fails now, not when they are to play."""
         for lineups in self.schedule.values():
             trainer.datamodule.check(lineups)  # type: ignore[attr-defined]
+            if not any("learner" in lineup for lineup in lineups):
+                raise ConfigError(f"SeatSchedule {lineups} have no learner, so nothing would be learned: seat one")
 
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Seats who is due in the coming rollout."""

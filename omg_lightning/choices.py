@@ -2,6 +2,7 @@
 
 import importlib
 import re
+from difflib import get_close_matches
 from inspect import signature
 from typing import NamedTuple
 
@@ -35,14 +36,19 @@ def explain(message: str) -> str:
     Args:
         message: in one line.
     """
+    if missing := re.search(r"arguments are required: (?:\w+\.)?(data\.game)", message):
+        return f"--{missing[1]} is missing: name one of {', '.join(known_names(missing[1]))}, or give --config FILE"
     found = re.search(r'[Pp]arser key "([a-z_.]+)": ', message)
-    if found is None or found[1] not in CHOICES:
+    if found is None:
         return message
     key, rest = found[1], message[found.end() :]
+    if key not in CHOICES:
+        return _wrong_value(key, rest)
     ends = r"(?:\. Got value| - Import| Given|$)"
     if nested := re.search(rf'[Pp]arser key "([a-z_.]+)": (.*?(?:Got|Given) value: .*?){ends}', rest):
         return _wrong_value(f"{key}.{nested[1]}", nested[2])
-    path = _class_path(rest)
+    got = re.search(r"but got (.*)\. Got value", rest)
+    path = got[1] if got else _class_path(rest)
     if path is None:
         return message
     if option := re.search(r"Option '(\w+)' is not accepted|unrecognized arguments: --([\w.]+)", rest):
@@ -85,12 +91,16 @@ def _why(path: str, message: str) -> str:
 
 def _wrong_value(key: str, message: str) -> str:
     """Say which types of value an option takes, where the message does."""
+    if group := re.search(r"Unable to load config '(.*?)'", message):
+        return f"--{key} is {group[1]}: expected its settings below it, such as --{key}.NAME VALUE"
     got = re.search(r"(?:Got|Given) value: (.*)", message)
     kinds = [name.rpartition(".")[2] for name in re.findall(r"Expected an? <class '([^']+)'>", message)]
     kinds += [f"one of {names}" for names in re.findall(r"typing\.Literal\[(.*?)\]", message)]
     if got is None or not kinds:
         return f"--{key}: {message}"
-    return f"--{key} is {got[1]}: expected {' or '.join(kinds).replace('NoneType', 'null')}"
+    value = "null" if got[1] == "None" else got[1]
+    kinds = ["a finite number"] if value.strip("+-.").lower() in ("nan", "inf") else list(dict.fromkeys(kinds))
+    return f"--{key} is {value}: expected {' or '.join(kinds).replace('NoneType', 'null')}"
 
 
 def _no_option(key: str, path: str, option: str) -> str:
@@ -99,6 +109,8 @@ def _no_option(key: str, path: str, option: str) -> str:
     names = list(signature(kind).parameters)[skipped:] if isinstance(kind, type) else []
     name = path.rpartition(".")[2]
     options = f"its options are {', '.join(names)}" if names else "it has no options"
+    if close := get_close_matches(option, names, 1):
+        options = f"{options}; did you mean {close[0]}?"
     return f"--{key}.{option}: {name} has no option {option!r}; {options}"
 
 

@@ -13,19 +13,28 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 
-from jsonargparse import ArgumentError, DefaultHelpFormatter
+from jsonargparse import ArgumentError, DefaultHelpFormatter, Namespace
 from lightning import Callback, Trainer
 from lightning.fabric.plugins.environments import SLURMEnvironment
-from lightning.pytorch.callbacks import ProgressBar
+from lightning.pytorch.callbacks import Checkpoint, ProgressBar
 from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 
 from callbacks import BufferRefresh, SeatSchedule, TreeCount  # a foreign package of that name fails at once
 from omg_lightning import interrupts
-from omg_lightning.choices import CHOICES, explain
+from omg_lightning.choices import CHOICES
+from omg_lightning.config_files import check_config
 from omg_lightning.data import EpisodeDataModule
+from omg_lightning.mistakes import mistake, suggest
 from omg_lightning.training import Agent
-from omg_lightning.training.checkpoint import WholeCheckpointIO, new_folder, new_run, read_checkpoint
+from omg_lightning.training.checkpoint import (
+    WholeCheckpointIO,
+    new_folder,
+    new_run,
+    newest_checkpoint,
+    read_checkpoint,
+)
+from omg_lightning.training.trainer import check_resume, check_trainer
 from omg_lightning.types import ConfigError
 
 Kind = TypeVar("Kind", bound="CLI")
@@ -41,11 +50,21 @@ DISK = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errn
 class CLI(LightningCLI):
     """LightningCLI with the game linked from data to model, a run folder of its own, and an evaluation at the end."""
 
+    datamodule: EpisodeDataModule
+    model: Agent
+    untrained = False  # whether `validate` takes networks without a checkpoint
+
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         """Link what the model must know of the game, and one seed for everything; schedules get keys of their own.
 
         A list of callbacks can only be replaced whole, by another file. So those that are studied are not in it.
         """
+        parser.add_argument(
+            "--other_rules",
+            type=bool,
+            default=False,
+            help="Take checkpoints of a game with other rules, too, as long as views, players and actions are alike.",
+        )
         parser.add_lightning_class_args(SeatSchedule, "seat_schedule")
         parser.add_lightning_class_args(TreeCount, "tree_count")
         parser.add_lightning_class_args(BufferRefresh, "refresh")
@@ -53,11 +72,43 @@ class CLI(LightningCLI):
         parser.link_arguments("seed_everything", "data.seed", compute_fn=_seed)
         parser.link_arguments("seed_everything", "model.seed", compute_fn=_seed)
 
+    def parse_arguments(self, parser: LightningArgumentParser, args: ArgsType) -> None:
+        """Parse; for a key that does not exist, say which one may be meant."""
+        self._words = [str(word) for word in args] if isinstance(args, Sequence) else []
+        try:
+            super().parse_arguments(parser, args)
+        except ArgumentError as error:
+            own = self._subcommand_parsers.get(self._words[0] if self._words else "", parser)
+            raise ConfigError(
+                suggest(" ".join(str(error).split()), [action.dest for action in own._actions])
+            ) from error
+
     def _parse_ckpt_path(self) -> None:
-        """Command-line settings override the checkpoint; where they do not fit together, loading it raises."""
-        path = self.config[self.config.subcommand].get("ckpt_path")
-        if path and path not in ("best", "last"):
-            read_checkpoint(path)
+        """Find the checkpoint and check that it is one, before anything is made.
+
+        Command-line settings override the checkpoint; where they do not fit together, loading it raises.
+        """
+        command = self.config.subcommand
+        settings = self.config[command]
+        path, root = settings.get("ckpt_path"), settings.trainer.default_root_dir or "."
+        if path is None:
+            if command != "fit" and not self.untrained:
+                newest = newest_checkpoint(root)
+                known = f"such as the newest run's, {newest}" if newest else f"of `fit`; no run in {root} has one"
+                raise ConfigError(f"{command} got no checkpoint, so networks are untrained: give --ckpt_path, {known}")
+            return
+        if path in ("best", "last"):
+            found = newest_checkpoint(root, path)
+            if found is None:
+                raise ConfigError(
+                    f"--ckpt_path is {path}, but no run in {root} has a {path}.ckpt: give the path of a file, or set "
+                    "--trainer.default_root_dir"
+                )
+            print(f"--ckpt_path {path} is {found}", file=sys.stderr)
+            path = settings.ckpt_path = found
+        checkpoint = read_checkpoint(path)
+        if command == "fit":
+            check_resume(checkpoint, path, settings.trainer)
 
     def _set_seed(self) -> None:
         """Seed everything with the seed that data and model get, and record it."""
@@ -92,27 +143,40 @@ class CLI(LightningCLI):
         except ValueError:
             if self._error is None:
                 raise
-            raise self._error from None
+            raise self._with_source(self._error) from None
+        self.model.other_rules = self._get(self.config_init, "other_rules")
+
+    def _with_source(self, error: Exception) -> Exception:
+        """Return the error with which a game was refused; it says so where it is about an option of a file."""
+        game = self.config[self.config.subcommand].data.game
+        typed = {word.partition("=")[0] for word in self._words}
+        given = [name for name, value in game.get("init_args", {}).items() if value is not None and name in str(error)]
+        kept = [name for name in given if f"--data.game.{name}" not in typed]
+        if not isinstance(error, ConfigError) or not kept:
+            return error
+        return ConfigError(f"{error} ({kept[0]} is from a configuration file: set --data.game.{kept[0]}, too)")
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
         """Give the trainer a new run folder; the folder of a logger of the user's must not have another run's files."""
         settings = self._get(self.config_init, "trainer")
-        if settings.get("max_epochs") == 0:
-            raise ConfigError("trainer.max_epochs is 0: nothing would be trained; give a number of rounds")
+        check_trainer(settings)
         endless = all(settings.get(name) in (None, -1) for name in ("max_epochs", "max_steps", "max_time"))
         if self.subcommand == "fit" and endless and not settings.get("fast_dev_run"):
             raise ConfigError("trainer.max_epochs is not set: give a number of rounds, or --config configs/base.yaml")
+        if self.subcommand == "fit" and not settings.get("fast_dev_run"):
+            rounds = settings.get("max_epochs")
+            scheduled = bool(self._get(self.config_init, "seat_schedule").schedule)
+            self.datamodule.check_rounds(float("inf") if rounds in (None, -1) else rounds, scheduled)
         logger, root = settings.get("logger"), settings.get("default_root_dir") or "."
         leaves_files = not settings.get("fast_dev_run")
         if leaves_files and logger in (None, True):
             kwargs["logger"] = new_run(root)
         elif leaves_files and logger is False:
             kwargs["default_root_dir"] = new_folder(root)
-        if settings.get("enable_progress_bar") is False:
-            kwargs["callbacks"] = [
-                item for item in settings.get("callbacks") or [] if not isinstance(item, ProgressBar)
-            ]
-        kwargs["plugins"] = [*(settings.get("plugins") or []), WholeCheckpointIO()]
+        switches = {"enable_progress_bar": ProgressBar, "enable_checkpointing": Checkpoint}
+        off = tuple(kind for name, kind in switches.items() if settings.get(name) is False)
+        kwargs["callbacks"] = [item for item in _listed(settings.get("callbacks")) if not isinstance(item, off)]
+        kwargs["plugins"] = [*_listed(settings.get("plugins")), WholeCheckpointIO()]
         trainer = super().instantiate_trainer(**kwargs)
         if leaves_files and (Path(trainer.log_dir or root) / "config.yaml").exists():
             raise ConfigError(
@@ -122,7 +186,7 @@ class CLI(LightningCLI):
 
     def _instantiate_trainer(self, config: dict[str, Any], callbacks: list[Callback]) -> Trainer:
         """Put the schedules before the other callbacks, except those that the user's list names, too."""
-        listed = config.get("callbacks") or []
+        listed = _listed(config.get("callbacks"))
         kinds = {type(callback) for callback in listed}
         config["callbacks"] = [*(each for each in callbacks if type(each) not in kinds), *listed]
         return super()._instantiate_trainer(config, [])
@@ -190,6 +254,18 @@ class _Parser(LightningArgumentParser):
     def __init__(self, *args: Any, allow_abbrev: bool = False, **kwargs: Any) -> None:
         super().__init__(*args, allow_abbrev=allow_abbrev, **kwargs)
 
+    def parse_path(self, path: str | os.PathLike[str], *args: Any, **kwargs: Any) -> Namespace:
+        """Read a configuration file; say so where it is no text."""
+        try:
+            return super().parse_path(path, *args, **kwargs)
+        except UnicodeDecodeError as error:
+            raise ConfigError(f"{path} is not text in UTF-8 ({error.reason}): give a .yaml file") from error
+
+    def parse_string(self, content: str, path: str | os.PathLike[str] = "", *args: Any, **kwargs: Any) -> Namespace:
+        """Read the text of a configuration; check first what jsonargparse would pass over."""
+        check_config(content, str(path) or "--config", self.groups or ())
+        return super().parse_string(content, path, *args, **kwargs)
+
 
 class _Help(argparse.RawDescriptionHelpFormatter, DefaultHelpFormatter):
     """Keeps the lines of the epilog."""
@@ -200,6 +276,11 @@ def _others() -> str:
     return "\n".join(["other commands:", *(f"    {name:20}{words}" for name, words in COMMANDS.items())])
 
 
+def _listed(value: Any) -> list[Any]:
+    """Return a list as it is, a single value as a list of it, and none as an empty one."""
+    return [] if value is None else value if isinstance(value, list) else [value]
+
+
 def _seed(value: int | bool) -> int:
     """Return the seed of `--seed_everything`; true and false stand for 0, as Lightning records them."""
     return 0 if isinstance(value, bool) else int(value)
@@ -208,8 +289,7 @@ def _seed(value: int | bool) -> int:
 class Networks(CLI):
     """Model and data module of the command line of a `validate` that is not run: for commands that go another way."""
 
-    datamodule: EpisodeDataModule
-    model: Agent
+    untrained = True
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
         """Return a trainer that knows the device and leaves nothing behind, no run folder either."""
@@ -225,21 +305,22 @@ def one_line() -> Iterator[None]:
     """End the program with one line on stderr: exit code 2 for a mistake of the user's, 1 for a disk that is full."""
     try:
         yield
-    except (ConfigError, ArgumentError) as error:
-        print(f"error: {explain(' '.join(str(error).split()))}", file=sys.stderr)
-        sys.exit(2)
-    except OSError as error:
-        if error.errno not in DISK:
-            raise
-        what = error.filename or "a file of this run"
-        advice = "free some space or take another folder, --trainer.default_root_dir"
-        print(f"error: cannot write {what} ({error.strerror}): {advice}", file=sys.stderr)
-        sys.exit(1)
     except (interrupts.Interrupted, SIGTERMException) as stop:
         signum = stop.signal if isinstance(stop, interrupts.Interrupted) else signal.SIGTERM
         advice = "; ".join(getattr(stop, "__notes__", ["nothing was saved: run the same command again"]))
         print(f"interrupted by {signum.name}: {advice}", file=sys.stderr)
         sys.exit(128 + signum if signum in (signal.SIGINT, signal.SIGTERM) else 1)
+    except (Exception, SystemExit) as error:
+        if isinstance(error, OSError) and error.errno in DISK:
+            what = error.filename or "a file of this run"
+            advice = "free some space or take another folder, --trainer.default_root_dir"
+            print(f"error: cannot write {what} ({error.strerror}): {advice}", file=sys.stderr)
+            sys.exit(1)
+        line = mistake(error)
+        if line is None:
+            raise
+        print(f"error: {line}", file=sys.stderr)
+        sys.exit(2)
 
 
 def _signals() -> list[int]:

@@ -13,6 +13,7 @@ from command_line import DATA, FEW, QUIET, ROOT, SMOKE, TINY, newest, numbers, r
 from omg_lightning.cli import main
 
 BASE = ["--config", str(ROOT / "configs/base.yaml")]
+ONE = ["--trainer.max_epochs=1", "--data.offline.rounds=1"]
 TWO = ["--trainer.max_epochs=2", "--data.offline.rounds=1"]
 ENVS = "needs the extra envs: pip install 'omg-lightning[envs]'"
 
@@ -104,13 +105,13 @@ def test_resume_continues_bit_exactly(tmp_path):
 
 def test_seed_true_is_seed_0_wherever_it_is_recorded(tmp_path, monkeypatch):
     monkeypatch.setenv("PL_GLOBAL_SEED", "7")  # Lightning would take this one for true
-    folder = run("fit", tmp_path, *TINY, "--trainer.max_epochs=1", "--seed_everything=true")
+    folder = run("fit", tmp_path, *TINY, *ONE, "--seed_everything=true")
     saved = yaml.safe_load((folder / "config.yaml").read_text())
     assert saved["seed_everything"] == 0
     assert isinstance(saved["seed_everything"], int)
     assert not isinstance(saved["seed_everything"], bool)
     assert checkpoint(folder)["hyper_parameters"]["seed"] == 0
-    same = run("fit", tmp_path, *TINY, "--trainer.max_epochs=1", "--seed_everything=0")
+    same = run("fit", tmp_path, *TINY, *ONE, "--seed_everything=0")
     for name, weight in checkpoint(folder)["state_dict"].items():
         assert torch.equal(weight, checkpoint(same)["state_dict"][name]), name
 
@@ -182,7 +183,7 @@ def test_parts_are_chosen_by_class_name_with_their_own_keys_below_and_the_config
 
 
 def test_a_key_of_a_part_does_not_need_its_class_name_again(tmp_path):
-    few = ["--trainer.max_epochs=1", "--model.opponent.goal_dim=3", "--data.game.max_steps=6", "--model.losses.vae=0.5"]
+    few = [*ONE, "--model.opponent.goal_dim=3", "--data.game.max_steps=6", "--model.losses.vae=0.5"]
     folder = run("fit", tmp_path, *TINY, *few)
     found = parts(folder)
     assert (found["opponent"][0], found["opponent"][1]["goal_dim"]) == ("Subgoal", 3)
@@ -191,7 +192,7 @@ def test_a_key_of_a_part_does_not_need_its_class_name_again(tmp_path):
 
 
 def test_several_learners_and_a_checkpoint_share_a_game(tmp_path):
-    game = ["--data.game.preset=4h1s_4x4", "--data.training.capacity=8", "--trainer.max_epochs=1"]
+    game = ["--data.game.preset=4h1s_4x4", "--data.training.capacity=8", *ONE]
     first = run("fit", tmp_path, *TINY, *game, "--data.seats=[learner,learner,nearest_hare,random]")
     seats = f"--data.seats=[learner,'checkpoint:{first / 'last.ckpt'}',learner,nearest_stag]"
     assert numbers(run("fit", tmp_path, *TINY, *game, seats, "--data.offline.rounds=0"))["return/episodes"] == 4

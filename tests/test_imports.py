@@ -39,7 +39,8 @@ MAY_IMPORT: dict[str, set[str]] = {
     "evaluation": RULES | {"actors", "events", "metrics", "opponents"},
 }
 TYPES_ONLY = {"games": {"envs"}, "samples": {"opponents"}}  # named in annotations, never imported when the code runs
-TOP = ("cli", "choices", "commands", "testing", "__main__")  # may import everything, and nothing imports them
+# these may import everything, and nothing imports them
+TOP = ("cli", "choices", "config_files", "mistakes", "commands", "testing", "__main__")
 WITH_LIGHTNING = ("metrics", "opponents", "algorithms", "data", "training", *TOP)
 FILES = sorted((ROOT / "omg_lightning").rglob("*.py"))
 

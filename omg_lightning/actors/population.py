@@ -58,5 +58,8 @@ class Population:
     def newest_past_self(self) -> Actor:
         """Return the newest past self, for evaluations."""
         if not self.past or self._load is None:
-            raise ConfigError("the seat `past` is empty: no past self was kept yet; set data.evaluation.seats")
+            raise ConfigError(
+                "the seat `past` is empty: only a `fit` with that seat keeps past selves; name others in data.partners "
+                "or data.evaluation.seats"
+            )
         return self._load(self.past[-1])

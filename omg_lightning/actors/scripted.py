@@ -8,7 +8,7 @@ from torch import Tensor
 
 from omg_lightning.actors.base import Actor, Choice, Scene
 from omg_lightning.envs.base import VectorEnv
-from omg_lightning.games.scripts import Player, RandomPlayer, ScriptedPlayer, actions_of, best_chance, goals_of
+from omg_lightning.games.scripts import Player, RandomPlayer, ScriptedPlayer, actions_of, best_chance, blamed, goals_of
 from omg_lightning.games.switcher import SWITCHER, Switcher, parse_steps
 from omg_lightning.types import NO_GOAL, ConfigError
 
@@ -38,7 +38,8 @@ class PlayerActor(Actor):
     def start(self, env: VectorEnv, mine: Tensor, prior: Tensor | None, generator: torch.Generator) -> Tensor:
         """Tell all players that an episode starts."""
         for player, seat, rows in self.seated:
-            player.reset(len(rows), seat, rules_of(env), generator)
+            with blamed(f"{type(player).__name__}.reset"):
+                player.reset(len(rows), seat, rules_of(env), generator)
         return torch.arange(len(mine), device=mine.device)
 
     def act(self, memory: Tensor, scene: Scene) -> Choice:
@@ -124,7 +125,7 @@ def _import(path: str, words: str) -> Any:
     module, _, attribute = path.rpartition(".")
     try:
         found = importlib.import_module(module)
-    except Exception as error:  # a user's module may fail in any way: say how, in one line
+    except (Exception, SystemExit) as error:  # a user's module may fail in any way: say how, in one line
         raise ConfigError(
             f"player '{path}': importing '{module}' failed with {_one_line(error)}; run from the folder that holds it, "
             f"install it, or use {words}"
@@ -146,10 +147,10 @@ def _build(path: str, found: Any) -> Player:
         )
     try:
         player: Player = found()
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise ConfigError(f"player '{path}': {path.rpartition('.')[2]}() failed with {_one_line(error)}") from error
     return player
 
 
-def _one_line(error: Exception) -> str:
+def _one_line(error: BaseException) -> str:
     return f"{type(error).__name__}: {' '.join(str(error).split())}"

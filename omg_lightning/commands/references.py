@@ -15,7 +15,7 @@ from typing import Any
 
 import yaml
 
-from omg_lightning.actors import CHECKPOINT, LEARNER, beside_learner
+from omg_lightning.actors import CHECKPOINT, LEARNER, PAST, beside_learner
 from omg_lightning.cli import CLI, Networks, run
 from omg_lightning.commands.parser import CommandParser
 from omg_lightning.envs.base import describe
@@ -57,8 +57,9 @@ def make(references: References, settings: Sequence[str], seeds: Sequence[int]) 
     """
     networks = run(["validate", *settings], Networks)
     data = networks.datamodule
-    if LEARNER in data.partners:
-        raise ConfigError("the partner learner is not always the same: name a checkpoint of it, checkpoint:PATH")
+    for name in (LEARNER, PAST):
+        if name in data.partners:
+            raise ConfigError(f"the partner {name} is not always the same: name a checkpoint of it, checkpoint:PATH")
     if networks.config["validate"]["trainer"]["fast_dev_run"]:
         raise ConfigError("references need a whole `fit`: leave out --trainer.fast_dev_run")
     game, lines = describe(data.env), [["partner", "random", "best response", "seeds"]]

@@ -1,5 +1,6 @@
 """The data module: plays episodes with the actors it was handed, keeps them, and serves them as batches."""
 
+import os
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
@@ -32,6 +33,7 @@ from omg_lightning.data.settings import (
     OfflineConfig,
     TrainingConfig,
     check_at_least,
+    check_memory,
 )
 from omg_lightning.envs.base import VectorEnv, as_env
 from omg_lightning.games import Game
@@ -89,12 +91,15 @@ class EpisodeDataModule(LightningDataModule):
         super().__init__()
         check_at_least("num_envs", num_envs, 1)
         check_at_least("workers", workers, 1)
+        if workers > (most := max(8, os.cpu_count() or 1)):
+            raise ConfigError(f"data.workers is {workers}: it must be at most {most}, as a process needs a core")
         check_at_least("seed", seed, 0)
         if training.capacity < (least := max(num_envs, adaptation.relationships if adaptation.networks else 0)):
             raise ConfigError(f"data.training.capacity is {training.capacity}: it must be at least {least}")
         self.env = as_env(game)
         check_space(self.env.observation_space, self.env.name)
         self.game = self.env if self.env.game is None else self.env.game
+        check_memory(self.env, num_envs, training)
         self.spec = GameSpec.of(self.env).plain()
         self.num_envs, self.workers, self.seed = num_envs, workers, seed
         self.training, self.offline_phase, self.evaluation, self.adaptation = training, offline, evaluation, adaptation
@@ -145,6 +150,26 @@ class EpisodeDataModule(LightningDataModule):
     def check(self, lineups: list[list[str]]) -> None:
         """Raise ConfigError unless every name in these line-ups is known and can play this game."""
         check_lineups(lineups, self.env)
+
+    def check_rounds(self, rounds: float, scheduled: bool = False) -> None:
+        """Raise ConfigError where a `fit` of so many rounds cannot do what `seats` and `offline` say.
+
+        Args:
+            rounds: of the whole run; infinity for no limit.
+            scheduled: others than `seats` will sit there.
+        """
+        offline = self.offline_phase.rounds
+        if offline > rounds:
+            raise ConfigError(
+                f"data.offline.rounds is {offline}, but --trainer.max_epochs is {rounds}, so the run would end within "
+                "the offline phase: lower the first, or raise the second"
+            )
+        if offline < rounds and not scheduled and not any(LEARNER in lineup for lineup in self.lineups):
+            raise ConfigError(
+                f"data.seats {self.lineups[0]} have no learner, so nothing would be learned after the offline phase: "
+                f"seat one, such as {beside_learner('random', self.env.num_players)}, or set data.offline.rounds to "
+                "--trainer.max_epochs"
+            )
 
     def seat(self, lineups: list[list[str]]) -> None:
         """Seat other line-ups from the next round on; beliefs start anew, because others sit there."""
@@ -210,14 +235,19 @@ class EpisodeDataModule(LightningDataModule):
         """
 
         def learners(names: Sequence[str]) -> dict[str, Actor]:
-            found = self.population.learners(names)
-            if PAST in names:
-                found[PAST] = self.population.newest_past_self()
+            found = self._judged(names)
             if change is not None:
                 found[LEARNER] = change(found[LEARNER])
             return found
 
         return evaluation(self.env, lineups, episodes, self.num_envs, learners, self.seed, self.device, self.workers)
+
+    def _judged(self, names: Sequence[str]) -> dict[str, Actor]:
+        """Return the actors with networks that sit in seats of these names, to be judged: `past` is the newest one."""
+        found = self.population.learners(names)
+        if PAST in names:
+            found[PAST] = self.population.newest_past_self()
+        return found
 
     def adapt(self, indices: list[int]) -> LazyDataset[AdaptationSegment]:
         """Return the adaptation protocol beside the partners at these `indices` of `partners`."""
@@ -225,7 +255,7 @@ class EpisodeDataModule(LightningDataModule):
 
         def begin() -> tuple[Relationships, Practice | None]:
             random = generator_of(self.seed, "adaptation", self.device, *indices)
-            now = Relationships(self.env, names, indices, settings, self.population.learners, random, self.workers)
+            now = Relationships(self.env, names, indices, settings, self._judged, random, self.workers)
             sizes = (self.buffer.capacity, self.env.max_steps, self.training.batch_size, self.training.steps_per_epoch)
             draws = generator_of(self.seed, "practice", "cpu", *indices)
             return now, Practice(*sizes, draws, self.env_steps) if settings.networks else None

@@ -1,8 +1,11 @@
 """Groups of settings of the data module; each is a key of the command line, such as `--data.training.batch_size`."""
 
+import math
+import os
 from dataclasses import dataclass
 from pathlib import Path
 
+from omg_lightning.envs.base import VectorEnv
 from omg_lightning.types import ConfigError
 
 Lineups = list[str] | list[list[str]]
@@ -75,6 +78,28 @@ class EvaluationConfig:
     def __post_init__(self) -> None:
         for name in ("episodes", "val_episodes", "predict_episodes"):
             check_at_least(f"evaluation.{name}", getattr(self, name), 1)
+
+
+def check_memory(env: VectorEnv, num_envs: int, training: TrainingConfig) -> None:
+    """Raise ConfigError where a round, the buffer and a batch need more memory than this machine has.
+
+    What is counted is the least that is needed: views, legal actions and rewards.
+    """
+    if not hasattr(os, "sysconf"):  # Windows
+        return
+    view = math.prod(env.observation_space.shape or ()) * env.observation_space.dtype.itemsize  # type: ignore[union-attr]
+    episode = env.max_steps * env.num_players * (view + env.num_actions + 4)
+    sizes = {
+        "data.num_envs": num_envs,
+        "data.training.capacity": training.capacity,
+        "data.training.batch_size": training.batch_size,
+    }
+    needed, there = sum(sizes.values()) * episode, os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    if needed > there:
+        raise ConfigError(
+            f"{', '.join(f'{name} {size}' for name, size in sizes.items())} and episodes of {env.max_steps} steps need "
+            f"{needed / 2**30:.3g} GiB of memory, but this machine has {there / 2**30:.3g}: lower the largest of them"
+        )
 
 
 _MOST_SEGMENTS = 40

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from inspect import signature
@@ -156,11 +157,14 @@ def replace_illegal(actions: Tensor, legal: Tensor, noop: int) -> Tensor:
 def describe(env: VectorEnv) -> dict[str, Any]:
     """Return the name of a game and the options it was made with, as plain values: equal only for equal games.
 
-    An option is read from the attribute of the same name.
+    An option is read from the attribute of the same name; objects in it by what they print, without their address.
     """
     made = env if env.game is None else env.game
     options = {name: getattr(made, name) for name in signature(type(made)).parameters if name in vars(made)}
-    return {"name": env.name, **json.loads(json.dumps(options, default=str))}
+    return {
+        "name": env.name,
+        **json.loads(json.dumps(options, default=lambda value: re.sub(" at 0x[0-9a-f]+", "", str(value)))),
+    }
 
 
 def as_env(game: Game | VectorEnv) -> VectorEnv:

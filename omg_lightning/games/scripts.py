@@ -1,5 +1,8 @@
 """Players that follow a script: the `Player` contract, and those whose action distribution is known."""
 
+import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any, Protocol, runtime_checkable
 
 import torch
@@ -53,6 +56,20 @@ class Player(Protocol):
         """
 
 
+@contextmanager
+def blamed(what: str) -> Iterator[None]:
+    """Raise ConfigError that says what failed, how and where, instead of any error of a user's code."""
+    try:
+        yield
+    except ConfigError:
+        raise
+    except Exception as error:
+        stack = traceback.extract_tb(error.__traceback__)
+        place = (stack[2:] or stack[-1:])[0]  # the user's own line: below this function and the one that uses it
+        reason = " ".join(f"{type(error).__name__}: {error}".split())
+        raise ConfigError(f"{what} failed with {reason} ({place.filename}, line {place.lineno}): correct it") from error
+
+
 def goals_of(player: Player, game: Any, batch_size: int, device: torch.device) -> Tensor:
     """What a player says that it pursues with its next action: int64 `[B]`, or NO_GOAL.
 
@@ -80,7 +97,9 @@ def actions_of(player: Player, observation: Tensor, legal: Tensor) -> Tensor:
     Raises:
         ConfigError: it returns something else than actions.
     """
-    choice, name, (rows, num_actions) = player.act(observation, legal), type(player).__name__, legal.shape
+    name, (rows, num_actions) = type(player).__name__, legal.shape
+    with blamed(f"{name}.act"):
+        choice = player.act(observation, legal)
     if not isinstance(choice, Tensor) or choice.shape != (rows,) or choice.dtype not in _INTEGERS:
         got = f"{choice.dtype} {list(choice.shape)}" if isinstance(choice, Tensor) else type(choice).__name__
         raise ConfigError(f"{name}.act returned {got}: it must return an int64 tensor of shape [{rows}]")

@@ -22,10 +22,10 @@ from omg_lightning.spec import Factory, GameSpec, part_of, plain_part
 from omg_lightning.training.adapter import Adapter
 from omg_lightning.training.checkpoint import read_checkpoint
 from omg_lightning.training.checks import (
+    check_finite,
     check_fit,
     check_match,
     check_parts,
-    check_weights,
     differing,
     loss_weights,
     parameter_groups,
@@ -47,6 +47,10 @@ class NetworkConfig:
 
     hidden: int = 128
     sharing: Sharing = "shared"
+
+    def __post_init__(self) -> None:
+        if self.hidden < 1:
+            raise ConfigError(f"model.networks.hidden is {self.hidden}: it must be at least 1")
 
 
 class Agent(LightningModule):
@@ -115,6 +119,7 @@ class Agent(LightningModule):
         self.trained_seed = seed  # of the run that the weights come from: what counts as a seed in statistics
         self._logged: list[dict[str, Tensor]] = []  # losses of the batches of this epoch
         self._noise: torch.Generator | None = None
+        self.other_rules = False  # whether checkpoints of a game with other rules are taken; `--other_rules`
         self._adapter: Adapter | None = None  # what learns in `test`, where it is asked to
 
     def setup(self, stage: str) -> None:
@@ -142,7 +147,7 @@ class Agent(LightningModule):
         """
         if isinstance(source, str):
             agent = load_agent(source, self.device)
-            check_match(agent.hparams, self.hparams, networks=False)
+            check_match(agent.hparams, self.hparams, False, self.other_rules)
         else:
             agent = _restore(self.hparams, source, self.device)
         return agent.actor()
@@ -154,7 +159,7 @@ class Agent(LightningModule):
     def _weights_of(self, path: str) -> Mapping[str, Tensor]:
         """Return the weights in another run's checkpoint; it must be of this game and have these networks."""
         checkpoint = read_checkpoint(path)
-        check_match(checkpoint["hyper_parameters"], self.hparams)
+        check_match(checkpoint["hyper_parameters"], self.hparams, True, self.other_rules)
         return checkpoint["state_dict"]
 
     # Training -------------------------------------------------------------------------------------------------------
@@ -279,14 +284,14 @@ class Agent(LightningModule):
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Add the generator's state and the count of environment steps."""
-        check_weights(self.named_parameters())
+        check_finite(checkpoint)
         checkpoint["noise"] = self.noise.get_state()
         checkpoint["env_steps"] = self.env_steps
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Refuse a checkpoint of another game or of other networks; restore the generator."""
         settings = checkpoint["hyper_parameters"]
-        check_match(settings, self.hparams)
+        check_match(settings, self.hparams, True, self.other_rules)
         check_fit(checkpoint["state_dict"], self.state_dict(), differing(settings, self.hparams))
         if "noise" in checkpoint:
             self.noise.set_state(checkpoint["noise"].cpu())
@@ -306,7 +311,10 @@ def load_agent(path: str, device: torch.device | str = "cpu") -> Agent:
 
 def _restore(settings: Mapping[str, Any], weights: Mapping[str, Tensor], device: torch.device | str) -> Agent:
     """Return an agent of these hyperparameters and weights, ready to play and not to be trained."""
-    agent = Agent(**{key: value for key, value in settings.items() if not key.startswith("_")})
+    try:
+        agent = Agent(**{key: value for key, value in settings.items() if not key.startswith("_")})
+    except (TypeError, KeyError) as error:
+        raise ConfigError(f"the checkpoint's settings fit another version ({error}): train anew") from error
     check_fit(weights, agent.state_dict())
     agent.load_state_dict(weights)
     return agent.to(device).eval().requires_grad_(False)

@@ -3,7 +3,6 @@
 import fcntl
 import hashlib
 import os
-import pickle
 import zipfile
 from collections.abc import Iterable
 from contextlib import suppress
@@ -56,6 +55,13 @@ def new_folder(root: str | os.PathLike[str]) -> Path:
     return parent / f"version_{version}"
 
 
+def newest_checkpoint(root: str | os.PathLike[str], name: str = "last") -> str | None:
+    """Return the path of `last.ckpt` or `best.ckpt` of the newest run below `root` that has one, or None."""
+    files = [path for path in (Path(root) / "lightning_logs").glob(f"version_*/{name}.ckpt") if path.is_file()]
+    runs = {int(path.parent.name[8:]): path for path in files if path.parent.name[8:].isdigit()}
+    return str(runs[max(runs)]) if runs else None
+
+
 def read_checkpoint(path: str | os.PathLike[str]) -> dict[str, Any]:
     """Read a checkpoint of an agent, without running any code that may be in it.
 
@@ -67,9 +73,10 @@ def read_checkpoint(path: str | os.PathLike[str]) -> dict[str, Any]:
     try:
         check_whole(path)
         checkpoint = torch.load(path, map_location="cpu", weights_only=True)
-    except (RuntimeError, EOFError, OSError, ValueError, pickle.UnpicklingError) as error:
+    except Exception as error:  # what is no pickle may fail in any way
         raise ConfigError(f"{path} is not a checkpoint, or is damaged: give a .ckpt file that `fit` wrote") from error
-    if not isinstance(checkpoint, dict) or "spec" not in (checkpoint.get("hyper_parameters") or {}):
+    settings = checkpoint.get("hyper_parameters") if isinstance(checkpoint, dict) else None
+    if not isinstance(settings, dict) or not settings.get("spec") or "state_dict" not in checkpoint:
         raise ConfigError(f"{path} is a checkpoint, but not of an agent: give a .ckpt file that `fit` wrote")
     return checkpoint
 

@@ -1,9 +1,11 @@
 """Checks of an agent's settings, and of a checkpoint against them."""
 
-from collections.abc import Iterable, Mapping, Sequence
+import math
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
+from lightning.pytorch.utilities import rank_zero_warn
 from torch import Tensor, nn
 
 from omg_lightning.algorithms import Algorithm
@@ -11,7 +13,7 @@ from omg_lightning.rewards import Reward
 from omg_lightning.spec import GameSpec
 from omg_lightning.types import ConfigError
 
-GAME_KEYS = ("name", "observation_space", "num_players", "num_actions", "max_steps")
+SIZES = ("observation_space", "num_players", "num_actions")  # of a game: networks cannot have others
 NETWORK_KEYS = ("opponent", "algorithm", "encoder", "networks")
 
 
@@ -47,8 +49,8 @@ def loss_weights(parts: Mapping[str, Mapping[str, float]], given: Mapping[str, f
     if unknown := [name for name in given if name not in found]:
         raise ConfigError(f"model.losses names {unknown[0]!r}, but the losses are {', '.join(found)}")
     found |= given
-    if not found or min(found.values()) < 0 or max(found.values()) <= 0:
-        raise ConfigError(f"model.losses are {found}: weights must be at least 0, and one of them positive")
+    if not all(0 <= weight < math.inf for weight in found.values()) or not any(found.values()):
+        raise ConfigError(f"model.losses are {found}: weights must be at least 0 and finite, and one of them positive")
     return found
 
 
@@ -93,19 +95,60 @@ def parameter_groups(agent: nn.Module, parts: Mapping[str, nn.Module]) -> list[d
     return [group for group in groups if group["params"]]
 
 
-def check_weights(weights: Iterable[tuple[str, Tensor]]) -> None:
-    """Raise ConfigError unless all the named weights are finite."""
-    broken = [name for name, weight in weights if not weight.isfinite().all()]
-    if broken:
-        raise ConfigError(f"weights are not finite ({broken[0]}), so they are not saved: lower model.learning_rate")
+def check_finite(checkpoint: Mapping[str, Any]) -> None:
+    """Raise ConfigError unless all weights, buffers and states of optimisers in a checkpoint are finite."""
+    for where in ("state_dict", "optimizer_states"):
+        for name, value in _tensors(checkpoint.get(where), where):
+            if not value.isfinite().all():
+                raise ConfigError(f"not finite: {name}, so no checkpoint is saved: lower model.learning_rate")
 
 
-def check_match(saved: Mapping[str, Any], own: Mapping[str, Any], networks: bool = True) -> None:
-    """Raise ConfigError where a checkpoint's hyperparameters differ from this run's in the game or in the networks."""
-    for key in GAME_KEYS:
-        _same("game" if key == "name" else key, saved["spec"].get(key), own["spec"].get(key))
+def _tensors(value: Any, name: str) -> Iterator[tuple[str, Tensor]]:
+    """Yield every tensor in nested mappings and lists, with the keys that lead to it."""
+    if isinstance(value, Tensor):
+        yield name, value
+    elif isinstance(value, Mapping | list | tuple):
+        items = value.items() if isinstance(value, Mapping) else enumerate(value)
+        for key, inner in items:
+            yield from _tensors(inner, f"{name}.{key}")
+
+
+def check_match(
+    saved: Mapping[str, Any], own: Mapping[str, Any], networks: bool = True, other_rules: bool = False
+) -> None:
+    """Raise ConfigError where a checkpoint's hyperparameters differ from this run's in the game or in the networks.
+
+    Args:
+        saved: hyperparameters in the checkpoint.
+        own: hyperparameters of this run.
+        networks: compare the networks, too.
+        other_rules: warn of a game with other rules. Views, players and actions of other sizes are refused all the
+            same.
+    """
+    there, here = _described(saved["spec"]), _described(own["spec"])
+    differ = [name for name in {**here, **there} if there.get(name) != here.get(name)]
+    if "name" in differ:  # the options of another game say nothing
+        differ = [name for name in differ if name in ("name", *SIZES)]
+    if differ:
+        first, second = (", ".join(f"{name} {_short(game.get(name))}" for name in differ) for game in (there, here))
+        text = f"the checkpoint was trained with {first}, but this run has {second}"
+        if any(name in SIZES for name in differ):
+            raise ConfigError(f"{text}: use the configuration it was trained with, or train anew")
+        if not other_rules:
+            raise ConfigError(f"{text}: use the configuration it was trained with, or go on with --other_rules true")
+        rank_zero_warn(text)
     for key in NETWORK_KEYS if networks else ():
         _same(f"model.{key}", _kind(saved.get(key)), _kind(own.get(key)))
+
+
+def _described(spec: Mapping[str, Any]) -> dict[str, Any]:
+    """Return all that is known of a game by name, its options first."""
+    return {**(spec.get("options") or {}), **{name: value for name, value in spec.items() if name != "options"}}
+
+
+def _short(value: Any) -> str:
+    text = str(value)
+    return text if len(text) <= 60 else f"{text[:57]}..."
 
 
 def _same(name: str, there: Any, here: Any) -> None:

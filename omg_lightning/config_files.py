@@ -1,0 +1,51 @@
+"""Checks of a configuration file before it is read: sections hold settings, and no key is there twice."""
+
+from collections.abc import Collection
+
+import yaml
+
+from omg_lightning.types import ConfigError
+
+
+def check_config(content: str, name: str, sections: Collection[str]) -> None:
+    """Raise ConfigError unless `content` is YAML whose sections hold settings and whose keys are there once.
+
+    Args:
+        content: of the file.
+        name: of the file, for messages.
+        sections: the keys whose values are groups of settings, such as `model` and `data.training`.
+    """
+    try:
+        root = yaml.compose(content, Loader=yaml.SafeLoader)
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        where = "" if mark is None else f", line {mark.line + 1}"
+        reason = getattr(error, "problem", None) or "it holds characters that no text has"
+        raise ConfigError(f"{name}{where} is not YAML ({reason}): correct it, or give a .yaml file") from error
+    if root is None:  # an empty file sets nothing
+        return
+    if not isinstance(root, yaml.MappingNode):
+        raise ConfigError(f"{name} holds no settings: give a .yaml file with lines such as `model: ...`")
+    _check(root, "", name, sections)
+
+
+def _check(node: yaml.Node, key: str, name: str, sections: Collection[str]) -> None:
+    """Check a value and all below it; `key` is its dotted key."""
+    if isinstance(node, yaml.SequenceNode):
+        for item in node.value:
+            _check(item, f"{key}[]", name, sections)
+    if isinstance(node, yaml.MappingNode):
+        lines: dict[str, int] = {}
+        for inner, value in node.value:
+            word, line = str(inner.value), inner.start_mark.line + 1
+            full = f"{key}.{word}" if key else word
+            if word in lines and word != "<<":
+                raise ConfigError(
+                    f"{name} has the key {full} twice, in lines {lines[word]} and {line}: keep one of them"
+                )
+            lines[word] = line
+            _check(value, full, name, sections)
+    elif key in sections and node.tag != "tag:yaml.org,2002:str":  # a string may be the path of another file
+        got = "a list" if isinstance(node, yaml.SequenceNode) else node.value or "empty"
+        line = node.start_mark.line + 1
+        raise ConfigError(f"{name}, line {line}: {key} is {got}; expected its settings below it, or no such line")

@@ -1,0 +1,76 @@
+"""Checks of the trainer's settings that Lightning takes without a word, or refuses late or in words of its own."""
+
+import math
+import os
+import re
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from omg_lightning.types import ConfigError
+
+_PROCESSES = max(8, os.cpu_count() or 1)
+
+
+def _at_least(least: int, *others: Any) -> Callable[[Any], bool]:
+    """Return a check of a number: at least `least`, or one of `others`."""
+    return lambda value: value in others or (isinstance(value, int | float) and least <= value < math.inf)
+
+
+def _few_devices(value: Any) -> bool:
+    """Whether `value` is no number, which Lightning checks, or a number of processes that can be started."""
+    return not str(value).lstrip("-").isdigit() or 1 <= int(value) <= _PROCESSES or int(value) == -1
+
+
+PRECISIONS = ("32-true", "32", 32, "bf16-mixed")
+RULES: dict[str, tuple[Callable[[Any], object], str]] = {
+    "max_epochs": (_at_least(1, -1), "at least 1, the rounds to train for, or -1 for no limit"),
+    "min_epochs": (_at_least(0), "at least 0"),
+    "max_steps": (_at_least(1, -1), "at least 1, or -1 for no limit"),
+    "min_steps": (_at_least(0), "at least 0"),
+    "check_val_every_n_epoch": (_at_least(1), "at least 1, the rounds between two evaluations"),
+    "val_check_interval": (lambda value: isinstance(value, str | dict) or value > 0, "above 0"),
+    "max_time": (lambda value: not isinstance(value, str) or re.fullmatch(r"\d+(:\d\d){3}", value), "DD:HH:MM:SS"),
+    "accumulate_grad_batches": (_at_least(1), "at least 1"),
+    "gradient_clip_val": (_at_least(0), "at least 0 and finite; 0 does not clip"),
+    "log_every_n_steps": (_at_least(0), "at least 0"),
+    "num_sanity_val_steps": (_at_least(-1), "at least 0, or -1 for all"),
+    "num_nodes": (_at_least(1), "at least 1"),
+    "devices": (_few_devices, f"1 to {_PROCESSES} processes on this machine"),
+    "precision": (lambda value: value in PRECISIONS, "32-true or bf16-mixed: games, players and search need 32 bits"),
+    "barebones": (
+        lambda value: not value,
+        "false: a run needs its callbacks; --trainer.fast_dev_run true is a dry run",
+    ),
+}
+
+
+def check_trainer(settings: Mapping[str, Any]) -> None:
+    """Raise ConfigError where a setting of the trainer is out of range.
+
+    Args:
+        settings: of the trainer by name; null stands for the default.
+    """
+    for name, (fits, expected) in RULES.items():
+        value = settings.get(name)
+        if value is not None and not fits(value):
+            raise ConfigError(f"--trainer.{name} is {value}: expected {expected}")
+
+
+def check_resume(checkpoint: Mapping[str, Any], path: str, settings: Mapping[str, Any]) -> None:
+    """Raise ConfigError where a `fit` that goes on from `checkpoint` would have nothing left to train.
+
+    Args:
+        checkpoint: see `read_checkpoint`.
+        path: of its file.
+        settings: of the trainer.
+    """
+    if not {"loops", "optimizer_states"} <= set(checkpoint):
+        raise ConfigError(f"{path} holds weights alone, so `fit` cannot go on from it: give a last.ckpt")
+    rounds = checkpoint["loops"]["fit_loop"]["epoch_progress"]["current"]["processed"]
+    for name, done in (("max_epochs", rounds), ("max_steps", checkpoint["global_step"])):
+        limit = settings.get(name)
+        if limit not in (None, -1) and done >= limit:
+            raise ConfigError(
+                f"nothing is left to train: {path} has {done} of --trainer.{name} {limit}; set a larger one, or "
+                "measure the checkpoint with `validate`"
+            )
