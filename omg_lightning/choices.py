@@ -36,14 +36,20 @@ def explain(message: str) -> str:
     Args:
         message: in one line.
     """
-    if missing := re.search(r"arguments are required: (?:\w+\.)?(data\.game)", message):
-        return f"--{missing[1]} is missing: name one of {', '.join(known_names(missing[1]))}, or give --config FILE"
+    if missing := re.match(
+        r"the following arguments are required: (?:(?:fit|validate|test|predict)\.)?([\w.]+)", message
+    ):
+        names = f"name one of {', '.join(known_names(missing[1]))}" if missing[1] in CHOICES else "set it"
+        return f"--{missing[1]} is missing: {names}, or give --config FILE"
     found = re.search(r'[Pp]arser key "([a-z_.]+)": ', message)
     if found is None:
         return message
     key, rest = found[1], message[found.end() :]
     if key not in CHOICES:
         return _wrong_value(key, rest)
+    if nested := re.search(r"NestedArg\(key='([\w.]+)'", rest):
+        names = ", ".join(known_names(key))
+        return f"--{key}.{nested[1]} needs its class before it: write --{key}, one of {names}, or --config FILE first"
     ends = r"(?:\. Got value| - Import| Given|$)"
     if nested := re.search(rf'[Pp]arser key "([a-z_.]+)": (.*?(?:Got|Given) value: .*?){ends}', rest):
         return _wrong_value(f"{key}.{nested[1]}", nested[2])

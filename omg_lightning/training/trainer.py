@@ -28,7 +28,7 @@ RULES: dict[str, tuple[Callable[[Any], object], str]] = {
     "max_steps": (_at_least(1, -1), "at least 1, or -1 for no limit"),
     "min_steps": (_at_least(0), "at least 0"),
     "check_val_every_n_epoch": (_at_least(1), "at least 1, the rounds between two evaluations"),
-    "val_check_interval": (lambda value: isinstance(value, str | dict) or value > 0, "above 0"),
+    "val_check_interval": (lambda value: not isinstance(value, int | float) or value > 0, "above 0"),
     "max_time": (lambda value: not isinstance(value, str) or re.fullmatch(r"\d+(:\d\d){3}", value), "DD:HH:MM:SS"),
     "accumulate_grad_batches": (_at_least(1), "at least 1"),
     "gradient_clip_val": (_at_least(0), "at least 0 and finite; 0 does not clip"),

@@ -68,7 +68,7 @@ WRONG = {
     "--model.networks.hidden=0": "model.networks.hidden is 0: it must be at least 1",
     "--data.game=null": "--data.game is null: expected one of CopyableGame",
     "--data.num_envs=abc": "--data.num_envs is abc: expected int",
-    "--data.num_envs=100000000": "data.num_envs is 100000000",
+    "--data.num_envs=100000000": "data.training.capacity is 32: it must be at least 100000000",
     "--data.training.capacity=10000000000": "data.training.capacity 10000000000",
     "--data.workers=100000": "data.workers is 100000",
     "--refresh.max_age=abc": "--refresh.max_age is abc: expected int or null",
@@ -95,7 +95,20 @@ def test_a_wrong_value_is_one_line_that_names_it(typed, tmp_path, capsys):
 
 
 def test_a_fit_without_a_game_says_what_is_missing(capsys):
-    assert "--data.game is missing: name one of CopyableGame" in refused(["fit"], capsys)
+    line = refused(["fit", "--data.seats=[learner,random]"], capsys)
+    assert "--data.game is missing: name one of CopyableGame" in line
+
+
+def test_an_option_of_a_game_that_is_not_named_asks_for_the_game(capsys):
+    line = refused(["fit", "--data.game.name=snowdrift"], capsys)
+    assert "--data.game.name needs its class before it: write --data.game, one of CopyableGame" in line
+
+
+def test_an_option_that_only_a_file_holds_is_said_to_be_from_it(capsys):
+    line = refused(["fit", *SMOKE, "--data.game=Snowdrift"], capsys)
+    assert "preset is from a configuration file: set --data.game.preset, too" in line
+    line = refused(["fit", *SMOKE, "--data.game.preset=9x9"], capsys)
+    assert "from a configuration file" not in line
 
 
 @pytest.mark.parametrize(
