@@ -47,14 +47,14 @@ def explain(message: str) -> str:
     key, rest = found[1], message[found.end() :]
     if key not in CHOICES:
         return _wrong_value(key, rest)
-    if nested := re.search(r"NestedArg\(key='([\w.]+)'", rest):
-        names = ", ".join(known_names(key))
-        return f"--{key}.{nested[1]} needs its class before it: write --{key}, one of {names}, or --config FILE first"
     ends = r"(?:\. Got value| - Import| Given|$)"
     if nested := re.search(rf'[Pp]arser key "([a-z_.]+)": (.*?(?:Got|Given) value: .*?){ends}', rest):
         return _wrong_value(f"{key}.{nested[1]}", nested[2])
     got = re.search(r"but got (.*)\. Got value", rest)
     path = got[1] if got else _class_path(rest)
+    if path is None and (nested := re.search(r"NestedArg\(key='([\w.]+)'", rest)):
+        names = ", ".join(known_names(key))
+        return f"--{key}.{nested[1]} needs its class before it: write --{key}, one of {names}, or --config FILE first"
     if path is None:
         return message
     if option := re.search(r"Option '(\w+)' is not accepted|unrecognized arguments: --([\w.]+)", rest):

@@ -159,7 +159,9 @@ class CLI(LightningCLI):
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
         """Give the trainer a new run folder; the folder of a logger of the user's must not have another run's files."""
         settings = self._get(self.config_init, "trainer")
-        check_trainer(settings)
+        sizes = self.datamodule.evaluation
+        episodes = sizes.val_episodes if self.subcommand == "fit" else sizes.episodes
+        check_trainer(settings, -(-episodes // self.datamodule.num_envs))
         endless = all(settings.get(name) in (None, -1) for name in ("max_epochs", "max_steps", "max_time"))
         if self.subcommand == "fit" and endless and not settings.get("fast_dev_run"):
             raise ConfigError("trainer.max_epochs is not set: give a number of rounds, or --config configs/base.yaml")

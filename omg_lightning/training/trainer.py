@@ -30,6 +30,7 @@ RULES: dict[str, tuple[Callable[[Any], object], str]] = {
     "check_val_every_n_epoch": (_at_least(1), "at least 1, the rounds between two evaluations"),
     "val_check_interval": (lambda value: not isinstance(value, int | float) or value > 0, "above 0"),
     "max_time": (lambda value: not isinstance(value, str) or re.fullmatch(r"\d+(:\d\d){3}", value), "DD:HH:MM:SS"),
+    "limit_train_batches": (lambda value: value > 0, "above 0, or nothing is trained"),
     "accumulate_grad_batches": (_at_least(1), "at least 1"),
     "gradient_clip_val": (_at_least(0), "at least 0 and finite; 0 does not clip"),
     "log_every_n_steps": (_at_least(0), "at least 0"),
@@ -44,12 +45,19 @@ RULES: dict[str, tuple[Callable[[Any], object], str]] = {
 }
 
 
-def check_trainer(settings: Mapping[str, Any]) -> None:
+def check_trainer(settings: Mapping[str, Any], val_batches: int = 1) -> None:
     """Raise ConfigError where a setting of the trainer is out of range.
 
     Args:
         settings: of the trainer by name; null stands for the default.
+        val_batches: of an evaluation.
     """
+    share = settings.get("limit_val_batches")
+    if isinstance(share, float) and 0 < share * val_batches < 1:
+        raise ConfigError(
+            f"--trainer.limit_val_batches is {share}, less than one of the {val_batches} batches of an evaluation: "
+            "give a larger share or a whole number, or lower data.num_envs"
+        )
     for name, (fits, expected) in RULES.items():
         value = settings.get(name)
         if value is not None and not fits(value):

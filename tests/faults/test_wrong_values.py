@@ -15,6 +15,7 @@ TRAINER = {
     "check_val_every_n_epoch": [0, -1],
     "val_check_interval": [0, -1],
     "max_time": ["abc", "1:2"],
+    "limit_train_batches": [0, 0.0, -1],
     "accumulate_grad_batches": [0],
     "gradient_clip_val": [-1, float("nan"), float("inf")],
     "log_every_n_steps": [-1],
@@ -32,6 +33,7 @@ FITTING = {
     "check_val_every_n_epoch": [None, 1],
     "val_check_interval": [None, 1.0, 0.5, 3, "00:00:10:00"],
     "max_time": [None, "00:01:00:00", {"hours": 1}],
+    "limit_train_batches": [None, 1.0, 0.5, 3],
     "accumulate_grad_batches": [1],
     "gradient_clip_val": [None, 0, 0.5],
     "log_every_n_steps": [None, 0, 50],
@@ -54,6 +56,13 @@ def test_settings_of_the_trainer_that_work_are_taken():
     for name, values in FITTING.items():
         for value in values:
             check_trainer({name: value})
+
+
+def test_a_share_of_an_evaluation_that_is_less_than_a_batch_is_refused():
+    with pytest.raises(ConfigError, match=r"limit_val_batches is 0.5, less than one of the 1 batches"):
+        check_trainer({"limit_val_batches": 0.5}, 1)
+    for fits in (0, 0.0, 1, 1.0, 0.5, None):
+        check_trainer({"limit_val_batches": fits}, 2)
 
 
 WRONG = {
