@@ -87,7 +87,7 @@ def check_memory(env: VectorEnv, num_envs: int, training: TrainingConfig) -> Non
     """
     if not hasattr(os, "sysconf"):  # Windows
         return
-    view = math.prod(env.observation_space.shape or ()) * env.observation_space.dtype.itemsize  # type: ignore[union-attr]
+    view = math.prod(env.observation_space.shape or ()) * env.observation_space.dtype.itemsize
     episode = env.max_steps * env.num_players * (view + env.num_actions + 4)
     sizes = {
         "data.num_envs": num_envs,
