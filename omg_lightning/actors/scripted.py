@@ -57,7 +57,8 @@ class PlayerActor(Actor):
                 legal = only.index_copy_(0, here, legal)
             if scene.measure:
                 best[at, seat] = best_chance(player, observation, legal)[here]
-            action[at, seat] = actions_of(player, observation, legal)[here].to(action)
+            with blamed(f"{type(player).__name__}.act"):
+                action[at, seat] = actions_of(player, observation, legal)[here].to(action)
             mine[at, seat] = True
         return Choice(mine, action, extras={"script_best": best} if scene.measure else {})
 

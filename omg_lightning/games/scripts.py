@@ -3,6 +3,7 @@
 import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
 import torch
@@ -56,6 +57,9 @@ class Player(Protocol):
         """
 
 
+_PACKAGE = Path(__file__).parents[1]
+
+
 @contextmanager
 def blamed(what: str) -> Iterator[None]:
     """Raise ConfigError that says what failed, how and where, instead of any error of a user's code."""
@@ -65,7 +69,8 @@ def blamed(what: str) -> Iterator[None]:
         raise
     except Exception as error:
         stack = traceback.extract_tb(error.__traceback__)
-        place = (stack[2:] or stack[-1:])[0]  # the user's own line: below this function and the one that uses it
+        theirs = [frame for frame in stack if not Path(frame.filename).is_relative_to(_PACKAGE)]
+        place = (theirs or stack[-1:])[0]
         reason = " ".join(f"{type(error).__name__}: {error}".split())
         raise ConfigError(f"{what} failed with {reason} ({place.filename}, line {place.lineno}): correct it") from error
 
@@ -97,9 +102,7 @@ def actions_of(player: Player, observation: Tensor, legal: Tensor) -> Tensor:
     Raises:
         ConfigError: it returns something else than actions.
     """
-    name, (rows, num_actions) = type(player).__name__, legal.shape
-    with blamed(f"{name}.act"):
-        choice = player.act(observation, legal)
+    choice, name, (rows, num_actions) = player.act(observation, legal), type(player).__name__, legal.shape
     if not isinstance(choice, Tensor) or choice.shape != (rows,) or choice.dtype not in _INTEGERS:
         got = f"{choice.dtype} {list(choice.shape)}" if isinstance(choice, Tensor) else type(choice).__name__
         raise ConfigError(f"{name}.act returned {got}: it must return an int64 tensor of shape [{rows}]")
