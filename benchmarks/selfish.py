@@ -14,6 +14,7 @@ import torch
 
 from omg_lightning.games import StagHunt
 from omg_lightning.games.grid.paths import distance_to
+from omg_lightning.metrics.intervals import of_episodes
 
 
 def main() -> None:
@@ -30,9 +31,9 @@ def main() -> None:
         arrival = distance.gather(1, state.hunters).sort(1).values  # [B, P]
         sharing = (arrival <= arrival[:, 1:2]).sum(1)
         team = game.stag_reward + (game.num_players - sharing) * game.hare_reward
-        half = 1.96 * team.std() / len(team) ** 0.5
+        low, high = of_episodes(team.numpy(), game.team_bounds)
         shares = " | ".join(f"{(sharing == count).float().mean():.3f}" for count in (3, 4))
-        print(f"| {preset} | {shares} | {team.mean():.2f} | {team.mean() - half:.2f} to {team.mean() + half:.2f} |")
+        print(f"| {preset} | {shares} | {team.mean():.2f} | {low:.2f} to {high:.2f} |")
 
 
 if __name__ == "__main__":

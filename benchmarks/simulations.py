@@ -17,12 +17,14 @@ import omg_lightning  # noqa: F401 - first, for it sets how threads wait before 
 
 # isort: split
 import matplotlib.pyplot as plt
+import numpy as np
 import torch
 
 from omg_lightning.actors import Actor, SearchActor
 from omg_lightning.algorithms import BestResponseSearch
 from omg_lightning.data import EpisodeDataModule
 from omg_lightning.games import StagHunt
+from omg_lightning.metrics.intervals import of_episodes
 from omg_lightning.training import Agent, load_agent
 
 SIMULATIONS = (4, 8, 16, 32, 64, 128, 200)
@@ -44,9 +46,10 @@ def measure(
         teams.append(chunk.reward.sum((0, 2)))  # [B]
         decisions += int(chunk.learner.sum())
     seconds, team = time.perf_counter() - start, torch.cat(teams)
-    half = 1.96 * float(team.std()) / len(team) ** 0.5 if len(team) > 1 else 0.0
+    low, high = of_episodes(team.cpu().numpy(), data.env.team_bounds)
+    ends = {"low": float(low), "high": float(high)} if len(team) > 1 else {"low": None, "high": None}
     row = {"rule": rule, "simulations": simulations, "trees": trees, "episodes": len(team)}
-    return row | {"team": float(team.mean()), "half_interval": half, "ms_per_decision": 1e3 * seconds / decisions}
+    return row | {"team": float(team.mean()), **ends, "ms_per_decision": 1e3 * seconds / decisions}
 
 
 def draw(rows: list[dict[str, Any]], title: str, path: Path) -> None:
@@ -55,7 +58,9 @@ def draw(rows: list[dict[str, Any]], title: str, path: Path) -> None:
     for rule in dict.fromkeys(row["rule"] for row in rows):
         mine = [row for row in rows if row["rule"] == rule]
         x, y = [row["simulations"] for row in mine], [row["team"] for row in mine]
-        axes.errorbar(x, y, [row["half_interval"] for row in mine], marker="o", capsize=3, label=rule)
+        known = [[row["team"] if row[end] is None else row[end] for row in mine] for end in ("low", "high")]
+        error = [np.subtract(y, known[0]), np.subtract(known[1], y)]
+        axes.errorbar(x, y, error, marker="o", capsize=3, label=rule)
     axes.set(xscale="log", xlabel="simulations per tree", ylabel="team return", title=title)
     axes.set_xticks([row["simulations"] for row in rows], [str(row["simulations"]) for row in rows], minor=False)
     axes.minorticks_off()
@@ -85,13 +90,15 @@ def main(arguments: list[str] | None = None) -> list[dict[str, Any]]:
     sizes = {"num_envs": args.num_envs, "workers": args.workers}
     data = EpisodeDataModule(StagHunt(args.preset), args.seats, **sizes)
     rows = []
-    print(f"{'rule':8}{'simulations':>12}{'team return':>13}{'95%':>8}{'ms/decision':>13}")
+    print(f"{'rule':8}{'simulations':>12}{'team return':>13}{'95%':>16}{'ms/decision':>13}")
     for rule in args.rules:
         for simulations in args.simulations:
             row = measure(agent, data, args.seats, rule, simulations, trees, args.episodes)
             rows.append(row)
-            interval = f"+-{row['half_interval']:.2f}"
-            print(f"{rule:8}{simulations:12}{row['team']:13.2f}{interval:>8}{row['ms_per_decision']:13.2f}", flush=True)
+            interval = "-" if row["low"] is None else f"{row['low']:.2f} to {row['high']:.2f}"
+            print(
+                f"{rule:8}{simulations:12}{row['team']:13.2f}{interval:>16}{row['ms_per_decision']:13.2f}", flush=True
+            )
     print(json.dumps({"benchmark": "simulations", "preset": args.preset, "seats": args.seats, "rows": rows}))
     if args.plot:
         draw(rows, f"{args.preset}, same networks", args.plot)

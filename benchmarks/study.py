@@ -20,7 +20,7 @@ import sys
 import time
 from pathlib import Path
 
-from table import half_width
+from table import half_width, written
 
 GOALS = {"none": "Direct", "declared": "Declared", "subgoal": "Subgoal", "codebook": "Codebook", "oracle": "Oracle"}
 SUBGOAL = "--model.opponent=Subgoal"
@@ -161,12 +161,12 @@ def table(arms: dict[str, list[dict[str, float]]]) -> str:
         cells = []
         for runs in arms.values():
             values = [seed[metric] for seed in runs if metric in seed]
-            cells.append(f"{statistics.mean(values):.2f} +- {half_width(values):.2f}" if values else "-")
+            cells.append(written(statistics.mean(values), half_width(values)) if values else "-")
         if any(cell != "-" for cell in cells):
             lines.append(f"| {name} | {' | '.join(cells)} |")
         if metric in COMPARED:
             pairs = [[a[metric] - b[metric] for a, b in zip(runs, first, strict=True)] for runs in arms.values()]
-            cells = ["-", *(f"{statistics.mean(each):+.2f} +- {half_width(each):.2f}" for each in pairs[1:])]
+            cells = ["-", *(written(statistics.mean(each), half_width(each), "+") for each in pairs[1:])]
             lines.append(f"| {name}, against the first | {' | '.join(cells)} |")
     return "\n".join(lines)
 

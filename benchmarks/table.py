@@ -11,12 +11,14 @@ interval over seeds, or over episodes where there is only one.
 import argparse
 import glob
 import json
+import math
 import statistics
 from pathlib import Path
 from typing import Any
 
 import yaml
-from scipy import stats
+
+from omg_lightning.metrics.intervals import student
 
 
 def read(folder: Path) -> dict[str, Any]:
@@ -28,10 +30,18 @@ def read(folder: Path) -> dict[str, Any]:
 
 
 def half_width(values: list[float]) -> float:
-    """Return half of the 95% interval of the mean over seeds (Student's t); 0 for a single value."""
-    if len(values) < 2:
-        return 0.0
-    return float(stats.t.ppf(0.975, len(values) - 1)) * statistics.stdev(values) / len(values) ** 0.5
+    """Return half of the 95% interval of the mean over seeds (Student's t); NaN for a single value, which has none."""
+    low, high = student(values)
+    return float(high - low) / 2
+
+
+def written(mean: float, half: float, sign: str = "") -> str:
+    """Return a mean with its interval, where there is one."""
+    return f"{mean:{sign}.2f}" if math.isnan(half) else f"{mean:{sign}.2f} +- {half:.2f}"
+
+
+def ends(low: float | None, high: float | None) -> str:
+    return "-" if low is None or high is None else f"{low:.2f} to {high:.2f}"
 
 
 def print_runs(folders: list[Path]) -> None:
@@ -42,12 +52,12 @@ def print_runs(folders: list[Path]) -> None:
         print(
             f"| {found['seed']} | {found['buffer/env_steps']:,.0f} | {found['time/fit_s']:.0f} "
             f"| {found['time/peak_memory_mib']:.0f} | {found['return/episodes']:.0f} | {found['return/team_mean']:.2f} "
-            f"| {found['return/team_low']:.2f} to {found['return/team_high']:.2f} |"
+            f"| {ends(found.get('return/team_low'), found.get('return/team_high'))} |"
         )
     teams = [found["return/team_mean"] for found in runs]
     if len(teams) > 1:
-        half = half_width(teams)
-        print(f"\nMean over {len(teams)} seeds: {statistics.mean(teams):.2f} +- {half:.2f} (95% interval over seeds)")
+        mean = written(statistics.mean(teams), half_width(teams))
+        print(f"\nMean over {len(teams)} seeds: {mean} (95% interval over seeds)")
 
 
 def print_groups(groups: list[tuple[str, list[Path]]]) -> None:
@@ -56,13 +66,12 @@ def print_groups(groups: list[tuple[str, list[Path]]]) -> None:
     for label, folders in groups:
         runs = sorted((read(folder) for folder in folders), key=lambda found: found["seed"])
         teams = [found["return/team_mean"] for found in runs]
-        mean, low, high = statistics.mean(teams), runs[0]["return/team_low"], runs[0]["return/team_high"]
+        mean, low, high = statistics.mean(teams), runs[0].get("return/team_low"), runs[0].get("return/team_high")
         if len(runs) > 1:
-            half = half_width(teams)
-            low, high = mean - half, mean + half
+            low, high = map(float, student(teams))
         steps, seconds = (statistics.mean(run[key] for run in runs) for key in ("buffer/env_steps", "time/fit_s"))
         row = label, len(runs), f"{steps:,.0f}", f"{seconds:.0f}", ", ".join(f"{team:.2f}" for team in teams)
-        print("| " + " | ".join(map(str, (*row, f"{mean:.2f}", f"{low:.2f} to {high:.2f}"))) + " |")
+        print("| " + " | ".join(map(str, (*row, f"{mean:.2f}", ends(low, high)))) + " |")
 
 
 def main() -> None:

@@ -19,10 +19,10 @@ class GoalEffect(Callback):
 
     `goal/return_inferred` is that of the evaluation itself, `goal/return_shuffled` with the goals inferred in other
     environments, `goal/return_none` with goals drawn from what is believed before anything is seen (see
-    `ShuffledGoals` and `UninformedGoals`); each with its 95% interval (`..._low`, `..._high`) and, as
-    `..._discounted`, the discounted return. Evaluations within `fit` are left as they are; `validate`, and the
-    evaluation that ends `fit`, take three times as long. Without goals, or without a learner in any
-    seat, there is nothing to do.
+    `ShuffledGoals` and `UninformedGoals`); each with its 95% interval (`..._low`, `..._high`; one episode has none)
+    and, as `..._discounted`, the discounted return. Evaluations within `fit` are left as they are; `validate`, and the
+    evaluation that ends `fit`, take three times as long. Without goals, or without a learner in any seat, there is
+    nothing to do.
 
     Args:
         episodes: to be played at most, in each way; as many as the evaluation has by default.
@@ -36,7 +36,7 @@ class GoalEffect(Callback):
 
     def on_validation_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Start with no episodes."""
-        self._inferred = ReturnMetrics(pl_module.algorithm.discount)  # type: ignore[union-attr, arg-type]
+        self._inferred = self._metrics(trainer, pl_module)
 
     def on_validation_batch_end(
         self,
@@ -57,7 +57,7 @@ class GoalEffect(Callback):
             return
         data, returns = trainer.datamodule, {"inferred": self._inferred}  # type: ignore[attr-defined]
         for name, control in (("shuffled", ShuffledGoals), ("none", UninformedGoals)):
-            returns[name] = ReturnMetrics(pl_module.algorithm.discount)  # type: ignore[union-attr, arg-type]
+            returns[name] = self._metrics(trainer, pl_module)
 
             def change(learner: Actor, control: Any = control) -> Actor:
                 return (
@@ -68,8 +68,12 @@ class GoalEffect(Callback):
                 returns[name].update(episodes)
         for name, metric in returns.items():
             found = metric.compute()
-            numbers = {f"goal/return_{name}{end}": found[f"return/team_{key}"] for end, key in _NUMBERS.items()}
-            pl_module.log_dict(numbers)
+            named = {f"goal/return_{name}{end}": f"return/team_{key}" for end, key in _NUMBERS.items()}
+            pl_module.log_dict({own: found[key] for own, key in named.items() if key in found})
+
+    def _metrics(self, trainer: Trainer, pl_module: LightningModule) -> ReturnMetrics:
+        bounds = trainer.datamodule.env.team_bounds  # type: ignore[attr-defined]
+        return ReturnMetrics(pl_module.algorithm.discount, bounds)  # type: ignore[union-attr, arg-type]
 
     def _count(self, trainer: Trainer) -> int:
         """How many episodes are compared: whole chunks, for the starts of a chunk depend on its size."""

@@ -71,11 +71,12 @@ class Report(Callback):
         """Logs the numbers beside each partner."""
         data = _data(trainer)
         references = evaluation.References(data.adaptation.references or evaluation.REFERENCES)
-        labels = evaluation.labels(data.partners)
+        labels, env = evaluation.labels(data.partners), data.env
         for index, (partner, label) in enumerate(zip(data.partners, labels, strict=True)):
-            found = self._record.result(index, partner, label, data.adaptation.steps, data.adaptation.score_steps)
+            steps, last, bounds = data.adaptation.steps, data.adaptation.score_steps, (env.seat_bounds, env.team_bounds)
+            found = self._record.result(index, partner, label, steps, last, *bounds)
             if found is not None:
-                self._results.append(evaluation.refer(found, references, describe(data.env)))
+                self._results.append(evaluation.refer(found, references, describe(env)))
         pl_module.log_dict(evaluation.numbers(self._results) | {"step": float(data.env_steps)})
 
     def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -113,6 +114,7 @@ class Report(Callback):
         """Writes the curves and draws them; `seed` is that of the training."""
         data, folder = _data(trainer), Path(trainer.log_dir or trainer.default_root_dir)
         about = {"seed": seed, "game": describe(data.env), "checkpoint": str(trainer.ckpt_path)}
+        about |= {"seat_bounds": data.env.seat_bounds}
         evaluation.save(folder / evaluation.FILE, self._results, **about, **asdict(data.adaptation))
         over = f"{data.adaptation.relationships} relationships"
         for result in self._results:

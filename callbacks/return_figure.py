@@ -61,8 +61,8 @@ class ReturnFigure(Callback):
         found = trainer.callback_metrics
         if trainer.sanity_checking or not self._resumed_at or not self.rounds or "return/team_mean" not in found:
             return
-        names = ("return/team_mean", "return/team_low", "return/team_high")
-        point = [self.rounds[-1][0], *(float(found[name]) for name in names)]
+        names = ("return/team_mean", "return/team_low", "return/team_high")  # one episode has no interval
+        point = [self.rounds[-1][0], *(float(found.get(name, np.nan)) for name in names)]
         self.evaluations = [old for old in self.evaluations if old[0] != point[0]] + [point]
         if trainer.state.fn != "fit":
             self._show(trainer, save=True)
@@ -156,6 +156,7 @@ def _evaluations(axes: Axes, evaluations: Sequence[Sequence[float]]) -> None:
     if not evaluations:
         return
     steps, mean, low, high = np.asarray(evaluations, dtype=float).T
+    known = "evaluation: mean, 95% interval" if np.isfinite(low).any() else "evaluation: mean"
     axes.errorbar(
         steps,
         mean,
@@ -168,7 +169,7 @@ def _evaluations(axes: Axes, evaluations: Sequence[Sequence[float]]) -> None:
         capsize=3,
         linewidth=1.2,
         zorder=5,
-        label="evaluation: mean, 95% interval",
+        label=known,
     )
 
 

@@ -2,6 +2,7 @@
 
 import importlib.util
 import json
+import math
 import sys
 import time
 from itertools import product
@@ -178,7 +179,8 @@ def test_table_of_runs_and_of_groups_of_seeds(tmp_path, monkeypatch, capsys):
     ]
     many = table.half_width([0.0, 2.0] * 6)
     assert many == pytest.approx(2.200985 * (12 / 11) ** 0.5 / 12**0.5, rel=1e-6), "t with 11 degrees of freedom"
-    assert table.half_width([3.0]) == 0
+    assert math.isnan(table.half_width([3.0]))
+    assert (table.written(3.0, table.half_width([3.0])), table.ends(None, None)) == ("3.00", "-")
     with pytest.raises(SystemExit):
         printed(f"none={tmp_path}/no_*")
     with pytest.raises(SystemExit, match="metrics"):

@@ -12,7 +12,6 @@ from omg_lightning.evaluation import (
     References,
     Relationship,
     Result,
-    bootstrap,
     iqm,
     labels,
     load,
@@ -66,11 +65,13 @@ def test_a_curve_ends_where_the_shortest_relationship_ends():
     found = curve([long, short])
     assert found.mean.tolist() == [2, 4]
     assert found.smooth.tolist() == [3, 3]
-    half = 1.96 * 2**0.5 / 2**0.5  # the deviation of two values that are 2 apart is sqrt(2)
+    half = 12.706204736 * 2**0.5 / 2**0.5  # t with 1 degree of freedom; values that are 2 apart deviate by sqrt(2)
     np.testing.assert_allclose(found.high - found.smooth, half)
     np.testing.assert_allclose(found.smooth - found.low, half)
     alone = curve([long])
-    assert alone.high.tolist() == alone.low.tolist() == [13 / 3] * 3, "one relationship has no interval"
+    assert alone.smooth.tolist() == [13 / 3] * 3
+    assert np.isnan([alone.low, alone.high]).all(), "one relationship has no interval"
+    assert curve([long, short], (2, 5)).low.tolist() == [2, 2]
 
 
 def test_smooth_is_the_mean_of_the_next_episodes_and_near_the_end_of_the_last_ones():
@@ -96,36 +97,39 @@ def test_normalise_maps_random_to_0_and_the_best_response_to_1():
 
 
 def test_iqm_drops_a_quarter_at_each_end():
-    assert iqm(np.array([9.0, 1.0, 2.0, 3.0, -50.0])) == 2  # of five, one at each end
-    assert iqm(np.array([1.0, 2.0, 6.0])) == 3  # of three, none
-    assert iqm(np.array([100.0, 1.0, 2.0, 3.0, 4.0, 5.0, 6.0, -9.0])) == 3.5
-    assert iqm(np.array([[0.0, 1.0, 2.0, 9.0], [4.0, 4.0, 0.0, 0.0]])).tolist() == [1.5, 2]
+    assert iqm([9.0, 1.0, 2.0, 3.0, -50.0]).value == 2  # of five, one at each end
+    assert iqm([1.0, 2.0, 6.0]).value == 3  # of three, none
+    assert iqm([100.0, 1.0, 2.0, 3.0, 4.0, 5.0, 6.0, -9.0]).value == 3.5
+    assert iqm([[0.0, 1.0], [2.0, 9.0]]).value == 1.5
 
 
 @pytest.mark.parametrize("count", range(1, 14))
 def test_iqm_equals_the_trimmed_mean_of_scipy(count):
-    values = np.random.default_rng(count).normal(size=(3, count))
-    np.testing.assert_allclose(iqm(values), stats.trim_mean(values, 0.25, axis=-1))
+    values = np.random.default_rng(count).normal(size=count)
+    assert iqm(values).value == pytest.approx(stats.trim_mean(values, 0.25))
 
 
-def test_bootstrap_draws_within_each_stratum():
-    apart = [np.zeros(4), np.full(4, 10.0)]
-    assert bootstrap(apart, mean) == (5, 5, 5), "drawn over all eight, the mean would vary"
-    assert bootstrap([np.concatenate(apart)], mean).low < 4
+def test_the_interval_of_a_mean_is_that_of_students_t_test_over_seeds():
+    values = np.array([[1.0, 2.0, 6.0], [3.0, 2.0, 1.0]])
+    found = mean(values)
+    assert found.value == 2.5
+    assert found[1:] == pytest.approx(stats.ttest_1samp(values.mean(0), 0).confidence_interval(0.95))
 
 
-def test_bootstrap_interval_is_that_of_all_possible_draws():
-    """Two seeds, 0 and 1: a draw's mean is 0, 1/2 or 1 with 1/4, 1/2, 1/4. Four: the binomial distribution."""
-    assert bootstrap([np.array([0.0, 1.0])], mean) == (0.5, 0, 1)
-    assert bootstrap([np.array([0.0, 1.0] * 8)], mean) == (0.5, 0.25, 0.75)  # binomial(16, 1/2): 4/16 and 12/16
-    assert bootstrap([np.array([3.0, 4.0, 9.0])], mean) == bootstrap([np.array([3.0, 4.0, 9.0])], mean)
+def test_the_interval_of_an_iqm_by_hand():
+    found = iqm([0.0, 1.0, 3.0, 9.0])  # winsorised: 1, 1, 3, 3, of deviation 2 / sqrt(3); two count
+    half = 12.7062 * 2 / 3**0.5 * 2 / 4**0.5
+    assert found == pytest.approx((2, 2 - half, 2 + half), rel=1e-5)
+    assert iqm([0.0, 1.0, 3.0, 9.0], (0, 9))[1:] == (0, 9)
+    assert iqm([1.0, 2.0, 6.0]) == pytest.approx(mean([1.0, 2.0, 6.0])), "of three none is left out"
 
 
 def test_a_single_seed_has_no_interval():
-    value, low, high = bootstrap([np.array([3.0]), np.array([5.0])], iqm)
-    assert value == 4
-    assert np.isnan(low)
-    assert np.isnan(high)
+    for statistic in (mean, iqm):
+        value, low, high = statistic([[3.0], [5.0]])
+        assert value == 4
+        assert np.isnan(low)
+        assert np.isnan(high)
 
 
 # The record ---------------------------------------------------------------------------------------------------------

@@ -3,8 +3,8 @@
     python -m omg_lightning adaptation RUN RUN RUN --plot adaptation.png
 
 A RUN is the folder of a `test`, or its `adaptation.json`; the runs differ in the seed alone. Prints, for each co-player
-and over all of them, mean and interquartile mean with 95% intervals by stratified bootstrap over seeds within each
-co-player (Agarwal et al. 2021, arXiv 2108.13264), and writes them to a JSON file. With --plot, also draws the scores,
+and over all of them, mean and interquartile mean (Agarwal et al. 2021, arXiv 2108.13264) with 95% intervals over seeds
+(Student's t), and writes them to a JSON file. With --plot, also draws the scores,
 and for each co-player the return over episode indices (`adaptation_<partner>.png`).
 """
 
@@ -61,7 +61,7 @@ def draw(path: Path, runs: Sequence[dict[str, Any]], found: dict[str, Any]) -> N
         each = [run["partners"][partner] for run in runs]
         final = [np.nan if entry["return"]["mean"][k] is None else entry["return"]["mean"][k] for k in Summary._fields]
         over, references = f"{len(runs)} seeds", (each[0]["random"], each[0]["best_response"])
-        shape = seed_curve([np.array(one["curve"]["mean"]) for one in each])
+        shape = seed_curve([np.array(one["curve"]["mean"]) for one in each], runs[0].get("seat_bounds"))
         figure = adaptation_figure(shape, entry["label"], final, runs[0]["score_steps"], over, *references)
         _save(figure, path.with_stem(f"{path.stem}_{entry['label']}"))
 

@@ -3,9 +3,9 @@
     python -m omg_lightning crossplay A/last.ckpt B/last.ckpt --config A/config.yaml --episodes 200
 
 Entry [i, j] of the matrix is the mean return of checkpoint i in seat 0 beside j in all other seats; the diagonal is
-self-play. Writes `crossplay.json` and the heat maps `crossplay.png` (seat 0) and `crossplay_team.png` (everyone).
-Write NAME=PATH for a name in the figures. All other options are those of `validate`: game, number of environments,
-seed.
+self-play. Writes `crossplay.json`, with the 95% interval of each mean over episodes, and the heat maps `crossplay.png`
+(seat 0) and `crossplay_team.png` (everyone). Write NAME=PATH for a name in the figures. All other options are those of
+`validate`: game, number of environments, seed.
 """
 
 import json
@@ -24,6 +24,7 @@ from omg_lightning.envs.base import describe
 from omg_lightning.evaluation import align, labels
 from omg_lightning.evaluation.figures import heat_map
 from omg_lightning.evaluation.files import check_writable, replace_text, unwritable
+from omg_lightning.metrics.intervals import of_episodes
 from omg_lightning.rollout import match
 from omg_lightning.seeds import generator_of
 from omg_lightning.types import ConfigError
@@ -88,9 +89,11 @@ def write(out: str, names: Sequence[str], paths: Sequence[str], returns: NDArray
     episodes, data = returns.shape[2], networks.datamodule
     focal, team = returns[..., 0], returns.sum(-1)
     found = {"focal": focal.mean(-1), "team": team.mean(-1)}
-    half = {name: 1.96 * values.std(-1) / episodes**0.5 for name, values in (("focal", focal), ("team", team))}
     numbers = {name: values.tolist() for name, values in found.items()}
-    numbers |= {f"{name}_half_interval": values.tolist() for name, values in half.items()}
+    for name, values, bounds in (("focal", focal, data.env.seat_bounds), ("team", team, data.env.team_bounds)):
+        ends = np.array([[of_episodes(cell, bounds) for cell in row] for row in values])  # [n, n, 2]
+        for end, edge in zip(("low", "high"), np.moveaxis(ends, -1, 0), strict=True):
+            numbers[f"{name}_{end}"] = edge.tolist() if episodes > 1 else None
     about = {"game": describe(data.env), "names": list(names), "checkpoints": list(paths)}
     text = json.dumps({**about, "episodes": episodes, "seed": data.seed, **numbers}, indent=2)
     titles = {"focal": "return of seat 0", "team": "team return"}

@@ -54,6 +54,8 @@ class VectorEnv(ABC):
         players: scripted players that know this game, by name.
         scripts: the names of two of them, the cooperator first, or none.
         layout: what a view means, for games on a grid; else None.
+        seat_bounds: the least and the greatest undiscounted return of a seat, see `Game`; None if unknown.
+        team_bounds: those of the sum of all seats.
         game: the rules, where states can be stepped by a search; else None.
     """
 
@@ -69,6 +71,8 @@ class VectorEnv(ABC):
     players: Mapping[str, Callable[[], Player]] = {}
     scripts: tuple[str, ...] = ()
     layout: GridLayout | None = None
+    seat_bounds: tuple[float, float] | None = None
+    team_bounds: tuple[float, float] | None = None
     game: Game | None = None
 
     @property
@@ -103,6 +107,7 @@ class RulesEnv(VectorEnv):
         self.observation_space, self.noop = game.observation_space, game.noop
         self.action_names, self.agent_names, self.goal_names = game.action_names, game.agent_names, game.goal_names
         self.players, self.scripts, self.layout = game.players, game.scripts, game.layout
+        self.seat_bounds, self.team_bounds = game.seat_bounds, game.team_bounds
         self._state: Any = None
 
     @property

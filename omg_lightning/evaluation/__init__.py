@@ -4,7 +4,7 @@ from omg_lightning.evaluation.protocol import FILE, Record, Result, align, label
 from omg_lightning.evaluation.references import FILE as REFERENCES
 from omg_lightning.evaluation.references import References
 from omg_lightning.evaluation.scores import Curve, Relationship, normalise
-from omg_lightning.evaluation.statistics import Summary, bootstrap, iqm, mean
+from omg_lightning.evaluation.statistics import Summary, iqm, mean
 
 __all__ = [
     "FILE",
@@ -16,7 +16,6 @@ __all__ = [
     "Result",
     "Summary",
     "align",
-    "bootstrap",
     "iqm",
     "labels",
     "load",

@@ -27,7 +27,7 @@ def adaptation_figure(
     """Draw the return of the focal seat over episode indices.
 
     Args:
-        curve: mean and interval at each episode index.
+        curve: mean and interval at each episode index; NaN where there is no interval.
         partner: the name of who sat beside it.
         final: mean, low and high of the return in the last steps.
         last: how many steps these are.
@@ -41,7 +41,7 @@ def adaptation_figure(
     axes.plot(index, curve.mean, ".", color=INK, alpha=0.3, markersize=4, markeredgewidth=0, label="each episode")
     axes.fill_between(index, curve.low, curve.high, color=SEAT_COLOURS[0], alpha=0.18, linewidth=0)
     words = f"mean of {WINDOW} episodes"
-    words += f", 95% interval over {over}" if (curve.low < curve.high).any() else f" of {over}"
+    words += f", 95% interval over {over}" if np.isfinite(curve.low).any() else f" of {over}"
     axes.plot(index, curve.smooth, color=SEAT_COLOURS[0], linewidth=1.6, label=words)
     for value, name, colour in ((best_response, "best response", _BEST), (random, "random play", _RANDOM)):
         if value is not None:

@@ -12,6 +12,7 @@ import torch
 from omg_lightning.evaluation.references import COMMAND, References
 from omg_lightning.evaluation.scores import Curve, Relationship, adapted_at, curve, final_return, normalise, within
 from omg_lightning.metrics import return_statistics
+from omg_lightning.metrics.intervals import Bounds, student
 from omg_lightning.types import AdaptationSegment, ConfigError
 
 FILE = "adaptation.json"
@@ -25,7 +26,7 @@ class Result(NamedTuple):
     label: str  # the partner's name in metrics and files
     curve: Curve  # over episode indices
     final: float  # mean over relationships of the return in the last steps; NaN if the protocol was cut short
-    low: float  # 95% interval of `final`, over relationships
+    low: float  # 95% interval of `final`, over relationships; NaN for a single one
     high: float
     adapted: int | None  # episode index at which it did about as well as in the end
     random: float | None = None  # references: a random player and a best response in the learner's place
@@ -45,7 +46,16 @@ class Record:
         """Add the episodes of a segment."""
         self._segments.append(segment._replace(batches=()))  # nothing big is kept
 
-    def result(self, index: int, partner: str, label: str, steps: int, last: int) -> Result | None:
+    def result(
+        self,
+        index: int,
+        partner: str,
+        label: str,
+        steps: int,
+        last: int,
+        seat: Bounds | None = None,
+        team: Bounds | None = None,
+    ) -> Result | None:
         """Return the result beside a partner, without references; None if no episode was played with it.
 
         Args:
@@ -54,6 +64,8 @@ class Record:
             label: its name in metrics and files.
             steps: environment steps of each relationship; episodes that end later do not count.
             last: steps at the end that make the final return.
+            seat: bounds of the return of a seat, where they are known.
+            team: and of the team.
         """
         mine = [segment.partner == index for segment in self._segments]
         if not any(bool(rows.any()) for rows in mine):
@@ -70,12 +82,11 @@ class Record:
             played.append(within(whole, steps))
             kept_rows.append(own[: len(played[-1].returns)])
         kept = torch.cat(kept_rows)
-        half = 1.96 * float(np.std(finals, ddof=1)) / len(finals) ** 0.5 if len(finals) > 1 else 0.0
-        final, shape = float(np.mean(finals)), curve(played)
-        numbers = {name: float(value) for name, value in return_statistics(returns[kept], length[kept]).items()}
-        return Result(
-            partner, label, shape, final, final - half, final + half, adapted_at(shape.smooth, final), returns=numbers
-        )
+        low, high = map(float, student(finals, seat))
+        final, shape = float(np.mean(finals)), curve(played, seat)
+        statistics = return_statistics(returns[kept], length[kept], team)
+        numbers = {name: float(value) for name, value in statistics.items()}
+        return Result(partner, label, shape, final, low, high, adapted_at(shape.smooth, final), returns=numbers)
 
 
 def refer(result: Result, references: References, game: Mapping[str, Any]) -> Result:
@@ -137,7 +148,9 @@ def table(results: Sequence[Result], last: int) -> str:
         mean = result.curve.mean
         adapted = "-" if result.adapted is None else str(result.adapted)
         early = [_two(mean[k - 1]) if k <= len(mean) else "-" for k in SHOWN]
-        final = f"{_two(result.final)} +- {_two(result.high - result.final)}"
+        final = _two(result.final)
+        if np.isfinite(result.low):
+            final += f" [{_two(result.low)}, {_two(result.high)}]"
         rest = [_two(result.random), _two(result.best_response), _two(result.score)]
         lines.append([result.label, adapted, *early, final, *rest])
     notes = dict.fromkeys(f"no score: {result.note}" for result in results if result.note)
@@ -181,6 +194,9 @@ def _two(value: float | None) -> str:
 
 def _plain(result: Result) -> dict[str, Any]:
     """Return a result in the types of JSON; NaN becomes null."""
-    shape = {name: values.tolist() for name, values in result.curve._asdict().items()}
-    flat = result._asdict() | {"curve": shape}
-    return {key: None if isinstance(value, float) and not np.isfinite(value) else value for key, value in flat.items()}
+    shape = {name: [_known(x) for x in values.tolist()] for name, values in result.curve._asdict().items()}
+    return {key: _known(value) for key, value in (result._asdict() | {"curve": shape}).items()}
+
+
+def _known(value: Any) -> Any:
+    return None if isinstance(value, float) and not np.isfinite(value) else value

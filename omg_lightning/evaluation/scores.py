@@ -6,6 +6,8 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from omg_lightning.metrics.intervals import Bounds, student
+
 WINDOW = 5  # episodes in the moving average that tells when a learner has adapted
 SHARE = 0.9  # of the final return that it has to reach
 
@@ -22,7 +24,7 @@ class Curve(NamedTuple):
 
     mean: NDArray  # float [K]
     smooth: NDArray  # float [K] mean of this episode and the next ones, `WINDOW` in all
-    low: NDArray  # float [K] 95% interval of `smooth`
+    low: NDArray  # float [K] 95% interval of `smooth`; NaN where there is none
     high: NDArray  # float [K]
 
 
@@ -54,17 +56,15 @@ def smooth(values: NDArray, window: int = WINDOW) -> NDArray:
     return np.array([values[min(k, last) :][:window].mean() for k in range(len(values))])
 
 
-def curve(relationships: Sequence[Relationship]) -> Curve:
-    """Return the mean return at each episode index that all relationships reached, with normal intervals.
+def curve(relationships: Sequence[Relationship], bounds: Bounds | None = None) -> Curve:
+    """Return the mean return at each episode index that all relationships reached, with Student's t intervals.
 
     Beyond it the mean would be over the relationships with short episodes alone.
     """
     length = min(len(each.returns) for each in relationships)
     table = np.stack([each.returns[:length] for each in relationships]).astype(float)  # [R, K]
     smoothed = np.stack([smooth(row) for row in table])
-    middle = smoothed.mean(0)
-    half = 1.96 * smoothed.std(0, ddof=1) / len(table) ** 0.5 if len(table) > 1 else np.zeros(length)
-    return Curve(table.mean(0), middle, middle - half, middle + half)
+    return Curve(table.mean(0), smoothed.mean(0), *student(smoothed.T, bounds))
 
 
 def adapted_at(smoothed: NDArray, final: float) -> int | None:

@@ -8,11 +8,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from omg_lightning.evaluation.protocol import load
-from omg_lightning.evaluation.scores import Curve, smooth
-from omg_lightning.evaluation.statistics import Summary, bootstrap, iqm, mean
+from omg_lightning.evaluation.scores import Curve, normalise, smooth
+from omg_lightning.evaluation.statistics import Summary, iqm, mean
+from omg_lightning.metrics.intervals import Bounds, student
 from omg_lightning.types import ConfigError
 
-_CURVE_DRAWS = 1_000
 _SHARED = ("game", "steps", "score_steps", "belief", "networks")
 
 
@@ -45,42 +45,43 @@ def read(paths: Sequence[Path]) -> list[dict[str, Any]]:
 
 def summarise(runs: Sequence[dict[str, Any]]) -> dict[str, Any]:
     """Return mean and interquartile mean of final returns and scores, for each co-player and over all with a score."""
-    partners = list(runs[0]["partners"])
+    partners, bounds = list(runs[0]["partners"]), runs[0].get("seat_bounds")
+    scales: dict[str, Bounds | None] = {}  # of scores
     found: dict[str, Any] = {"seeds": [run["seed"] for run in runs], "partners": {}}
     for partner in partners:
         entry: dict[str, Any] = {
             "label": runs[0]["partners"][partner]["label"],
-            "return": _both([_values(runs, partner, "final")]),
+            "return": _both([_values(runs, partner, "final")], bounds),
         }
-        if runs[0]["partners"][partner]["score"] is not None:
-            entry["score"] = _both([_values(runs, partner, "score")])
+        result = runs[0]["partners"][partner]
+        if result["score"] is not None:
+            ends = [normalise(end, result["random"], result["best_response"]) for end in bounds or ()]
+            scales[partner] = (ends[0], ends[1]) if ends else None
+            entry["score"] = _both([_values(runs, partner, "score")], scales[partner])
         found["partners"][partner] = entry
     scored = [partner for partner in partners if "score" in found["partners"][partner]]
     if scored:  # returns beside different co-players are on different scales; only scores go together
-        found["overall"] = {"partners": scored, "score": _both([_values(runs, name, "score") for name in scored])}
+        known = [scale for name in scored if (scale := scales[name]) is not None]
+        whole = (min(low for low, _ in known), max(high for _, high in known)) if known else None
+        found["overall"] = {"partners": scored, "score": _both([_values(runs, x, "score") for x in scored], whole)}
     return found
 
 
-def seed_curve(means: Sequence[NDArray]) -> Curve:
-    """Return the mean return over seeds at each episode index that all seeds reached, with bootstrap intervals."""
+def seed_curve(means: Sequence[NDArray], bounds: Bounds | None = None) -> Curve:
+    """Return the mean return over seeds at each episode index that all seeds reached, with Student's t intervals."""
     length = min(map(len, means))
     table = np.stack([values[:length] for values in means])  # [seeds, K]
     smoothed = np.stack([smooth(row) for row in table])
-    columns = np.array([bootstrap([values], mean, _CURVE_DRAWS) for values in smoothed.T])  # [K, 3], NaN for one seed
-    low, high = (np.where(np.isnan(edge), columns[:, 0], edge) for edge in columns.T[1:])
-    return Curve(table.mean(0), columns[:, 0], low, high)
+    return Curve(table.mean(0), smoothed.mean(0), *student(smoothed.T, bounds))
 
 
 def _values(runs: Sequence[dict[str, Any]], partner: str, key: str) -> NDArray:
     return np.array([run["partners"][partner][key] for run in runs], dtype=float)
 
 
-def _both(strata: Sequence[NDArray]) -> dict[str, Any]:
-    return {
-        "values": [values.tolist() for values in strata],
-        "mean": _plain(bootstrap(strata, mean)),
-        "iqm": _plain(bootstrap(strata, iqm)),
-    }
+def _both(rows: Sequence[NDArray], bounds: Bounds | None) -> dict[str, Any]:
+    values = [row.tolist() for row in rows]
+    return {"values": values, "mean": _plain(mean(rows, bounds)), "iqm": _plain(iqm(rows, bounds))}
 
 
 def _plain(summary: Summary) -> dict[str, float | None]:

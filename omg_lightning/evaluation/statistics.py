@@ -1,13 +1,11 @@
-"""Statistics over seeds: interquartile mean and stratified bootstrap (Agarwal et al. 2021, arXiv 2108.13264)."""
+"""Statistics over seeds: mean and interquartile mean (Agarwal et al. 2021, arXiv 2108.13264) with their intervals."""
 
-from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
-DRAWS = 10_000
-Statistic = Callable[[NDArray], NDArray]  # float [..., n] -> [...], over the last axis
+from omg_lightning.metrics.intervals import Bounds, student
 
 
 class Summary(NamedTuple):
@@ -18,36 +16,34 @@ class Summary(NamedTuple):
     high: float
 
 
-def mean(values: NDArray) -> NDArray:
-    """Return the mean over the last axis of `values` `[..., n]`."""
-    return np.asarray(values.mean(-1))
-
-
-def iqm(values: NDArray) -> NDArray:
-    """Return the interquartile mean over the last axis of `[..., n]`: without the lowest and the highest quarter.
-
-    A quarter is rounded down, as in `scipy.stats.trim_mean(x, 0.25)`: of five seeds one is left out at each end, of
-    three none.
-    """
-    count = values.shape[-1]
-    cut = count // 4
-    return np.asarray(np.sort(values, axis=-1)[..., cut : count - cut].mean(-1))
-
-
-def bootstrap(strata: Sequence[NDArray], statistic: Statistic, draws: int = DRAWS, seed: int = 0) -> Summary:
-    """Return a statistic of all values, with its percentile interval under a stratified bootstrap.
+def mean(table: ArrayLike, bounds: Bounds | None = None) -> Summary:
+    """Return the mean of `table` `[C, n]` or `[n]`, with Student's t interval over the n seeds.
 
     Args:
-        strata: for each co-player, the values of its seeds `[n]`. Seeds are drawn again, with replacement, within each
-            co-player, so that every sample has as many of each as the data.
-        statistic: of all values together.
-        draws: bootstrap samples.
-        seed: of the draws.
+        table: for each co-player, the values of the seeds; column k is of seed k, whose values may go together.
+        bounds: of the mean, where they are known.
     """
-    value = float(statistic(np.concatenate(strata)))
-    if all(len(values) < 2 for values in strata):
-        return Summary(value, float("nan"), float("nan"))
-    random = np.random.default_rng(seed)
-    samples = [values[random.integers(len(values), size=(draws, len(values)))] for values in strata]
-    low, high = np.percentile(statistic(np.concatenate(samples, axis=-1)), [2.5, 97.5])
-    return Summary(value, float(low), float(high))
+    seeds = np.atleast_2d(np.asarray(table, dtype=float)).mean(0)
+    return Summary(float(seeds.mean()), *map(float, student(seeds, bounds)))
+
+
+def iqm(table: ArrayLike, bounds: Bounds | None = None) -> Summary:
+    """Return the interquartile mean of all values: without the lowest and the highest quarter; see `mean`.
+
+    A quarter is rounded down, as in `scipy.stats.trim_mean(x, 0.25)`: of five values one is left out at each end, of
+    three none. The interval is that of Tukey and McLaughlin (1963): the spread is that of the winsorised values, in
+    which each value left out is replaced by the nearest one that counts, and these are averaged for each seed.
+    """
+    values = np.atleast_2d(np.asarray(table, dtype=float))
+    rows, count = values.shape
+    ranked = np.sort(values, axis=None)
+    cut = len(ranked) // 4
+    kept = ranked[cut : len(ranked) - cut]
+    winsorised: NDArray = values.clip(kept[0], kept[-1]).mean(0)  # [n]
+    if count < 2:
+        return Summary(float(kept.mean()), float("nan"), float("nan"))
+    spread = winsorised.std(ddof=1) * len(ranked) / len(kept)
+    # One co-player: as many degrees of freedom as values that count. Of several ones a seed is hardly ever left out.
+    less = min(2 * cut / rows**2, count - 2)
+    ends = student(winsorised - winsorised.mean() + kept.mean(), bounds, spread, less)
+    return Summary(float(kept.mean()), *map(float, ends))

@@ -44,6 +44,9 @@ class Game(ABC):
         agent_names: P names; by default `player_0`, `player_1`, ...
         goal_names: the declared goals of a player, such as `("stag", "hare")`; none by default.
         noop: the action that replaces an illegal one; always legal.
+        seat_bounds: the least and the greatest undiscounted return that a seat can have in an episode; None if unknown.
+            Intervals keep to them.
+        team_bounds: those of the sum of all seats.
         prosocial: True where a seat that has left goes on earning, because everyone is paid the mean reward.
         players: scripted players that know this game, by the name that seats call them.
         scripts: the names of two of them, the cooperator first; the offline phase mixes the two, and tests play beside
@@ -59,6 +62,8 @@ class Game(ABC):
     observation_space: Space
     goal_names: tuple[str, ...] = ()
     noop: int = 0
+    seat_bounds: tuple[float, float] | None = None
+    team_bounds: tuple[float, float] | None = None
     prosocial: bool = False
     players: Mapping[str, Callable[[], Player]] = {}
     scripts: tuple[str, ...] = ()

@@ -123,6 +123,8 @@ class MatrixGame(Game):
         self.players = _players(self.action_names, self.num_players)
         self.scripts = ("always_0", "always_1") if self.num_actions > 1 else ()
         self._table = table.flatten(0, -2).float()  # [A ** P, P]
+        seats, team = self.max_steps * self._table, self.max_steps * self._table.sum(1)
+        self.seat_bounds, self.team_bounds = ((float(x.min()), float(x.max())) for x in (seats, team))
         self._tables: dict[torch.device, _Tables] = {}
         self._arguments = {"preset": preset, "payoff": payoff, "num_players": num_players, "penalty": penalty}
         self._arguments |= {"multiplier": multiplier, "memory": memory, "max_steps": max_steps}

@@ -1,23 +1,26 @@
 """What episodes earn."""
 
-from torch import Tensor, tensor, zeros_like
+from torch import Tensor, tensor
 from torchmetrics import Metric
 from torchmetrics.utilities import dim_zero_cat
 
 from omg_lightning.losses import discounted_return
+from omg_lightning.metrics.intervals import Bounds, of_episodes
 from omg_lightning.types import Episodes
 
 
 class ReturnMetrics(Metric):
     """Returns over episodes: mean, 95% interval, per seat, and length.
 
-    `compute` gives `return/team_mean`, `return/team_low` and `return/team_high` (the normal 95% interval of the
-    mean), `return/seat_<p>_mean`, `return/length_mean` in steps, and `return/episodes`: all of undiscounted returns.
+    `compute` gives `return/team_mean`, `return/team_low` and `return/team_high` (the 95% interval of the mean, see
+    `omg_lightning.metrics.intervals`; left out for a single episode), `return/seat_<p>_mean`, `return/length_mean` in
+    steps, and `return/episodes`: all of undiscounted returns.
     `return/team_discounted` is the mean of the returns discounted from the first step, with the algorithm's discount:
     two teams that get the same prey may need more or less time for it.
 
     Args:
         discount: per step.
+        bounds: the least and the greatest possible team return, where they are known.
     """
 
     returns: list[Tensor]
@@ -25,9 +28,9 @@ class ReturnMetrics(Metric):
     lengths: list[Tensor]
     full_state_update = False
 
-    def __init__(self, discount: float = 1.0) -> None:
+    def __init__(self, discount: float = 1.0, bounds: Bounds | None = None) -> None:
         super().__init__()
-        self.discount = discount
+        self.discount, self.bounds = discount, bounds
         for name in ("returns", "discounted", "lengths"):
             self.add_state(name, default=[], dist_reduce_fx="cat")
 
@@ -42,19 +45,21 @@ class ReturnMetrics(Metric):
         if not self.returns:
             return {}
         discounted = dim_zero_cat(self.discounted).mean()
-        found = return_statistics(dim_zero_cat(self.returns), dim_zero_cat(self.lengths))
+        found = return_statistics(dim_zero_cat(self.returns), dim_zero_cat(self.lengths), self.bounds)
         return found | {"return/team_discounted": discounted}
 
 
-def return_statistics(returns: Tensor, lengths: Tensor) -> dict[str, Tensor]:
-    """Return the statistics of undiscounted returns `[B, P]` and lengths `[B]` of at least one episode."""
+def return_statistics(returns: Tensor, lengths: Tensor, bounds: Bounds | None = None) -> dict[str, Tensor]:
+    """Return the statistics of undiscounted returns `[B, P]` and lengths `[B]` of at least one episode.
+
+    A single episode has no interval. `bounds` are those of the team's return.
+    """
     team = returns.sum(-1)
-    half = 1.96 * team.std(correction=1) / len(team) ** 0.5 if len(team) > 1 else zeros_like(team[0])
+    ends = zip(("low", "high"), of_episodes(team.cpu().numpy(), bounds), strict=True) if len(team) > 1 else ()
     seats = {f"return/seat_{p}_mean": returns[:, p].mean() for p in range(returns.shape[1])}
     return {
         "return/team_mean": team.mean(),
-        "return/team_low": team.mean() - half,
-        "return/team_high": team.mean() + half,
+        **{f"return/team_{name}": team.new_tensor(float(end)) for name, end in ends},
         **seats,
         "return/length_mean": lengths.float().mean(),
         "return/episodes": tensor(float(len(team))),

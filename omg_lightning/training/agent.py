@@ -127,6 +127,7 @@ class Agent(LightningModule):
         datamodule = getattr(self.trainer, "datamodule", None)
         if datamodule is not None and hasattr(datamodule, "attach"):
             datamodule.attach(self.actor, self.load_actor, self.copy_weights, self.algorithm.on_policy)
+            self.returns.bounds = datamodule.env.team_bounds
         if stage == "fit" and not self.trainer.ckpt_path:  # a resumed run has its own weights by now
             self.opponent.before_fit(self._weights_of)
 

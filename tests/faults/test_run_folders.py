@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 from command_line import QUIET, SMOKE, TINY, newest, refused, run
 
-SHORT = [*TINY, "--trainer.max_epochs=1"]
+SHORT = [*TINY, "--trainer.max_epochs=1", "--data.offline.rounds=1"]
 
 
 def contents(folder: Path) -> dict[str, bytes]:
@@ -34,7 +34,9 @@ def test_a_logger_whose_folder_is_taken_is_refused_before_anything_is_written(co
     run("fit", tmp_path, *SHORT, *taken)
     before = contents(tmp_path)
     assert "lightning_logs/version_7/last.ckpt" in before
-    line = refused([command, *SMOKE, *SHORT, *QUIET, "--trainer.default_root_dir", str(tmp_path), *taken], capsys)
+    last = [] if command == "fit" else ["--ckpt_path", str(tmp_path / "lightning_logs/version_7/last.ckpt")]
+    where = ["--trainer.default_root_dir", str(tmp_path)]
+    line = refused([command, *SMOKE, *SHORT, *QUIET, *where, *last, *taken], capsys)
     assert "version_7 has the files of another run" in line
     assert contents(tmp_path) == before
     assert newest(tmp_path).name == "version_7"

@@ -118,6 +118,12 @@ class Snowdrift(Game):
         # A player realises a goal by shovelling where it stands.
         self.layout = GridLayout(self.plane_names, self.height, self.width, self.num_players, goal_action=SHOVEL)
         self.observation_space = spaces.MultiBinary(self.layout.shape)
+        each = self.num_players * self.drift_reward - self.shovel_cost  # what the team has of a drift
+        self.team_bounds = self.num_drifts * min(0.0, each), self.num_drifts * max(0.0, each)
+        seats = 0.0, self.drift_reward, self.drift_reward - self.shovel_cost  # left; removed by others; alone
+        self.seat_bounds = self.num_drifts * min(seats), self.num_drifts * max(seats)
+        if self.prosocial:
+            self.seat_bounds = self.team_bounds[0] / self.num_players, self.team_bounds[1] / self.num_players
         self._facts = Facts.of(self.layout.shape, self.num_players, None)
         self._walks: dict[torch.device, Tensor] = {}
         self._tables: dict[torch.device, _Tables] = {}

@@ -139,6 +139,7 @@ class StagHunt(Game):
         self._views = Views(self.layout.shape, self.num_stags, self.num_hares)
         self._tables: dict[torch.device, _Tables] = {}
         self._check_room()
+        self.seat_bounds, self.team_bounds = self._bounds()
 
     @classmethod
     def preset(cls, name: str, **overrides: Any) -> "StagHunt":
@@ -342,6 +343,22 @@ class StagHunt(Game):
                 strength=torch.tensor(self.strength or [1.0] * self.num_players, dtype=torch.float32, device=device),
             )
         return self._tables[device]
+
+    def _bounds(self) -> tuple[tuple[float, float], tuple[float, float]]:
+        """Return the least and the greatest return of a seat, and of the team: each hunter captures at most once."""
+        most = min(self.num_stags, self.num_players // 2)  # a stag takes two hunters
+        teams = [
+            stags * self.stag_reward + hares * self.hare_reward
+            for stags in range(most + 1)
+            for hares in (0, min(self.num_hares, self.num_players - 2 * stags))
+        ]
+        team = min(teams), max(teams)
+        if self.prosocial:
+            return (team[0] / self.num_players, team[1] / self.num_players), team
+        strength = self.strength or (1.0,)
+        share = max(strength) / (max(strength) + min(strength))  # the strongest beside the weakest
+        seats = 0.0, self.hare_reward, share * self.stag_reward
+        return (min(seats), max(seats)), team
 
     def _check_room(self) -> None:
         """Raises ConfigError unless the grid holds the blocks and, however large they turn out, the prey."""

@@ -1,0 +1,77 @@
+"""95% intervals of a mean: for a few values as for many, and never outside of what is possible.
+
+Two ways. `bounded` needs the least and the greatest possible value and assumes nothing else, so it also covers returns
+that are nearly always the same. `student` needs no bounds; it is exact for normal values, and so about right for means
+of many episodes. Single values of episodes are skewed: where bounds are known they get the first.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from scipy import stats
+
+LEVEL = 0.95
+_TAILS = (1 - LEVEL) / 2, (1 + LEVEL) / 2
+_DRAWS = 10_000
+_AT_ONCE = 2**20  # weights drawn at once
+Bounds = tuple[float, float]  # the least and the greatest possible value
+
+
+class Interval(NamedTuple):
+    """Both ends, NaN where there are too few values for an interval."""
+
+    low: NDArray  # float [...]
+    high: NDArray  # float [...]
+
+
+def student(
+    values: ArrayLike, bounds: Bounds | None = None, spread: NDArray | None = None, less: float = 0
+) -> Interval:
+    """Return Student's t interval of the mean over the last axis of `values` `[..., n]`, cut off at the bounds.
+
+    Equal values have an interval of length 0, and a single value has none.
+
+    Args:
+        values: independent of each other.
+        bounds: of what is possible, where this is known.
+        spread: standard deviation `[...]` to be used, instead of that of the values.
+        less: how many fewer degrees of freedom there are than n - 1.
+    """
+    table = np.asarray(values, dtype=float)
+    count, middle = table.shape[-1], table.mean(-1)
+    if count < 2:
+        return Interval(np.full_like(middle, np.nan), np.full_like(middle, np.nan))
+    deviation = table.std(-1, ddof=1) if spread is None else spread
+    half = stats.t.ppf(_TAILS[1], count - 1 - less) * deviation / count**0.5
+    low, high = (-np.inf, np.inf) if bounds is None else bounds
+    return Interval(np.maximum(middle - half, low), np.minimum(middle + half, high))
+
+
+def bounded(values: ArrayLike, bounds: Bounds) -> Interval:
+    """Return Gaffke's interval of the mean of `values` `[n]`, of which nothing is known but their bounds.
+
+    The lower end is a quantile of means of the values and the lower bound, with random weights: those of the Bayesian
+    bootstrap, Dirichlet(1, ..., 1). The upper end likewise. For values that are 0 or 1 it is the interval of Clopper
+    and Pearson. That it always covers is conjectured, and no counter-example is known (Learned-Miller and Thomas 2019,
+    arXiv 1905.06208).
+    """
+    table = np.asarray(values, dtype=float)
+    if len(table) < 2:
+        return Interval(np.array(np.nan), np.array(np.nan))
+    alone, times = np.unique(table, return_counts=True)  # equal values share their weights
+    random, ends = np.random.default_rng(0), []
+    for bound, tail in zip(bounds, _TAILS, strict=True):
+        levels, shapes, means = np.append(alone, bound), np.append(times, 1), []
+        chunk = max(1, _AT_ONCE // len(levels))
+        for start in range(0, _DRAWS, chunk):
+            weights = random.standard_gamma(shapes, size=(min(chunk, _DRAWS - start), len(shapes)))
+            means.append(weights @ levels / weights.sum(1))
+        ends.append(np.quantile(np.concatenate(means), tail))
+    low, high = np.minimum(ends[0], table.mean()), np.maximum(ends[1], table.mean())
+    return Interval(np.maximum(low, bounds[0]), np.minimum(high, bounds[1]))
+
+
+def of_episodes(values: ArrayLike, bounds: Bounds | None) -> Interval:
+    """Return the interval of the mean of single episodes `[n]`: `bounded` where bounds are known, else `student`."""
+    return student(values) if bounds is None else bounded(values, bounds)
