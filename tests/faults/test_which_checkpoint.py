@@ -7,7 +7,7 @@ import pytest
 import torch
 from command_line import SMOKE, TINY, newest, numbers, refused, run
 
-from omg_lightning.envs.base import as_env
+from omg_lightning.envs.base import as_env, describe
 from omg_lightning.games.grid.stag_hunt import StagHunt
 from omg_lightning.spec import GameSpec
 from omg_lightning.training.checks import check_match
@@ -107,6 +107,23 @@ def test_a_game_is_the_same_whether_a_preset_or_its_options_describe_it():
     check_match(by_preset, by_options)
     with pytest.raises(ConfigError, match="trained with steps_after_first_hunt 5, but this run has"):
         check_match(other, by_preset)
+
+
+class Maker:
+    """An option that is an object: it prints its address."""
+
+
+class Made:
+    name, game = "made", None
+
+    def __init__(self, maker: Maker) -> None:
+        self.maker = maker
+
+
+def test_a_game_with_an_object_for_an_option_is_the_same_in_the_next_process():
+    one, other = Maker(), Maker()
+    assert str(one) != str(other)
+    assert describe(Made(one)) == describe(Made(other)) != describe(Made("another"))
 
 
 def test_sizes_must_be_alike_whatever_the_user_says(trained, tmp_path, capsys):
