@@ -75,7 +75,7 @@ class RunCheckpoint(ModelCheckpoint):
                 return
             self._broken_off, self._saved = trainer.validating, None
             self._save_last(trainer)
-            if trainer.max_epochs != trainer.fit_loop.epoch_progress.current.processed:
+            if trainer.max_epochs != _rounds(trainer):
                 command, done = "fit", f"saved {folder / 'last.ckpt'}: go on"
         if (folder / "last.ckpt").is_file():
             config, last = (shlex.quote(str(folder / name)) for name in ("config.yaml", "last.ckpt"))
@@ -87,10 +87,15 @@ class RunCheckpoint(ModelCheckpoint):
 
     def _save_last(self, trainer: Trainer) -> None:
         """Writes `last.ckpt`, unless it has been written since the last batch."""
-        now = (trainer.fit_loop.epoch_progress.current.processed, trainer.global_step)
+        now = (_rounds(trainer), trainer.global_step)
         if not trainer.fast_dev_run and now != self._saved:  # type: ignore[attr-defined]
             trainer.save_checkpoint(Path(str(self.dirpath)) / "last.ckpt")
             self._saved = now
+
+
+def _rounds(trainer: Trainer) -> int:
+    """Return the epochs that are over, also while they are evaluated."""
+    return trainer.fit_loop.epoch_progress.current.processed  # type: ignore[attr-defined]
 
 
 def mark_resume_point(loop: dict[str, Any], batches: float, broken_off: bool = False) -> None:

@@ -1,7 +1,7 @@
 import pytest
 import torch
 from number_games import Countdown
-from toys import TokenGame, stag_hunt
+from toys import TokenGame, stag_hunt, tiny_agent
 
 from omg_lightning.actors import (
     arrange,
@@ -72,7 +72,8 @@ def test_players_are_told_their_seat_and_the_scripts_goals_are_recorded(generato
         for each in actor.seated:
             kept = each.player.reset
             each.player.reset = lambda *args, kept=kept: (told.append(args), kept(*args))
-    episodes = play(as_env(game), seating, {}, generator).episodes
+    learners = {"learner": tiny_agent(game, "Direct").actor()}
+    episodes = play(as_env(game), seating, learners, generator).episodes
     assert episodes.true_goal[0].tolist() == [[NO_GOAL, 1, 0], [NO_GOAL] * 3] * 2
     assert sorted((batch, seat) for batch, seat, _, _ in told) == [(2, 0), (2, 1), (2, 1), (2, 2), (2, 2)]
     assert all(args[2] is game and args[3] is generator for args in told)
@@ -191,7 +192,8 @@ def test_keeping_some_environments_keeps_their_players():
     seating, index = seat(lineups, 6, game), torch.tensor([4, 2, 0])
     kept = seating.keep(index)
     assert torch.equal(kept.held_by("learner"), seating.held_by("learner")[index])
-    episodes = play(as_env(game), kept, {}, torch.Generator().manual_seed(0)).episodes
+    learners = {"learner": tiny_agent(game, "Direct").actor()}
+    episodes = play(as_env(game), kept, learners, torch.Generator().manual_seed(0)).episodes
     assert episodes.true_goal[0].tolist() == [[-1, 1], [-1, -1], [-1, 0]]
     assert sorted(seated(kept)) == [("NearestHare", 1, [0]), ("NearestStag", 1, [2]), ("RandomPlayer", 0, [1])]
     assert len(seated(seating.keep(torch.tensor([0, 3])))) == 1, "a player that plays nowhere is not asked"

@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Sequence
 from functools import partial
 from multiprocessing import active_children, get_all_start_methods
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 import torch
 from torch.utils.data import DataLoader, Dataset
@@ -61,7 +61,8 @@ def at_once(jobs: Sequence[Callable[[], Item]]) -> list[Item]:
         generator=torch.Generator(),  # or it would draw from the global one
         worker_init_fn=partial(_begin, os.getpid()),
     )
-    others, found, running = set(active_children()), [], None
+    others, running = set(active_children()), None
+    found: list[Any] = []
     try:
         with interrupts.deferred(False):  # nothing changes here while it waits
             running = iter(loader)

@@ -134,7 +134,8 @@ class _Stream:
     """
 
     def __init__(self, file: IO[bytes]) -> None:
-        self.file, self.digest, self.error, self._last = file, hashlib.sha256(), None, b""  # type: ignore[var-annotated]
+        self.file, self.digest, self._last = file, hashlib.sha256(), b""
+        self.error: OSError | None = None
 
     def write(self, data: Any) -> int:
         """Write `data`."""
@@ -199,7 +200,7 @@ def _write(checkpoint: dict[str, Any], file: IO[bytes]) -> None:
     """Write a checkpoint and its checksum to the disk."""
     stream = _Stream(file)
     try:
-        torch.save(checkpoint, stream)
+        torch.save(checkpoint, stream)  # type: ignore[arg-type]  # it only writes and flushes
     except RuntimeError:
         if stream.error is not None:
             raise stream.error from None

@@ -19,7 +19,10 @@ from omg_lightning.training import checkpoint as module
 from omg_lightning.training.checkpoint import WholeCheckpointIO, check_whole, new_run, read_checkpoint
 from omg_lightning.types import ConfigError
 
-SMALL = {"hyper_parameters": {"spec": {"name": "a game"}}, "state_dict": {"a": torch.arange(3000.0), "b": torch.ones(7)}}
+SMALL = {
+    "hyper_parameters": {"spec": {"name": "a game"}},
+    "state_dict": {"a": torch.arange(3000.0), "b": torch.ones(7)},
+}
 
 
 @pytest.fixture(scope="module")
@@ -130,7 +133,7 @@ def test_a_full_disk_ends_a_run_with_one_line_and_exit_code_1(tmp_path, capsys, 
     assert stop.value.code == 1
     (line,) = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error: ")]
     assert "cannot write" in line
-    assert "last.ckpt (No space left on device): free some space" in line
+    assert ".ckpt (No space left on device): free some space" in line
     assert not list(tmp_path.rglob("*.partial"))
 
 

@@ -199,8 +199,7 @@ def _shapes(height: int, width: int, device: torch.device) -> _Shapes | None:
             entries.append((*_outline(shape, width + 2), *places, 1 / len(fitting)))
     if not entries:
         return None
-    *whole, weight = zip(*entries, strict=True)
-    return _Shapes(*(torch.tensor(column, device=device) for column in whole), torch.tensor(weight, device=device))
+    return _Shapes._make(torch.tensor(column, device=device) for column in zip(*entries, strict=True))
 
 
 def _outline(shape: Sequence[str], width: int) -> tuple[list[int], list[int], list[int], list[int]]:
