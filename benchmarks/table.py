@@ -40,6 +40,14 @@ def written(mean: float, half: float, sign: str = "") -> str:
     return f"{mean:{sign}.2f}" if math.isnan(half) else f"{mean:{sign}.2f} +- {half:.2f}"
 
 
+def over_seeds(runs: list[dict[str, Any]]) -> tuple[float, float]:
+    """Return the 95% interval of the mean team return over seeds (Student's t), within what the game can pay."""
+    first = runs[0]
+    bounds = (first["return/team_least"], first["return/team_most"]) if "return/team_least" in first else None
+    low, high = student([run["return/team_mean"] for run in runs], bounds)
+    return float(low), float(high)
+
+
 def ends(low: float | None, high: float | None) -> str:
     return "-" if low is None or high is None else f"{low:.2f} to {high:.2f}"
 
@@ -56,8 +64,7 @@ def print_runs(folders: list[Path]) -> None:
         )
     teams = [found["return/team_mean"] for found in runs]
     if len(teams) > 1:
-        mean = written(statistics.mean(teams), half_width(teams))
-        print(f"\nMean over {len(teams)} seeds: {mean} (95% interval over seeds)")
+        print(f"\nMean over {len(teams)} seeds: {statistics.mean(teams):.2f}, 95% interval {ends(*over_seeds(runs))}")
 
 
 def print_groups(groups: list[tuple[str, list[Path]]]) -> None:
@@ -68,7 +75,7 @@ def print_groups(groups: list[tuple[str, list[Path]]]) -> None:
         teams = [found["return/team_mean"] for found in runs]
         mean, low, high = statistics.mean(teams), runs[0].get("return/team_low"), runs[0].get("return/team_high")
         if len(runs) > 1:
-            low, high = map(float, student(teams))
+            low, high = over_seeds(runs)
         steps, seconds = (statistics.mean(run[key] for run in runs) for key in ("buffer/env_steps", "time/fit_s"))
         row = label, len(runs), f"{steps:,.0f}", f"{seconds:.0f}", ", ".join(f"{team:.2f}" for team in teams)
         print("| " + " | ".join(map(str, (*row, f"{mean:.2f}", ends(low, high)))) + " |")

@@ -22,8 +22,9 @@ class Report(Callback):
 
     `test`, the adaptation protocol, also prints a table and writes `adaptation.json` and a figure for each partner,
     `adapt_<partner>.png`; the numbers are `adapt/<partner>_return`, `adapt/<partner>_score` and so on, and
-    `return/<partner>_team_mean` and so on of all its episodes. After `fit` the hyperparameters are logged with the
-    final return, so that TensorBoard can compare runs.
+    `return/<partner>_team_mean` and so on of all its episodes. `return/team_least` and `return/team_most` are what a
+    team can earn in an episode at the least and at the most, where the game says so. After `fit` the hyperparameters
+    are logged with the final return, so that TensorBoard can compare runs.
     """
 
     def __init__(self) -> None:
@@ -99,6 +100,9 @@ class Report(Callback):
         numbers = self._trained | {name: float(value) for name, value in trainer.callback_metrics.items()}
         numbers.pop("step", None)
         numbers["buffer/env_steps"] = float(trainer.datamodule.env_steps)  # type: ignore[attr-defined]
+        bounds = trainer.datamodule.env.team_bounds  # type: ignore[attr-defined]
+        if bounds is not None:  # for intervals over several runs
+            numbers["return/team_least"], numbers["return/team_most"] = bounds
         numbers["time/fit_s"] = self._fit_s
         numbers["time/peak_memory_mib"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
         path = Path(trainer.log_dir or trainer.default_root_dir) / "metrics.json"

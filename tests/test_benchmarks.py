@@ -170,13 +170,17 @@ def test_table_of_runs_and_of_groups_of_seeds(tmp_path, monkeypatch, capsys):
         table.main()
         return capsys.readouterr().out
 
-    mean = "11.00 +- 2.48"  # 4.303 * 1 / sqrt(3)
+    mean = "11.00, 95% interval 8.52 to 13.48"  # 4.303 * 1 / sqrt(3) each way
     assert mean in printed(*(str(tmp_path / f"run_{seed}") for seed in range(3)))
     rows = printed(f"all={tmp_path}/run_*", f"one={tmp_path}/run_1").splitlines()
     assert rows[2:] == [
         "| all | 3 | 2,000 | 60 | 10.00, 11.00, 12.00 | 11.00 | 8.52 to 13.48 |",
         "| one | 1 | 2,000 | 60 | 11.00 | 11.00 | 10.50 to 11.50 |",
     ]
+    for seed in range(3):  # where the game says what it can pay
+        path = tmp_path / f"run_{seed}" / "metrics.json"
+        path.write_text(json.dumps(json.loads(path.read_text()) | {"return/team_least": 0.0, "return/team_most": 12.0}))
+    assert "| 11.00 | 8.52 to 12.00 |" in printed(f"all={tmp_path}/run_*")
     many = table.half_width([0.0, 2.0] * 6)
     assert many == pytest.approx(2.200985 * (12 / 11) ** 0.5 / 12**0.5, rel=1e-6), "t with 11 degrees of freedom"
     assert math.isnan(table.half_width([3.0]))
