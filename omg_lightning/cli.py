@@ -7,6 +7,7 @@ import logging
 import os
 import signal
 import sys
+import threading
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -330,8 +331,15 @@ def _signals() -> list[int]:
     return [signal.SIGINT, signal.SIGTERM, *([] if SLURMEnvironment.detect() else [signal.SIGUSR1])]
 
 
+def _end_of_thread(args: threading.ExceptHookArgs) -> None:
+    """Report an error of a thread, unless the disk is full: TensorBoard's thread hands that on to the main one."""
+    if not (isinstance(args.exc_value, OSError) and args.exc_value.errno in DISK):
+        threading.__excepthook__(args)
+
+
 def _quieten() -> None:
     """Silence known-harmless warnings, so that the others are seen."""
+    threading.excepthook = _end_of_thread
     for remark in (
         ".*isinstance.treespec, LeafSpec.*",  # inside Lightning
         ".*Your `IterableDataset` has `__len__` defined.*",  # exact on purpose, and there are no workers
