@@ -78,6 +78,7 @@ def test_a_module_that_ends_the_program_is_refused(key, module, tmp_path, capsys
     assert "ends_itself" in refused(typed(tmp_path / "runs", f"--{key}={value}"), capsys)
 
 
+@pytest.mark.slow
 def test_a_past_self_as_a_partner_plays_as_it_did(tmp_path, capsys):
     """`past` in `test` is the newest one in the checkpoint; where none was kept the line says so."""
     run("fit", tmp_path, *TINY, *TWO)

@@ -155,6 +155,7 @@ def test_a_signal_ends_processes_that_share_the_environments(tmp_path):
     assert not [path.name for path in tmp_path.iterdir() if alive(int(path.name))]
 
 
+@pytest.mark.slow
 def test_a_process_that_is_killed_is_named_in_one_line():
     with pytest.raises(ValueError, match=r"a process of data\.workers 2 was killed"):
         at_once([lambda: 1, lambda: os.kill(os.getpid(), signal.SIGKILL)])
