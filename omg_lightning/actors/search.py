@@ -25,8 +25,9 @@ class PlannerConfig:
         c_puct: weight of the prior in PUCT; published 1 for Stag-Hunt and 15 for Snowdrift.
         discount: per step.
         policy: what is played and learned: `values`, softmax(beta * Q) of the root values averaged over trees (HOP,
-            ICML 2024); or `search`, the search's own answer, averaged over trees: shares of visits under
-            `puct`, as in AlphaZero, the improved policy under `gumbel`. It follows the prior where values are alike.
+            ICML 2024); or `search`, the search's own answer: under `puct` shares of visits, averaged over trees, as in
+            AlphaZero; under `gumbel` the policy improved by the trees' mean values, see `pooled_policy`. It follows the
+            prior where values are alike.
         beta: of `values`.
         td_lambda: lambda of the value's target: 1 for the discounted return of what was played (default), lower to rely
             on the root values of the steps that follow, which know what better play would earn.

@@ -97,10 +97,8 @@ def write(out: str, names: Sequence[str], paths: Sequence[str], returns: NDArray
     about = {"game": describe(data.env), "names": list(names), "checkpoints": list(paths)}
     text = json.dumps({**about, "episodes": episodes, "seed": data.seed, **numbers}, indent=2)
     titles = {"focal": "return of seat 0", "team": "team return"}
-    for (
-        name,
-        title,
-    ) in titles.items():  # first: seen even where files cannot be written any more
+    # Printed first, so that it is seen even where files cannot be written any more.
+    for name, title in titles.items():
         head = [f"{title}: seat 0 \\ others", *names]
         rows = [[row, *(f"{value:.2f}" for value in values)] for row, values in zip(names, found[name], strict=True)]
         print(align([head, *rows]))

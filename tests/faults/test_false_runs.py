@@ -55,12 +55,13 @@ def test_a_fit_in_which_nobody_learns_is_refused(args, words, tmp_path, capsys):
 
 
 def test_a_fit_that_is_offline_throughout_needs_no_learner(tmp_path):
-    run("fit", tmp_path, *TINY, "--trainer.max_epochs=1", "--data.offline.rounds=1", "--data.seats=[random,random]")
+    only = ["--trainer.max_epochs=1", "--data.offline.rounds=1", "--data.seats=[random,random]"]
+    assert (run("fit", tmp_path, *TINY, *only) / "last.ckpt").is_file()
 
 
 def test_a_seat_that_a_schedule_fills_later_needs_no_learner_at_first(tmp_path):
     seats = ["--data.seats=[random,random]", "--seat_schedule.schedule={1: [[learner,random]]}"]
-    run("fit", tmp_path, *TINY, *TWO, *seats)
+    assert (run("fit", tmp_path, *TINY, *TWO, *seats) / "last.ckpt").is_file()
 
 
 @pytest.mark.parametrize(("workers", "player"), [(1, "Raises"), (1, "Unready"), (2, "Raises")])
