@@ -131,6 +131,20 @@ def test_every_tree_has_goals_of_its_own_and_keeps_them():
     assert len(seen) == 1 + actor.simulations
 
 
+def test_the_trees_of_a_decision_share_out_what_the_co_player_does_first(monkeypatch):
+    game, module, roots = TokenGame(2, ragged=False), import_module("omg_lightning.actors.search"), []
+    search = module.search
+    monkeypatch.setattr(module, "search", lambda root, *args: (roots.append(root), search(root, *args))[1])
+    chance = torch.tensor([0.6, 0.3, 0.1, *[0.0] * (game.num_actions - 3)])
+    actor = plain_learner(game, lambda view, time, condition: chance.log().expand(len(view), -1), trees=10)
+    scene = scene_of(game, game.reset(8, torch.Generator().manual_seed(0)))
+    memory = actor.start(scene.env, torch.ones(8, 2, dtype=torch.bool), actor.prior(8), scene.generator)
+    estimate = actor.opponent.infer(memory.opponent, scene.view)
+    actor.decide(memory, scene, estimate, torch.arange(8), torch.arange(8) % 2)
+    count = torch.nn.functional.one_hot(roots[0].state.coplayers.view(8, 10), game.num_actions).sum(1)
+    assert (count - 10 * chance).abs().max() <= 1
+
+
 def test_a_temperature_sharpens_the_policy_by_hand():
     policy = torch.tensor([[0.6, 0.3, 0.0, 0.1]])
     assert sharpened(policy, 1.0) is policy

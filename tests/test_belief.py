@@ -128,6 +128,13 @@ def test_goals_are_drawn_from_the_belief_for_each_tree_and_seat_on_its_own(gener
     assert float(together.mean()) == pytest.approx(0.2 * 0.5, abs=0.03), "seats are independent of each other"
 
 
+def test_few_trees_share_out_the_goals_as_the_belief_has_them(generator):
+    belief = torch.tensor([[[0.5, 0.3, 0.2], [0.05, 0.0, 0.95]]]).expand(20, -1, -1)
+    count = draw_one_hot(belief, 10, generator).sum(1)  # [L, P, G]
+    assert (count - 10 * belief).abs().max() < 1
+    assert (count[:, 1, 1] == 0).all()
+
+
 @pytest.mark.parametrize(("script", "goal"), [("nearest_stag", 0), ("nearest_hare", 1)])
 def test_with_a_low_alpha_the_prior_knows_a_partner_after_five_episodes(script, goal):
     env = RulesEnv(stag_hunt(2))
