@@ -74,3 +74,18 @@ def test_a_run_that_was_cut_off_goes_on_bit_by_bit(stop, tmp_path):
     for key in ("env_steps", "rounds"):
         assert whole["EpisodeDataModule"][key] == rest["EpisodeDataModule"][key]
     assert whole["global_step"] == rest["global_step"]
+
+
+class Dies(Callback):
+    """Ends the process without a word at the start of an epoch, as a kill does."""
+
+    def on_train_epoch_start(self, trainer, pl_module):
+        if trainer.current_epoch == 5:
+            raise KeyError("gone")
+
+
+def test_a_run_that_dies_leaves_the_checkpoint_of_the_last_few_rounds(tmp_path):
+    callbacks = f"[{__name__}.Dies,{{class_path: callbacks.RunCheckpoint, init_args: {{last_every: 2}}}}]"
+    with pytest.raises(KeyError, match="gone"):
+        run("fit", tmp_path, *PLAY, "--trainer.max_epochs=9", f"--trainer.callbacks={callbacks}")
+    assert checkpoint(tmp_path / "lightning_logs/version_0")["global_step"] == 16  # four of the five rounds
