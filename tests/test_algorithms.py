@@ -43,8 +43,19 @@ def test_losses_are_the_cross_entropy_to_the_root_policy_and_the_squared_error_t
     assert set(found) == {"policy", "value"}
     # Step 0: 1/2 log 4 + 1/2 log(4/3). Step 1: only one action is legal, so its probability is 1.
     assert found["policy"].item() == pytest.approx((0.5 * math.log(4) + 0.5 * math.log(4 / 3)) / 2, rel=1e-5)
-    # Returns 4 + 0.5 * 2 = 5 and 2, against a value of 2.
-    assert found["value"].item() == pytest.approx((3**2 + 0**2) / 2)
+    # Returns 4 + 0.5 * 2 = 5 and 2 have mean 3.5 and deviation 1.5, so that the network's 2 is a value of 6.5: it is 1
+    # and 3 deviations off.
+    assert found["value"].item() == pytest.approx((1**2 + 3**2) / 2)
+    assert agent.algorithm.policy.mean.item() == 3.5
+
+
+def test_the_search_plans_with_values_in_the_units_of_the_game():
+    agent, episodes = two_steps(planner=PlannerConfig(discount=0.5))
+    agent.algorithm.losses(training_batch(agent, episodes))
+    policy, goals = agent.algorithm.policy, torch.zeros(1, 1, 0)
+    view, seat = episodes.observation[0, :, 0].float(), torch.tensor([0])
+    _, value = policy(view, torch.zeros(1), policy.condition(goals, seat))
+    assert value.tolist() == policy.goal_values(view, torch.zeros(1), goals[:, None], seat)[0].tolist() == [6.5]
 
 
 @pytest.mark.parametrize("lam", [1.0, 0.0, 0.5])
@@ -68,8 +79,9 @@ def test_offline_the_value_alone_learns_the_returns_of_all_seats():
     agent, episodes = two_steps(planner=PlannerConfig(discount=0.5))
     found = agent.algorithm.losses(training_batch(agent, episodes, offline=True))
     assert set(found) == {"value"}
-    errors = [5 - 2, 2 - 2, 150 - 2, 100 - 2]
-    assert found["value"].item() == pytest.approx(sum(error**2 for error in errors) / 4)
+    returns = torch.tensor([5.0, 2.0, 150.0, 100.0])  # the network is two of their deviations above their mean
+    units = (returns - returns.mean()) / returns.std(correction=0)
+    assert found["value"].item() == pytest.approx(float(((units - 2) ** 2).mean()), rel=1e-5)
     agent, episodes = two_steps(offline_value=False)
     assert agent.algorithm.losses(training_batch(agent, episodes, offline=True)) == {}
 

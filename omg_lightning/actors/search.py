@@ -23,6 +23,8 @@ class PlannerConfig:
     Args:
         rule: selection rule of the search, `puct` or `gumbel`.
         c_puct: weight of the prior in PUCT; published 1 for Stag-Hunt and 15 for Snowdrift.
+        c_scale: of `gumbel`: weight of values against the prior, see `SearchConfig.c_scale`; published 1 for board
+            games and 0.1 for Atari (Danihelka et al. 2022). With a small one a settled prior is slow to change.
         discount: per step.
         policy: what is played and learned: `values`, softmax(beta * Q) of the root values averaged over trees (HOP,
             ICML 2024); or `search`, the search's own answer: under `puct` shares of visits, averaged over trees, as in
@@ -39,6 +41,7 @@ class PlannerConfig:
 
     rule: Literal["puct", "gumbel"] = "puct"
     c_puct: float = 1.0
+    c_scale: float = 0.1
     discount: float = 0.95
     policy: Literal["values", "search"] = "values"
     beta: float = 2.0
@@ -64,6 +67,8 @@ class PlannerConfig:
             )
         if not (0 <= self.c_puct < float("inf") and 0 < self.beta < float("inf")):
             raise ConfigError(f"planner.c_puct is {self.c_puct} and beta {self.beta}: expected >= 0 and > 0, finite")
+        if not 0 <= self.c_scale < float("inf"):
+            raise ConfigError(f"planner.c_scale is {self.c_scale}: it must be at least 0 and finite")
 
 
 @dataclass(frozen=True)
@@ -126,6 +131,7 @@ class SearchActor(ModelActor):
         settings = SearchConfig(
             num_simulations=self.simulations,
             c_puct=config.c_puct,
+            c_scale=config.c_scale,
             rule=config.rule,
             discount=config.discount,
             gumbel_scale=0.0 if scene.greedy else 1.0,  # no exploration in evaluation

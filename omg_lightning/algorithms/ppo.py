@@ -14,8 +14,6 @@ from omg_lightning.losses import masked_logits
 from omg_lightning.samples import TrainingBatch, Values
 from omg_lightning.types import ConfigError, GoalModel, ego_order
 
-DECAY = 0.99  # of the moving averages of returns, for each minibatch
-
 
 class PPO(Algorithm):
     """Proximal policy optimisation with a clipped surrogate (Schulman et al. 2017, arXiv 1707.06347) and GAE.
@@ -24,7 +22,7 @@ class PPO(Algorithm):
     it; with `Subgoal` it is OMG (NeurIPS 2024). All learners share the weights, as `model.sharing` says. Each round's
     episodes are used in `epochs` passes of `minibatches` parts, and then dropped. The returns of a seat that a time
     limit cut off go on with the value of its last view; those of a seat that ended by the rules end there. The value is
-    learned in units of the returns' standard deviation, see `ScaledPolicy`.
+    learned in units of the returns' standard deviation, see `PolicyModule`.
 
     Args:
         spec: the game and the networks.
@@ -64,7 +62,7 @@ class PPO(Algorithm):
         self.discount, self.gae_lambda, self.clip, self.normalise = discount, gae_lambda, clip, normalise
         self.on_policy = OnPolicy(epochs, minibatches)
         self.weights["entropy"] = entropy
-        self.policy = ScaledPolicy(spec, goal_size)
+        self.policy = PolicyModule(spec, goal_size)
 
     def actor(self, opponent: GoalModel) -> PolicyActor:
         """Return an actor that samples from the policy."""
@@ -105,7 +103,7 @@ class PPO(Algorithm):
             divergence = (ratio - 1 - (log_probability - before)).mean()  # Schulman 2020, "Approximating KL divergence"
         return {
             "policy": -torch.minimum(ratio * advantage, clipped * advantage).mean(),
-            "value": (((value - returns) / self.policy.deviation) ** 2).mean(),
+            "value": self.policy.value_error(value, returns).mean(),
             "entropy": -entropy.mean(),
             "ppo_clipped": share,
             "ppo_kl": divergence,
@@ -118,55 +116,6 @@ class PPO(Algorithm):
         ended = episodes.terminated | episodes.truncated
         advantage = gae(batch.reward, value, bootstrap, ended, self.discount, self.gae_lambda)
         return advantage, advantage + value
-
-
-class ScaledPolicy(PolicyModule):
-    """A policy whose value head works in units of the returns' standard deviation, around their mean.
-
-    Returns differ by orders of magnitude among games. A network learns numbers of order 1 fast, and the loss of larger
-    ones would drown the policy's in the layers that both share. Mean and deviation are moving averages over minibatches
-    (van Hasselt et al. 2016, arXiv 1602.07714); with PPO as in Yu et al. 2022, arXiv 2103.01955. Values are given out
-    in the game's own units.
-
-    Args:
-        spec: the game and the networks.
-        goal_size: D.
-    """
-
-    mean: Tensor
-    variance: Tensor
-    weight: Tensor
-
-    def __init__(self, spec: ModelSpec, goal_size: int) -> None:
-        super().__init__(spec, goal_size)
-        self.register_buffer("mean", torch.zeros(()))
-        self.register_buffer("variance", torch.ones(()))
-        self.register_buffer("weight", torch.zeros(()))  # of all returns so far: it tends to 1
-
-    @property
-    def deviation(self) -> Tensor:
-        """The returns' standard deviation; at least a hundredth of their mean, since returns may all be alike."""
-        return torch.maximum(self.variance.sqrt(), self.mean.abs() / 100).clamp(min=1e-6)
-
-    def forward(self, observation: Tensor, time: Tensor, condition: Tensor) -> tuple[Tensor, Tensor]:
-        """Return logits `[M, A]` and value `[M]`, see `PolicyModule.forward`."""
-        logits, value = super().forward(observation, time, condition)
-        return logits, self.mean + self.deviation * value
-
-    def goal_values(self, observation: Tensor, time: Tensor, goals: Tensor, seat: Tensor) -> Tensor:
-        """Return values `[M, K]` under each of K sets of goals, see `PolicyModule.goal_values`."""
-        return self.mean + self.deviation * super().goal_values(observation, time, goals, seat)
-
-    @torch.no_grad()
-    def follow(self, returns: Tensor) -> None:
-        """Move mean and variance on by the returns `[M]` of a minibatch."""
-        self.weight.copy_(DECAY * self.weight + 1 - DECAY)
-        # 1 for the first minibatch, so that no start is mixed in; never above by rounding: the variance stays positive.
-        share = ((1 - DECAY) / self.weight).clamp(max=1)
-        apart = returns.mean() - self.mean
-        spread = returns.var(correction=0) + (1 - share) * apart**2
-        self.variance.copy_((1 - share) * self.variance + share * spread)
-        self.mean.add_(share * apart)
 
 
 def gae(reward: Tensor, value: Tensor, bootstrap: Tensor, ended: Tensor, discount: float, lam: float) -> Tensor:

@@ -81,13 +81,14 @@ class BestResponseSearch(Algorithm):
         t, b, ego = where = episodes.learner.nonzero(as_tuple=True)
         others = ego_order(batch.goals[t, b], ego)[:, 1:]
         rows = episodes.learner[samples.mask]
-        logits, predicted = self.policy(batch.view[rows], samples.time[rows], self.policy.condition(others, ego))
         target = self.value_targets(batch)[where]
+        self.policy.follow(target)
+        logits, predicted = self.policy(batch.view[rows], samples.time[rows], self.policy.condition(others, ego))
         count = max(len(ego), 1)  # an empty mean is NaN
         root = episodes.extras["root_policy"][where]
         return {
             "policy": soft_cross_entropy(masked_logits(logits, episodes.legal[where]), root).sum() / count,
-            "value": ((predicted - target) ** 2).sum() / count,
+            "value": self.policy.value_error(predicted, target).sum() / count,
         }
 
     def value_targets(self, batch: TrainingBatch) -> Tensor:
@@ -103,6 +104,7 @@ class BestResponseSearch(Algorithm):
         episodes, samples = batch.episodes, batch.samples
         t, b, ego = episodes.active.nonzero(as_tuple=True)
         others = ego_order(batch.goals[t, b], ego)[:, 1:]
-        _, predicted = self.policy(batch.view, samples.time, self.policy.condition(others, ego))
         target = self.value_targets(batch)[t, b, ego]
-        return {"value": ((predicted - target) ** 2).sum() / max(len(ego), 1)}
+        self.policy.follow(target)
+        _, predicted = self.policy(batch.view, samples.time, self.policy.condition(others, ego))
+        return {"value": self.policy.value_error(predicted, target).sum() / max(len(ego), 1)}
