@@ -7,8 +7,9 @@ import torch
 from gymnasium import spaces
 from torch import Tensor
 
-from omg_lightning.envs.base import Step, VectorEnv, replace_illegal
+from omg_lightning.envs.base import Step, VectorEnv
 from omg_lightning.games import Game
+from omg_lightning.games.base import replace_illegal
 from omg_lightning.types import NO_GOAL
 
 INFINITE = np.inf

@@ -452,7 +452,11 @@ BROKEN = {
     "legal of floats": ({"legal": whole_legal}, r"legal: got float32 \[16, 2, 3\]; expected bool \[B, P, A\]"),
     "illegal noop": (
         {"legal": strict_legal, "keeps_invariants": True},
-        r"legal: got an illegal noop \(row 0, seat 0\); expected noop to be legal .*legal\[..., self.noop\] = True",
+        r"legal: got an illegal noop for an inactive seat .*expected noop alone .*legal\[..., self.noop\] = True",
+    ),
+    "nothing legal": (
+        {"legal": lambda self, state: strict_legal(self, state) & False, "keeps_invariants": True},
+        r"legal: got no legal action \(row 0, seat 0\); expected one at least",
     ),
     "legal after leaving": (
         {"legal": open_legal, "keeps_invariants": True},

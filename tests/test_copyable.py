@@ -75,7 +75,8 @@ def test_the_contract_of_games_holds_for_particles(make):
 
 
 @pytest.mark.parametrize("name", ["Masked", "Turns"])
-def test_the_contract_of_environments_holds_for_masks_and_turns(name):
+def test_the_contracts_hold_for_masks_and_turns_where_noop_may_be_illegal(name):
+    check_game(toy(name), batch_size=4)
     check_env(RulesEnv(toy(name)))
 
 

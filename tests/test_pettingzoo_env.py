@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 from parallel_toys import AGENTS
 from pettingzoo.utils import BaseParallelWrapper
 
-from omg_lightning.envs import PettingZooEnv, replace_illegal
+from omg_lightning.envs import PettingZooEnv
+from omg_lightning.games.base import replace_illegal
 from omg_lightning.testing import check_env
 from omg_lightning.types import ConfigError
 

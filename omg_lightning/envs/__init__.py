@@ -6,7 +6,7 @@
 from pettingzoo import EnvSpec, aec_registry, parallel_registry, register
 
 from omg_lightning.envs import matrix_v0, snowdrift_v0, stag_hunt_v0
-from omg_lightning.envs.base import RulesEnv, Step, VectorEnv, as_env, replace_illegal
+from omg_lightning.envs.base import RulesEnv, Step, VectorEnv, as_env
 from omg_lightning.envs.copyable import CopyableGame, CopyState
 from omg_lightning.envs.parallel import GameParallelEnv
 from omg_lightning.envs.pettingzoo import PettingZooEnv
@@ -21,7 +21,6 @@ __all__ = [
     "VectorEnv",
     "as_env",
     "matrix_v0",
-    "replace_illegal",
     "snowdrift_v0",
     "stag_hunt_v0",
 ]

@@ -142,23 +142,6 @@ class RulesEnv(VectorEnv):
         return Step(self.game.observe(state), self.game.legal(state), active, reward, terminated, truncated, achieved)
 
 
-def replace_illegal(actions: Tensor, legal: Tensor, noop: int) -> Tensor:
-    """Replace every illegal action by `noop`, or by the first legal action where `noop` is illegal too.
-
-    Args:
-        actions: int64 `[L, P]`; a number that names no action is illegal.
-        legal: bool `[L, P, A]`.
-        noop: see `VectorEnv`.
-
-    Returns:
-        int64 `[L, P]`.
-    """
-    known = actions.clamp(0, legal.shape[-1] - 1)
-    fits = legal.gather(-1, known[..., None])[..., 0] & (known == actions)
-    instead = torch.where(legal[..., noop], noop, legal.byte().argmax(-1))
-    return torch.where(fits, actions, instead)
-
-
 def describe(env: VectorEnv) -> dict[str, Any]:
     """Return the name of a game and the options it was made with, as plain values: equal only for equal games.
 

@@ -18,8 +18,7 @@ from pettingzoo import ParallelEnv
 from torch import Tensor
 
 from omg_lightning.envs.adapter import Adapter, Row, blame, load, short_name
-from omg_lightning.envs.base import replace_illegal
-from omg_lightning.games.base import Game
+from omg_lightning.games.base import Game, replace_illegal
 from omg_lightning.games.checks import whole
 from omg_lightning.types import ConfigError
 

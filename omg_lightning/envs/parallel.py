@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from pettingzoo import ParallelEnv
 from torch import Tensor
 
-from omg_lightning.games.base import Game, legal_actions
+from omg_lightning.games.base import Game, replace_illegal
 from omg_lightning.games.grid.render import Capture, captures_of, frame, text
 from omg_lightning.spaces import check_space, is_binary
 from omg_lightning.types import ConfigError
@@ -257,7 +257,7 @@ class GameParallelEnv(ParallelEnv[str, Observation, int]):
         """Remember what `render` shows of the step that `joint`, int64 `[1, P]`, plays next."""
         game = self.game
         if game.layout is None:
-            played = legal_actions(game, self._state, joint)[0].tolist()
+            played = replace_illegal(joint, game.legal(self._state), game.noop)[0].tolist()
             self._played = {seat: game.action_names[played[seat]] for seat in self._seats().values()}
             return
         realised = game.realised(self._state, joint)[0].tolist()

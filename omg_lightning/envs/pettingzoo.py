@@ -7,7 +7,8 @@ import torch
 from torch import Tensor
 
 from omg_lightning.envs.adapter import Adapter, Row, load, short_name
-from omg_lightning.envs.base import Step, VectorEnv, replace_illegal
+from omg_lightning.envs.base import Step, VectorEnv
+from omg_lightning.games.base import replace_illegal
 from omg_lightning.types import NO_GOAL
 
 

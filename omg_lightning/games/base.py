@@ -43,7 +43,8 @@ class Game(ABC):
         action_names: A names; by default `action_0`, `action_1`, ...
         agent_names: P names; by default `player_0`, `player_1`, ...
         goal_names: the declared goals of a player, such as `("stag", "hare")`; none by default.
-        noop: the action that replaces an illegal one; always legal.
+        noop: the action that replaces an illegal one, and the only legal one of a seat that has left. A game that keeps
+            the invariants itself may forbid it to active seats; the first legal action replaces an illegal one there.
         seat_bounds: the least and the greatest undiscounted return that a seat can have in an episode; None if unknown.
             Intervals keep to them.
         team_bounds: those of the sum of all seats.
@@ -163,18 +164,28 @@ def _guarded_legal(rules: Callable[..., Tensor]) -> Callable[..., Tensor]:
     return legal
 
 
-def legal_actions(game: Game, state: Any, actions: Tensor) -> Tensor:
-    """Replace every action that is not legal, or that names no action, by `noop`: int64 `[B, P]`."""
-    known = actions.clamp(0, game.num_actions - 1)
-    allowed = game.legal(state).gather(-1, known[..., None])[..., 0] & (known == actions)
-    return torch.where(allowed, actions, game.noop)
+def replace_illegal(actions: Tensor, legal: Tensor, noop: int) -> Tensor:
+    """Replace every illegal action by `noop`, or by the first legal action where `noop` is illegal too.
+
+    Args:
+        actions: int64 `[L, P]`; a number that names no action is illegal.
+        legal: bool `[L, P, A]`.
+        noop: see `Game`.
+
+    Returns:
+        int64 `[L, P]`.
+    """
+    known = actions.clamp(0, legal.shape[-1] - 1)
+    fits = legal.gather(-1, known[..., None])[..., 0] & (known == actions)
+    instead = torch.where(legal[..., noop], noop, legal.byte().argmax(-1))
+    return torch.where(fits, actions, instead)
 
 
 def _guarded_step(rules: Callable[..., tuple[Any, Tensor]]) -> Callable[..., tuple[Any, Tensor]]:
     @functools.wraps(rules)
     def step(self: Game, state: Any, actions: Tensor) -> tuple[Any, Tensor]:
         active = self.active(state)
-        after, rewards = rules(self, state, legal_actions(self, state, actions))
+        after, rewards = rules(self, state, replace_illegal(actions, self.legal(state), self.noop))
         running = active.any(-1)
         kept = (
             torch.where(running.view(-1, *[1] * (new.dim() - 1)), new, old)
@@ -189,7 +200,7 @@ def _guarded_step(rules: Callable[..., tuple[Any, Tensor]]) -> Callable[..., tup
 def _guarded_realised(rules: Callable[..., Tensor]) -> Callable[..., Tensor]:
     @functools.wraps(rules)
     def realised(self: Game, state: Any, actions: Tensor) -> Tensor:
-        found = rules(self, state, legal_actions(self, state, actions))
+        found = rules(self, state, replace_illegal(actions, self.legal(state), self.noop))
         return torch.where(self.active(state), found, NO_GOAL)
 
     return realised

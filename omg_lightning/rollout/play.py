@@ -9,7 +9,8 @@ from torch import Tensor
 
 from omg_lightning import interrupts
 from omg_lightning.actors import LEARNER, Actor, Scene, Seating
-from omg_lightning.envs.base import VectorEnv, replace_illegal
+from omg_lightning.envs.base import VectorEnv
+from omg_lightning.games.base import replace_illegal
 from omg_lightning.rollout.workers import at_once
 from omg_lightning.spaces import dtype_of, is_binary
 from omg_lightning.types import NO_GOAL, ConfigError, Episodes, Record, View

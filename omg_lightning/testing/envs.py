@@ -7,8 +7,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from omg_lightning.envs.base import Step, VectorEnv, replace_illegal
+from omg_lightning.envs.base import Step, VectorEnv
 from omg_lightning.games import checks
+from omg_lightning.games.base import replace_illegal
 from omg_lightning.spaces import check_space, dtype_of
 from omg_lightning.testing.report import Report
 from omg_lightning.testing.views import check_values

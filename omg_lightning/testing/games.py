@@ -12,7 +12,7 @@ from torch import Tensor
 
 from omg_lightning.envs.base import VectorEnv, as_env
 from omg_lightning.games import checks
-from omg_lightning.games.base import Game, legal_actions
+from omg_lightning.games.base import Game, replace_illegal
 from omg_lightning.games.scripts import Player, actions_of, goals_of, scripts_of
 from omg_lightning.spaces import check_space, dtype_of, is_binary, stored
 from omg_lightning.testing.grids import check_layout, check_planes, check_sparse
@@ -135,8 +135,8 @@ class _Asked:
         return self._through_report(name, method if rules is None else partial(rules, self.game))
 
     def legal_actions(self, state: Any, actions: Tensor) -> Tensor:
-        """Replace illegal actions by `noop`."""
-        return legal_actions(self, state, actions)  # type: ignore[arg-type]
+        """Replace illegal actions, see `replace_illegal`."""
+        return replace_illegal(actions, self.legal(state), self.game.noop)
 
     def all(self, state: Any, actions: Tensor, board: Any = None) -> dict[str, Tensor]:
         """Return all that the rules say of a state and actions, by method and what it returned."""
@@ -274,9 +274,11 @@ def _check_looks(asked: _Asked, state: Any, board: Any) -> None:
         shape = (rows, seats, asked.num_actions)[: letters.count(",") + 1]
         report.tensor(member, _pure(asked, member, state, own=True), shape, letters, (torch.bool,))
     active, legal, terminated = asked.active(state), asked.legal(state), asked.terminated(state)
-    cure = "set `legal[..., self.noop] = True`"
-    report.nowhere(~legal[..., asked.noop], "legal", "an illegal noop", "noop to be legal everywhere", cure)
     counts = legal.sum(-1)
+    cure = "set `legal[..., self.noop] = True` there"
+    report.nowhere(counts == 0, "legal", "no legal action", "one at least", cure)
+    illegal = ~legal[..., asked.noop] & ~active
+    report.nowhere(illegal, "legal", "an illegal noop for an inactive seat", "noop alone to be legal", cure)
     cure = "return False for all other actions where a seat is inactive"
     got = "for an inactive seat a number of legal actions of"
     report.nowhere((counts > 1) & ~active, "legal", got, "1, noop", cure, counts)
@@ -359,7 +361,7 @@ def _check_function(asked: _Asked, state: Any, actions: Tensor, board: Any) -> N
         ),
         (
             "for illegal actions than for noop",
-            f"what noop, {asked.noop}, does",
+            f"what noop, {asked.noop}, does, or the first legal action where noop is illegal",
             "replace illegal actions by noop, or set keeps_invariants to False",
             asked.all(state, cleaned, board),
             whole,
