@@ -61,7 +61,9 @@ def test_planner(rule, workers, monkeypatch):
 def test_games(observe):
     row = script("games").measure(2, None, batch=8, num_players=2, side=6, observe=observe)
     assert row["env_steps_per_s"] > 0
-    assert (row["batch"], row["players"], row["side"]) == (8, 2, 6)
+    assert (row["game"], row["batch"], row["players"], row["side"]) == ("StagHunt", 8, 2, 6)
+    row = script("games").measure(1, None, batch=8, observe=observe, foraging="7x7-3p-2f")
+    assert (row["game"], row["batch"], row["players"], row["side"]) == ("LevelBasedForaging", 8, 3, 7)
 
 
 SMALL = {"preset": "2h1s_4x4", "trees": 2, "simulations": 3, "num_envs": 2}

@@ -15,6 +15,7 @@ class GridLayout(NamedTuple):
     num_players: int  # P, so many planes are players
     walls: int | None = None  # plane of the cells that nobody can walk on
     goal_action: int | None = None  # goals that are things on cells: the action that realises the one under the player
+    goal_planes: tuple[int, ...] = ()  # where goals have a plane each: goal k lies where plane k of these is 1
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -25,3 +26,8 @@ class GridLayout(NamedTuple):
     def cells(self) -> int:
         """S, the number of cells."""
         return self.height * self.width
+
+    @property
+    def things(self) -> list[int]:
+        """The planes of things that goals can be about: those of goals, or all behind the players."""
+        return list(self.goal_planes) or list(range(self.num_players, len(self.plane_names)))

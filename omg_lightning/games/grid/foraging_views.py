@@ -1,0 +1,142 @@
+"""What a forager sees: planes of bits, or the vector of the original."""
+
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from gymnasium import spaces
+from torch import Tensor
+
+from omg_lightning.games.grid.foraging_start import Sizes, highest_food
+from omg_lightning.games.grid.layout import GridLayout
+from omg_lightning.types import ego_order
+
+
+class ForagingState(NamedTuple):
+    """Everything the rules need: a search keeps one for every node."""
+
+    time: Tensor  # int64 [B] steps played
+    players: Tensor  # int64 [B, P] cell index
+    levels: Tensor  # int64 [B, P]
+    foods: Tensor  # int64 [B, F] cell of food k, also when it is gone
+    food_levels: Tensor  # int64 [B, F] 0 for a food that is gone
+    total: Tensor  # float32 [B] sum of the levels of all foods at the start
+
+
+def grid_layout(sizes: Sizes) -> GridLayout:
+    """Return what the planes mean.
+
+    Behind the players one plane for each food, then for each level above the lowest one a plane of players, and of
+    foods, that have it.
+    """
+    players, foods = sizes.num_players, sizes.num_foods
+    names = ["self", *(f"other_{k}" for k in range(1, players)), *(f"food_{k}" for k in range(foods))]
+    names += [f"player_level_{level}" for level in _shown(*sizes.player_levels)]
+    names += [f"food_level_{level}" for level in _shown(1, highest_food(sizes))]
+    goal_planes = tuple(range(players, players + foods))
+    return GridLayout(tuple(names), sizes.height, sizes.width, players, goal_planes=goal_planes)
+
+
+def vector_space(sizes: Sizes) -> spaces.Box:
+    """Return the space of the vector view: (row, column, level) of each food, the viewer, and each other player."""
+    highest = [sizes.height - 1, sizes.width - 1]
+    low = [-1, -1, 0] * (sizes.num_foods + sizes.num_players)
+    high = [*highest, highest_food(sizes)] * sizes.num_foods
+    high += [*highest, sizes.player_levels[1]] * sizes.num_players
+    return spaces.Box(np.array(low, np.float32), np.array(high, np.float32), dtype=np.float32)
+
+
+def sparse(state: ForagingState, sizes: Sizes, layout: GridLayout, seats: Tensor) -> Tensor:
+    """Return where the planes are 1: int32 `[B, P, n]`, `C * h * w` for none.
+
+    Args:
+        state: what to look at.
+        sizes: of the game.
+        layout: of the planes.
+        seats: int64 `[P, P]` row i is the ego order of seat i.
+    """
+    players, foods, area = sizes.num_players, sizes.num_foods, layout.cells
+    none = area * len(layout.plane_names)
+    there = state.food_levels > 0
+    around = state.players[:, seats] + area * torch.arange(players, device=seats.device)  # [B, P, P]
+    shared = [torch.where(there, state.foods + area * (players + torch.arange(foods, device=seats.device)), none)]
+    plane = players + foods
+    low, high = sizes.player_levels
+    if high > low:
+        places = torch.where(state.levels > low, state.players + area * (plane + state.levels - low - 1), none)
+        if players > 2:  # three and more may come to share a cell
+            places = _once(places, none)
+        shared.append(places)
+        plane += high - low
+    if highest_food(sizes) > 1:
+        shown = state.food_levels > 1
+        shared.append(torch.where(shown, state.foods + area * (plane + state.food_levels - 2), none))
+    common = torch.cat(shared, 1)[:, None].expand(-1, players, -1)
+    return torch.cat([around, common], 2).int()
+
+
+def planes(places: Tensor, layout: GridLayout) -> Tensor:
+    """Return the planes, float32 `[B, P, C, h, w]`, of sparse views `[B, P, n]`."""
+    flat = torch.zeros(*places.shape[:2], layout.cells * len(layout.plane_names) + 1, device=places.device)
+    return flat.scatter_(2, places.long(), 1.0)[..., :-1].unflatten(2, layout.shape)
+
+
+def vector(state: ForagingState, sizes: Sizes, sight: int) -> Tensor:
+    """Return the vector views, float32 `[B, P, 3 F + 3 P]`.
+
+    Triples (row, column, level): of the foods, the viewer, and the other players in the order of their seats; (-1, -1,
+    0) for what is gone, or out of sight. Rows and columns count from the upper left corner of what the viewer sees. In
+    the original, what is seen comes first, foods row by row; in Jumanji's variant food k, and each other player, keeps
+    its place. In the original a player near the border sees players further away than `sight`; foods never.
+    """
+    original, width, players = sizes.variant == "lbforaging", sizes.width, sizes.num_players
+    seats = torch.arange(players, device=state.players.device)
+    order = torch.stack([torch.cat([seats[i : i + 1], seats[:i], seats[i + 1 :]]) for i in range(players)])
+    own = _pairs(state.players, width)[:, :, None]  # [B, P, 1, 2]
+    corner = own - own.clamp(max=sight)  # of what each viewer sees
+    others = _pairs(state.players, width)[:, order] - corner  # [B, P, P, 2]
+    foods = _pairs(state.foods, width)[:, None] - corner  # [B, P, F, 2]
+    near = ((foods + corner - own).abs() <= sight).all(-1) & (state.food_levels > 0)[:, None]
+    if original:
+        met = ((others >= 0) & (others <= 2 * sight)).all(-1)
+    else:
+        met = ((others + corner - own).abs() <= sight).all(-1)
+    seen_foods = _triples(foods, state.food_levels[:, None], near)
+    seen_players = _triples(others, state.levels[:, order], met)
+    if original:
+        seen_foods, seen_players = _seen_first(seen_foods, near), _seen_first(seen_players, met)
+    return torch.cat([seen_foods.flatten(2), seen_players.flatten(2)], 2).float()
+
+
+def ego_seats(num_players: int, device: torch.device) -> Tensor:
+    """Return the ego order of each seat, int64 `[P, P]`."""
+    seats = torch.arange(num_players, device=device)
+    return ego_order(seats.expand(num_players, -1), seats)
+
+
+def _shown(low: int, high: int) -> range:
+    """Return the levels that have a plane: all but the lowest one."""
+    return range(low + 1, high + 1)
+
+
+def _pairs(cells: Tensor, width: int) -> Tensor:
+    """Return (row, column), int64 `[..., 2]`, of cells `[...]`."""
+    return torch.stack([cells // width, cells % width], -1)
+
+
+def _triples(pairs: Tensor, levels: Tensor, seen: Tensor) -> Tensor:
+    """Return `[B, P, n, 3]` of pairs `[B, P, n, 2]` and levels, where they are seen, bool `[B, P, n]`."""
+    found = torch.cat([pairs, levels.expand(pairs.shape[:-1])[..., None]], -1)
+    return torch.where(seen[..., None], found, found.new_tensor([-1, -1, 0]))
+
+
+def _seen_first(triples: Tensor, seen: Tensor) -> Tensor:
+    """Put the triples `[B, P, n, 3]` that are seen, bool `[B, P, n]`, first, in their order."""
+    first = (~seen).long().sort(stable=True, dim=2).indices
+    return triples.gather(2, first[..., None].expand_as(triples))
+
+
+def _once(places: Tensor, none: int) -> Tensor:
+    """Replace what an earlier column `[B, n]` holds, too, by `none`."""
+    again = (places[:, :, None] == places[:, None]).tril(-1).any(2)
+    return places.masked_fill(again, none)
