@@ -125,8 +125,8 @@ def episode_frames(
         if steps is not None and t + 1 not in steps:
             continue
         realised = episodes.achieved_goal[t, b].tolist()
-        captures = captures_of(views[t, : game.num_players], realised, game.goal_names, names)
-        board = views[t + 1] if t + 1 < length else _without(views[t], captures, names, leavers)
+        captures = captures_of(views[t], realised, game.goal_names, names)
+        board = views[t + 1] if t + 1 < length else _without(views[t], captures, game.num_players, leavers)
         title = f"{'step' if t + 1 < length else 'end: step'} {t + 1} of {game.max_steps}"
         frames.append(frame(board, names, title=title, returns=returns[t], captures=captures, cell=cell))
     return frames
@@ -140,13 +140,13 @@ def add_gif(logger: TensorBoardLogger, tag: str, animation: bytes, step: int) ->
     writer.add_summary(Summary(value=[Summary.Value(tag=tag, image=picture)]), step)
 
 
-def _without(view: Tensor, captures: list[Capture], names: Sequence[str], leavers: bool) -> Tensor:
+def _without(view: Tensor, captures: list[Capture], players: int, leavers: bool) -> Tensor:
     """The board `[C, h, w]` after these captures, whose seats leave with them if `leavers`."""
     board = view.clone()
     for capture in captures:
         if leavers:
             board[list(capture.seats)] = 0
-        board[names.index(f"{capture.kind}s"), capture.row, capture.column] = 0
+        board[players:, capture.row, capture.column] = 0
     return board
 
 

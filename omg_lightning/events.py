@@ -22,8 +22,7 @@ def rewarded(episodes: Episodes, layout: GridLayout | None) -> Tensor:
     paid = (episodes.reward != 0) & episodes.active
     if layout is None:
         return paid
-    seats = paid.shape[-1]
-    own, things = episodes.observation[..., :1, :, :] > 0, episodes.observation[..., seats:, :, :] > 0
+    own, things = episodes.observation[..., :1, :, :] > 0, episodes.observation[..., layout.things, :, :] > 0
     theirs = paid & (own & things).flatten(3).any(-1)
     return torch.where(theirs.any(-1, keepdim=True), theirs, paid)
 

@@ -93,7 +93,7 @@ def test_scripts_know_their_own_best_chance_and_other_players_do_not(generator):
     assert best_chance(Unsure(), view, legal).tolist() == [0]
     player = make_player("switcher", env.game)
     player.reset(1, 1, env.game, generator)
-    assert best_chance(player, view, legal).tolist() == [1.0 if player.goals[0] == 0 else 0.5]
+    assert best_chance(player, view, legal).tolist() == [1.0 if player.pursues(view, legal)[0] == 0 else 0.5]
     player.scripts = (Unsure(), Unsure())
     assert best_chance(player, view, legal).tolist() == [0]
 

@@ -110,7 +110,7 @@ def test_a_belief_sums_to_one_over_nowhere_and_the_cells_that_still_hold_a_drift
 def test_labels_are_the_cell_that_a_seat_clears_next_or_nowhere_or_a_bare_cell():
     game = Snowdrift(num_players=2, num_drifts=2, height=3, width=3, max_steps=12)
     episodes = play_with(tiny_agent(game, "Locations"), game, ["cleaner", "defector"], 32, seed=1)
-    label = location_labels(episodes, torch.Generator().manual_seed(0))
+    label = location_labels(episodes, torch.Generator().manual_seed(0), game.layout)
     there = (episodes.observation[..., 2:, :, :] > 0).any(3).flatten(3)
     for b in range(32):
         steps = episodes.active[:, b, 0].nonzero()[:, 0].tolist()
@@ -134,7 +134,7 @@ def test_an_agent_is_trained_on_these_labels():
     assert agent.actor().goals_are_cells, "so that goals turn as a board turns"
     episodes = play_with(agent, GAME, ["learner", "cleaner"])
     targets = training_batch(agent, episodes).targets
-    label = location_labels(episodes, training_batch(agent, episodes).noise)
+    label = location_labels(episodes, training_batch(agent, episodes).noise, GAME.layout)
     assert torch.equal(targets.label.argmax(-1)[episodes.active], label[episodes.active])
     assert targets.known[episodes.active].all()
     assert targets.share == 0.25

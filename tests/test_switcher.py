@@ -29,7 +29,7 @@ def test_each_episode_and_environment_draws_its_own_goal(generator):
     drawn = []
     for _ in range(2):
         player.reset(4000, 0, game, generator)
-        drawn.append(player.goals)
+        drawn.append(player.pursues(torch.zeros(4000, 5, 4, 4), torch.ones(4000, 7, dtype=torch.bool)))
     assert abs(int(drawn[0].sum()) - 2000) < 5 * math.sqrt(1000)  # five standard deviations
     assert abs(int((drawn[0] == drawn[1]).sum()) - 2000) < 5 * math.sqrt(1000)
 
@@ -42,16 +42,17 @@ def test_it_acts_as_the_script_in_force_and_knows_its_distribution():
     pure = [NearestStag(), NearestHare()]
     for player in pure:
         player.reset(40, 1, game, torch.Generator())
-    first, own = episodes.true_goal[0, :, 1], script.goals.clone()
+    first, own = episodes.true_goal[0, :, 1], script.pursues(episodes.observation[0, :, 1], episodes.legal[0, :, 1])
     for goals in (first, own):
         assert set(goals.tolist()) == {STAG, HARE}
     for t in range(len(episodes.active)):
         goal, live = episodes.true_goal[t, :, 1], episodes.active[t].any(-1)
         assert torch.equal(goal[live], (first if t < 3 else 1 - first)[live]), "it changes at step 3 of every episode"
-        assert torch.equal(script.goals, own if t < 3 else 1 - own)
         view, legal = episodes.observation[t, :, 1], episodes.legal[t, :, 1]
+        pursued = script.pursues(view, legal)
+        assert torch.equal(pursued, own if t < 3 else 1 - own)
         stag, hare = (player.action_probabilities(view, legal) for player in pure)
-        expected = torch.where((script.goals == STAG)[:, None], stag, hare)
+        expected = torch.where((pursued == STAG)[:, None], stag, hare)
         torch.testing.assert_close(script.action_probabilities(view, legal), expected)
         expected = torch.where((goal == STAG)[:, None], stag, hare)
         here = episodes.active[t, :, 1]
@@ -63,10 +64,10 @@ def test_it_changes_back_at_the_second_step_of_a_schedule():
     game = stag_hunt()
     player = make_player("switcher:1:4", game)
     player.reset(1, 0, game, torch.Generator().manual_seed(0))
-    found, planes = [], torch.zeros(1, 5, 4, 4)
+    found, planes, legal = [], torch.zeros(1, 5, 4, 4), torch.ones(1, 7, dtype=torch.bool)
     for _ in range(6):
-        found.append(int(player.goals))
-        player.act(planes, torch.ones(1, 7, dtype=torch.bool))
+        found.append(int(player.pursues(planes, legal)))
+        player.act(planes, legal)
     assert found in ([0, 1, 1, 1, 0, 0], [1, 0, 0, 0, 1, 1])
 
 

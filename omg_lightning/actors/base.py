@@ -88,10 +88,10 @@ class Actor(ABC):
         """Return the memory with the goals, int64 `[L, P]`, that scripts now pursue; `prior` has leading L."""
         return memory
 
-    def true_goal(self, env: VectorEnv, memory: Any) -> Tensor | None:
+    def true_goal(self, env: VectorEnv, memory: Any, view: View) -> Tensor | None:
         """Return the goals that its own seats pursue with their next actions, int64 `[L, P]`, NO_GOAL elsewhere.
 
-        None if it pursues no declared goal.
+        None if it pursues no declared goal. `view` is that at which they are about to act.
         """
         return None
 

@@ -10,7 +10,7 @@ from omg_lightning.actors.base import Actor, Choice, Scene
 from omg_lightning.envs.base import VectorEnv
 from omg_lightning.games.scripts import Player, RandomPlayer, ScriptedPlayer, actions_of, best_chance, blamed, goals_of
 from omg_lightning.games.switcher import SWITCHER, Switcher, parse_steps
-from omg_lightning.types import NO_GOAL, ConfigError
+from omg_lightning.types import NO_GOAL, ConfigError, View
 
 ANYWHERE = {"random": RandomPlayer}  # players that know every game; a game's own are its `players`
 
@@ -49,12 +49,7 @@ class PlayerActor(Actor):
         mine, best = torch.zeros_like(view.active), torch.zeros_like(view.active, dtype=torch.float32)
         for player, seat, rows in self.seated:
             here, at = self._places(memory, rows)
-            observation, legal = view.observation[at, seat], view.legal[at, seat]
-            if len(at) < len(rows):  # the rest is over: nothing to see there, and only `noop` to do
-                observation = observation.new_zeros(len(rows), *observation.shape[1:]).index_copy_(0, here, observation)
-                only = legal.new_zeros(len(rows), legal.shape[1])
-                only[:, scene.env.noop] = True
-                legal = only.index_copy_(0, here, legal)
+            observation, legal = _shown(view, seat, len(rows), here, at, scene.env.noop)
             if scene.measure:
                 best[at, seat] = best_chance(player, observation, legal)[here]
             with blamed(f"{type(player).__name__}.act"):
@@ -62,12 +57,13 @@ class PlayerActor(Actor):
             mine[at, seat] = True
         return Choice(mine, action, extras={"script_best": best} if scene.measure else {})
 
-    def true_goal(self, env: VectorEnv, memory: Tensor) -> Tensor:
+    def true_goal(self, env: VectorEnv, memory: Tensor, view: View) -> Tensor:
         """Return the goals that the players pursue with their next actions, int64 `[L, P]`, or NO_GOAL."""
         found = torch.full((len(memory), env.num_players), NO_GOAL, device=memory.device)
         for player, seat, rows in self.seated:
             here, at = self._places(memory, rows)
-            found[at, seat] = goals_of(player, rules_of(env), len(rows), memory.device)[here]
+            shown = _shown(view, seat, len(rows), here, at, env.noop)
+            found[at, seat] = goals_of(player, rules_of(env), *shown)[here]
         return found
 
     def among(self, index: Tensor, batch_size: int) -> "PlayerActor":
@@ -83,6 +79,20 @@ class PlayerActor(Actor):
         at = torch.searchsorted(memory, rows).clamp(max=max(len(memory) - 1, 0))
         here = (memory[at] == rows).nonzero()[:, 0]
         return here, at[here]
+
+
+def _shown(view: View, seat: int, rows: int, here: Tensor, at: Tensor, noop: int) -> tuple[Tensor, Tensor]:
+    """Return the views and legal actions of a seat in all of a player's `rows`, of which `here` still run.
+
+    Where an episode is over there is nothing to see, and only `noop` to do.
+    """
+    observation, legal = view.observation[at, seat], view.legal[at, seat]
+    if len(at) == rows:
+        return observation, legal
+    observation = observation.new_zeros(rows, *observation.shape[1:]).index_copy_(0, here, observation)
+    only = legal.new_zeros(rows, legal.shape[1])
+    only[:, noop] = True
+    return observation, only.index_copy_(0, here, legal)
 
 
 def rules_of(env: VectorEnv) -> Any:

@@ -5,7 +5,7 @@
 
 from pettingzoo import EnvSpec, aec_registry, parallel_registry, register
 
-from omg_lightning.envs import matrix_v0, snowdrift_v0, stag_hunt_v0
+from omg_lightning.envs import lbf_v0, matrix_v0, snowdrift_v0, stag_hunt_v0
 from omg_lightning.envs.base import RulesEnv, Step, VectorEnv, as_env
 from omg_lightning.envs.copyable import CopyableGame, CopyState
 from omg_lightning.envs.parallel import GameParallelEnv
@@ -20,6 +20,7 @@ __all__ = [
     "Step",
     "VectorEnv",
     "as_env",
+    "lbf_v0",
     "matrix_v0",
     "snowdrift_v0",
     "stag_hunt_v0",
@@ -36,6 +37,7 @@ def _register(name: str) -> None:
         register("parallel", identity, f"{path}:parallel_env")
 
 
+_register("lbf_v0")
 _register("matrix_v0")
 _register("snowdrift_v0")
 _register("stag_hunt_v0")

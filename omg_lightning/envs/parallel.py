@@ -14,7 +14,7 @@ from pettingzoo import ParallelEnv
 from torch import Tensor
 
 from omg_lightning.games.base import Game, replace_illegal
-from omg_lightning.games.grid.render import Capture, captures_of, frame, text
+from omg_lightning.games.grid.render import Capture, amount, captures_of, frame, text
 from omg_lightning.spaces import check_space, is_binary
 from omg_lightning.types import ConfigError
 
@@ -37,7 +37,7 @@ class GameParallelEnv(ParallelEnv[str, Observation, int]):
     - `reset(seed=s)` fixes this episode and all that follow until the next seed. Without any seed, episodes differ from
       run to run.
 
-    A subclass sets the `name` in `metadata`, and the keys of an exact start where the game has a `place`.
+    A subclass sets the `name` in `metadata`, and the keys and entries of an exact start where the game has a `place`.
 
     Args:
         game: the rules. Exact starts need a method `place(batch_size, **options) -> state`.
@@ -56,6 +56,7 @@ class GameParallelEnv(ParallelEnv[str, Observation, int]):
     }
     layout_needs: ClassVar[tuple[str, ...]] = ()
     layout_may_have: ClassVar[tuple[str, ...]] = ()
+    layout_entry: ClassVar[str] = "(row, column)"
 
     def __init__(self, game: Game, render_mode: str | None = None) -> None:
         if game.layout is None:
@@ -100,7 +101,7 @@ class GameParallelEnv(ParallelEnv[str, Observation, int]):
 
         Args:
             seed: fixes this episode and those that follow; None continues the current random stream.
-            options: an exact start, lists of (row, column) by key, instead of a random one. Give all needed keys or
+            options: an exact start, lists of `layout_entry` by key, instead of a random one. Give all needed keys or
                 none.
 
         Raises:
@@ -165,7 +166,7 @@ class GameParallelEnv(ParallelEnv[str, Observation, int]):
         if self.render_mode == "rgb_array" and layout is not None:
             names = layout.plane_names
             return frame(self.state(), names, title=title, returns=self._returns, captures=self._captures)
-        words = f"{title}   {_by_seat({seat: f'{value:.1f}' for seat, value in enumerate(self._returns)})}"
+        words = f"{title}   {_by_seat({seat: amount(value) for seat, value in enumerate(self._returns)})}"
         if layout is not None:
             words += f"\n{text(self.state(), layout.plane_names)}"
         elif self._played:
@@ -204,7 +205,7 @@ class GameParallelEnv(ParallelEnv[str, Observation, int]):
         if not self.layout_needs:
             return f"{self.metadata['name']} has no options: leave them out"
         may = "".join(f", '{key}': [] (not needed)" for key in self.layout_may_have)
-        needs = ", ".join(f"'{key}': [(row, column), ...]" for key in self.layout_needs)
+        needs = ", ".join(f"'{key}': [{self.layout_entry}, ...]" for key in self.layout_needs)
         return f"an exact layout is a dict such as {{{needs}{may}}}"
 
     def _joint(self, actions: Mapping[str, int]) -> Tensor:
@@ -261,8 +262,7 @@ class GameParallelEnv(ParallelEnv[str, Observation, int]):
             self._played = {seat: game.action_names[played[seat]] for seat in self._seats().values()}
             return
         realised = game.realised(self._state, joint)[0].tolist()
-        players = self.state()[: game.num_players]
-        self._captures = captures_of(players, realised, game.goal_names, game.layout.plane_names)
+        self._captures = captures_of(self.state(), realised, game.goal_names, game.layout.plane_names)
 
 
 def checked_kwargs(kind: type, max_cycles: int | None, game_kwargs: dict[str, Any]) -> dict[str, Any]:

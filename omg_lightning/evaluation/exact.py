@@ -17,7 +17,9 @@ _LEAST = 1e-12  # an action that no script would take rules out none of them
 
 
 def goal_scripts(env: VectorEnv) -> tuple[Player, ...] | None:
-    """Return one of the game's scripts for each of its declared goals, in their order.
+    """Return a player of the game for each of its declared goals, in their order.
+
+    It is one of the game's two scripts, or the player that bears the goal's name (such as `food_0`).
 
     Returns:
         `None` where the game declares no goals, or one that no script with a known action distribution pursues.
@@ -26,7 +28,8 @@ def goal_scripts(env: VectorEnv) -> tuple[Player, ...] | None:
         getattr(player, "goal", None): player
         for player in (make_player(name, rules_of(env)) for name in scripts_of(env))
     }
-    chosen = [players.get(name) for name in env.goal_names]
+    bearing = {name: make_player(name, rules_of(env)) for name in env.goal_names if name in env.players}
+    chosen = [players.get(name) or bearing.get(name) for name in env.goal_names]
     known = [player for player in chosen if hasattr(player, "action_probabilities")]
     return tuple(player for player in known if player) if known and len(known) == len(chosen) else None
 
@@ -42,7 +45,8 @@ def exact_observer(env: VectorEnv, episodes: Episodes) -> Exact | None:
     """Return the best that can be known: exact Bayes by an observer, and takes all goals to be equally likely at first.
 
     It starts afresh with each episode, and takes it that a player acts as one of the game's scripts does, by what it
-    sees at that step alone. Only scripts and measurements know this; a learner never does.
+    sees at that step alone. Where views show which goals are left, whoever pursued one that is gone pursues any of
+    these, all equally likely. Only scripts and measurements know this; a learner never does.
 
     Args:
         env: for its scripts.
@@ -64,8 +68,25 @@ def exact_observer(env: VectorEnv, episodes: Episodes) -> Exact | None:
             chance[:, :, seat, goal][who] = script.action_probabilities(view, legal)  # type: ignore[attr-defined]
     played = episodes.action[..., None, None].expand(*shape[:-1], 1)
     log_likelihood = chance.gather(-1, played)[..., 0].clamp(min=_LEAST).log()
-    log_belief = torch.full_like(log_likelihood, 1 / len(scripts)).log()
-    for t in range(1, len(log_belief)):
-        log_belief[t] = bayes_update(log_belief[t - 1], log_likelihood[t - 1], _FLOOR)
-    belief = log_belief.exp()
+    there = _goals_left(env, episodes)
+    belief = torch.full_like(log_likelihood, 1 / len(scripts))
+    belief[0] = _among(belief[0], there[0])
+    for t in range(1, len(belief)):
+        belief[t] = _among(bayes_update(belief[t - 1].log(), log_likelihood[t - 1], _FLOOR).exp(), there[t])
     return Exact(belief, (belief[..., None] * chance).sum(-2).amax(-1))
+
+
+def _goals_left(env: VectorEnv, episodes: Episodes) -> Tensor:
+    """Return which declared goals there are at each step, bool `[T, B, 1, G]`, by what views show; else all of them."""
+    layout = env.layout
+    if layout is None or not layout.goal_planes:
+        steps, rows, _ = episodes.active.shape
+        return torch.ones(steps, rows, 1, len(env.goal_names), dtype=torch.bool, device=episodes.active.device)
+    return (episodes.observation[:, :, :1, list(layout.goal_planes)] > 0).flatten(4).any(-1)
+
+
+def _among(belief: Tensor, there: Tensor) -> Tensor:
+    """Share the mass of goals that are gone evenly among those that are left, in a belief `[B, P, G]`."""
+    left = belief * there
+    lost = (1 - left.sum(-1, keepdim=True)) / there.sum(-1, keepdim=True).clamp(min=1)
+    return torch.where(there.any(-1, keepdim=True), left + there * lost, belief)

@@ -32,7 +32,8 @@ class Player(Protocol):
 
     It may say what it is after, for the record, for what measures beliefs and for an oracle: with an attribute `goal`,
     one of `game.goal_names`; or, where that differs between episodes or steps, with `goals`, int64 `[B]`, the goals
-    of its next action as indices in `game.goal_names`, or NO_GOAL (-1).
+    of its next action as indices in `game.goal_names`, or NO_GOAL (-1); or, where it depends on what the player sees,
+    with a method `pursues(observation, legal)` that returns the same for the view at which it will act next.
     """
 
     def reset(self, batch_size: int, seat: int, game: Any, generator: torch.Generator) -> None:
@@ -75,21 +76,29 @@ def blamed(what: str) -> Iterator[None]:
         raise ConfigError(f"{what} failed with {reason} ({place.filename}, line {place.lineno}): correct it") from error
 
 
-def goals_of(player: Player, game: Any, batch_size: int, device: torch.device) -> Tensor:
+def goals_of(player: Player, game: Any, observation: Tensor, legal: Tensor) -> Tensor:
     """What a player says that it pursues with its next action: int64 `[B]`, or NO_GOAL.
 
+    Args:
+        player: about to act; asking it changes nothing.
+        game: names of goals.
+        observation: `[B, *shape]` its view.
+        legal: bool `[B, A]`.
+
     Raises:
-        ConfigError: its `goals` are something else.
+        ConfigError: its goals are something else.
     """
-    goals = getattr(player, "goals", None)
+    pursues, batch_size, device = getattr(player, "pursues", None), len(legal), legal.device
+    goals = getattr(player, "goals", None) if pursues is None else pursues(observation, legal)
     if goals is None:
         goal = getattr(player, "goal", None)
         known = game.goal_names.index(goal) if goal in game.goal_names else NO_GOAL
         return torch.full((batch_size,), known, device=device)
+    said = "goals" if pursues is None else "pursues(...)"
     if not isinstance(goals, Tensor) or goals.dtype != torch.int64 or goals.shape != (batch_size,):
-        raise ConfigError(f"{type(player).__name__}.goals must be an int64 tensor of shape [{batch_size}]")
+        raise ConfigError(f"{type(player).__name__}.{said} must be an int64 tensor of shape [{batch_size}]")
     if len(goals) and (goals.min() < NO_GOAL or goals.max() >= len(game.goal_names)):
-        raise ConfigError(f"{type(player).__name__}.goals must be indices in {list(game.goal_names)}, or {NO_GOAL}")
+        raise ConfigError(f"{type(player).__name__}.{said} must be indices in {list(game.goal_names)}, or {NO_GOAL}")
     return goals
 
 

@@ -55,11 +55,9 @@ class Switcher(ScriptedPlayer):
         self._first = torch.rand(batch_size, generator=generator, device=generator.device) < 0.5
         self._time = 0
 
-    @property
-    def goals(self) -> Tensor:
-        """The goals of the next action, int64 `[B]`, or NO_GOAL; see `Player`."""
-        count, device = len(self._first), self._first.device
-        first, second = (goals_of(script, self._game, count, device) for script in self.scripts)
+    def pursues(self, observation: Tensor, legal: Tensor) -> Tensor:
+        """Return the goals of the next action, int64 `[B]`, or NO_GOAL; see `Player`."""
+        first, second = (goals_of(script, self._game, observation, legal) for script in self.scripts)
         return torch.where(self._follows_first(), first, second)
 
     def act(self, observation: Tensor, legal: Tensor) -> Tensor:

@@ -57,7 +57,7 @@ class Locations(ExplicitBelief):
         mixture: MixtureConfig = MixtureConfig(),
     ) -> None:
         layout, name = spec.game.layout, spec.game.name
-        if layout is None or layout.goal_action is None or not spec.game.goal_names:
+        if layout is None or not (layout.goal_planes or layout.goal_action is not None) or not spec.game.goal_names:
             raise ConfigError(
                 f"opponent Locations needs goals that are things on a grid's cells, but {name} has none: use Declared, "
                 "Codebook or Direct"
@@ -66,7 +66,6 @@ class Locations(ExplicitBelief):
         super().__init__(spec, layout.cells + 1, belief, online, mixture, most + 1)
         self.most = most  # N
         self.layout: GridLayout = layout
-        self.action: int = layout.goal_action
 
     def prior(self, batch_size: int) -> Tensor:
         """Return how many a player clears, before anything was seen: Poisson(1) up to N, float `[B, P, N + 1]`."""
@@ -85,7 +84,7 @@ class Locations(ExplicitBelief):
 
     def update(self, memory: Heading, view: View, actions: Tensor, achieved: Tensor) -> Heading:  # type: ignore[override]
         """Apply Bayes to the actions `[L, P]`; a player that has cleared a cell heads for another, or for none more."""
-        done = (actions == self.action) & view.legal[..., self.action] & view.active
+        done = (achieved != NO_GOAL) & view.active
         cleared = memory.cleared + done
         belief = self._now(memory, view)
         if self.belief.intra:
@@ -99,7 +98,7 @@ class Locations(ExplicitBelief):
 
     def targets(self, batch: TrainingBatch) -> Targets:
         """Label each step with the cell where its seat next achieves a goal, or nowhere."""
-        label = location_labels(batch.episodes, batch.noise)
+        label = location_labels(batch.episodes, batch.noise, self.layout)
         return one_hot_targets(batch.episodes, label, batch.noise, self.mixture.share(batch.env_steps))
 
     def metrics(self, goal_names: Sequence[str]) -> dict[str, Metric]:
@@ -118,8 +117,7 @@ class Locations(ExplicitBelief):
 
     def _now(self, memory: Heading, view: View) -> Tensor:
         """Return the belief restricted to cells that still hold a thing; these share the mass of the other cells."""
-        seats = view.active.shape[1]
-        there = (view.observation[:, :, seats:] > 0).any(2).flatten(2)  # [L, P, S]
+        there = (view.observation[:, :, self.layout.things] > 0).any(2).flatten(2)  # [L, P, S]
         at, nowhere = memory.belief[..., :-1] * there, memory.belief[..., -1:]
         lost = 1 - nowhere - at.sum(-1, keepdim=True)
         at = at + there * lost / there.sum(-1, keepdim=True).clamp(min=1)
@@ -142,8 +140,10 @@ def one_more(number: Tensor, cleared: Tensor) -> Tensor:
     return (tail.gather(-1, c + 1) / tail.gather(-1, c).clamp(min=torch.finfo(tail.dtype).tiny))[..., 0]
 
 
-def location_labels(episodes: Episodes, noise: torch.Generator) -> Tensor:
-    """Return where each seat was heading: the cell where it next achieves a goal, or S, which is nowhere.
+def location_labels(episodes: Episodes, noise: torch.Generator, layout: GridLayout) -> Tensor:
+    """Return where each seat was heading: the cell of the goal that it achieves next, or S, which is nowhere.
+
+    A goal lies where its own plane shows it; without such planes, under the player that achieves it.
 
     In a search a goal stays with its tree, also after the cell is bare, and a goal that is gone is no goal: to show
     that to the networks, half of those who head nowhere are said to head for a bare cell.
@@ -151,13 +151,16 @@ def location_labels(episodes: Episodes, noise: torch.Generator) -> Tensor:
     Args:
         episodes: `[T, B, P, ...]`.
         noise: draws these.
+        layout: of the views.
 
     Returns:
         int64 `[T, B, P]`; arbitrary for padding.
     """
-    seats = episodes.active.shape[-1]
     shown = episodes.observation.flatten(4) > 0  # [T, B, P, C, S]
-    own, bare = shown[..., 0, :].long().argmax(-1), ~shown[..., seats:, :].any(3)
+    own, bare = shown[..., 0, :].long().argmax(-1), ~shown[..., layout.things, :].any(3)
+    if layout.goal_planes:
+        places = shown[..., list(layout.goal_planes), :].long().argmax(-1)  # [T, B, P, G]
+        own = places.gather(-1, episodes.achieved_goal.clamp(min=0)[..., None])[..., 0]
     label = torch.full_like(own, shown.shape[-1])
     following = label[0]
     for t in reversed(range(len(label))):

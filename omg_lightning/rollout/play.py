@@ -164,7 +164,7 @@ class RolloutState:
         observation = observation.float() if self.binary else observation
         time = torch.full((len(live),), t, device=live.device) / env.max_steps
         scene = Scene(env, View(observation, now.legal, time, now.active), self.generator, self.greedy, self.measure)
-        true_goal = self._true_goals(t)
+        true_goal = self._true_goals(t, scene.view)
         actions = torch.full(now.active.shape, env.noop, device=live.device)
         for name, actor in self.actors.items():
             if actor.needs_true_goal:
@@ -212,11 +212,11 @@ class RolloutState:
             elif name == LEARNER:
                 self.record.extras[key][t, self.live] = values
 
-    def _true_goals(self, t: int) -> Tensor:
+    def _true_goals(self, t: int, view: View) -> Tensor:
         """Record the goals that scripts pursue with their next actions, int64 `[L, P]`."""
         found = torch.full_like(self.now.active, NO_GOAL, dtype=torch.int64)
         for name, actor in self.actors.items():
-            pursued = actor.true_goal(self.env, self.memory[name])
+            pursued = actor.true_goal(self.env, self.memory[name], view)
             if pursued is not None:
                 found = torch.where(pursued == NO_GOAL, found, pursued)
         self.record.true_goal[t, self.live] = found

@@ -408,7 +408,7 @@ def _check_players(asked: _Asked, batch_size: int, seed: int) -> None:
 def _action(report: Report, env: VectorEnv, member: str, player: Player, view: Tensor, legal: Tensor) -> Tensor:
     """Ask a player for goals, action probabilities where it has them, and actions; check them all."""
     expected = "goals that are in goal_names, or NO_GOAL (-1)"
-    report.call(f"{member}.goals", goals_of, player, env, len(legal), legal.device, expected=expected)
+    report.call(f"{member}.goals", goals_of, player, env, view, legal, expected=expected)
     if (asked := getattr(player, "action_probabilities", None)) is not None:
         method, expected = f"{member}.action_probabilities", "probabilities, 0 for illegal actions, that sum to 1"
         chances = report.call(method, asked, view, legal, expected=expected)

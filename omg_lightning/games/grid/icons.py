@@ -1,6 +1,7 @@
 """Parts of the pictures: a pen in the coordinates of one cell, and a painter for each kind of thing."""
 
 import math
+import re
 from collections.abc import Callable, Iterable, Sequence
 from functools import lru_cache
 from pathlib import Path
@@ -56,23 +57,34 @@ class Pen:
         return self.x + point[0] * self.size, self.y + point[1] * self.size
 
 
-def draw_thing(pen: Pen, name: str) -> None:
-    """Draw the thing of the plane `name`: with its painter, or as a diamond with its first letter."""
-    if name in PAINTERS:
-        return PAINTERS[name](pen)
-    pen.polygon([(0.5, 0.15), (0.85, 0.5), (0.5, 0.85), (0.15, 0.5)], "#8A919C")
-    pen.text(0.5, 0.5, name[0].upper(), 0.3, PAPER)
-    return None
+def draw_thing(pen: Pen, name: str, level: int | None = None) -> None:
+    """Draw the thing of the plane `name`: with its painter, or as a diamond with its first letter; and its level.
+
+    Things with numbers, such as `food_1`, share a painter, `foods`.
+    """
+    painter = PAINTERS.get(name) or PAINTERS.get(re.sub(r"_\d+$", "s", name))
+    if painter is not None:
+        painter(pen)
+    else:
+        pen.polygon([(0.5, 0.15), (0.85, 0.5), (0.5, 0.85), (0.15, 0.5)], "#8A919C")
+        pen.text(0.5, 0.5, name[0].upper(), 0.3, PAPER)
+    if level is not None:
+        pen.text(0.5, 0.6, str(level), 0.36, PAPER)
 
 
-def draw_disc(pen: Pen, seat: int, present: bool = True) -> None:
-    """Draw a seat: its number on a disc of its colour, hollow if it has left."""
+def draw_disc(pen: Pen, seat: int, present: bool = True, level: int | None = None) -> None:
+    """Draw a seat: its number on a disc of its colour, hollow if it has left; its level on a badge."""
     colour = SEAT_COLOURS[seat % len(SEAT_COLOURS)]
     pen.ellipse(0.5, 0.5, 0.49, 0.49, PAPER)
     pen.ellipse(0.5, 0.5, 0.44, 0.44, colour)
     if not present:
         pen.ellipse(0.5, 0.5, 0.36, 0.36, PAPER)
     pen.text(0.5, 0.51, str(seat), 0.5, PAPER if present else colour)
+    if level is not None:
+        badge = pen.part(0.86, 0.84, 0.5)
+        badge.ellipse(0.5, 0.5, 0.5, 0.5, colour)
+        badge.ellipse(0.5, 0.5, 0.42, 0.42, PAPER)
+        badge.text(0.5, 0.52, str(level), 0.62, INK)
 
 
 def _block(pen: Pen) -> None:
@@ -130,8 +142,25 @@ def _drift(pen: Pen) -> None:
     pen.line([(0.04, 0.86), (0.96, 0.86)], 0.035, edge)
 
 
+def _apple(pen: Pen) -> None:
+    """Draw an apple."""
+    skin, light = "#C8373B", "#E0676A"
+    pen.line([(0.5, 0.34), (0.53, 0.2), (0.6, 0.12)], 0.055, "#6B4A2B")  # stalk
+    pen.ellipse(0.7, 0.19, 0.14, 0.065, "#5C9A3C", tilt=-24)  # leaf
+    for side in (-1, 1):
+        pen.ellipse(0.5 + side * 0.135, 0.55, 0.235, 0.28, skin, tilt=side * 8)
+        pen.ellipse(0.5 + side * 0.1, 0.75, 0.15, 0.14, skin)
+    pen.ellipse(0.31, 0.45, 0.06, 0.1, light, tilt=22)
+
+
 # A game with other things adds a painter under the name of its plane.
-PAINTERS: dict[str, Callable[[Pen], None]] = {"blocks": _block, "stags": _stag, "hares": _hare, "drifts": _drift}
+PAINTERS: dict[str, Callable[[Pen], None]] = {
+    "blocks": _block,
+    "stags": _stag,
+    "hares": _hare,
+    "drifts": _drift,
+    "foods": _apple,
+}
 
 
 @lru_cache

@@ -25,31 +25,38 @@ class Capture(NamedTuple):
     column: int
     kind: str  # "stag", "hare" or "drift": a plane's name without its plural s
     seats: tuple[int, ...] = ()  # who took it
+    level: int | None = None  # where such things have levels
 
 
 def captures_of(
-    players: ArrayLike, realised: Sequence[int], goal_names: Sequence[str], plane_names: Sequence[str]
+    planes: ArrayLike, realised: Sequence[int], goal_names: Sequence[str], plane_names: Sequence[str]
 ) -> list[Capture]:
     """List what the seats took in a step, derived from the goals that they achieved in it.
 
     Args:
-        players: `[P, h, w]` where each seat was before the step. The plane of a seat without a goal is not read.
-        realised: P goals, or NO_GOAL. Goal `stag`, or `drift_2`, takes something from the plane `stags`, or `drifts`;
-            a goal without a plane of its name takes nothing.
+        planes: `[C, h, w]` the view of seat 0 before the step; the planes of players alone will do, unless goals have
+            planes of their own. The plane of a seat without a goal is not read.
+        realised: P goals, or NO_GOAL. Goal `stag`, or `drift_2`, takes something from the plane `stags`, or `drifts`,
+            under the player; goal `food_1` with a plane of that name takes what lies there. A goal without a plane of
+            its name takes nothing.
         goal_names: the names of the goals.
         plane_names: the names of the planes.
 
     Returns:
         One entry for each thing taken, with all seats that took it together.
     """
-    board = np.asarray(players)
+    board = np.asarray(planes)
     taken: dict[tuple[int, int, str], tuple[int, ...]] = {}
     for seat, goal in enumerate(realised):
-        kind = re.sub(r"_\d+$", "", goal_names[goal]) if goal != NO_GOAL else ""
-        if kind + "s" in plane_names:
-            row, column = np.argwhere(board[seat])[0].tolist()
+        name = goal_names[goal] if goal != NO_GOAL else ""
+        kind, own = _kind(name), name in plane_names
+        if own or kind + "s" in plane_names:
+            row, column = np.argwhere(board[plane_names.index(name) if own else seat])[0].tolist()
             taken[row, column, kind] = (*taken.get((row, column, kind), ()), seat)
-    return [Capture(*place, seats) for place, seats in taken.items()]
+    return [
+        Capture(row, column, kind, seats, _level(board[:, row, column], plane_names, kind))
+        for (row, column, kind), seats in taken.items()
+    ]
 
 
 def frame(
@@ -65,7 +72,9 @@ def frame(
 
     Args:
         planes: `[C, h, w]` one view of seat 0, so that plane k of the first P shows seat k.
-        plane_names: C names; "self" and "other_k" are players, all others are drawn by the painter of that name.
+        plane_names: C names; "self" and "other_k" are players; "food_level_2" and "player_level_2" say that what lies
+            there has a level, the lowest one where none of these planes does; all others are drawn by the painter of
+            that name, or of `foods` for "food_0".
         title: text above the board, such as the step.
         returns: P numbers for the line below the board, which marks seats that have left; no line if empty.
         captures: what was taken in this step, see `Capture`.
@@ -100,18 +109,27 @@ def board_only(picture: NDArray[np.uint8], cell: int) -> NDArray[np.uint8]:
 def text(planes: ArrayLike, plane_names: Sequence[str]) -> str:
     """Write the board, seat 0's view `[C, h, w]`, as lines: seats are digits, things the first letter of their plane.
 
-    A stag is `S`, a hare `H`, a block `#`, a free cell `.`; marks on the same cell are joined, as in `S01`.
+    A stag is `S`, a hare `H`, a block `#`, a free cell `.`; marks on the same cell are joined, as in `S01`. Where there
+    are levels, `F3` is a food of level 3, and `0:2` seat 0 with level 2.
 
     Raises:
         ConfigError: `planes` is not one view, or does not fit the names.
     """
     board = _checked(planes, plane_names)
     seats = _seats(plane_names)
-    marks = {p: "#" if name == "blocks" else name[0].upper() for p, name in enumerate(plane_names) if p not in seats}
-    marks |= {plane: str(seat) for seat, plane in enumerate(seats)}
-    cells = [
-        ["".join(marks[p] for p in marks if stack[p]) or "." for stack in row] for row in np.moveaxis(board, 0, -1)
-    ]
+    things = {p: name for p, name in enumerate(plane_names) if p not in seats and not _is_level(name)}
+
+    def marks(stack: NDArray) -> str:
+        found = ""
+        for plane, name in things.items():
+            if stack[plane]:
+                level = _level(stack, plane_names, _kind(name))
+                found += ("#" if name == "blocks" else name[0].upper()) + ("" if level is None else str(level))
+        here = [seat for seat, plane in enumerate(seats) if stack[plane]]
+        level = _level(stack, plane_names, "player") if len(here) == 1 else None
+        return found + "".join(str(seat) for seat in here) + ("" if level is None else f":{level}")
+
+    cells = [[marks(stack) or "." for stack in row] for row in np.moveaxis(board, 0, -1)]
     wide = max(len(word) for line in cells for word in line)
     return "\n".join(" ".join(word.ljust(wide) for word in line).rstrip() for line in cells)
 
@@ -152,19 +170,24 @@ def _draw_cell(pen: Pen, stack: NDArray, names: Sequence[str], capture: Capture 
     """Draw one cell; `stack` `[C]` holds its entry in each plane."""
     pen.tile(TILE)
     seats = [seat for seat, plane in enumerate(_seats(names)) if stack[plane]]
-    things = [name for name, there in zip(names, stack, strict=True) if there and not _is_player(name)]
+    shown = [n for n, there in zip(names, stack, strict=True) if there and not _is_player(n) and not _is_level(n)]
+    things = [(name, _level(stack, names, _kind(name))) for name in shown]
+    strength = _level(stack, names, "player") if len(seats) == 1 else None
     if capture is not None:
         pen.tile(GLOW, outline=GOLD, width=0.055)
-        things.append(capture.kind + "s")
+        things.append((capture.kind + "s", capture.level))
         seats = sorted({*seats, *capture.seats})
-    for name in things:
+    for name, level in things:
         square = pen if name == "blocks" else pen.part(0.5, 0.36, 0.64) if seats else pen.part(0.5, 0.5, 0.94)
-        draw_thing(square, name)
-    _draw_seats(pen, seats, bool(things))
+        draw_thing(square, name, level)
+    _draw_seats(pen, seats, bool(things), strength)
 
 
-def _draw_seats(pen: Pen, seats: Sequence[int], crowded: bool) -> None:
-    """Draw the seats of one cell side by side: in the lower part if the cell holds something else, too."""
+def _draw_seats(pen: Pen, seats: Sequence[int], crowded: bool, level: int | None) -> None:
+    """Draw the seats of one cell side by side: in the lower part if the cell holds something else, too.
+
+    `level` is that of a seat alone on its cell.
+    """
     columns = len(seats) if crowded else math.ceil(math.sqrt(len(seats)))
     for k, seat in enumerate(seats):
         rows = math.ceil(len(seats) / columns)
@@ -172,7 +195,12 @@ def _draw_seats(pen: Pen, seats: Sequence[int], crowded: bool) -> None:
         size = min(0.36, 0.88 / columns) if crowded else 0.72 if columns == 1 else 0.88 / columns
         x = 0.5 + (k % columns - (across - 1) / 2) * size
         y = 0.8 if crowded else 0.5 + (k // columns - (rows - 1) / 2) * size
-        draw_disc(pen.part(x, y, size), seat)
+        draw_disc(pen.part(x, y, size), seat, level=level)
+
+
+def amount(value: float) -> str:
+    """Write a reward with one decimal, or with two where it has more."""
+    return f"{value:.1f}" if abs(10 * value - round(10 * value)) < 1e-3 else f"{value:.2f}"
 
 
 def _draw_returns(pen: Pen, width: int, y: float, returns: Sequence[float], present: Sequence[bool]) -> None:
@@ -182,7 +210,7 @@ def _draw_returns(pen: Pen, width: int, y: float, returns: Sequence[float], pres
     for seat, value in enumerate(returns):
         x = _MARGIN + seat * step + 0.05
         draw_disc(pen.part(x + size / 2, y, size), seat, present[seat])
-        pen.text(x + 1.15 * size, y, f"{value:.1f}", 0.66 * size, INK, "lm")
+        pen.text(x + 1.15 * size, y, amount(value), 0.66 * size, INK, "lm")
 
 
 def _checked(planes: ArrayLike, names: Sequence[str]) -> NDArray[np.bool_]:
@@ -198,6 +226,23 @@ def _checked(planes: ArrayLike, names: Sequence[str]) -> NDArray[np.bool_]:
 
 def _is_player(name: str) -> bool:
     return name == "self" or name.startswith("other_")
+
+
+def _is_level(name: str) -> bool:
+    return re.fullmatch(r".+_level_\d+", name) is not None
+
+
+def _kind(name: str) -> str:
+    """Return the kind of a thing, by the name of its plane or goal: `food` for `food_1`."""
+    return re.sub(r"_\d+$", "", name)
+
+
+def _level(stack: NDArray, names: Sequence[str], kind: str) -> int | None:
+    """Return the level of a thing of this kind in a cell, `stack` `[C]`; None where such things have none."""
+    levels = {k: int(name.rpartition("_")[2]) for k, name in enumerate(names) if name.startswith(f"{kind}_level_")}
+    if not levels:
+        return None
+    return max((level for k, level in levels.items() if stack[k]), default=min(levels.values()) - 1)
 
 
 def _seats(names: Sequence[str]) -> list[int]:

@@ -8,19 +8,21 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
+from omg_lightning.games.grid.paths import STEPS
 from omg_lightning.types import ConfigError, Episodes
 
 if TYPE_CHECKING:
     from omg_lightning.envs.base import VectorEnv
 
-_STEPS = {"up": (-1, 0), "down": (1, 0), "left": (0, -1), "right": (0, 1)}  # as (row, column)
+_NAMES = (("up", "down", "left", "right"), ("north", "south", "west", "east"))  # of moves, in the order of `STEPS`
+_STEPS = {name: step for names in _NAMES for name, step in zip(names, STEPS, strict=True)}  # as (row, column)
 
 
 class Symmetries:
     """The turns and reflections of a game's board, with what they make of its actions.
 
     They are the eight of a square, or the four of a rectangle that leave it as it is. Moves are known by their names
-    (`up`, `down`, `left`, `right`); other actions have no direction.
+    (`up`, `down`, `left`, `right`, or `north`, `south`, `west`, `east`); other actions have no direction.
 
     Args:
         env: its rules must not care which way is up.
@@ -35,7 +37,8 @@ class Symmetries:
             raise ConfigError(
                 f"data.training.symmetries turns boards, but {env.name} is not on a grid: set it to false"
             )
-        if missing := [name for name in _STEPS if name not in names]:
+        used = _NAMES[1] if set(_NAMES[1]) & set(names) else _NAMES[0]
+        if missing := [name for name in used if name not in names]:
             raise ConfigError(
                 f"data.training.symmetries: {env.name} has no action {missing[0]!r}, so its board cannot be turned: "
                 "leave it out"
@@ -90,5 +93,5 @@ def _renamed(names: list[str], turn: int, mirror: bool) -> list[int]:
         column = -column if mirror else column
         for _ in range(turn):
             row, column = -column, row
-        found.append(names.index(next((move for move, step in _STEPS.items() if step == (row, column)), name)))
+        found.append(names.index(next((move for move in names if _STEPS.get(move) == (row, column)), name)))
     return found
