@@ -1,7 +1,7 @@
 """Episodes as animations: one now and then in TensorBoard, all of a `predict` as files."""
 
 import io
-from collections.abc import Container, Sequence
+from collections.abc import Container
 from pathlib import Path
 from typing import Any
 
