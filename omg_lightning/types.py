@@ -77,6 +77,7 @@ class View(NamedTuple):
     legal: Tensor  # bool [L, P, A]
     time: Tensor  # float [L] share of the episode that is gone
     active: Tensor  # bool [L, P]
+    reward: Tensor  # float [L, P] of the step that led here; 0 at the start
 
 
 class Batch(NamedTuple):

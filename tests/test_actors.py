@@ -32,7 +32,7 @@ def scene_of(env, state, greedy=True, seed=0):
     now = Fixed(env, state).reset(len(state.time), torch.Generator())
     fixed = Fixed(env, state)
     fixed.reset(len(state.time), torch.Generator())
-    view = View(now.observation, now.legal, torch.zeros(len(state.time)), now.active)
+    view = View(now.observation, now.legal, torch.zeros(len(state.time)), now.active, now.reward)
     return Scene(fixed, view, torch.Generator().manual_seed(seed), greedy)
 
 

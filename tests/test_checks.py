@@ -238,6 +238,7 @@ def test_an_encoder_is_told_where_its_state_encoder_refuses_the_views():
 
 
 def test_an_instance_of_an_encoder_stays_as_it_is_and_is_told_another_game():
+    torch.manual_seed(0)  # with other weights all features may be saturated
     encoder = Plain(LINE.observation_space, None, 8)
     before = {name: value.clone() for name, value in encoder.state_dict().items()}
     check_encoder(encoder)

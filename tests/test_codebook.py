@@ -187,17 +187,17 @@ def test_codes_that_are_not_in_use_are_not_believed():
     assert prior.shape == (2, 2, 4)
     assert prior[0, 0].tolist() == [0.5, 0, 0.5, 0]
     start = model.start(torch.tensor([0.9, 0.1, 0.0, 0.0]), torch.tensor(NO_GOAL))
-    assert start.exp().tolist() == pytest.approx([0.99, 0, 0.01, 0])
+    assert start.log_belief.exp().tolist() == pytest.approx([0.99, 0, 0.01, 0])
     assert codebook([0.0] * 4).prior(1)[0, 0].tolist() == [0.25] * 4, "where none is in use, all are believed alike"
 
 
 def test_an_action_is_no_evidence_for_a_code_that_is_not_in_use():
     model = codebook([1.0, 0, 1], floor=0.0)
     model.predictor.likelihood = lambda view, actions: torch.tensor([0.1, 0.9, 0.3]).log()
-    view = View(None, None, None, torch.ones(1, 2, dtype=torch.bool))
+    view = View(None, None, None, torch.ones(1, 2, dtype=torch.bool), torch.zeros(1, 2))
     nothing = torch.full((1, 2), NO_GOAL)
     memory = model.update(model.start(model.prior(1), nothing), view, torch.zeros(1, 2, dtype=torch.int64), nothing)
-    assert memory.exp()[0, 0].tolist() == pytest.approx([0.25, 0, 0.75])
+    assert memory.log_belief.exp()[0, 0].tolist() == pytest.approx([0.25, 0, 0.75])
 
 
 def test_with_ending_codes_players_that_clean_and_players_that_do_not_get_codes_of_their_own():

@@ -144,7 +144,7 @@ def test_a_shuffled_oracle_gets_the_new_goals_when_goals_change():
 def test_an_uninformed_observer_ignores_all_evidence(generator):
     model = UninformedGoals(declared(alpha=0.5))
     start, memory = played(model)
-    assert torch.equal(memory, start), "not what is done"
+    assert same(memory, start), "not what is done"
     prior = model.prior(ROWS)
     assert torch.equal(model.carry(prior, None), prior), "nor what was achieved"
     estimate = model.infer(memory, view(rows=ROWS))

@@ -24,7 +24,8 @@ def locations(likelihood=None, floor=0.0, game=GAME, **config):
 
 
 def view_of(state):
-    return View(GAME.observe(state), GAME.legal(state), state.time / GAME.max_steps, GAME.active(state))
+    active = GAME.active(state)
+    return View(GAME.observe(state), GAME.legal(state), state.time / GAME.max_steps, active, active * 0.0)
 
 
 def start(model, prior=None):

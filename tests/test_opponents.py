@@ -85,11 +85,17 @@ EVERY = pytest.mark.parametrize(
 )
 
 
+def seen(game, state, time):
+    """What all seats see of a state in which nothing has been earned."""
+    active = game.active(state)
+    return View(game.observe(state).float(), game.legal(state), time, active, active * 0.0)
+
+
 def met(name, make, rows=L):
     """An opponent model, and a view of its game by so many environments."""
     game = make()
     agent, state = tiny_agent(game, name), game.reset(rows, torch.Generator().manual_seed(0))
-    view = View(game.observe(state).float(), game.legal(state), torch.zeros(rows), game.active(state))
+    view = seen(game, state, torch.zeros(rows))
     return game, agent, agent.opponent, view
 
 
@@ -243,7 +249,7 @@ def test_the_oracle_takes_the_scripts_goals_as_they_are():
     truth = [[[0, 1], [0, 0], [1, 0]]]
     assert memory.tolist() == truth
     state = game.reset(1)
-    view = View(game.observe(state), game.legal(state), torch.zeros(1), game.active(state))
+    view = seen(game, state, torch.zeros(1))
     memory = model.update(memory, view, torch.zeros(1, 3, dtype=torch.int64), torch.zeros(1, 3, dtype=torch.int64))
     estimate = model.infer(memory, view)
     assert estimate.point.tolist() == truth
@@ -340,14 +346,15 @@ def test_changing_goals_follow_every_node_as_in_a_slow_simulation_of_single_tree
         legal = game.legal(node.game)[torch.arange(6), ego]
         actions = torch.multinomial(legal.float(), 1, generator=random)[:, 0]
         before = snapshot(node)
-        _, following = simulator.step(node, actions)
+        output, following = simulator.step(node, actions)
         assert same(node, before), "a node is never written to"
         turned |= bool((following.goals != node.goals).any())
         slow = [slow[k].after(int(ego[k]), int(actions[k]), state.leaves[k].tolist(), 5) for k in range(6)]
         assert model.achieved.tolist() == [tree.achieved for tree in slow], "also by a seat that leaves with this step"
         after = following.game
         seen = (game.observe(after), game.legal(after), after.time / game.max_steps, game.active(after))
-        assert same(tuple(model.view), seen), "the transition sees what the step led to"
+        assert same(tuple(model.view)[:4], seen), "the transition sees what the step led to"
+        assert torch.equal(model.view.reward[torch.arange(6), ego], output.reward), "and what it earned"
         node = following
     assert turned, "or this test shows nothing"
 
@@ -444,7 +451,7 @@ def test_the_likelihood_of_actions_under_each_goal_equals_one_call_for_each(shar
     game = stag_hunt()
     model = tiny_agent(game, "Declared", sharing=sharing).opponent
     state = game.reset(3, torch.Generator().manual_seed(0))
-    view = View(game.observe(state), game.legal(state), torch.tensor([0.0, 0.5, 1.0]), game.active(state))
+    view = seen(game, state, torch.tensor([0.0, 0.5, 1.0]))
     actions = torch.tensor([[4, 4], [4, 4], [4, 4]])
     with torch.no_grad():
         found = model.predictor.likelihood(view, actions)

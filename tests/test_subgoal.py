@@ -39,7 +39,8 @@ def ragged():
 def view_at(game, episodes, t):
     """What all seats see at step t of whole episodes."""
     time = torch.full((episodes.active.shape[1],), t / game.max_steps)
-    return View(episodes.observation[t].float(), episodes.legal[t], time, episodes.active[t])
+    observation, nothing = episodes.observation[t].float(), torch.zeros_like(episodes.reward[t])
+    return View(observation, episodes.legal[t], time, episodes.active[t], nothing)
 
 
 def stag_samples(batch=16):

@@ -196,7 +196,7 @@ def test_planning_is_a_pure_function(opponent):
     prior = actor.prior(4)
     memory = actor.start(env, everybody, prior, torch.Generator())
     memory = actor.with_true_goal(memory, prior, torch.tensor([[0, 1, -1]] * 4))
-    view = View(step.observation.float(), step.legal, torch.zeros(4), step.active)
+    view = View(step.observation.float(), step.legal, torch.zeros(4), step.active, step.reward)
     inputs = (env.state, prior, memory.mine, memory.opponent, tuple(view), tuple(agent.state_dict().values()))
     before = snapshot(inputs)
     with torch.no_grad():
@@ -357,7 +357,8 @@ def test_every_episode_starts_with_an_empty_context():
         prior = played.prior
         firsts.append(played.episodes.goal[0])
     assert torch.equal(*firsts)
-    view = View(game.observe(state), game.legal(state), torch.zeros(4), game.active(state))
+    active = game.active(state)
+    view = View(game.observe(state), game.legal(state), torch.zeros(4), active, active * 0.0)
     code = agent.opponent.codes(view.observation.flatten(0, 1)).view(4, 2, -1)
     expected, _ = agent.opponent.inference.infer(torch.zeros(4, 2, 16), view, code)
     torch.testing.assert_close(firsts[0], expected)

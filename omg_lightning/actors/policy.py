@@ -49,7 +49,7 @@ class PolicyActor(ModelActor):
         if not bool(cut.any()):
             return memory, {}
         clock = scene.view.time + 1 / scene.env.max_steps
-        view = View(step.observation, step.legal, clock, step.active | step.truncated)
+        view = View(step.observation, step.legal, clock, step.active | step.truncated, step.reward)
         estimate = of_present(self.opponent.infer(memory.opponent, view), view.active)
         rows, ego = cut.nonzero(as_tuple=True)
         bootstrap = torch.zeros_like(step.reward)

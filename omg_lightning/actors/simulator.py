@@ -91,14 +91,14 @@ class Simulator:
         """Play the egos' `actions` `[T]` against the co-players' drawn ones: the model function of the search."""
         joint = torch.cat([actions[:, None], node.coplayers], dim=1).gather(1, self.back)  # [T, P] in seat order
         state, rewards = self.game.step(node.game, joint)
-        goals = self._next_goals(node, state, joint) if self.changing else node.goals
+        goals = self._next_goals(node, state, joint, rewards) if self.changing else node.goals
         return self._look(state, rewards.flatten().index_select(0, self.own), goals)
 
-    def _next_goals(self, node: Node, state: Any, joint: Tensor) -> Tensor:
+    def _next_goals(self, node: Node, state: Any, joint: Tensor, rewards: Tensor) -> Tensor:
         """Draw the goals `[T, P, D]` after a step, from the opponent model's own transition."""
         game = self.game
         achieved, active = game.realised(node.game, joint), game.active(state)
-        view = View(game.observe(state), game.legal(state), state.time / game.max_steps, active)
+        view = View(game.observe(state), game.legal(state), state.time / game.max_steps, active, rewards)
         goals = self.networks.opponent.next_goal(node.goals, view, achieved, self.generator)
         return torch.where(active[..., None], goals, 0.0)
 

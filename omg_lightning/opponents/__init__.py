@@ -12,6 +12,7 @@ from omg_lightning.opponents.oracle import Oracle
 from omg_lightning.opponents.selector import SelectorConfig
 from omg_lightning.opponents.subgoal import Subgoal
 from omg_lightning.opponents.subgoal_predictor import SubgoalPredictor
+from omg_lightning.opponents.transition import TransitionConfig
 
 __all__ = [
     "BeliefConfig",
@@ -30,6 +31,7 @@ __all__ = [
     "Subgoal",
     "SubgoalPredictor",
     "Targets",
+    "TransitionConfig",
     "UninformedGoals",
     "VAEConfig",
 ]

@@ -18,8 +18,9 @@ from omg_lightning.metrics.codes import CodeMetrics
 from omg_lightning.opponents.base import MixtureConfig, Targets
 from omg_lightning.opponents.explicit import BeliefConfig, ExplicitBelief
 from omg_lightning.opponents.quantiser import VectorQuantiser
+from omg_lightning.opponents.transition import TransitionConfig
 from omg_lightning.samples import TrainingBatch
-from omg_lightning.types import NO_GOAL, Episodes
+from omg_lightning.types import NO_GOAL, Episodes, View
 
 
 class Codebook(ExplicitBelief):
@@ -37,6 +38,7 @@ class Codebook(ExplicitBelief):
         belief: how the belief is updated.
         online: go on training the co-player policies in the online phase.
         mixture: how often the policy is trained on goals in hindsight.
+        transition: how goals change within an episode.
     """
 
     named = False
@@ -50,8 +52,9 @@ class Codebook(ExplicitBelief):
         belief: BeliefConfig = BeliefConfig(),
         online: bool = True,
         mixture: MixtureConfig = MixtureConfig(),
+        transition: TransitionConfig = TransitionConfig(),
     ) -> None:
-        super().__init__(spec, num_codes, belief, online, mixture)
+        super().__init__(spec, num_codes, belief, online, mixture, transition=transition)
         self.ending_codes = ending_codes
         self.register_buffer("scale", torch.zeros(0))
         shape = spec.game.observation_space.shape or ()
@@ -99,6 +102,18 @@ class Codebook(ExplicitBelief):
         codes = torch.full_like(episodes.achieved_goal, NO_GOAL)
         codes[event] = self.encode(episodes.observation[event])
         return last_achieved(codes)
+
+    def possible(self, view: View) -> Tensor:
+        """Return the codes in use, bool `[L, P, G]`: what a code needs to be there is not known."""
+        return self.in_use.expand(*view.active.shape, -1)
+
+    def event(self, view: View) -> Tensor:
+        """Return who was rewarded for the step that led to this view, bool `[L, P]`."""
+        return (view.reward != 0) & view.active
+
+    def common(self) -> Tensor:
+        """Return how often each code was achieved, float `[G]`."""
+        return self.quantiser.count
 
     def alive(self, belief: Tensor) -> Tensor:
         """Return a belief `[..., G]` over codes in use, none of them below the floor."""

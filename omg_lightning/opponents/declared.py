@@ -7,6 +7,7 @@ from omg_lightning.encoders import ModelSpec
 from omg_lightning.events import last_achieved, next_achieved
 from omg_lightning.opponents.base import MixtureConfig, Targets
 from omg_lightning.opponents.explicit import BeliefConfig, ExplicitBelief
+from omg_lightning.opponents.transition import TransitionConfig
 from omg_lightning.samples import TrainingBatch
 from omg_lightning.types import NO_GOAL, ConfigError, Episodes
 
@@ -21,6 +22,7 @@ class Declared(ExplicitBelief):
         belief: how the belief is updated.
         online: go on training the co-player policies in the online phase.
         mixture: how often the policy is trained on goals in hindsight.
+        transition: how goals change within an episode.
 
     Raises:
         ConfigError: the game declares no goals.
@@ -32,9 +34,10 @@ class Declared(ExplicitBelief):
         belief: BeliefConfig = BeliefConfig(),
         online: bool = True,
         mixture: MixtureConfig = MixtureConfig(),
+        transition: TransitionConfig = TransitionConfig(),
     ) -> None:
         check_declares(spec, "Declared")
-        super().__init__(spec, len(spec.game.goal_names), belief, online, mixture)
+        super().__init__(spec, len(spec.game.goal_names), belief, online, mixture, transition=transition)
 
     def achieved(self, episodes: Episodes) -> Tensor:
         """Return the goal that the game says was achieved last, int64 `[B, P]`."""

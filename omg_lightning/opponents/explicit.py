@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import Literal, NamedTuple, get_args
 
 import torch
 from torch import Tensor
@@ -13,6 +13,7 @@ from omg_lightning.events import one_hot_goals
 from omg_lightning.metrics.belief import BeliefMetrics
 from omg_lightning.opponents.base import BeliefView, MixtureConfig, OpponentModel, Targets
 from omg_lightning.opponents.belief import bayes_update, draw_one_hot, floored, smooth_prior
+from omg_lightning.opponents.transition import TransitionConfig, goals_there, shared_out
 from omg_lightning.samples import TrainingBatch
 from omg_lightning.types import NO_GOAL, ConfigError, Episodes, Estimate, View
 
@@ -50,18 +51,27 @@ class BeliefConfig:
             raise ConfigError(f"belief.labels is {self.labels!r}: expected one of {', '.join(get_args(Labels))}")
 
 
+class Filter(NamedTuple):
+    """What is believed of each seat within an episode; leading L."""
+
+    log_belief: Tensor  # float [L, P, G] after the actions seen so far
+    prior: Tensor  # float [L, P, G] at the start of the episode
+    event: Tensor  # bool [L, P] the seat has achieved a goal by the last step
+
+
 class ExplicitBelief(OpponentModel):
-    """A Bayesian belief over one-hot goals. Memory is the log belief, float `[L, P, G]`.
+    """A hidden Markov filter over one-hot goals: a prior, a transition, and the co-player policies as emission.
 
     A subclass says which goals there are: `achieved` in whole episodes, and `targets`.
 
     Args:
         spec: the game and the networks.
         size: G.
-        belief: how it is updated.
+        belief: how the filter's prior and emission are used.
         online: go on training the co-player policies in the online phase.
         mixture: how often the policy is trained on goals in hindsight.
         most: goals that can be possible at once; by default all.
+        transition: how goals change within an episode, in the belief and in the trees of a search alike.
 
     Raises:
         ConfigError: the floor leaves no room for a belief.
@@ -75,33 +85,65 @@ class ExplicitBelief(OpponentModel):
         online: bool = True,
         mixture: MixtureConfig = MixtureConfig(),
         most: int | None = None,
+        transition: TransitionConfig = TransitionConfig(),
     ) -> None:
         count = size if most is None else most
         if belief.floor * count >= 1:
             raise ConfigError(f"belief.floor is {belief.floor}: with {count} goals it must be less than 1/{count}")
         super().__init__(spec, size, online, mixture)
-        self.belief = belief
+        self.belief, self.transition = belief, transition
+        self.goals_change = transition.changes
 
     def prior(self, batch_size: int) -> Tensor:
         """Return the uniform belief, float `[B, P, G]`."""
         return torch.full((batch_size, self.spec.game.num_players, self.size), 1 / self.size, device=self.device)
 
-    def start(self, prior: Tensor, true_goal: Tensor) -> Tensor:
+    def start(self, prior: Tensor, true_goal: Tensor) -> Filter:
         """Start the belief at the prior `[B, P, G]`, no goal below the floor; `true_goal` is not looked at."""
-        return self.alive(prior).log()
+        return Filter(
+            self.alive(prior).log(), prior, torch.zeros(prior.shape[:-1], dtype=torch.bool, device=prior.device)
+        )
 
-    def infer(self, memory: Tensor, view: View) -> Estimate:
-        """Return the belief, and goals drawn from it, for a log belief `[L, P, G]`."""
-        belief = memory.softmax(-1)
+    def infer(self, memory: Filter, view: View) -> Estimate:
+        """Return the belief `[L, P, G]`, and goals drawn from it."""
+        belief = self.current(memory, view)
         return Estimate(belief, lambda trees, generator: draw_one_hot(belief, trees, generator))
 
-    def update(self, memory: Tensor, view: View, actions: Tensor, achieved: Tensor) -> Tensor:
+    def current(self, memory: Filter, view: View) -> Tensor:
+        """Return the belief `[L, P, G]` at the view after the last step: goals may have changed by then."""
+        belief = memory.log_belief.softmax(-1)
+        if not self.transition.changes:
+            return belief
+        possible = self.possible(view)
+        event = memory.event | self.event(view)
+        return self.alive(self.transition.filter(belief, shared_out(memory.prior, possible), possible, event))
+
+    def update(self, memory: Filter, view: View, actions: Tensor, achieved: Tensor) -> Filter:
         """Apply Bayes to the actions `[L, P]` of seats that still play."""
-        if not self.belief.intra:
-            return memory
-        likelihood = self.predictor.likelihood(view, actions)
-        posterior = self.alive(bayes_update(memory, likelihood, 0.0).exp()).log()
-        return torch.where(view.active[..., None], posterior, memory)
+        log_belief = self.current(memory, view).log() if self.transition.changes else memory.log_belief
+        if self.belief.intra:
+            likelihood = self.predictor.likelihood(view, actions)
+            posterior = self.alive(bayes_update(log_belief, likelihood, 0.0).exp()).log()
+            log_belief = torch.where(view.active[..., None], posterior, log_belief)
+        return Filter(log_belief, memory.prior, (achieved != NO_GOAL) & view.active)
+
+    def next_goal(self, goal: Tensor, view: View, achieved: Tensor, generator: torch.Generator) -> Tensor:
+        """Draw goals `[L, P, G]` after a step from the same transition; a new one by how common it is."""
+        possible = self.possible(view)
+        event = (achieved != NO_GOAL) | self.event(view)
+        return self.transition.draw(goal, shared_out(self.common(), possible), possible, event, generator)
+
+    def possible(self, view: View) -> Tensor:
+        """Return which goals are still there, bool `[L, P, G]`; by default by what views show, see `goals_there`."""
+        return goals_there(view.observation, self.spec.game.layout, self.size)
+
+    def event(self, view: View) -> Tensor:
+        """Return who has achieved a goal by the step that led to this view, bool `[L, P]`, where no game says it."""
+        return torch.zeros_like(view.active)
+
+    def common(self) -> Tensor:
+        """Return how common goals are, float `[G]`, up to a factor; by default all alike."""
+        return torch.ones(self.size, device=self.device)
 
     def achieved(self, episodes: Episodes) -> Tensor:
         """Return the goal that each seat achieved last in whole episodes, int64 `[B, P]`, or NO_GOAL."""

@@ -9,8 +9,9 @@ from omg_lightning.opponents.base import MixtureConfig, OpponentModel, Targets
 from omg_lightning.opponents.belief import draw_one_hot
 from omg_lightning.opponents.declared import check_declares
 from omg_lightning.opponents.explicit import one_hot_targets
+from omg_lightning.opponents.transition import TransitionConfig, goals_there, shared_out
 from omg_lightning.samples import TrainingBatch
-from omg_lightning.types import Estimate, View
+from omg_lightning.types import NO_GOAL, Estimate, View
 
 
 class Oracle(OpponentModel):
@@ -20,6 +21,7 @@ class Oracle(OpponentModel):
         spec: the game and the networks.
         online: go on training the co-player policies in the online phase.
         mixture: how often the policy is trained on goals in hindsight.
+        transition: how goals change in the trees of a search: what a co-player is after next is not known.
 
     Raises:
         ConfigError: the game declares no goals.
@@ -27,9 +29,16 @@ class Oracle(OpponentModel):
 
     needs_true_goal = True
 
-    def __init__(self, spec: ModelSpec, online: bool = True, mixture: MixtureConfig = MixtureConfig()) -> None:
+    def __init__(
+        self,
+        spec: ModelSpec,
+        online: bool = True,
+        mixture: MixtureConfig = MixtureConfig(),
+        transition: TransitionConfig = TransitionConfig(),
+    ) -> None:
         check_declares(spec, "Oracle")
         super().__init__(spec, len(spec.game.goal_names), online, mixture)
+        self.transition, self.goals_change = transition, transition.changes
 
     def start(self, prior: Tensor, true_goal: Tensor) -> Tensor:
         """Return one-hot vectors of the goals `[B, P]` that the scripts pursue."""
@@ -43,6 +52,12 @@ class Oracle(OpponentModel):
         """Return all goals alike."""
         alike = torch.full((*view.active.shape, self.size), 1 / self.size, device=view.active.device)
         return Estimate(alike, lambda trees, generator: draw_one_hot(alike, trees, generator))
+
+    def next_goal(self, goal: Tensor, view: View, achieved: Tensor, generator: torch.Generator) -> Tensor:
+        """Draw goals `[L, P, G]` after a step, among those that are still there."""
+        possible = goals_there(view.observation, self.spec.game.layout, self.size)
+        fresh = shared_out(torch.ones_like(goal), possible)
+        return self.transition.draw(goal, fresh, possible, achieved != NO_GOAL, generator)
 
     def targets(self, batch: TrainingBatch) -> Targets:
         """Return the true goals."""

@@ -163,8 +163,9 @@ class RolloutState:
         record.legal[t, live], record.active[t, live] = now.legal, now.active
         observation = observation.float() if self.binary else observation
         time = torch.full((len(live),), t, device=live.device) / env.max_steps
-        scene = Scene(env, View(observation, now.legal, time, now.active), self.generator, self.greedy, self.measure)
-        true_goal = self._true_goals(t, scene.view)
+        view = View(observation, now.legal, time, now.active, now.reward)
+        scene = Scene(env, view, self.generator, self.greedy, self.measure)
+        true_goal = self._true_goals(t, view)
         actions = torch.full(now.active.shape, env.noop, device=live.device)
         for name, actor in self.actors.items():
             if actor.needs_true_goal:

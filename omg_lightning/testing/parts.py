@@ -107,7 +107,8 @@ class Walk:
         """The current step, as a rollout shows it."""
         now = self.now
         time = torch.full((len(now.active),), self.time) / self.env.max_steps
-        return View(now.observation.float() if self.binary else now.observation, now.legal, time, now.active)
+        observation = now.observation.float() if self.binary else now.observation
+        return View(observation, now.legal, time, now.active, now.reward)
 
     def step(self) -> tuple[Tensor, Step]:
         """Play random legal actions; return these, int64 `[L, P]`, and what came."""

@@ -15,7 +15,7 @@ class GridLayout(NamedTuple):
     num_players: int  # P, so many planes are players
     walls: int | None = None  # plane of the cells that nobody can walk on
     goal_action: int | None = None  # goals that are things on cells: the action that realises the one under the player
-    goal_planes: tuple[int, ...] = ()  # where goals have a plane each: goal k lies where plane k of these is 1
+    goal_planes: tuple[int, ...] = ()  # of goal k, if each has one: where it lies, empty once it is gone
 
     @property
     def shape(self) -> tuple[int, int, int]:
