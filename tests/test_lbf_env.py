@@ -73,7 +73,8 @@ def test_the_last_food_terminates_all_and_the_time_limit_truncates_all():
 
 def test_text_shows_levels():
     env, _ = placed(render_mode="ansi")
-    board = ".   .   .   .   .\n.   .   .   .   .\n.   .   0:2 F3  .\n.   .   .   1:1 .\n.   F4  .   .   .\n.   .   .   .   .\n"
+    rows = [".   .   .   .   ."] * 2 + [".   .   0:2 F3  .", ".   .   .   1:1 .", ".   F4  .   .   .", ".   .   .   .   ."]
+    board = "\n".join([*rows, ""])
     assert env.render() == f"step 0 of 50   0: 0.0  1: 0.0\n{board}"
     env.step({"player_0": LOAD, "player_1": LOAD})
     assert env.render().startswith("step 1 of 50   0: 0.29  1: 0.14\n"), "2 and 1 of 3 of the 7 levels"

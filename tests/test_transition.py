@@ -133,9 +133,9 @@ def test_planes_tell_which_goals_are_there():
     layout = GridLayout(("self", "other", "food_0", "food_1"), 2, 2, 2, goal_planes=(2, 3))
     planes = torch.zeros(3, 2, 4, 2, 2)
     planes[0, :, 2, 1, 1] = planes[0, :, 3, 0, 0] = planes[1, :, 3, 0, 1] = 1
-    found = goals_there(planes, layout, 2)
+    found = goals_there(planes, torch.ones(3, 2), layout, 2)
     assert found[:, 0].tolist() == [[True, True], [False, True], [True, True]], "where none is left nobody acts by it"
-    assert goals_there(torch.zeros(3, 2, 7), None, 2).all()
+    assert goals_there(torch.zeros(3, 2, 7), torch.ones(3, 2), None, 2).all()
 
 
 def test_shares_are_in_proportion_among_what_is_possible():

@@ -10,9 +10,11 @@ from omg_lightning.actors.scripted import rules_of
 from omg_lightning.envs.base import VectorEnv
 from omg_lightning.games.scripts import Player, scripts_of
 from omg_lightning.opponents.belief import bayes_update
+from omg_lightning.opponents.transition import TransitionConfig, goals_there, shared_out
 from omg_lightning.types import Episodes
 
 _FLOOR = 1e-6  # a goal that has been ruled out can come back: a player may change its mind
+_CHANGES = TransitionConfig(at_events=True)
 _LEAST = 1e-12  # an action that no script would take rules out none of them
 
 
@@ -68,25 +70,11 @@ def exact_observer(env: VectorEnv, episodes: Episodes) -> Exact | None:
             chance[:, :, seat, goal][who] = script.action_probabilities(view, legal)  # type: ignore[attr-defined]
     played = episodes.action[..., None, None].expand(*shape[:-1], 1)
     log_likelihood = chance.gather(-1, played)[..., 0].clamp(min=_LEAST).log()
-    there = _goals_left(env, episodes)
+    there = goals_there(episodes.observation, episodes.active, env.layout, len(scripts))  # [T, B, P, G]
+    nothing = torch.zeros_like(episodes.active[0])
     belief = torch.full_like(log_likelihood, 1 / len(scripts))
-    belief[0] = _among(belief[0], there[0])
-    for t in range(1, len(belief)):
-        belief[t] = _among(bayes_update(belief[t - 1].log(), log_likelihood[t - 1], _FLOOR).exp(), there[t])
+    for t in range(len(belief)):
+        if t:
+            belief[t] = bayes_update(belief[t - 1].log(), log_likelihood[t - 1], _FLOOR).exp()
+        belief[t] = _CHANGES.filter(belief[t], shared_out(torch.ones_like(belief[t]), there[t]), there[t], nothing)
     return Exact(belief, (belief[..., None] * chance).sum(-2).amax(-1))
-
-
-def _goals_left(env: VectorEnv, episodes: Episodes) -> Tensor:
-    """Return which declared goals there are at each step, bool `[T, B, 1, G]`, by what views show; else all of them."""
-    layout = env.layout
-    if layout is None or not layout.goal_planes:
-        steps, rows, _ = episodes.active.shape
-        return torch.ones(steps, rows, 1, len(env.goal_names), dtype=torch.bool, device=episodes.active.device)
-    return (episodes.observation[:, :, :1, list(layout.goal_planes)] > 0).flatten(4).any(-1)
-
-
-def _among(belief: Tensor, there: Tensor) -> Tensor:
-    """Share the mass of goals that are gone evenly among those that are left, in a belief `[B, P, G]`."""
-    left = belief * there
-    lost = (1 - left.sum(-1, keepdim=True)) / there.sum(-1, keepdim=True).clamp(min=1)
-    return torch.where(there.any(-1, keepdim=True), left + there * lost, belief)

@@ -135,7 +135,7 @@ class ExplicitBelief(OpponentModel):
 
     def possible(self, view: View) -> Tensor:
         """Return which goals are still there, bool `[L, P, G]`; by default by what views show, see `goals_there`."""
-        return goals_there(view.observation, self.spec.game.layout, self.size)
+        return goals_there(view.observation, view.active, self.spec.game.layout, self.size)
 
     def event(self, view: View) -> Tensor:
         """Return who has achieved a goal by the step that led to this view, bool `[L, P]`, where no game says it."""

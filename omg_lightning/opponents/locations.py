@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 from torchmetrics import Metric
 
@@ -13,9 +14,11 @@ from omg_lightning.games.grid.layout import GridLayout
 from omg_lightning.opponents.base import BeliefView, MixtureConfig, Targets
 from omg_lightning.opponents.belief import bayes_update, draw_one_hot
 from omg_lightning.opponents.explicit import BeliefConfig, ExplicitBelief, one_hot_targets
+from omg_lightning.opponents.transition import TransitionConfig
 from omg_lightning.samples import TrainingBatch
 from omg_lightning.types import NO_GOAL, ConfigError, Episodes, Estimate, View
 
+_CHANGES = TransitionConfig(at_events=True)
 HEADINGS = ("heads for one", "nowhere")  # what is shown of a belief over cells
 
 
@@ -118,12 +121,11 @@ class Locations(ExplicitBelief):
     def _now(self, memory: Heading, view: View) -> Tensor:
         """Return the belief restricted to cells that still hold a thing; these share the mass of the other cells."""
         there = (view.observation[:, :, self.layout.things] > 0).any(2).flatten(2)  # [L, P, S]
-        at, nowhere = memory.belief[..., :-1] * there, memory.belief[..., -1:]
-        lost = 1 - nowhere - at.sum(-1, keepdim=True)
-        at = at + there * lost / there.sum(-1, keepdim=True).clamp(min=1)
-        full, there = torch.cat([at, nowhere], -1), torch.cat([there, torch.ones_like(there[..., :1])], -1)
+        possible = torch.cat([there, torch.ones_like(there[..., :1])], -1)
+        fresh = F.pad(there / there.sum(-1, keepdim=True).clamp(min=1), (0, 1))
+        full = _CHANGES.filter(memory.belief, fresh, possible, torch.zeros_like(view.active))
         full = full / full.sum(-1, keepdim=True).clamp(min=torch.finfo(full.dtype).tiny)
-        floor = self.belief.floor * there  # no goal dies that there is
+        floor = self.belief.floor * possible  # no goal dies that there is
         return floor + (1 - floor.sum(-1, keepdim=True)) * full
 
 

@@ -55,7 +55,7 @@ class Oracle(OpponentModel):
 
     def next_goal(self, goal: Tensor, view: View, achieved: Tensor, generator: torch.Generator) -> Tensor:
         """Draw goals `[L, P, G]` after a step, among those that are still there."""
-        possible = goals_there(view.observation, self.spec.game.layout, self.size)
+        possible = goals_there(view.observation, view.active, self.spec.game.layout, self.size)
         fresh = shared_out(torch.ones_like(goal), possible)
         return self.transition.draw(goal, fresh, possible, achieved != NO_GOAL, generator)
 

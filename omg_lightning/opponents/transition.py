@@ -80,13 +80,19 @@ class TransitionConfig:
         return drawn.view_as(goal) * (goal.sum(-1, keepdim=True) > 0)
 
 
-def goals_there(observation: Tensor, layout: GridLayout | None, goals: int) -> Tensor:
-    """Return which declared goals are still there in views `[..., C, h, w]`: bool `[..., G]`.
+def goals_there(observation: Tensor, active: Tensor, layout: GridLayout | None, goals: int) -> Tensor:
+    """Return which declared goals are still there, bool `[..., P, G]`.
 
-    Where a view does not tell, all are. Where nothing is left any more, all are, too: nobody acts by it.
+    Where views do not tell, all are. Where nothing is left any more, all are, too: nobody acts by it.
+
+    Args:
+        observation: `[..., P, *shape]` views of all seats.
+        active: bool `[..., P]`.
+        layout: of views of a grid; None for other views.
+        goals: G.
     """
     if layout is None or not layout.goal_planes:
-        return torch.ones(*observation.shape[:2], goals, dtype=torch.bool, device=observation.device)
+        return torch.ones(*active.shape, goals, dtype=torch.bool, device=active.device)
     there = (observation[..., list(layout.goal_planes), :, :] > 0).flatten(-2).any(-1)
     return there | ~there.any(-1, keepdim=True)
 
