@@ -73,7 +73,8 @@ def test_the_last_food_terminates_all_and_the_time_limit_truncates_all():
 
 def test_text_shows_levels():
     env, _ = placed(render_mode="ansi")
-    rows = [".   .   .   .   ."] * 2 + [".   .   0:2 F3  .", ".   .   .   1:1 .", ".   F4  .   .   .", ".   .   .   .   ."]
+    empty = ".   .   .   .   ."
+    rows = [empty, empty, ".   .   0:2 F3  .", ".   .   .   1:1 .", ".   F4  .   .   .", empty]
     board = "\n".join([*rows, ""])
     assert env.render() == f"step 0 of 50   0: 0.0  1: 0.0\n{board}"
     env.step({"player_0": LOAD, "player_1": LOAD})
