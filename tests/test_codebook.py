@@ -7,7 +7,7 @@ from toys import model_spec, play_with, stag_hunt, tiny_agent, training_batch
 
 from omg_lightning.actors import arrange
 from omg_lightning.envs import RulesEnv
-from omg_lightning.events import rewarded
+from omg_lightning.events import next_achieved, rewarded
 from omg_lightning.games import Game, Snowdrift, StagHunt
 from omg_lightning.games.grid.frame import own_frame
 from omg_lightning.opponents import BeliefConfig, Codebook
@@ -205,15 +205,15 @@ def test_with_ending_codes_players_that_clean_and_players_that_do_not_get_codes_
     episodes = played(game, [["cleaner"] * k + ["defector"] * (4 - k) for k in range(1, 4)], 48, seed=1)
     model, random = Codebook(model_spec(game), ending_codes=True), rng()
     for _ in range(8):
-        labels = model.learn(episodes, random)
+        labels = next_achieved(model.learn(episodes, random), episodes.active)
     cleans = rewarded(episodes, game.layout).any(0)
     assert not set(labels[0][cleans].tolist()) & set(labels[0][~cleans].tolist())  # the label of the first step
     achieved = model.achieved(episodes)
     assert (achieved != NO_GOAL).all()
     assert not set(achieved[cleans].tolist()) & set(achieved[~cleans].tolist())
     without = Codebook(model_spec(game)).learn(episodes, random)
-    assert (without[0][~cleans] == NO_GOAL).all()
-    assert (without[0][cleans] != NO_GOAL).all()
+    assert (without[:, ~cleans] == NO_GOAL).all()
+    assert (without != NO_GOAL).any(0)[cleans].all()
 
 
 def test_a_belief_over_codes_is_shown_without_names_and_codes_are_measured_where_goals_are_declared():

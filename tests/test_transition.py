@@ -20,7 +20,8 @@ TABLE = torch.tensor([[0.6, 0.1, 0.1, 0.1, 0.1], [0.1, 0.1, 0.1, 0.1, 0.6]]).T.l
 
 def view(reward=0.0, rows=1, time=0):
     legal = torch.ones(rows, 2, A, dtype=torch.bool)
-    planes, there = torch.zeros(rows, 2, *GAME.observation_shape), torch.ones(rows, 2, dtype=torch.bool)
+    planes = torch.full((rows, 2, *GAME.observation_shape), float(time))  # so that a test knows the step
+    there = torch.ones(rows, 2, dtype=torch.bool)
     return View(planes, legal, torch.full((rows,), float(time)), there, reward * there)
 
 
@@ -28,7 +29,7 @@ def declared(possible=((1, 1),) * 9, floor=0.0, **transition):
     """Declared goals whose policies are those of `TABLE`; `possible` lists the goals that are there, by step."""
     model = Declared(model_spec(GAME), BeliefConfig(floor=floor), transition=TransitionConfig(**transition))
     model.predictor.likelihood = lambda view, actions: TABLE[actions]
-    model.possible = lambda view: torch.tensor(possible[int(view.time)]).bool().expand(1, 2, G)
+    model.possible = lambda seen, active: torch.tensor(possible[int(seen.flatten()[0])]).bool().expand(1, 2, G)
     return model
 
 

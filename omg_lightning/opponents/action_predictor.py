@@ -56,7 +56,7 @@ class ActionPredictor(LightningModule):
         rows, seats = actions.shape
         time = view.time.repeat_interleave(seats)
         seat = torch.arange(seats, device=actions.device).repeat(rows)
-        each = self._under_each_goal(view.observation.flatten(0, 1), time, seat, view.legal.flatten(0, 1))
+        each = self.under_each_goal(view.observation.flatten(0, 1), time, seat, view.legal.flatten(0, 1))
         index = actions.flatten()[:, None, None].expand(-1, self.goal_size, 1)
         return each.gather(-1, index).view(rows, seats, -1)
 
@@ -70,9 +70,9 @@ class ActionPredictor(LightningModule):
             legal: bool `[m, A]`.
             belief: float `[m, G]`.
         """
-        return (self._under_each_goal(observation, time, seat, legal) + belief.log()[..., None]).logsumexp(1)
+        return (self.under_each_goal(observation, time, seat, legal) + belief.log()[..., None]).logsumexp(1)
 
-    def _under_each_goal(self, observation: Tensor, time: Tensor, seat: Tensor, legal: Tensor) -> Tensor:
+    def under_each_goal(self, observation: Tensor, time: Tensor, seat: Tensor, legal: Tensor) -> Tensor:
         """Return log policies `[m, G, A]` of views under each one-hot goal; a view is read once."""
         rows, goals = len(observation), self.goal_size
         each = torch.eye(goals, device=observation.device).repeat(rows, 1)  # [m * G, G]

@@ -12,7 +12,7 @@ from torch import Tensor
 from torchmetrics import Metric
 
 from omg_lightning.encoders import ModelSpec
-from omg_lightning.events import endings, last_achieved, next_achieved, rewarded
+from omg_lightning.events import endings, last_achieved, rewarded
 from omg_lightning.games.grid.frame import own_frame
 from omg_lightning.metrics.codes import CodeMetrics
 from omg_lightning.opponents.base import MixtureConfig, Targets
@@ -103,9 +103,9 @@ class Codebook(ExplicitBelief):
         codes[event] = self.encode(episodes.observation[event])
         return last_achieved(codes)
 
-    def possible(self, view: View) -> Tensor:
-        """Return the codes in use, bool `[L, P, G]`: what a code needs to be there is not known."""
-        return self.in_use.expand(*view.active.shape, -1)
+    def possible(self, observation: Tensor, active: Tensor) -> Tensor:
+        """Return the codes in use, bool `[..., P, G]`: what a code needs to be there is not known."""
+        return self.in_use.expand(*active.shape, -1)
 
     def event(self, view: View) -> Tensor:
         """Return who was rewarded for the step that led to this view, bool `[L, P]`."""
@@ -129,7 +129,7 @@ class Codebook(ExplicitBelief):
 
     @torch.no_grad()
     def learn(self, episodes: Episodes, noise: torch.Generator) -> Tensor:
-        """Move the codes by the views of seats at events; return the code of each seat's next event.
+        """Move the codes by the views of seats at events; return the codes of these.
 
         With `ending_codes` each seat's last step counts as an event, too; without, a seat that ends with nothing has no
         goal there.
@@ -139,7 +139,7 @@ class Codebook(ExplicitBelief):
             noise: for the codes.
 
         Returns:
-            int64 `[T, B, P]`; NO_GOAL where nothing is achieved any more, and for padding.
+            int64 `[T, B, P]`; NO_GOAL at steps that are no event.
         """
         event = rewarded(episodes, self.spec.game.layout)
         if self.ending_codes:
@@ -152,7 +152,7 @@ class Codebook(ExplicitBelief):
         self.quantiser.update(vectors, noise)
         achieved = torch.full_like(episodes.achieved_goal, NO_GOAL)
         achieved[event] = self.quantiser(vectors)
-        return next_achieved(achieved, episodes.active)
+        return achieved
 
     def metrics(self, goal_names: Sequence[str]) -> dict[str, Metric]:
         """Return what the belief and the codes say of declared goals, which they never saw."""

@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 
 from omg_lightning.encoders import ModelSpec
-from omg_lightning.events import last_achieved, next_achieved
+from omg_lightning.events import last_achieved
 from omg_lightning.opponents.base import MixtureConfig, Targets
 from omg_lightning.opponents.explicit import BeliefConfig, ExplicitBelief
 from omg_lightning.opponents.transition import TransitionConfig
@@ -45,7 +45,7 @@ class Declared(ExplicitBelief):
 
     def targets(self, batch: TrainingBatch) -> Targets:
         """Label each step with the declared goal achieved next."""
-        return self.label_targets(batch, next_achieved(batch.episodes.achieved_goal, batch.episodes.active))
+        return self.label_targets(batch, batch.episodes.achieved_goal)
 
 
 def check_declares(spec: ModelSpec, name: str) -> None:

@@ -1,7 +1,7 @@
 """An explicit belief over a finite number of goals: what declared and learned goals share."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal, NamedTuple, get_args
 
 import torch
@@ -9,15 +9,16 @@ from torch import Tensor
 from torchmetrics import Metric
 
 from omg_lightning.encoders import ModelSpec
-from omg_lightning.events import one_hot_goals
+from omg_lightning.events import next_achieved, one_hot_goals, watched
 from omg_lightning.metrics.belief import BeliefMetrics
 from omg_lightning.opponents.base import BeliefView, MixtureConfig, OpponentModel, Targets
 from omg_lightning.opponents.belief import bayes_update, draw_one_hot, floored, smooth_prior
+from omg_lightning.opponents.smoothing import Evidence, drawn_goals
 from omg_lightning.opponents.transition import TransitionConfig, goals_there, shared_out
 from omg_lightning.samples import TrainingBatch
 from omg_lightning.types import NO_GOAL, ConfigError, Episodes, Estimate, View
 
-Labels = Literal["hindsight", "completed", "belief"]
+Labels = Literal["hindsight", "completed", "belief", "smoothing"]
 
 
 @dataclass(frozen=True)
@@ -33,7 +34,9 @@ class BeliefConfig:
             achieved next, so steps after which nothing is achieved teach nothing. `completed` (default): these learn
             under goals drawn from the last belief of the episode. `belief`: in the online phase, goals drawn from the
             belief of each step, and none in hindsight. Choose it where what is achieved next tells the action itself,
-            as in matrix games: in hindsight nothing but the goal then seems to matter.
+            as in matrix games: in hindsight nothing but the goal then seems to matter. `smoothing`: goals drawn from
+            the posterior of each step, given the whole episode, see `omg_lightning.opponents.smoothing`. Choose it
+            where goals change: what is achieved next may not be what was pursued, where somebody else took that.
     """
 
     intra: bool = True
@@ -114,7 +117,7 @@ class ExplicitBelief(OpponentModel):
         belief = memory.log_belief.softmax(-1)
         if not self.transition.changes:
             return belief
-        possible = self.possible(view)
+        possible = self.possible(view.observation, view.active)
         event = memory.event | self.event(view)
         return self.alive(self.transition.filter(belief, shared_out(memory.prior, possible), possible, event))
 
@@ -129,13 +132,13 @@ class ExplicitBelief(OpponentModel):
 
     def next_goal(self, goal: Tensor, view: View, achieved: Tensor, generator: torch.Generator) -> Tensor:
         """Draw goals `[L, P, G]` after a step from the same transition; a new one by how common it is."""
-        possible = self.possible(view)
+        possible = self.possible(view.observation, view.active)
         event = (achieved != NO_GOAL) | self.event(view)
         return self.transition.draw(goal, shared_out(self.common(), possible), possible, event, generator)
 
-    def possible(self, view: View) -> Tensor:
-        """Return which goals are still there, bool `[L, P, G]`; by default by what views show, see `goals_there`."""
-        return goals_there(view.observation, view.active, self.spec.game.layout, self.size)
+    def possible(self, observation: Tensor, active: Tensor) -> Tensor:
+        """Return which goals are still there, bool `[..., P, G]`, by views `[..., P, *shape]`; see `goals_there`."""
+        return goals_there(observation, active, self.spec.game.layout, self.size)
 
     def event(self, view: View) -> Tensor:
         """Return who has achieved a goal by the step that led to this view, bool `[L, P]`, where no game says it."""
@@ -157,18 +160,42 @@ class ExplicitBelief(OpponentModel):
         """Return a belief `[..., G]` in which no goal is below the floor."""
         return floored(belief, self.belief.floor)
 
-    def label_targets(self, batch: TrainingBatch, goal: Tensor) -> Targets:
-        """Return one-hot targets of goals in hindsight, int64 `[T, B, P]`, or by belief: see `BeliefConfig.labels`.
+    def label_targets(self, batch: TrainingBatch, achieved: Tensor) -> Targets:
+        """Return one-hot targets in hindsight, or by belief: see `BeliefConfig.labels`.
 
         The inferred goal is one drawn from the belief when acting, as each tree of a search draws it.
+
+        Args:
+            batch: the episodes.
+            achieved: int64 `[T, B, P]` the goal that each step achieved, or NO_GOAL.
         """
         episodes, noise = batch.episodes, batch.noise
         if self.belief.labels == "belief" and not batch.offline:  # offline nobody watches, so there is no belief
             drawn = inferred_goals(episodes, noise)
             return Targets(drawn, drawn, drawn.sum(-1) > 0)
-        if self.belief.labels != "hindsight":
-            goal = completed(episodes, goal, noise)
+        if self.belief.labels == "smoothing":
+            goal = self.smoothed(batch, achieved)
+        else:
+            goal = next_achieved(achieved, episodes.active)
+            if self.belief.labels != "hindsight":
+                goal = completed(episodes, goal, noise)
         return one_hot_targets(episodes, goal, noise, self.mixture.share(batch.env_steps))
+
+    @torch.no_grad()
+    def smoothed(self, batch: TrainingBatch, achieved: Tensor) -> Tensor:
+        """Draw what each watched seat pursued at each step, int64 `[T, B, P]`; see `drawn_goals`."""
+        episodes, samples = batch.episodes, batch.samples
+        who = watched(episodes)
+        rows, seat = who[samples.mask], who.nonzero()[:, 2]
+        each = self.predictor.under_each_goal(batch.view[rows], samples.time[rows], seat, episodes.legal[who])
+        log_likelihood = torch.zeros(*who.shape, self.size, device=who.device)
+        log_likelihood[who] = each.gather(-1, episodes.action[who][:, None, None].expand(-1, self.size, 1))[..., 0]
+        possible = self.possible(episodes.observation, episodes.active)
+        fresh = shared_out(self.common(), possible)
+        begun = torch.where(episodes.active[0][..., None], episodes.goal[0], 0.0)  # believed then; 0 without a learner
+        prior = torch.where(begun.sum(-1, keepdim=True) > 0, begun, fresh[0])
+        evidence = Evidence(log_likelihood, achieved, who, possible, fresh)
+        return drawn_goals(evidence, prior, replace(self.transition, at_events=True), batch.noise)
 
     def forecast(self, observation: Tensor, time: Tensor, seat: Tensor, legal: Tensor, goal: Tensor) -> Tensor:
         """Return log probabilities `[m, A]`: the policies under each goal, mixed by the belief `goal` `[m, G]`."""
