@@ -1,6 +1,10 @@
 """Agents that infer what the others want, predict what they will do, and plan a best response."""
 
 import os
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from omg_lightning.agents import load_agent
 
 # Search and rollouts run many small tensor operations: one thread does them faster than two that put each other to
 # sleep and wake each other up between any two of them. Threads that spin instead are the fastest on an idle machine,
@@ -10,3 +14,13 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
 __version__ = "0.2.0"
+__all__ = ["load_agent"]
+
+
+def __getattr__(name: str) -> Any:
+    """Import `load_agent` when it is asked for: torch takes seconds, and settings above must be read before."""
+    if name == "load_agent":
+        from omg_lightning.agents import load_agent
+
+        return load_agent
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

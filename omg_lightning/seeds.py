@@ -4,7 +4,7 @@ import numpy as np
 import torch
 
 # A role's place in this list is a part of its stream: append, never insert.
-ROLES = ("rollout", "buffer", "losses", "evaluation", "adaptation", "practice", "match")
+ROLES = ("rollout", "buffer", "losses", "evaluation", "adaptation", "practice", "match", "agent")
 
 
 def seed_of(seed: int, role: str, *parts: int) -> int:

@@ -9,7 +9,9 @@ from functools import partial
 from inspect import signature
 from typing import Any
 
+from omg_lightning import envs, games
 from omg_lightning.envs.base import VectorEnv, describe
+from omg_lightning.games import Game
 from omg_lightning.games.grid.layout import GridLayout
 from omg_lightning.spaces import Space, plain_space, space_of
 from omg_lightning.types import ConfigError
@@ -82,6 +84,20 @@ class GameSpec:
             found["layout"] = GridLayout(**{**found["layout"], **names})
         return cls(**found)
 
+    def make(self) -> Game | VectorEnv:
+        """Return a new game, or environment, of this description.
+
+        Raises:
+            ConfigError: it is not one of this project's.
+        """
+        options = {name: value for name, value in (self.options or {}).items() if name != "name"}
+        if "make" in options:
+            return envs.CopyableGame(**options) if self.searchable else envs.PettingZooEnv(**options)
+        kind = getattr(games, self.name, None)
+        if not (isinstance(kind, type) and issubclass(kind, Game)):
+            raise ConfigError(f"{self.name} is not a game of omg_lightning: make it yourself")
+        return kind(**options)
+
 
 Factory = Callable[..., Any]  # a class, or a `functools.partial` of one that holds its own settings
 
@@ -107,11 +123,15 @@ def plain_part(factory: Factory | Mapping[str, Any]) -> dict[str, Any]:
     return {"class_path": f"{kind.__module__}.{kind.__qualname__}", "init_args": arguments}
 
 
-def part_of(plain: Mapping[str, Any] | Factory) -> Factory:
+def part_of(plain: Mapping[str, Any] | Factory, base: type) -> Factory:
     """Return the factory that `plain_part` described; a factory is returned as it is.
 
+    Args:
+        plain: `class_path` and `init_args`, which may come from somebody else's file.
+        base: what the class must inherit: nothing else is ever called.
+
     Raises:
-        ConfigError: the class cannot be found, or has no such settings.
+        ConfigError: the class cannot be found, is no such part, or has no such settings.
     """
     if not isinstance(plain, Mapping):
         return plain
@@ -121,6 +141,8 @@ def part_of(plain: Mapping[str, Any] | Factory) -> Factory:
         kind = getattr(importlib.import_module(module), name)
     except (ImportError, AttributeError, ValueError) as error:
         raise ConfigError(f"cannot find {path} ({error}): run from the folder that holds it, or install it") from error
+    if not (isinstance(kind, type) and issubclass(kind, base)):
+        raise ConfigError(f"{path} is no {base.__name__}: name a class that inherits it")
     return partial(kind, **_settings(kind, plain.get("init_args") or {}))
 
 

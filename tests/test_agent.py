@@ -26,11 +26,14 @@ from omg_lightning.envs import RulesEnv
 from omg_lightning.opponents import Direct
 from omg_lightning.rewards import Prosocial
 from omg_lightning.spec import GameSpec
-from omg_lightning.training import Agent
-from omg_lightning.training.agent import load_agent
+from omg_lightning.training import Agent, read_agent, restore
 from omg_lightning.types import ConfigError
 
 MODELS = ("Direct", "Declared", "Codebook", "Subgoal", "Oracle")
+
+
+def restore_agent(path):
+    return restore(read_agent(path))
 
 
 class Bonus(Direct):
@@ -371,7 +374,7 @@ def checkpoint(tmp_path_factory):
 
 def test_a_checkpoint_gives_the_same_player_back(checkpoint):
     agent, path = checkpoint
-    loaded = load_agent(path)
+    loaded = restore_agent(path)
     assert same(dict(loaded.state_dict()), dict(agent.state_dict()))
     assert not any(p.requires_grad for p in loaded.parameters())
     assert dict(loaded.hparams) == dict(agent.hparams)
@@ -395,11 +398,11 @@ def test_a_checkpoint_of_a_users_own_class_is_loaded_and_a_missing_class_is_name
     agent = tiny_agent(stag_hunt(), Bonus)
     saved = {"state_dict": agent.state_dict(), "hyper_parameters": dict(agent.hparams)}
     torch.save(saved, tmp_path / "own.ckpt")
-    assert isinstance(load_agent(str(tmp_path / "own.ckpt")).opponent, Bonus)
+    assert isinstance(restore_agent(str(tmp_path / "own.ckpt")).opponent, Bonus)
     saved["hyper_parameters"]["opponent"] = {"class_path": "nowhere.Bonus", "init_args": {}}
     torch.save(saved, tmp_path / "own.ckpt")
     with pytest.raises(ConfigError, match=r"cannot find nowhere.Bonus") as caught:
-        load_agent(str(tmp_path / "own.ckpt"))
+        restore_agent(str(tmp_path / "own.ckpt"))
     assert one_line(caught)
 
 
@@ -416,7 +419,7 @@ def test_a_checkpoint_whose_networks_were_built_otherwise_is_refused_in_one_line
     for says, weights in damages.items():
         old["state_dict"] = weights
         torch.save(old, tmp_path / "old.ckpt")
-        for load in (lambda: load_agent(tmp_path / "old.ckpt"), lambda: agent.on_load_checkpoint(old)):
+        for load in (lambda: restore_agent(tmp_path / "old.ckpt"), lambda: agent.on_load_checkpoint(old)):
             with pytest.raises(ConfigError, match=f"the checkpoint's {says}.*train anew") as caught:
                 load()
             assert one_line(caught)
@@ -468,7 +471,7 @@ def test_a_file_that_is_no_checkpoint_is_refused(tmp_path):
     empty.touch()
     for path in (text, other, empty, tmp_path / "none.ckpt"):
         with pytest.raises(ConfigError, match=path.name) as caught:
-            load_agent(str(path))
+            restore_agent(str(path))
         assert one_line(caught)
 
 

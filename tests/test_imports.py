@@ -17,6 +17,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "interrupts": set(),
     "losses": {"types"},
     "samples": {"types"},
+    "sources": {"types"},
     "search": {"types", "interrupts"},  # two callables and a budget: no game, no network
     # what is played
     "games": {"types", "spaces"},
@@ -24,7 +25,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "events": {"types", "games"},
     "spec": RULES,
     # who plays: an actor is given callables, never the models that own them
-    "actors": RULES | {"draws", "losses", "search"},
+    "actors": RULES | {"draws", "losses", "search", "sources"},
     "rollout": RULES | {"actors", "interrupts"},
     # what learns: never a rollout
     "encoders": RULES | {"spec"},
@@ -34,14 +35,17 @@ MAY_IMPORT: dict[str, set[str]] = {
     "algorithms": MODELS | {"actors"},
     # how both come together: the data module gets the learner's callables as values
     "data": RULES | {"spec", "seeds", "actors", "rollout", "interrupts"},
-    "training": MODELS | {"seeds", "actors", "metrics", "opponents", "algorithms", "rewards"},
+    "training": MODELS | {"seeds", "actors", "metrics", "opponents", "algorithms", "rewards", "sources"},
+    # trained agents in environments that somebody else runs; never a rollout
+    "agents": RULES | {"spec", "seeds", "search", "actors", "training"},
+    "__init__": {"agents"},  # `load_agent`, when it is asked for
     # what is said of it: what was played comes in as numbers
     "evaluation": RULES | {"actors", "events", "metrics", "opponents"},
 }
 TYPES_ONLY = {"games": {"envs"}, "samples": {"opponents"}}  # named in annotations, never imported when the code runs
 # these may import everything, and nothing imports them
 TOP = ("cli", "choices", "config_files", "mistakes", "commands", "testing", "__main__")
-WITH_LIGHTNING = ("metrics", "opponents", "algorithms", "data", "training", *TOP)
+WITH_LIGHTNING = ("metrics", "opponents", "algorithms", "data", "training", "agents", *TOP)
 FILES = sorted((ROOT / "omg_lightning").rglob("*.py"))
 
 
@@ -98,7 +102,7 @@ def test_the_street_has_no_circle():
 
 def test_the_table_names_every_part_and_no_other():
     parts = {part_of(path) for path in FILES}
-    assert parts == {*MAY_IMPORT, *TOP, "__init__"}
+    assert parts == {*MAY_IMPORT, *TOP}
 
 
 @pytest.mark.parametrize(

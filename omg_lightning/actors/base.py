@@ -13,6 +13,7 @@ from omg_lightning.types import Episodes, Record, View, take
 
 if TYPE_CHECKING:
     from omg_lightning.envs.base import Step, VectorEnv
+    from omg_lightning.search import SearchResult
 
 
 class Scene(NamedTuple):
@@ -33,6 +34,7 @@ class Choice(NamedTuple):
     goal: Tensor | None = None  # float [L, P, D] what it takes the goals of all seats to be
     extras: Mapping[str, Tensor] = {}  # [L, P, ...] what is recorded beside the action, see `Actor.records`
     notes: Mapping[str, float] = {}  # numbers for the log, such as the entropy of a root policy
+    searched: SearchResult | None = None  # the roots, for viewers: [M*K, A], K trees for each of `mine.nonzero()`
 
 
 class Actor(ABC):

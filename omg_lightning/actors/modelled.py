@@ -10,6 +10,7 @@ from torch import Tensor
 
 from omg_lightning.actors.base import Actor, Choice, Scene
 from omg_lightning.envs.base import Step, VectorEnv
+from omg_lightning.search import SearchResult
 from omg_lightning.types import Episodes, Estimate, GoalModel
 
 
@@ -27,6 +28,7 @@ class Decision(NamedTuple):
     action: Tensor  # int64 [M]
     extras: Mapping[str, Tensor]  # [M, ...] see `Actor.records`
     notes: Mapping[str, float] = {}
+    searched: SearchResult | None = None  # see `Choice`
 
 
 @dataclass(frozen=True)
@@ -80,13 +82,14 @@ class ModelActor(Actor):
             for name, record in self.records.items()
         }
         notes: Mapping[str, float] = {}
+        searched = None
         if bool(mine.any()):
             rows, ego = mine.nonzero(as_tuple=True)
             found = self.decide(memory, scene, estimate, rows, ego)
-            action[rows, ego], notes = found.action, found.notes
+            action[rows, ego], notes, searched = found.action, found.notes, found.searched
             for name, values in found.extras.items():
                 extras[name][rows, ego] = values
-        return Choice(mine, action, estimate.point, extras, notes)
+        return Choice(mine, action, estimate.point, extras, notes, searched)
 
     @abstractmethod
     def decide(self, memory: Memory, scene: Scene, estimate: Estimate, rows: Tensor, ego: Tensor) -> Decision:

@@ -150,7 +150,7 @@ class SearchActor(ModelActor):
         action = score.argmax(-1) if scene.greedy else torch.multinomial(policy, 1, generator=scene.generator)[:, 0]
         entropy = float(-(policy * policy.clamp(min=1e-9).log()).sum(-1).mean())
         extras = {"root_policy": policy, "root_value": (policy * q).sum(-1)}
-        return Decision(action, extras, {"search/policy_entropy": entropy})
+        return Decision(action, extras, {"search/policy_entropy": entropy}, result)
 
 
 def sharpened(policy: Tensor, temperature: float) -> Tensor:

@@ -1,7 +1,6 @@
 """Who sits where: line-ups of seat names, spread over the environments of a batch."""
 
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import NamedTuple
 
 import torch
@@ -12,6 +11,7 @@ from omg_lightning.actors.scripted import PlayerActor, Seated, make_player, rule
 from omg_lightning.envs.base import VectorEnv
 from omg_lightning.games.scripts import scripts_of
 from omg_lightning.games.switcher import SWITCHER
+from omg_lightning.sources import find_agent
 from omg_lightning.types import NO_GOAL, ConfigError, Episodes
 
 LEARNER = "learner"
@@ -106,11 +106,13 @@ def default_partners(env: VectorEnv) -> list[str]:
 
 
 def check_lineups(lineups: list[list[str]], env: VectorEnv) -> None:
-    """Raise ConfigError unless every name in these line-ups is known and can play this game."""
+    """Raise ConfigError unless every name in these line-ups is known and can play this game; checkpoints must be there.
+
+    See `omg_lightning.sources.find_agent` for what a checkpoint's path may be.
+    """
     names = arrange(lineups, len(lineups), env, torch.device("cpu")).names
     for path in (name.removeprefix(CHECKPOINT) for name in names if name.startswith(CHECKPOINT)):
-        if not Path(path).is_file():
-            raise ConfigError(f"data: no checkpoint at {path}: give the path of a .ckpt file that `fit` wrote")
+        find_agent(path)
 
 
 def check_true_goals(seating: Seating, learner: Actor, episodes: Episodes) -> None:

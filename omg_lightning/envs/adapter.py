@@ -135,12 +135,15 @@ class Adapter:
         env: one environment, to ask for agents and spaces.
         kwargs: what it was made with.
         max_steps: see `PettingZooEnv`.
+        probe: reset `env` once, so that what does not fit is said now.
 
     Raises:
         ConfigError: the agents, a space or the first observations do not fit.
     """
 
-    def __init__(self, name: str, env: ParallelEnv, kwargs: Mapping[str, Any], max_steps: int | None) -> None:
+    def __init__(
+        self, name: str, env: ParallelEnv, kwargs: Mapping[str, Any], max_steps: int | None, probe: bool = True
+    ) -> None:
         self.name = name
         self.turn_based = isinstance(env, turn_based_aec_to_parallel_wrapper)
         with blame(name, "asking for its agents and spaces"):
@@ -148,6 +151,7 @@ class Adapter:
                 _Agent(name, key, env.observation_space(key), env.action_space(key)) for key in _keys(name, env)
             ]
             self.max_steps = self._limit(env, kwargs, max_steps)
+        self.keys = [agent.key for agent in self._agents]  # in seat order
         self.num_players = len(self._agents)
         self.agent_names = tuple(str(agent.key) for agent in self._agents)
         actions = max(agent.num_actions for agent in self._agents)
@@ -156,7 +160,8 @@ class Adapter:
         self.noop = actions if self.turn_based else 0
         self.observation_space = _common_space(name, [agent.space for agent in self._agents])
         self._dtype = torch.zeros((), dtype=dtype_of(self.observation_space)).numpy().dtype
-        self.reset(env, 0)  # what does not fit is said now
+        if probe:
+            self.reset(env, 0)
 
     def reset(self, env: ParallelEnv, seed: int) -> Row:
         """Start an episode of `env`."""
@@ -173,6 +178,35 @@ class Adapter:
             self._read(views, observations, here)
             legal = self._legal(env, observations, infos, here)
         return Row(views, legal, here, nobody, nobody.astype(np.float32), nobody, nobody)
+
+    def show(self, env: ParallelEnv, observations: Mapping[Any, Any], infos: Mapping[Any, Any] | None) -> Row:
+        """Return what `env` shows to the agents in `observations`, which `env` returned last.
+
+        Of an agent that is there, but not in `observations`, the view is 0, and all its actions count as legal.
+        """
+        views = np.zeros((self.num_players, *(self.observation_space.shape or ())), self._dtype)
+        nobody = np.zeros(self.num_players, dtype=bool)
+        with blame(self.name, "asking what its agents see"):
+            here = self._here(env)
+            seen = here & np.array([agent.key in observations for agent in self._agents])
+            self._read(views, observations, seen)
+            legal = self._legal(env, observations, infos, seen)
+            for seat in np.flatnonzero(here & ~seen):
+                legal[seat, : self._agents[seat].num_actions] = True
+        return Row(views, legal, here, nobody, nobody.astype(np.float32), nobody, nobody)
+
+    def numbered(self, actions: Mapping[Any, Any]) -> list[int]:
+        """Return the actions of agents in this project's numbers, one for each seat; `noop` where there is none."""
+        if unknown := [key for key in actions if key not in self.keys]:
+            raise ConfigError(f"{self.name}: {unknown[0]!r} is no agent; expected actions of {list(self.agent_names)}")
+        return [
+            self.noop if actions.get(agent.key) is None else int(actions[agent.key]) - agent.first_action
+            for agent in self._agents
+        ]
+
+    def native(self, seat: int, action: int) -> int | None:
+        """Return an action of a seat in the numbers of the environment; None for waiting until it is on turn."""
+        return None if self.turn_based and action == self.noop else action + self._agents[seat].first_action
 
     def step(self, env: ParallelEnv, row: Row, time: int, actions: Sequence[int]) -> Row:
         """Play the step after `row`, the last thing that `env` showed.

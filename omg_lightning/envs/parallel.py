@@ -4,7 +4,7 @@ import inspect
 import operator
 import warnings
 from collections.abc import Mapping
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 import torch
@@ -23,6 +23,13 @@ Infos = dict[str, dict[str, Any]]
 _PETTINGZOO_PROBE = "options"  # PettingZoo's own API test resets with {"options": 1}: the one key that is ignored
 
 
+class Moved(NamedTuple):
+    """A step that was played."""
+
+    state: Any  # of the game before it, with B = 1
+    actions: Tensor  # int64 [1, P] joint actions as they were given: an illegal one counts as the game's `noop`
+
+
 class GameParallelEnv(ParallelEnv[str, Observation, int]):
     """Play one episode of a game at a time, with named agents (`hunter_0`, ...).
 
@@ -38,6 +45,11 @@ class GameParallelEnv(ParallelEnv[str, Observation, int]):
       run to run.
 
     A subclass sets the `name` in `metadata`, and the keys and entries of an exact start where the game has a `place`.
+
+    Attributes:
+        game: the rules, which a search can step from `game_state`.
+        history: the steps of this episode so far. `reset` starts another list, so whoever keeps this one can go through
+            a whole episode.
 
     Args:
         game: the rules. Exact starts need a method `place(batch_size, **options) -> state`.
@@ -78,6 +90,7 @@ class GameParallelEnv(ParallelEnv[str, Observation, int]):
         self._generator = torch.Generator()
         self._generator.seed()
         self._state: Any = None
+        self.history: list[Moved] = []
 
     def observation_space(self, agent: str) -> spaces.Space:
         """Return the space of an agent's observations, the same object each time."""
@@ -114,7 +127,7 @@ class GameParallelEnv(ParallelEnv[str, Observation, int]):
             self._state = self.game.place(1, **start)  # type: ignore[attr-defined]
         else:
             self._state = self.game.reset(1, self._generator)
-        self.agents = list(self.possible_agents)
+        self.agents, self.history = list(self.possible_agents), []
         self._returns = [0.0] * self.game.num_players
         self._captures: list[Capture] = []
         self._played: dict[int, str] = {}
@@ -137,6 +150,7 @@ class GameParallelEnv(ParallelEnv[str, Observation, int]):
         joint = self._joint(actions)
         if self.render_mode is not None:
             self._note(joint)
+        self.history.append(Moved(self._state, joint))
         self._state, rewards = self.game.step(self._state, joint)
         seats = self._seats()
         earned = {agent: float(rewards[0, seat]) for agent, seat in seats.items()}

@@ -1,5 +1,6 @@
 """Training: the agent, and its checkpoints."""
 
-from omg_lightning.training.agent import Agent, NetworkConfig, load_agent
+from omg_lightning.training.agent import Agent, NetworkConfig, restore
+from omg_lightning.training.stored import StoredAgent, read_agent, write_agent
 
-__all__ = ["Agent", "NetworkConfig", "load_agent"]
+__all__ = ["Agent", "NetworkConfig", "StoredAgent", "read_agent", "restore", "write_agent"]

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from omg_lightning.actors import Actor
 from omg_lightning.algorithms import Algorithm, BestResponseSearch
-from omg_lightning.encoders import MLP, EncoderFactory, ModelSpec, Sharing
+from omg_lightning.encoders import MLP, Encoder, EncoderFactory, ModelSpec, Sharing
 from omg_lightning.events import watched
 from omg_lightning.metrics import PredictionMetrics, ReturnMetrics
 from omg_lightning.opponents import Direct, OpponentModel
@@ -20,7 +20,6 @@ from omg_lightning.samples import TrainingBatch
 from omg_lightning.seeds import generator_of
 from omg_lightning.spec import Factory, GameSpec, part_of, plain_part
 from omg_lightning.training.adapter import Adapter
-from omg_lightning.training.checkpoint import read_checkpoint
 from omg_lightning.training.checks import (
     check_finite,
     check_fit,
@@ -31,6 +30,7 @@ from omg_lightning.training.checks import (
     parameter_groups,
     weigh,
 )
+from omg_lightning.training.stored import StoredAgent, read_agent
 from omg_lightning.types import AdaptationSegment, Batch, ConfigError, Episodes
 
 
@@ -104,10 +104,10 @@ class Agent(LightningModule):
             {**plain, "networks": asdict(networks), "losses": dict(losses), **settings, "spec": dict(spec)}
         )
         self.game = GameSpec.from_plain(spec)
-        model = ModelSpec(self.game, part_of(encoder), networks.hidden, networks.sharing)
-        self.opponent: OpponentModel = part_of(opponent)(model)
-        self.algorithm: Algorithm = part_of(algorithm)(model, self.opponent.size)
-        self.reward: Reward = part_of(reward)()
+        model = ModelSpec(self.game, part_of(encoder, Encoder), networks.hidden, networks.sharing)
+        self.opponent: OpponentModel = part_of(opponent, OpponentModel)(model)
+        self.algorithm: Algorithm = part_of(algorithm, Algorithm)(model, self.opponent.size)
+        self.reward: Reward = part_of(reward, Reward)()
         check_parts(self.game, self.algorithm, self.reward)
         own = {type(part).__name__: part.weights for part in (self.opponent, self.algorithm)}
         self.loss_weights = loss_weights(own, losses)
@@ -138,19 +138,20 @@ class Agent(LightningModule):
         return self.algorithm.actor(self.opponent)
 
     def load_actor(self, source: str | dict[str, Tensor]) -> Actor:
-        """Return the actor of a checkpoint's agent, or of this one with other weights.
+        """Return the actor of a stored agent, or of this one with other weights.
 
         Args:
-            source: the checkpoint's path, which may have other settings but must know this game; or weights.
+            source: see `omg_lightning.sources.find_agent`; it may have other settings but must know this game. Or
+                weights.
 
         Raises:
-            ConfigError: there is no such checkpoint, or it is of another game or size.
+            ConfigError: there is no such agent, or it is of another game or size.
         """
         if isinstance(source, str):
-            agent = load_agent(source, self.device)
+            agent = restore(read_agent(source), self.device)
             check_match(agent.hparams, self.hparams, False, self.other_rules)
         else:
-            agent = _restore(self.hparams, source, self.device)
+            agent = restore(StoredAgent(self.hparams, source, {}), self.device)
         return agent.actor()
 
     def copy_weights(self) -> dict[str, Tensor]:
@@ -159,9 +160,9 @@ class Agent(LightningModule):
 
     def _weights_of(self, path: str) -> Mapping[str, Tensor]:
         """Return the weights in another run's checkpoint; it must be of this game and have these networks."""
-        checkpoint = read_checkpoint(path)
-        check_match(checkpoint["hyper_parameters"], self.hparams, True, self.other_rules)
-        return checkpoint["state_dict"]
+        stored = read_agent(path)
+        check_match(stored.settings, self.hparams, True, self.other_rules)
+        return stored.weights
 
     # Training -------------------------------------------------------------------------------------------------------
 
@@ -300,22 +301,20 @@ class Agent(LightningModule):
             self.env_steps = checkpoint["env_steps"]
 
 
-def load_agent(path: str, device: torch.device | str = "cpu") -> Agent:
-    """Load an agent, ready to play, from a checkpoint file.
+def restore(stored: StoredAgent, device: torch.device | str = "cpu") -> Agent:
+    """Return a stored agent, ready to play and not to be trained.
 
     Raises:
-        ConfigError: there is no such file, or it is not a checkpoint of an agent.
+        ConfigError: its settings or weights do not fit this version.
     """
-    checkpoint = read_checkpoint(path)
-    return _restore(checkpoint["hyper_parameters"], checkpoint["state_dict"], device)
-
-
-def _restore(settings: Mapping[str, Any], weights: Mapping[str, Tensor], device: torch.device | str) -> Agent:
-    """Return an agent of these hyperparameters and weights, ready to play and not to be trained."""
+    settings = {key: value for key, value in stored.settings.items() if not key.startswith("_")}
     try:
-        agent = Agent(**{key: value for key, value in settings.items() if not key.startswith("_")})
-    except (TypeError, KeyError) as error:
-        raise ConfigError(f"the checkpoint's settings fit another version ({error}): train anew") from error
-    check_fit(weights, agent.state_dict())
-    agent.load_state_dict(weights)
+        with torch.random.fork_rng(devices=[]):  # the first weights are drawn, and then replaced
+            agent = Agent(**settings)
+    except ConfigError:
+        raise
+    except (TypeError, KeyError, AttributeError, ValueError, RuntimeError) as error:
+        raise ConfigError(f"the agent's settings fit another version ({error}): train anew") from error
+    check_fit(stored.weights, agent.state_dict())
+    agent.load_state_dict(stored.weights)
     return agent.to(device).eval().requires_grad_(False)

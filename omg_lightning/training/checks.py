@@ -135,10 +135,22 @@ def check_match(
         if any(name in SIZES for name in differ):
             raise ConfigError(f"{text}: use the configuration it was trained with, or train anew")
         if not other_rules:
-            raise ConfigError(f"{text}: use the configuration it was trained with, or go on with --other_rules true")
+            raise ConfigError(
+                f"{text}: use the configuration it was trained with, or go on with --other_rules true (in Python: "
+                "other_rules=True)"
+            )
         rank_zero_warn(text)
     for key in NETWORK_KEYS if networks else ():
         _same(f"model.{key}", _kind(saved.get(key)), _kind(own.get(key)))
+
+
+def check_sizes(there: Mapping[str, Any], here: Mapping[str, Any]) -> None:
+    """Raise ConfigError where views, players or actions of two games, as plain values, have other sizes."""
+    if differ := [name for name in SIZES if there.get(name) != here.get(name)]:
+        first, second = (", ".join(f"{name} {_short(game.get(name))}" for name in differ) for game in (there, here))
+        raise ConfigError(
+            f"the agent was trained with {first}, but {here['name']} has {second}: load an agent that was trained in it"
+        )
 
 
 def _described(spec: Mapping[str, Any]) -> dict[str, Any]:

@@ -1,0 +1,306 @@
+"""A trained agent in one seat of an environment that somebody else runs."""
+
+import os
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from omg_lightning.actors import ModelActor
+from omg_lightning.agents.episode import Episode, RootSearch
+from omg_lightning.agents.tables import Table, table_of
+from omg_lightning.envs.base import VectorEnv
+from omg_lightning.games import Game
+from omg_lightning.seeds import generator_of
+from omg_lightning.spec import GameSpec
+from omg_lightning.training import Agent, read_agent, restore
+from omg_lightning.training.checks import check_match, check_sizes
+from omg_lightning.types import ConfigError
+
+Chances = dict[str, Any]  # name -> probability: a float, or a Tensor [B] in a batch
+
+
+class LoadedAgent:
+    """Plays one seat with trained networks, and says what it believes of the others and expects them to do.
+
+        env = stag_hunt_v0.parallel_env(preset="4h1s_4x4")
+        agent = load_agent("zoo:4h1s_4x4")
+        observations, infos = env.reset(seed=1)
+        agent.reset(env, seat=0)
+        action = agent.act(observations["hunter_0"])
+
+    Where the environment is
+    - one of this project's games in PettingZoo's interface, the agent sees by itself what everybody did, from
+      `env.history`, and a search starts from `env.game_state`. It may be asked at any step, or at none.
+    - any other PettingZoo `ParallelEnv`, call `observe(actions)` after each `env.step(actions)`, unless the opponent
+      model is `Direct`. It needs the views of all agents: pass the dict of all observations to `act`. A search cannot
+      play there.
+    - a `Game` with `batch_size=B`, call `act(state)` and `observe(actions)`, where actions are int64 `[B, P]`; the
+      user steps the game.
+    - a `VectorEnv` with `batch_size=B`, call `act(step)` and `observe(actions, step)`.
+
+    What is believed of those in the other seats goes along from episode to episode, as in a training, until
+    `reset(..., new_partners=True)`, another seat, or another batch size. All randomness comes from the seed: the same
+    calls give the same actions.
+
+    Args:
+        module: the networks.
+        seed: of goals that trees draw and, if not `greedy`, of actions.
+        greedy: take the best action, as evaluations do, instead of drawing one.
+        other_rules: play games with other rules than that of the training, as long as views, players and actions have
+            the same sizes.
+        made: how it was made.
+
+    Attributes:
+        spec: names and sizes of the game that it was trained in.
+        made: how it was made, for an exported agent; empty for a checkpoint.
+        seat: the number of its seat.
+        search: see `RootSearch`; None before the first `act`, and for an algorithm that does not search.
+
+    Raises:
+        ConfigError: the opponent model must be told the goals of the others, or its actor does not model the others.
+    """
+
+    def __init__(
+        self,
+        module: Agent,
+        seed: int = 0,
+        greedy: bool = True,
+        other_rules: bool = False,
+        made: Mapping[str, Any] | None = None,
+    ) -> None:
+        actor = module.actor()
+        if not isinstance(actor, ModelActor):
+            raise ConfigError(f"{type(actor).__name__} is no ModelActor, so nothing can be asked of what it believes")
+        if actor.needs_true_goal:
+            raise ConfigError(
+                f"the opponent model {type(module.opponent).__name__} must be told the goals of scripts, which nobody "
+                "tells here: load an agent with another opponent model"
+            )
+        self.module, self.spec = module, module.game
+        self.seed, self.greedy, self.other_rules = seed, greedy, other_rules
+        self.made: Mapping[str, Any] = dict(made or {})
+        self.search: RootSearch | None = None
+        self.seat = 0
+        self._actor = actor
+        self._episode: Episode | None = None
+        self._batch = 1
+        self._random = generator_of(seed, "agent", module.device, 0)
+
+    @property
+    def game(self) -> Game | VectorEnv:
+        """A new game, or environment, with the rules of the training.
+
+        Raises:
+            ConfigError: it is not one of this project's.
+        """
+        return self.spec.make()
+
+    # Episodes -------------------------------------------------------------------------------------------------------
+
+    def reset(
+        self,
+        env: Any,
+        seat: int | str = 0,
+        *,
+        batch_size: int | None = None,
+        new_partners: bool = False,
+        seed: int | None = None,
+    ) -> None:
+        """Take a seat for the next episode; call it once for each, before or after `env.reset`.
+
+        Args:
+            env: see the class.
+            seat: its number, or the agent's name in `env.possible_agents`.
+            batch_size: B, copies that are played at once, of a `Game` or a `VectorEnv`.
+            new_partners: forget what is believed of those who sat in the other seats.
+            seed: start the random numbers anew.
+
+        Raises:
+            ConfigError: this environment is not the game that the agent knows, or has no such seat.
+        """
+        table = self._table(env, batch_size)
+        number, batch = _seat_of(seat, table.env), batch_size or 1
+        with torch.inference_mode():
+            if self._episode is None or new_partners or (number, batch) != (self.seat, self._batch):
+                prior = self._actor.prior(batch)
+            else:
+                prior = self._episode.carried()
+        if seed is not None or number != self.seat:
+            self.seed = self.seed if seed is None else seed
+            self._random = generator_of(self.seed, "agent", self.module.device, number)
+        self.seat, self._batch, self.search = number, batch, None
+        self._episode = Episode(self._actor, table, number, prior, self._random, self.greedy)
+
+    def act(self, observation: Any, legal: Any = None) -> Any:
+        """Return the action of this step.
+
+        Args:
+            observation: what the seat sees now, or the dict of what all agents see; in a batch see the class.
+            legal: mask of the legal actions, where the environment gives it in the infos alone.
+
+        Returns:
+            An int, as `env.step` takes it; int64 `[B]` in a batch. A seat that has left plays the game's `noop`.
+
+        Raises:
+            ConfigError: the observation is not of this step, or a step was missed.
+        """
+        episode = self._now
+        table = episode.table
+        if episode.acted and table.env.game is None:
+            episode.skip()
+        with torch.inference_mode():
+            episode.look(observation, legal)
+            action, self.search = episode.act()
+        return table.native(int(action), self.seat) if table.single else action.clone()
+
+    def look(self, observation: Any, legal: Any = None) -> None:
+        """See this step without acting, to ask for `belief` and `predict`; arguments as of `act`."""
+        with torch.inference_mode():
+            self._now.look(observation, legal)
+
+    def observe(self, actions: Any, found: Any = None) -> None:
+        """See what everybody did at this step. This project's PettingZoo games tell it by themselves.
+
+        Args:
+            actions: the dict passed to `env.step`; int64 `[B, P]` in seat order in a batch.
+            found: what came of it, where that is known: the rewards by agent of a PettingZoo environment, by which
+                learned goals (`Codebook`) go from episode to episode; the `Step` of a `VectorEnv`.
+
+        Raises:
+            ConfigError: nothing was seen yet at this step.
+        """
+        with torch.inference_mode():
+            self._now.observe(self._now.table.joint(actions).to(self.module.device), found)
+
+    def rewind(self, steps: int) -> None:
+        """Go back to the state of mind after so many steps of this episode, such as to take back a move.
+
+        Then `act` takes the state of that time. It is of no use in this project's PettingZoo environments, which do not
+        go back.
+
+        Raises:
+            ConfigError: there were not so many.
+        """
+        self._now.rewind(steps)
+
+    # What it thinks -------------------------------------------------------------------------------------------------
+
+    def belief(self) -> dict[str, Chances]:
+        """Return what each co-player is after: for each, by agent name, a dict of goals and their probabilities.
+
+        It is that of the current step. Learned goals are called `code_0`, `code_1`, ... The dict is empty where the
+        opponent model has no explicit belief, and for a co-player that has left.
+        """
+        episode = self._current()
+        with torch.inference_mode():
+            shown = self.module.opponent.belief_view(episode.goals(), self.spec.goal_names)
+        if shown is None:
+            return {name: {} for name, _ in self._others(episode)}
+        names = shown.names or tuple(f"code_{code}" for code in range(shown.values.shape[-1]))
+        return {name: self._chances(names, shown.values[:, seat], seat) for name, seat in self._others(episode)}
+
+    def predict(self) -> dict[str, Chances]:
+        """Return what each co-player is expected to do at this step: a dict of actions and their probabilities.
+
+        With an explicit belief it is the mixture of the policies under each goal, as evaluations judge it. The dict is
+        empty for a co-player that has left.
+
+        Raises:
+            ConfigError: the co-players' views are not known.
+        """
+        episode = self._current()
+        view = episode.view
+        assert view is not None
+        if not episode.table.whole:
+            raise ConfigError(
+                "predict needs what the co-players see: pass the dict of all observations to act, not one's own alone"
+            )
+        found = {}
+        with torch.inference_mode():
+            goals = episode.goals()
+            for name, seat in self._others(episode):
+                seats = torch.full((self._batch,), seat, device=goals.device)
+                observation, legal = view.observation[:, seat].float(), view.legal[:, seat]
+                logits = self.module.opponent.forecast(observation, view.time, seats, legal, goals[:, seat])
+                found[name] = self._chances(self.spec.action_names, logits.softmax(-1), seat)
+        return found
+
+    # Inside ---------------------------------------------------------------------------------------------------------
+
+    @property
+    def _now(self) -> Episode:
+        if self._episode is None:
+            raise ConfigError("the agent sits nowhere yet: call agent.reset(env, seat) first")
+        return self._episode
+
+    def _table(self, env: Any, batch_size: int | None) -> Table:
+        """Return the table of an environment, after a look at whether the agent can play there."""
+        table = table_of(env, batch_size, self.spec.max_steps, self.module.device)
+        algorithm = self.module.algorithm
+        if algorithm.searches and table.env.game is None:
+            raise ConfigError(
+                f"{type(algorithm).__name__} searches, but {table.env.name} cannot be stepped from a state: load an "
+                "agent of PPO, or play its CopyableGame in a batch"
+            )
+        own = GameSpec.of(table.env).plain()
+        if table.same_rules:
+            check_match(self.module.hparams, {"spec": own}, False, self.other_rules)
+        else:
+            check_sizes(self.module.hparams["spec"], own)
+        return table
+
+    def _current(self) -> Episode:
+        """Return the episode, at its current step as far as it is known."""
+        episode = self._now
+        if episode.table.live:
+            self.look(None)
+        if episode.view is None:
+            raise ConfigError("the agent has not seen this step yet: call act or look first")
+        return episode
+
+    def _others(self, episode: Episode) -> list[tuple[str, int]]:
+        """Return names and seats of the co-players."""
+        return [(name, seat) for seat, name in enumerate(episode.table.env.agent_names) if seat != self.seat]
+
+    def _chances(self, names: tuple[str, ...], values: Tensor, seat: int) -> Chances:
+        """Return probabilities `[B, n]` of a co-player by name."""
+        episode = self._now
+        if not episode.table.single:
+            return {name: values[:, k].clone() for k, name in enumerate(names)}
+        there = episode.view is not None and bool(episode.view.active[0, seat])
+        return dict(zip(names, values[0].tolist(), strict=True)) if there else {}
+
+
+def load_agent(
+    source: str | os.PathLike[str],
+    *,
+    seed: int = 0,
+    greedy: bool = True,
+    other_rules: bool = False,
+    device: torch.device | str = "cpu",
+) -> LoadedAgent:
+    """Load a trained agent, ready to play.
+
+    Args:
+        source: a checkpoint file, a run folder, a folder that `export` wrote, or `zoo:NAME`.
+        seed: see `LoadedAgent`.
+        greedy: see `LoadedAgent`.
+        other_rules: see `LoadedAgent`.
+        device: where its networks run.
+
+    Raises:
+        ConfigError: there is no such agent, or its files are damaged or do not fit this version.
+    """
+    stored = read_agent(source)
+    return LoadedAgent(restore(stored, device), seed, greedy, other_rules, stored.made)
+
+
+def _seat_of(seat: int | str, env: VectorEnv) -> int:
+    """Return the number of a seat."""
+    names = list(env.agent_names)
+    number = names.index(str(seat)) if str(seat) in names else seat
+    if isinstance(number, bool) or not isinstance(number, int) or not 0 <= number < len(names):
+        raise ConfigError(f"{env.name} has no seat {seat!r}: expected 0 to {len(names) - 1}, or one of {names}")
+    return number

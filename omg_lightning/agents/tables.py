@@ -1,0 +1,301 @@
+"""What an agent sees of the environment it sits in: one `Table` for each kind of environment, with one face."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from pettingzoo import AECEnv, ParallelEnv
+from torch import Tensor
+
+from omg_lightning.envs.adapter import Adapter
+from omg_lightning.envs.base import RulesEnv, Step, VectorEnv
+from omg_lightning.envs.parallel import GameParallelEnv, Moved
+from omg_lightning.games import Game
+from omg_lightning.search.tree import map_state
+from omg_lightning.types import NO_GOAL, ConfigError
+
+
+class Table(ABC):
+    """An environment in the eyes of one who sits there: the views of all seats, for B episodes at once.
+
+    Attributes:
+        env: names, sizes and, for a search, the rules and the state.
+        single: there is one episode, so actions are plain numbers.
+        live: what the environment shows can be asked for at any time, without an observation.
+        shows_after: `after` returns what all seats see next.
+        whole: the views of all seats were given at the last step; else the own one alone.
+        same_rules: `env` says everything of its rules, so that they can be compared with those of a training.
+    """
+
+    env: VectorEnv
+    single: bool = False
+    live: bool = False
+    shows_after: bool = True
+    whole: bool = True
+    same_rules: bool = True
+
+    @abstractmethod
+    def look(self, given: Any, legal: Any, seat: int) -> Step:
+        """Return what all seats see now, of what the user passed to `act`.
+
+        Args:
+            given: depends on the kind.
+            legal: a mask of the own legal actions, or None.
+            seat: the own one.
+        """
+
+    def missed(self, seen: int) -> Sequence[Moved]:
+        """Return the steps of the episode after the first `seen`, where the environment keeps them."""
+        return ()
+
+    def restart(self) -> None:  # noqa: B027  nothing to forget, by default
+        """Take any step at the next `look`: it starts an episode, or goes back in one."""
+
+    def joint(self, actions: Any) -> Tensor:
+        """Return joint actions, int64 `[B, P]`, of what the user passed to `observe`."""
+        return torch.as_tensor(actions)
+
+    @abstractmethod
+    def after(self, actions: Tensor, found: Any) -> Step:
+        """Return the step that joint `actions`, int64 `[B, P]`, led to; `found` is what the user knows of it."""
+
+    def native(self, action: int, seat: int) -> int | None:
+        """Return an action in the numbers of the environment."""
+        return action
+
+
+class Board(RulesEnv):
+    """A game whose state somebody else keeps.
+
+    Args:
+        game: the rules.
+        device: where the state is to be.
+    """
+
+    def __init__(self, game: Game, device: torch.device) -> None:
+        super().__init__(game)
+        self._device = device
+
+    def put(self, state: Any) -> Step:
+        """Go to `state` and return what it shows."""
+        self._state = state = map_state(lambda x: x.to(self._device), state)
+        active = self.game.active(state)
+        over, reward = torch.zeros_like(active), torch.zeros(active.shape, device=active.device)
+        return self._step(active, reward, over, over, torch.full(active.shape, NO_GOAL, device=active.device))
+
+
+class GameTable(Table):
+    """B states of a game, which the user steps: `act(state)`, `observe(actions)`."""
+
+    env: Board
+
+    def __init__(self, game: Game, batch_size: int, device: torch.device) -> None:
+        self.env, self.batch_size = Board(game, device), batch_size
+        self._expected: Tensor | None = None  # int64 [B] the time of the next state
+
+    def look(self, given: Any, legal: Any, seat: int) -> Step:
+        """Look at a state of the game."""
+        time = getattr(given, "time", None)
+        if not isinstance(time, Tensor) or len(time) != self.batch_size:
+            got = f"{len(time)} states" if isinstance(time, Tensor) else f"a {type(given).__name__}"
+            raise ConfigError(
+                f"act got {got}; expected the state of {self.env.name} in {self.batch_size} copies, as its reset and "
+                "step return it: pass the state"
+            )
+        step = self.env.put(given)
+        now = self.env.state.time
+        if self._expected is not None and not bool(((now == self._expected) | ~step.active.any(-1)).all()):
+            raise ConfigError(
+                f"act got a state after {int(now.max())} steps, but the agent has seen {int(self._expected.max())}: "
+                "call agent.observe(actions) after each step, or agent.rewind(steps)"
+            )
+        self._expected = now
+        return step
+
+    def restart(self) -> None:
+        """Take any state next."""
+        self._expected = None
+
+    def after(self, actions: Tensor, found: Any) -> Step:
+        """Step the rules."""
+        step = self.env.step(actions)
+        self._expected = self.env.state.time
+        return step
+
+
+class OwnTable(Table):
+    """One of this project's games in PettingZoo's interface: `act(observation)`; it keeps its own history."""
+
+    env: Board
+    single = True
+    live = True
+
+    def __init__(self, zoo: GameParallelEnv, device: torch.device) -> None:
+        self.zoo, self.env = zoo, Board(zoo.game, device)
+        self._episode: list[Moved] | None = None  # the history of the episode that is being watched
+
+    def look(self, given: Any, legal: Any, seat: int) -> Step:
+        """Look at the environment's state; what was given must be what the seat sees there."""
+        if self._episode is None:
+            self._episode = self.zoo.history
+        elif self._episode is not self.zoo.history:
+            raise ConfigError(f"{self.env.name} was reset since: call agent.reset(env, seat) before the next episode")
+        step = self.env.put(self.zoo.game_state)
+        name = self.zoo.possible_agents[seat]
+        if isinstance(given, Mapping) and name in given:
+            given = given[name]
+        if isinstance(given, Mapping):
+            given = given.get("observation")
+        own = step.observation[0, seat].cpu().numpy()
+        if given is not None and not np.array_equal(np.asarray(given), own):
+            raise ConfigError(
+                f"act got an observation that is not what {name} sees now: pass observations[{name!r}] as the last "
+                "reset or step returned it"
+            )
+        return step
+
+    def missed(self, seen: int) -> Sequence[Moved]:
+        """Return the steps after the first `seen`, also of an episode that is over."""
+        episode = self.zoo.history if self._episode is None else self._episode
+        return episode[seen:]
+
+    def after(self, actions: Tensor, found: Any) -> Step:
+        """Step the rules."""
+        return self.env.step(actions)
+
+
+class _Foreign(VectorEnv):
+    """Names and sizes of an environment that somebody else steps."""
+
+    def __init__(self, adapter: Adapter) -> None:
+        self.name, self.num_players, self.num_actions = adapter.name, adapter.num_players, adapter.num_actions
+        self.max_steps, self.observation_space, self.noop = adapter.max_steps, adapter.observation_space, adapter.noop
+        self.action_names, self.agent_names = adapter.action_names, adapter.agent_names
+
+    def reset(self, batch_size: int, generator: torch.Generator) -> Step:
+        """Refuse."""
+        raise NotImplementedError(f"{self.name} is stepped by its user")
+
+    def step(self, actions: Tensor) -> Step:
+        """Refuse."""
+        raise NotImplementedError(f"{self.name} is stepped by its user")
+
+    def keep(self, index: Tensor) -> None:
+        """Refuse."""
+        raise NotImplementedError(f"{self.name} is stepped by its user")
+
+
+class ForeignTable(Table):
+    """Any other PettingZoo `ParallelEnv`: `act(observation)`, or `act(observations)` with those of all agents."""
+
+    single = True
+    shows_after = False
+    same_rules = False
+
+    def __init__(self, zoo: ParallelEnv, max_steps: int, device: torch.device) -> None:
+        self._device = device
+        name = str((getattr(zoo, "metadata", None) or {}).get("name", type(zoo).__name__))
+        self.zoo, self.adapter = zoo, Adapter(name, zoo, {}, max_steps, probe=False)
+        self.env = _Foreign(self.adapter)
+
+    def look(self, given: Any, legal: Any, seat: int) -> Step:
+        """Translate observations."""
+        keys = self.adapter.keys
+        everyone = isinstance(given, Mapping) and keys[seat] in given
+        observations = given if everyone else {keys[seat]: given}
+        infos = None if legal is None else {keys[seat]: {"action_mask": legal}}
+        row = self.adapter.show(self.zoo, observations, infos)
+        self.whole = all(key in observations for key, here in zip(keys, row.active, strict=True) if here)
+        return Step(
+            observation=self._of_one(row.observation),
+            legal=self._of_one(row.legal),
+            active=self._of_one(row.active),
+            reward=self._of_one(row.reward),
+            terminated=self._of_one(row.terminated),
+            truncated=self._of_one(row.truncated),
+            achieved=torch.full((1, self.env.num_players), NO_GOAL, device=self._device),
+        )
+
+    def joint(self, actions: Any) -> Tensor:
+        """Return joint actions of a dict, as it is passed to `env.step`."""
+        if not isinstance(actions, Mapping):
+            raise ConfigError(f"observe got {type(actions).__name__}; expected the dict that is passed to env.step")
+        return torch.tensor([self.adapter.numbered(actions)])
+
+    def after(self, actions: Tensor, found: Any) -> Step:
+        """Return the rewards, which are all that is known."""
+        device = actions.device
+        nobody = torch.zeros(actions.shape, dtype=torch.bool, device=device)
+        rewards = found if isinstance(found, Mapping) else {}
+        reward = torch.tensor([[float(rewards.get(key, 0.0)) for key in self.adapter.keys]], device=device)
+        blank = torch.zeros(*actions.shape, *(self.env.observation_space.shape or ()), device=device)
+        legal = torch.ones(*actions.shape, self.env.num_actions, dtype=torch.bool, device=device)
+        return Step(blank, legal, ~nobody, reward, nobody, nobody, torch.full_like(actions, NO_GOAL))
+
+    def native(self, action: int, seat: int) -> int | None:
+        """Return an action in the numbers of the environment; None for waiting."""
+        return self.adapter.native(seat, action)
+
+    def _of_one(self, field: Any) -> Tensor:
+        """Return an array `[P, ...]` as a batch of one."""
+        return torch.from_numpy(np.ascontiguousarray(field))[None].to(self._device)
+
+
+class VectorTable(Table):
+    """B copies in a `VectorEnv`: `act(step)` with what its reset or step returned, `observe(actions, step)`."""
+
+    def __init__(self, env: VectorEnv, batch_size: int) -> None:
+        self.env, self.batch_size = env, batch_size
+
+    def look(self, given: Any, legal: Any, seat: int) -> Step:
+        """Take a step as it is."""
+        if not isinstance(given, Step) or len(given.active) != self.batch_size:
+            raise ConfigError(
+                f"act got {type(given).__name__}; expected the Step of {self.batch_size} copies that reset or step of "
+                f"{self.env.name} returned: pass it"
+            )
+        return given
+
+    def after(self, actions: Tensor, found: Any) -> Step:
+        """Take the step that the user passes on."""
+        if not isinstance(found, Step):
+            raise ConfigError(f"observe got no Step of {self.env.name}: call agent.observe(actions, env.step(actions))")
+        return found
+
+
+def table_of(env: Any, batch_size: int | None, max_steps: int, device: torch.device) -> Table:
+    """Return the table of an environment.
+
+    Args:
+        env: a PettingZoo environment, ours or a third party's; a `Game` or a `VectorEnv`, played in a batch.
+        batch_size: B, for these two; None elsewhere.
+        max_steps: of a third party's episodes.
+        device: where the agent's networks run.
+
+    Raises:
+        ConfigError: it is none of them.
+    """
+    if isinstance(env, Game | VectorEnv):
+        if batch_size is None or batch_size < 1:
+            raise ConfigError(
+                f"reset got batch_size={batch_size} with a {type(env).__name__}: give the number of copies"
+            )
+        return GameTable(env, batch_size, device) if isinstance(env, Game) else VectorTable(env, batch_size)
+    if batch_size is not None:
+        raise ConfigError(
+            f"reset got batch_size={batch_size} with a PettingZoo environment, which is one episode: leave it out"
+        )
+    inner = getattr(env, "unwrapped", env)
+    if isinstance(inner, GameParallelEnv):
+        return OwnTable(inner, device)
+    if isinstance(env, ParallelEnv):
+        return ForeignTable(env, max_steps, device)
+    kind = "an AECEnv" if isinstance(env, AECEnv) else f"a {type(env).__name__}"
+    raise ConfigError(
+        f"reset got {kind}; expected a pettingzoo ParallelEnv, a Game or a VectorEnv: convert an AECEnv by "
+        "pettingzoo.utils.conversions.aec_to_parallel"
+    )
