@@ -9,7 +9,8 @@ from omg_lightning.actors import Choice, ModelActor, Scene
 from omg_lightning.actors.modelled import of_present
 from omg_lightning.agents.record import EpisodeRecord
 from omg_lightning.agents.tables import Table
-from omg_lightning.envs.base import Step, replace_illegal
+from omg_lightning.envs.base import Step
+from omg_lightning.games.base import replace_illegal
 from omg_lightning.spaces import dtype_of, is_binary
 from omg_lightning.types import ConfigError, View
 
@@ -157,5 +158,6 @@ class Episode:
         self._stored = step.observation.to(dtype_of(env.observation_space))
         seen = self._stored.float() if is_binary(env.observation_space) else self._stored
         played = torch.full((len(seen),), self.steps, device=seen.device) if env.game is None else env.state.time
-        self.view, self._fresh = View(seen, step.legal, played / env.max_steps, step.active), True
+        self.view = View(seen, step.legal, played / env.max_steps, step.active, step.reward)
+        self._fresh = True
         self._scene = Scene(env, self.view, self.random, self.greedy)
