@@ -43,6 +43,8 @@ COMMANDS = {
     "references": "Make the references by which scores of `test` are normalised.",
     "adaptation": "Put together what `test` found with several seeds.",
     "crossplay": "Play each of several checkpoints beside each other one.",
+    "play": "Play with trained agents in the browser, and see what they believe.",
+    "replay": "Show episodes of trained agents, or games that were played, in the browser or as one HTML file.",
 }
 MOST = 2**32 - 1  # the largest seed that NumPy takes
 DISK = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO)  # errors of writing

@@ -15,7 +15,7 @@ from omg_lightning.games.grid.icons import GLOW, GOLD, INK, PAPER, TILE, Pen, dr
 from omg_lightning.types import NO_GOAL, ConfigError
 
 SUPERSAMPLING = 3  # draw this many times larger and scale down: smooth edges
-_MARGIN, _TITLE, _FOOTER = 0.25, 0.6, 0.7  # in cells
+MARGIN, _TITLE, _FOOTER = 0.25, 0.6, 0.7  # in cells
 
 
 class Capture(NamedTuple):
@@ -88,13 +88,13 @@ def frame(
     """
     board = _checked(planes, plane_names)
     (_, height, width), unit = board.shape, cell * SUPERSAMPLING
-    size = (math.ceil((width + 2 * _MARGIN) * cell), math.ceil((height + _TITLE + _FOOTER) * cell))
+    size = (math.ceil((width + 2 * MARGIN) * cell), math.ceil((height + _TITLE + _FOOTER) * cell))
     canvas = Image.new("RGB", (size[0] * SUPERSAMPLING, size[1] * SUPERSAMPLING), PAPER)
     pen = Pen(ImageDraw.Draw(canvas), 0, 0, unit)
-    pen.text(_MARGIN + 0.05, _TITLE / 2, title, 0.3, INK, "lm")
+    pen.text(MARGIN + 0.05, _TITLE / 2, title, 0.3, INK, "lm")
     taken = {(c.row, c.column): c for c in (Capture(*capture) for capture in captures)}
     for row, column in np.ndindex(height, width):
-        square = pen.part(_MARGIN + column + 0.5, _TITLE + row + 0.5, 1)
+        square = pen.part(MARGIN + column + 0.5, _TITLE + row + 0.5, 1)
         _draw_cell(square, board[:, row, column], plane_names, taken.get((row, column)))
     present = [bool(board[plane].any()) for plane in _seats(plane_names)]
     _draw_returns(pen, width, _TITLE + height + _FOOTER / 2, returns, present)
@@ -208,7 +208,7 @@ def _draw_returns(pen: Pen, width: int, y: float, returns: Sequence[float], pres
     step = width / max(len(returns), 1)
     size = min(0.42, step * 0.42)
     for seat, value in enumerate(returns):
-        x = _MARGIN + seat * step + 0.05
+        x = MARGIN + seat * step + 0.05
         draw_disc(pen.part(x + size / 2, y, size), seat, present[seat])
         pen.text(x + 1.15 * size, y, amount(value), 0.66 * size, INK, "lm")
 

@@ -1,0 +1,98 @@
+"""Play with trained agents in the browser, and see what they believe.
+
+    python -m omg_lightning play --agent zoo:4h1s_6x6 --seat 0
+
+Opens a page on this machine. You sit in `--seat`, the agent in all others; both can be changed in the page, which also
+has the game's scripted players. For each agent it shows what it believes the others, you included, are after, what it
+expects them to do next, and what its search found. Each game is saved, see `--folder`.
+"""
+
+import webbrowser
+from collections.abc import Sequence
+from pathlib import Path
+from types import ModuleType
+
+from omg_lightning.agents import LoadedAgent, load_agent
+from omg_lightning.commands.parser import CommandParser
+from omg_lightning.evaluation.files import check_writable
+from omg_lightning.types import ConfigError
+from omg_lightning.viewer import HUMAN, Session
+from omg_lightning.viewer.files import save_game
+
+PORT = 8642
+
+
+def main(args: Sequence[str]) -> None:
+    """Run the command until it is interrupted.
+
+    Raises:
+        ConfigError: the user made a mistake, or the extra `play` is not installed.
+    """
+    parser = CommandParser("play", __doc__)
+    parser.add_argument(
+        "--agent", action="append", required=True, metavar="[NAME=]SOURCE",
+        help="a checkpoint, a run folder, a folder of `export`, or zoo:NAME; several for a choice",
+    )  # fmt: skip
+    parser.add_argument("--seat", default="0", help="your seat, or none to watch; default: %(default)s")
+    parser.add_argument("--others", nargs="+", help="who sits in the other seats, in order; default: the first agent")
+    parser.add_argument("--port", type=int, default=PORT, help="of the page; 0 for any; default: %(default)s")
+    parser.add_argument("--no-browser", action="store_true", help="do not open a browser")
+    parser.add_argument("--folder", type=Path, default=Path("played"), help="of the games; default: %(default)s")
+    parser.add_argument("--seed", type=int, default=0, help="of games and players; default: %(default)s")
+    own = parser.parse_args(list(args))
+    server = web_server()
+    agents = named_agents(own.agent)
+    seats = _seats(own.seat, own.others, agents)
+    check_writable(own.folder / "episode_0000.json", "--folder")
+
+    def ended(session: Session) -> str | None:
+        try:
+            return f"saved as {save_game(session, own.folder)}"
+        except OSError as error:
+            return f"the game could not be saved: {error}"
+
+    Session(agents, seats, seed=own.seed)  # mistakes show now, and not in the page
+    listener = server.listen(own.port)
+    address = f"http://127.0.0.1:{listener.getsockname()[1]}"
+    print(f"play at {address}; Ctrl-C ends it", flush=True)
+    if not own.no_browser:
+        webbrowser.open(address)
+    server.serve(server.Tabs(lambda: Session(agents, seats, seed=own.seed), ended), listener)
+
+
+def named_agents(sources: Sequence[str]) -> dict[str, LoadedAgent]:
+    """Load agents written as SOURCE or NAME=SOURCE; the first without a name is called `agent`."""
+    found: dict[str, LoadedAgent] = {}
+    for source in sources:
+        name, _, path = source.rpartition("=")
+        name = name or ("agent" if "agent" not in found else f"agent_{len(found) + 1}")
+        if name in found or name == HUMAN:
+            raise ConfigError(f"--agent names {name!r} twice, or takes the name of people: give another name")
+        found[name] = load_agent(path)
+    return found
+
+
+def _seats(seat: str, others: Sequence[str] | None, agents: dict[str, LoadedAgent]) -> list[str]:
+    """Return who sits in each seat."""
+    first = next(iter(agents.values()))
+    names = range(first.spec.num_players)
+    free = len(names) - (seat != "none")
+    placed = [next(iter(agents))] * free if others is None else list(others)
+    if len(placed) != free:
+        raise ConfigError(f"--others names {len(placed)} players, but {free} seats are left: name one for each")
+    if seat != "none":
+        if seat not in map(str, range(len(names))):
+            raise ConfigError(f"--seat is {seat}; expected 0 to {len(names) - 1}, or none to watch")
+        placed.insert(int(seat), HUMAN)
+    return placed
+
+
+def web_server() -> ModuleType:
+    """Import the web server, which needs an extra."""
+    try:
+        from omg_lightning.viewer import server
+    except ImportError as error:
+        raise ConfigError(
+            f"this needs the package {error.name}, which is not installed: pip install 'omg-lightning[play]'"
+        ) from error
+    return server

@@ -1,0 +1,243 @@
+"""One game at a time, played by a person, agents and scripts, step by step; steps can be taken back."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from omg_lightning.actors import make_player
+from omg_lightning.actors.scripted import ANYWHERE
+from omg_lightning.agents import LoadedAgent
+from omg_lightning.games import Game, Player
+from omg_lightning.games.base import replace_illegal
+from omg_lightning.games.grid.render import captures_of
+from omg_lightning.games.scripts import actions_of, goals_of
+from omg_lightning.spaces import dtype_of
+from omg_lightning.types import NO_GOAL, ConfigError, Episodes
+from omg_lightning.viewer.frames import describe_game, describe_mind, describe_state
+
+HUMAN, AGENT = "human", "agent"
+_SEEDS = 2**31
+
+
+class Moved(NamedTuple):
+    """One step that was played; everything has B = 1."""
+
+    state: Any  # before it
+    joint: Tensor  # int64 [1, P] as played
+    reward: Tensor  # float [1, P]
+    achieved: Tensor  # int64 [1, P]
+    true_goal: Tensor  # int64 [1, P] what scripts pursued
+    after: Any
+
+
+class Session:
+    """Plays games with a person, trained agents and scripts in the seats, and tells what the agents think.
+
+    Args:
+        agents: trained agents by name, of one game; the name is that of a seat's occupant. Each seat has a mind of its
+            own.
+        game: the rules; by default those of the first agent's training.
+        seats: who sits in each seat: `human`, a name of `agents`, or a player of the game, such as `nearest_hare`.
+        seed: of games, scripts and agents.
+
+    Attributes:
+        seats: who sits where.
+        frames: what the page shows of each state of the current episode, see `omg_lightning.viewer.frames`.
+
+    Raises:
+        ConfigError: an occupant is not known.
+    """
+
+    def __init__(
+        self, agents: Mapping[str, LoadedAgent], seats: Sequence[str], game: Game | None = None, seed: int = 0
+    ) -> None:
+        found = next(iter(agents.values())).game if game is None else game
+        if not isinstance(found, Game):
+            raise ConfigError(f"{found.name} has no rules that can be stepped, so nobody can play it here")
+        self.game, self.agents, self.seed = found, dict(agents), seed
+        self.games = 0  # played so far: each has a seed of its own
+        self.frames: list[dict[str, Any]] = []
+        self.moved: list[Moved] = []
+        self.seats: list[str] = []
+        self.take_seats(seats)
+
+    # Who plays ------------------------------------------------------------------------------------------------------
+
+    @property
+    def choices(self) -> list[str]:
+        """Who can sit in a seat."""
+        return [HUMAN, *self.agents, *self.game.players, *ANYWHERE]
+
+    def take_seats(self, seats: Sequence[str]) -> None:
+        """Seat others, who know nothing of each other, and start a game."""
+        if len(seats) != self.game.num_players:
+            raise ConfigError(
+                f"{len(seats)} seats are given; {self.game.name} has {self.game.num_players}: name one for each"
+            )
+        for name in seats:
+            if name not in (HUMAN, *self.agents):
+                make_player(name, self.game)  # raises ConfigError
+        self.seats = list(seats)
+        self._minds = {
+            seat: LoadedAgent(self.agents[name].module, seed=self.seed + seat, made=self.agents[name].made)
+            for seat, name in enumerate(seats)
+            if name in self.agents
+        }
+        self.new_game()
+
+    def new_game(self) -> None:
+        """Start another game with the same players; agents remember what the others were after in earlier games."""
+        self.games += 1
+        self.moved, self.frames = [], []
+        random = torch.Generator().manual_seed((self.seed * 7919 + self.games) % _SEEDS)
+        self.state = self.game.reset(1, random)
+        for seat, mind in self._minds.items():
+            mind.reset(self.game, seat, batch_size=1)
+        self._seat_scripts()
+        self._show()
+
+    # Playing --------------------------------------------------------------------------------------------------------
+
+    @property
+    def over(self) -> bool:
+        """Whether the game has ended."""
+        return not bool(self.game.active(self.state).any())
+
+    @property
+    def waits(self) -> list[int]:
+        """The seats of people who must choose an action now."""
+        active = self.game.active(self.state)[0].tolist()
+        return [seat for seat, name in enumerate(self.seats) if name == HUMAN and active[seat]]
+
+    def play(self, actions: Mapping[int, int]) -> None:
+        """Play one step.
+
+        Args:
+            actions: the actions of the people who must choose, by seat. An illegal one counts as the game's `noop`.
+
+        Raises:
+            ConfigError: the game is over, or an action is missing or unknown.
+        """
+        if self.over:
+            raise ConfigError("the game is over: start a new one")
+        game = self.game
+        for seat in self.waits:
+            if actions.get(seat) not in range(game.num_actions):
+                raise ConfigError(
+                    f"seat {seat} plays {actions.get(seat)!r}: expected an action, 0 to {game.num_actions - 1}"
+                )
+        observation, legal = game.observe(self.state), game.legal(self.state)
+        joint = torch.full((1, game.num_players), game.noop)
+        pursued = torch.full((1, game.num_players), NO_GOAL)
+        for seat, script in self._scripts.items():
+            pursued[:, seat] = goals_of(script, game, observation[:, seat], legal[:, seat])
+            joint[:, seat] = actions_of(script, observation[:, seat], legal[:, seat])
+        for seat, action in self._chosen.items():
+            joint[:, seat] = action
+        for seat in self.waits:
+            joint[:, seat] = actions[seat]
+        joint = torch.where(game.active(self.state), replace_illegal(joint, legal, game.noop), game.noop)
+        achieved = game.realised(self.state, joint)
+        after, reward = game.step(self.state, joint)
+        for mind in self._minds.values():
+            mind.observe(joint)
+        self.moved.append(Moved(self.state, joint, reward, achieved, pursued, after))
+        self.state = after
+        self._show()
+
+    def play_out(self) -> None:
+        """Play until the game is over or a person must choose."""
+        while not self.over and not self.waits:
+            self.play({})
+
+    def rewind(self, steps: int) -> None:
+        """Take steps back: go to the state after so many.
+
+        Raises:
+            ConfigError: there were not so many.
+        """
+        if not 0 <= steps <= len(self.moved):
+            raise ConfigError(f"there is no step {steps}: expected 0 to {len(self.moved)}")
+        if steps == len(self.moved):
+            return
+        self.state = self.moved[steps].state
+        self.moved, self.frames = self.moved[:steps], self.frames[:steps]
+        for mind in self._minds.values():
+            mind.rewind(steps)
+        self._seat_scripts()
+        for move in self.moved:  # scripts remember what they have seen, and draw random numbers
+            observation, legal = self.game.observe(move.state), self.game.legal(move.state)
+            for seat, script in self._scripts.items():
+                actions_of(script, observation[:, seat], legal[:, seat])
+        self._show()
+
+    # What is shown and kept -----------------------------------------------------------------------------------------
+
+    def describe(self) -> dict[str, Any]:
+        """Return what the page must know before the first state."""
+        return {**describe_game(self.game), "seats": self.seats, "choices": self.choices}
+
+    def episodes(self) -> Episodes:
+        """Return the game so far in the form of the training buffer, `[T, 1, P, ...]`."""
+        steps, seats = len(self.moved), self.game.num_players
+        views = [self.game.observe(move.state) for move in self.moved]
+        over = [~self.game.active(move.after) & self.game.active(move.state) for move in self.moved]
+        ended = [self.game.terminated(move.after) for move in self.moved]
+        stack = torch.stack
+        return Episodes(
+            observation=stack(views).to(dtype_of(self.game.observation_space)),
+            legal=stack([self.game.legal(move.state) for move in self.moved]),
+            action=stack([move.joint for move in self.moved]),
+            reward=stack([move.reward for move in self.moved]),
+            active=stack([self.game.active(move.state) for move in self.moved]),
+            terminated=stack([done & end for done, end in zip(over, ended, strict=True)]),
+            truncated=stack([done & ~end for done, end in zip(over, ended, strict=True)]),
+            learner=torch.zeros(steps, 1, seats, dtype=torch.bool),
+            goal=torch.zeros(steps, 1, seats, 0),
+            achieved_goal=stack([move.achieved for move in self.moved]),
+            true_goal=stack([move.true_goal for move in self.moved]),
+            extras={},
+        )
+
+    def _seat_scripts(self) -> None:
+        """Seat scripted players at the start of a game; the same ones for the same game."""
+        self._scripts: dict[int, Player] = {}
+        for seat, name in enumerate(self.seats):
+            if seat not in self._minds and name != HUMAN:
+                script = make_player(name, self.game)
+                random = torch.Generator().manual_seed((self.seed * 104_729 + self.games * 31 + seat) % _SEEDS)
+                script.reset(1, seat, self.game, random)
+                self._scripts[seat] = script
+
+    def _show(self) -> None:
+        """Let the agents think about the state, and add its frame."""
+        game, last = self.game, self.moved[-1] if self.moved else None
+        captures = []
+        if last is not None and game.layout is not None:
+            before = game.observe(last.state)[0, 0]
+            captures = captures_of(before, last.achieved[0].tolist(), game.goal_names, game.layout.plane_names)
+        active, self._chosen = game.active(self.state)[0].tolist(), {}
+        minds: dict[int, Any] = {}
+        for seat, mind in self._minds.items():
+            if self.over:
+                continue
+            action = int(mind.act(self.state))
+            self._chosen[seat] = action
+            if active[seat]:
+                minds[seat] = describe_mind(mind, action)
+        total = sum((move.reward[0] for move in self.moved), torch.zeros(game.num_players))
+        played = {}
+        if last is not None:
+            there = game.active(last.state)[0]
+            played = {int(seat): game.action_names[int(last.joint[0, seat])] for seat in there.nonzero()}
+        self.frames.append(
+            {
+                **describe_state(game, self.state, captures),
+                "minds": minds,
+                "played": played,
+                "returns": [round(float(value), 4) for value in total],
+                "waits": self.waits,
+            }
+        )
