@@ -70,7 +70,7 @@ class GameSpec:
         found["observation_space"] = plain_space(self.observation_space)
         found["action_names"], found["goal_names"] = list(self.action_names), list(self.goal_names)
         if self.layout is not None:
-            found["layout"] = {**self.layout._asdict(), "plane_names": list(self.layout.plane_names)}
+            found["layout"] = plain_layout(self.layout._asdict())
         return found
 
     @classmethod
@@ -80,8 +80,8 @@ class GameSpec:
         found["observation_space"] = space_of(found["observation_space"])
         found["action_names"], found["goal_names"] = tuple(found["action_names"]), tuple(found["goal_names"])
         if found.get("layout") is not None:
-            names = {"plane_names": tuple(found["layout"]["plane_names"])}
-            found["layout"] = GridLayout(**{**found["layout"], **names})
+            layout = plain_layout(found["layout"])
+            found["layout"] = GridLayout(**{k: tuple(x) if isinstance(x, list) else x for k, x in layout.items()})
         return cls(**found)
 
     def make(self) -> Game | VectorEnv:
@@ -97,6 +97,12 @@ class GameSpec:
         if not (isinstance(kind, type) and issubclass(kind, Game)):
             raise ConfigError(f"{self.name} is not a game of omg_lightning: make it yourself")
         return kind(**options)
+
+
+def plain_layout(layout: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a layout's fields in plain values; those that an older version did not know have their defaults."""
+    whole = {**GridLayout._field_defaults, **layout}
+    return {name: list(value) if isinstance(value, tuple) else value for name, value in whole.items()}
 
 
 Factory = Callable[..., Any]  # a class, or a `functools.partial` of one that holds its own settings

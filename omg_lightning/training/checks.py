@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from omg_lightning.algorithms import Algorithm
 from omg_lightning.rewards import Reward
-from omg_lightning.spec import GameSpec
+from omg_lightning.spec import GameSpec, plain_layout
 from omg_lightning.types import ConfigError
 
 SIZES = ("observation_space", "num_players", "num_actions")  # of a game: networks cannot have others
@@ -155,7 +155,10 @@ def check_sizes(there: Mapping[str, Any], here: Mapping[str, Any]) -> None:
 
 def _described(spec: Mapping[str, Any]) -> dict[str, Any]:
     """Return all that is known of a game by name, its options first."""
-    return {**(spec.get("options") or {}), **{name: value for name, value in spec.items() if name != "options"}}
+    found = {**(spec.get("options") or {}), **{name: value for name, value in spec.items() if name != "options"}}
+    if found.get("layout"):
+        found["layout"] = plain_layout(found["layout"])
+    return found
 
 
 def _short(value: Any) -> str:
