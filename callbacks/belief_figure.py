@@ -1,6 +1,7 @@
 """What was believed of each co-player over the steps of an episode, under the frames of it."""
 
 from collections.abc import Mapping, Sequence
+from itertools import pairwise
 from typing import NamedTuple
 
 import numpy as np
@@ -83,12 +84,13 @@ def belief_figure(
         goal_names: of the game.
     """
     steps, end = list(frames), max(frames)
-    each = (_WIDTH - _LEFT - _RIGHT) / len(steps)  # inches for a frame
+    margin = 0.5 * end / max(len(steps) - 1, 1)
+    limits = (-margin, end + margin)
+    gaps = [later - step for step, later in pairwise(steps)]
+    each = (_WIDTH - _LEFT - _RIGHT) * min(gaps, default=end) / (end + 2 * margin)  # inches: no frame hides another
     tall = 0.94 * each * frames[end].shape[0] / frames[end].shape[1]
     height = _ABOVE + tall + len(panels) * (_HEIGHT + _GAP) + _BELOW
     figure = Figure(figsize=(_WIDTH, height), dpi=110)
-    margin = 0.5 * end / max(len(steps) - 1, 1)
-    limits = (-margin, end + margin)
 
     def place(x: float, top: float, width: float, size: float) -> Axes:
         return figure.add_axes((x / _WIDTH, 1 - (top + size) / height, width / _WIDTH, size / height))

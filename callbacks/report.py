@@ -7,19 +7,40 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+import torch
 from lightning import Callback, LightningModule, Trainer
 from lightning.pytorch.loggers import TensorBoardLogger
 from lightning.pytorch.utilities import rank_zero_info, rank_zero_only
 
 from omg_lightning import evaluation
+from omg_lightning.actors import has_networks
 from omg_lightning.envs.base import describe
 from omg_lightning.evaluation.figures import adaptation_figure
+from omg_lightning.evaluation.summary import About, summary
+from omg_lightning.rollout import match
+from omg_lightning.seeds import generator_of
 from omg_lightning.types import AdaptationSegment
+
+RANDOM_STEPS, RANDOM_EPISODES = 5_000, 200  # of random play, at most
+_LAYOUT = {  # of TensorBoard's custom scalars: what a reader wants first
+    "return": {
+        "team, evaluations": ["Margin", ["return/team_mean", "return/team_low", "return/team_high"]],
+        "team, training": ["Margin", ["return/train_team_mean", "return/train_team_low", "return/train_team_high"]],
+        "seats, evaluations": ["Multiline", [r"return/seat_\d+_mean"]],
+    },
+    "prediction": {
+        "co-players' actions": ["Multiline", [r"goal/action_(top1|best|bayes|majority)$"]],
+        "share of the best possible": ["Multiline", [r"goal/action_(bayes_)?share$"]],
+        "belief in the true goal": ["Multiline", [r"goal/belief_true_.*"]],
+    },
+    "losses": {"all": ["Multiline", [r"loss/.*"]]},
+}
 
 
 class Report(Callback):
-    """Writes the numbers of `validate`, `test` and the end of `fit` to `metrics.json` in the run folder.
+    """Writes the numbers of `validate`, `test` and the end of `fit` to `metrics.json`, and prints a summary.
 
+    `return/team_random` is the team return where every seat with networks plays at random, beside the same scripts.
     `test`, the adaptation protocol, also prints a table and writes `adaptation.json` and a figure for each partner,
     `adapt_<partner>.png`; the numbers are `adapt/<partner>_return`, `adapt/<partner>_score` and so on, and
     `return/<partner>_team_mean` and so on of all its episodes. `return/team_least` and `return/team_most` are what a
@@ -33,8 +54,11 @@ class Report(Callback):
         self._trained: dict[str, float] = {}  # the last numbers of training, which an evaluation does not repeat
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Starts the clock; a resumed run goes on where it was."""
+        """Starts the clock; a resumed run goes on where it was. Lays out TensorBoard's custom scalars."""
         self._started = time.perf_counter() - self._fit_s
+        for logger in trainer.loggers if trainer.is_global_zero else ():
+            if isinstance(logger, TensorBoardLogger):
+                logger.experiment.add_custom_scalars(_LAYOUT)
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Reads the clock."""
@@ -47,9 +71,13 @@ class Report(Callback):
         self._trained = {name: float(value) for name, value in numbers if not name.startswith("return/")}
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Writes the numbers of a `validate`."""
-        if trainer.state.fn == "validate":
-            self._write(trainer, pl_module)
+        """Writes the numbers of a `validate`, and prints what they say."""
+        if trainer.state.fn != "validate":
+            return
+        found = random_play(trainer.datamodule)  # type: ignore[attr-defined]
+        numbers = self._write(trainer, pl_module, {} if found is None else {"return/team_random": found})
+        if numbers:
+            rank_zero_info("\n" + summary(numbers, self._about(trainer)))
 
     def on_test_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Starts a new record; fails now, not at the end, where the references cannot be read."""
@@ -83,7 +111,7 @@ class Report(Callback):
     def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Writes the numbers and figures of a `test`."""
         if not trainer.fast_dev_run:  # type: ignore[attr-defined]
-            self._write(trainer, pl_module)
+            self._write(trainer, pl_module, {})
             self._show(trainer, pl_module.trained_seed)  # type: ignore[arg-type]
         rank_zero_info("\n" + evaluation.table(self._results, _data(trainer).adaptation.score_steps))
 
@@ -95,9 +123,16 @@ class Report(Callback):
         """Restores the seconds of training so far."""
         self._fit_s = state_dict["fit_s"]
 
+    def _about(self, trainer: Trainer) -> About:
+        data = _data(trainer)
+        seats = [" or ".join(dict.fromkeys(names)) for names in zip(*data.eval_lineups, strict=True)]
+        folder = Path(trainer.log_dir or trainer.default_root_dir)
+        return About(data.env.name, seats, folder, str(trainer.ckpt_path), data.env_steps, self._fit_s)
+
     @rank_zero_only
-    def _write(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        numbers = self._trained | {name: float(value) for name, value in trainer.callback_metrics.items()}
+    def _write(self, trainer: Trainer, pl_module: LightningModule, more: dict[str, float]) -> dict[str, float]:
+        """Writes `metrics.json` and returns its numbers; `more` is added to what was logged."""
+        numbers = self._trained | more | {name: float(value) for name, value in trainer.callback_metrics.items()}
         numbers.pop("step", None)
         numbers["buffer/env_steps"] = float(trainer.datamodule.env_steps)  # type: ignore[attr-defined]
         bounds = trainer.datamodule.env.team_bounds  # type: ignore[attr-defined]
@@ -108,10 +143,10 @@ class Report(Callback):
         path = Path(trainer.log_dir or trainer.default_root_dir) / "metrics.json"
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(json.dumps(dict(sorted(numbers.items())), indent=2) + "\n")
-        rank_zero_info(f"metrics written to {path}")
         if isinstance(trainer.logger, TensorBoardLogger) and "return/team_mean" in numbers and self._fit_s:
             final = {"final/team_return": numbers["return/team_mean"], "final/fit_s": self._fit_s}
             trainer.logger.log_hyperparams(dict(pl_module.hparams), final)
+        return numbers
 
     @rank_zero_only
     def _show(self, trainer: Trainer, seed: int) -> None:
@@ -129,6 +164,22 @@ class Report(Callback):
             for logger in trainer.loggers:
                 if isinstance(logger, TensorBoardLogger):
                     logger.experiment.add_figure(f"adaptation/{result.label}", figure, data.env_steps)
+
+
+def random_play(data: Any) -> float | None:
+    """Return the mean team return where every seat with networks plays at random; None if there is no such seat.
+
+    Line-ups and starts are those of the evaluation; there are at most `RANDOM_EPISODES` episodes.
+    """
+    lineups = [["random" if has_networks(name) else name for name in lineup] for lineup in data.eval_lineups]
+    if lineups == data.eval_lineups:
+        return None
+    most = min(data.evaluation.episodes, RANDOM_EPISODES, max(RANDOM_STEPS // data.env.max_steps, 1))
+    each = -(-most // len(lineups))
+    random = generator_of(data.seed, "match", data.device)
+    batch = min(each, data.num_envs)
+    returns = [match(data.env, lineup, {}, each, batch, random) for lineup in lineups]
+    return float(torch.cat(returns).sum(-1).mean())
 
 
 def _data(trainer: Trainer) -> Any:

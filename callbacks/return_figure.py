@@ -114,7 +114,7 @@ def return_figure(
     steps, online, returns = table[:, 0], table[:, 2] == 0, table[:, 3:]
     figure = Figure(figsize=(5.4, 5.4), dpi=110, layout="constrained")  # TensorBoard shows it small
     team, each = figure.subplots(2, 1, sharex=True, height_ratios=(3, 2))
-    _curve(team, steps, online, returns.sum(1), INK, f"training: mean of {WINDOW} rounds (dots: each)")
+    _curve(team, steps, online, returns.sum(1), INK, f"training: {_mean_of(int(online.sum()))}", dots="each round")
     _evaluations(team, evaluations)
     for seat, name in enumerate(seats):
         colour, dash = SEAT_COLOURS[seat % len(SEAT_COLOURS)], _DASHES[seat % len(_DASHES)]
@@ -125,13 +125,14 @@ def return_figure(
     each.xaxis.set_major_formatter(EngFormatter(sep=""))
     for axes in (team, each):
         axes.set_xlim(0, 1.02 * steps[-1])
-        axes.set_ylim(min(0.0, axes.get_ylim()[0]), 1.08 * axes.get_ylim()[1])
+        low, high = min(0.0, axes.get_ylim()[0]), axes.get_ylim()[1]
+        axes.set_ylim(low, high + 0.08 * (high - low))  # room for the words above
         _shade(axes, steps, ~online, "offline phase:\nscripted seats" if axes is team else "")
         axes.grid(axis="y", color="#DDDFE3", linewidth=0.6)
         axes.spines[["top", "right"]].set_visible(False)
     # Below the panels: inside, a legend hides an early evaluation sooner or later.
     style: dict[str, Any] = {"frameon": False, "fontsize": 8, "handlelength": 1.8, "columnspacing": 1.2}
-    team.legend(loc="upper center", bbox_to_anchor=(0.46, -0.03), ncols=2, **style)
+    team.legend(loc="upper center", bbox_to_anchor=(0.46, -0.03), ncols=3, **style)
     each.legend(loc="upper center", bbox_to_anchor=(0.46, -0.3), ncols=2 if len(seats) in (2, 4) else 3, **style)
     _clock(team, steps, table[:, 1])
     return figure
@@ -146,10 +147,30 @@ def smooth(values: NDArray) -> NDArray:
     return total / count
 
 
-def _curve(axes: Axes, x: NDArray, online: NDArray, y: NDArray, colour: str, label: str, dash: Any = "-") -> None:
-    """Draws a point for each round, and their moving average over the online rounds: before, nobody is learning."""
-    axes.plot(x, y, ".", color=colour, alpha=0.35, markersize=5, markeredgewidth=0, label="_rounds")
-    axes.plot(x[online], smooth(y[online]), color=colour, linestyle=dash, linewidth=1.6, label=label)
+def _mean_of(rounds: int) -> str:
+    """Say what the curve shows where there are so many online rounds."""
+    return "one round" if rounds == 1 else f"mean of {min(WINDOW, rounds)} rounds"
+
+
+def _curve(
+    axes: Axes,
+    x: NDArray,
+    online: NDArray,
+    y: NDArray,
+    colour: str,
+    label: str,
+    dash: Any = "-",
+    dots: str = "_rounds",
+) -> None:
+    """Draws a point for each round, and their moving average over the online rounds: before, nobody is learning.
+
+    A point lies above everything else, so that none is hidden by an evaluation at the same step.
+    """
+    drawn = bool(online.any())
+    points = dots if drawn or dots != "_rounds" else label
+    axes.plot(x, y, ".", color=colour, alpha=0.35, markersize=5, markeredgewidth=0, label=points, zorder=6)
+    if drawn:
+        axes.plot(x[online], smooth(y[online]), color=colour, linestyle=dash, linewidth=1.6, label=label)
 
 
 def _evaluations(axes: Axes, evaluations: Sequence[Sequence[float]]) -> None:

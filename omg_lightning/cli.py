@@ -29,6 +29,7 @@ from omg_lightning.data import EpisodeDataModule
 from omg_lightning.mistakes import mistake, suggest
 from omg_lightning.training import Agent
 from omg_lightning.training.checkpoint import (
+    RunLogger,
     WholeCheckpointIO,
     new_folder,
     new_run,
@@ -45,6 +46,8 @@ COMMANDS = {
     "crossplay": "Play each of several checkpoints beside each other one.",
     "play": "Play with trained agents in the browser, and see what they believe.",
     "replay": "Show episodes of trained agents, or games that were played, in the browser or as one HTML file.",
+    "export": "Write a trained agent as weights and a description, without pickle.",
+    "zoo": "List the trained agents that come with the package.",
 }
 MOST = 2**32 - 1  # the largest seed that NumPy takes
 DISK = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO)  # errors of writing
@@ -201,14 +204,20 @@ class CLI(LightningCLI):
         with interrupts.deferred():
             super()._run_subcommand(subcommand)
 
-    def before_test(self) -> None:
+    def before_validate(self) -> None:
         """Leave the table to the callback `Report`: Lightning's would have a line for each of a hundred numbers."""
-        self.config_init["test"]["verbose"] = False
+        self.config_init[self.subcommand]["verbose"] = False
+
+    before_test = before_validate
 
     def after_fit(self) -> None:
-        """End a run with an evaluation of the last weights, in the same folder."""
-        if not self.trainer.fast_dev_run:  # type: ignore[attr-defined]
-            self.trainer.validate(self.model, self.datamodule)
+        """End a run with an evaluation of the last weights, in the same folder; its scalars have tags of their own."""
+        if self.trainer.fast_dev_run:  # type: ignore[attr-defined]
+            return
+        for logger in self.trainer.loggers:
+            if isinstance(logger, RunLogger):
+                logger.ending = True
+        self.trainer.validate(self.model, self.datamodule, verbose=False)
 
 
 def run(args: ArgsType = None, kind: type[Kind] = CLI) -> Kind:  # type: ignore[assignment]

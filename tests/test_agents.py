@@ -145,9 +145,8 @@ def test_the_same_seed_gives_the_same_actions_and_another_one_others():
 
 
 def test_search_tells_visits_and_values_of_its_root():
-    _, found = episode(
-        LoadedAgent(hunt(search_args={"trees": 3, "simulations": 8})), stag_hunt_v0.parallel_env(**HUNT), 1
-    )
+    env = stag_hunt_v0.parallel_env(**HUNT)
+    _, found = episode(LoadedAgent(hunt(search_args={"trees": 3, "simulations": 8})), env, 1)
     for action, _, _, search in found:
         assert float(search.visits.sum()) == pytest.approx(8)
         assert search.visits.shape == search.values.shape == search.policy.shape == (7,)

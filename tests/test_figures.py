@@ -154,6 +154,32 @@ def test_a_run_without_online_rounds_or_evaluations_has_a_return_figure():
     assert axes.lines[0].get_ydata().tolist() == [5.0]
 
 
+@pytest.mark.parametrize(("rounds", "words"), [(1, "one round"), (2, "mean of 2 rounds"), (9, "mean of 5 rounds")])
+def test_the_legend_says_of_how_many_rounds_the_curve_is_a_mean_and_what_a_dot_is(rounds, words):
+    axes = return_figure(
+        [[10 * k, 1.0, 0.0, 2.0] for k in range(1, rounds + 1)], [[10, 2.0, 1.0, 3.0]], ["learner"]
+    ).axes
+    texts = [text.get_text() for text in axes[0].get_legend().get_texts()]
+    assert texts[:2] == ["each round", f"training: {words}"]
+    dots, evaluation = axes[0].lines[0], axes[0].containers[0]
+    assert dots.get_zorder() > evaluation.lines[0].get_zorder()  # no dot is hidden
+
+
+def test_a_legend_names_only_what_is_drawn():
+    axes = return_figure([[10, 1.0, 1.0, 2.0, 3.0]], [], ["learner", "random"]).axes
+    assert [text.get_text() for text in axes[0].get_legend().get_texts()] == ["each round"]
+    assert [line.get_label() for line in axes[1].lines] == ["seat 0: learner", "seat 1: random"]
+    assert all(line.get_marker() == "." for line in axes[1].lines)
+
+
+def test_returns_below_zero_are_all_within_the_axes():
+    rounds = [[10, 1.0, 0.0, -30.0, -20.0], [20, 2.0, 0.0, -25.0, -25.0]]
+    for axes in return_figure(rounds, [], ["learner", "random"]).axes[:2]:
+        low, high = axes.get_ylim()
+        for line in axes.lines:
+            assert low < line.get_ydata().min() <= line.get_ydata().max() < high
+
+
 # GoalPictures -------------------------------------------------------------------------------------------------------
 
 

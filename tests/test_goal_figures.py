@@ -1,5 +1,7 @@
 """The figures about goals: what is in them, and where they go."""
 
+from itertools import pairwise
+
 import numpy as np
 import pytest
 import torch
@@ -140,6 +142,15 @@ def test_a_long_episode_shows_the_first_the_last_and_some_frames_between():
     titles = [axes.get_title() for axes in figure.axes]
     assert titles == ["t = 0", "t = 12", "t = 23", "end", "", ""]
     assert frame_steps(3, 8) == [0, 1, 2, 3], "no more than there are"
+
+
+def test_no_frame_hides_another():
+    frames = dict.fromkeys(frame_steps(9, 8), np.zeros((8, 8, 3), dtype=np.uint8))  # 0, 1, 3, 4, 5, ...
+    panel = Panel(1, "nearest_stag", np.full((9, 2), 0.5), [0] * 9, None)
+    figure = belief_figure(frames, [panel], named_parts(NAMES, 2, None), NAMES)
+    edges = sorted((axes.get_position().x0, axes.get_position().x1) for axes in figure.axes[: len(frames)])
+    assert len(edges) == 8
+    assert all(right < left for (_, right), (left, _) in pairwise(edges))
 
 
 # Where they go ------------------------------------------------------------------------------------------------------

@@ -38,6 +38,8 @@ MAY_IMPORT: dict[str, set[str]] = {
     "training": MODELS | {"seeds", "actors", "metrics", "opponents", "algorithms", "rewards", "sources"},
     # trained agents in environments that somebody else runs; never a rollout
     "agents": RULES | {"spec", "seeds", "search", "actors", "training"},
+    # people, agents and scripts at one board
+    "viewer": RULES | {"actors", "agents", "evaluation", "interrupts"},
     "__init__": {"agents"},  # `load_agent`, when it is asked for
     # what is said of it: what was played comes in as numbers
     "evaluation": RULES | {"actors", "events", "metrics", "opponents"},
@@ -45,7 +47,7 @@ MAY_IMPORT: dict[str, set[str]] = {
 TYPES_ONLY = {"games": {"envs"}, "samples": {"opponents"}}  # named in annotations, never imported when the code runs
 # these may import everything, and nothing imports them
 TOP = ("cli", "choices", "config_files", "mistakes", "commands", "testing", "__main__")
-WITH_LIGHTNING = ("metrics", "opponents", "algorithms", "data", "training", "agents", *TOP)
+WITH_LIGHTNING = ("metrics", "opponents", "algorithms", "data", "training", "agents", "viewer", *TOP)
 FILES = sorted((ROOT / "omg_lightning").rglob("*.py"))
 
 

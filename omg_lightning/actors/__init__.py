@@ -17,6 +17,7 @@ from omg_lightning.actors.seating import (
     check_lineups,
     check_true_goals,
     default_partners,
+    has_networks,
     scripted_lineups,
 )
 
@@ -42,6 +43,7 @@ __all__ = [
     "check_lineups",
     "check_true_goals",
     "default_partners",
+    "has_networks",
     "make_player",
     "scripted_lineups",
 ]

@@ -2,6 +2,7 @@
 
     python -m omg_lightning crossplay A/last.ckpt B/last.ckpt --config A/config.yaml --episodes 200
 
+Instead of a checkpoint, name a run folder, a folder of `export`, or an agent of the zoo, `zoo:NAME`.
 Entry [i, j] of the matrix is the mean return of checkpoint i in seat 0 beside j in all other seats; the diagonal is
 self-play. Writes `crossplay.json`, with the 95% interval of each mean over episodes, and the heat maps `crossplay.png`
 (seat 0) and `crossplay_team.png` (everyone). Write NAME=PATH for a name in the figures. All other options are those of
@@ -27,6 +28,7 @@ from omg_lightning.evaluation.files import check_writable, replace_text, unwrita
 from omg_lightning.metrics.intervals import of_episodes
 from omg_lightning.rollout import match
 from omg_lightning.seeds import generator_of
+from omg_lightning.sources import ZOO
 from omg_lightning.types import ConfigError
 
 
@@ -120,9 +122,16 @@ def _summary(values: NDArray) -> str:
     return text if len(values) == 1 else f"{text}, cross-play {values[~same].mean():.2f}"
 
 
+def _short(path: str) -> str:
+    """Return the last two parts of a checkpoint's path; a folder, and an agent of the zoo, by its name."""
+    if path.startswith(ZOO) or Path(path).is_dir():
+        return Path(path).name
+    return f"{Path(path).parent.name or '.'}/{Path(path).stem}"
+
+
 def _named(checkpoints: Sequence[str]) -> tuple[list[str], list[str]]:
     """Return names for figures, and paths, of what the user wrote: NAME=PATH or PATH."""
     split = [word.rpartition("=") for word in checkpoints]
     paths = [path for _, _, path in split]
-    short = labels([f"{Path(path).parent.name or '.'}/{Path(path).stem}" for path in paths])
+    short = labels([_short(path) for path in paths])
     return [name or given for (name, _, _), given in zip(split, short, strict=True)], paths

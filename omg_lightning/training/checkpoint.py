@@ -4,7 +4,7 @@ import fcntl
 import hashlib
 import os
 import zipfile
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import IO, Any
@@ -20,14 +20,30 @@ _ZIP_END, _NO_COMMENT = b"PK\x05\x06", b"\0\0"  # first and last of the 22 bytes
 _CHUNK = 2**20  # bytes read at once
 
 
-def new_run(root: str | os.PathLike[str]) -> TensorBoardLogger:
+class RunLogger(TensorBoardLogger):
+    """The TensorBoard log of a run; the scalars of the evaluation that ends it are `final/...`.
+
+    Attributes:
+        ending: the run is at this evaluation. Its step is that of the last one within training, under whose tags there
+            would be two values.
+    """
+
+    ending: bool = False
+
+    def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
+        """Write scalars."""
+        names = {name: f"final/{name}" if self.ending else name for name in metrics}
+        super().log_metrics({names[name]: value for name, value in metrics.items()}, step)
+
+
+def new_run(root: str | os.PathLike[str]) -> RunLogger:
     """Return a TensorBoard logger in a folder of its own, see `new_folder`.
 
     Raises:
         ConfigError: the folder cannot be written to.
     """
     version = int(new_folder(root).name.removeprefix("version_"))
-    return TensorBoardLogger(str(root), name="lightning_logs", version=version, default_hp_metric=False)
+    return RunLogger(str(root), name="lightning_logs", version=version, default_hp_metric=False)
 
 
 def new_folder(root: str | os.PathLike[str]) -> Path:

@@ -1,0 +1,61 @@
+"""Train the agents of the zoo and put them into the package, each with the command, commit, seed and numbers.
+
+Run:  python benchmarks/zoo.py base matrix_ppo 4h1s_4x4     (without names: all; `--root` keeps the run folders)
+An agent of this name is replaced. Everything must be committed, so that the commit says what the agent was made with.
+`python -m omg_lightning zoo` lists the result; a new entry is a line in `AGENTS`.
+"""
+
+import argparse
+import shlex
+import shutil
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+from omg_lightning.commands.export import commit_of, export
+from omg_lightning.sources import ZOO_FOLDER
+
+AGENTS = {  # the options of `fit`, from the root of the repository
+    "base": "--config configs/base.yaml",
+    "matrix": "--config configs/matrix.yaml",
+    "matrix_ppo": "--config configs/matrix.yaml --config configs/ppo.yaml",
+    "4h1s_4x4": "--config configs/base.yaml --config configs/4h1s_4x4.yaml",
+    "4h1s_6x6": "--config configs/base.yaml --config configs/4h1s_6x6.yaml",
+}
+ROOT = Path(__file__).parents[1]
+LIMIT = 10 * 2**20  # bytes, of all agents together
+
+
+def make(name: str, options: str, root: Path) -> int:
+    """Train an agent and put it into the zoo; return the size of its weights."""
+    command = f"python -m omg_lightning fit {options}"
+    words = [sys.executable, *shlex.split(command)[1:], "--trainer.default_root_dir", str(root / name)]
+    print(command, flush=True)
+    subprocess.run(words, cwd=ROOT, check=True)
+    (run,) = (root / name / "lightning_logs").iterdir()
+    folder = ZOO_FOLDER / name
+    shutil.rmtree(folder, ignore_errors=True)
+    return export(str(run), folder, command)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("names", nargs="*", help=f"of {', '.join(AGENTS)}; default: all")
+    parser.add_argument("--root", type=Path, help="where the runs are kept; default: a temporary folder")
+    args = parser.parse_args()
+    if unknown := [name for name in args.names if name not in AGENTS]:
+        parser.error(f"{unknown[0]} is none of {', '.join(AGENTS)}")
+    commit = commit_of()
+    if commit is None or commit.endswith("+"):
+        parser.error("commit all changes first, so that the commit says what was run")
+    with tempfile.TemporaryDirectory() as temporary:
+        for name in args.names or AGENTS:
+            size = make(name, AGENTS[name], args.root or Path(temporary))
+            print(f"zoo:{name}: {size / 2**20:.2f} MiB", flush=True)
+    total = sum(path.stat().st_size for path in ZOO_FOLDER.rglob("*") if path.is_file())
+    print(f"the zoo: {total / 2**20:.2f} MiB of {LIMIT / 2**20:.0f}")
+
+
+if __name__ == "__main__":
+    main()

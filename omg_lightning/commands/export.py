@@ -1,0 +1,117 @@
+"""Write a trained agent as weights (safetensors) and a description (JSON), without pickle.
+
+    python -m omg_lightning export lightning_logs/version_3 --out my_agent
+    python -c "from omg_lightning import load_agent; print(load_agent('my_agent').spec)"
+
+AGENT is a run folder of `fit` (its last.ckpt is taken) or a checkpoint file. The new folder holds `agent.json`
+(settings, the game, the version, how it was made, returns and times), `weights.safetensors` and, of a run folder,
+`config.yaml`, with which `fit` trains it again. Nothing in it is run when it is loaded: only the classes are imported
+that it names, and only parts of an agent.
+"""
+
+import json
+import subprocess
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from omg_lightning import __version__
+from omg_lightning.commands.parser import CommandParser
+from omg_lightning.evaluation.files import unwritable
+from omg_lightning.sources import WEIGHTS, ZOO_FOLDER, find_agent
+from omg_lightning.training import read_agent, restore, write_agent
+from omg_lightning.types import ConfigError
+
+CONFIG = "config.yaml"
+KEPT = ("return/", "goal/action_share", "buffer/env_steps", "time/fit_s")  # of metrics.json
+
+
+def main(args: Sequence[str]) -> None:
+    """Run the command.
+
+    Raises:
+        ConfigError: the user made a mistake.
+    """
+    parser = CommandParser("export", __doc__)
+    parser.add_argument("agent", metavar="AGENT", help="a run folder, or a checkpoint file")
+    place = parser.add_mutually_exclusive_group(required=True)
+    place.add_argument("--out", help="the new folder")
+    place.add_argument("--zoo", metavar="NAME", help="put it into the zoo of this checkout instead, as zoo:NAME")
+    parser.add_argument("--command", help="that made it, for the record; default: fit with the config.yaml of the run")
+    own = parser.parse_args(args)
+    if own.zoo is not None and not own.zoo.replace("_", "").replace("-", "").isalnum():
+        raise ConfigError(f"--zoo is {own.zoo!r}: expected letters, digits, _ and -")
+    folder = ZOO_FOLDER / own.zoo if own.out is None else Path(own.out)
+    try:
+        size = export(own.agent, folder, own.command)
+    except OSError as error:
+        raise unwritable(folder, error) from error
+    print(f"written to {folder} ({size / 2**20:.2f} MiB); load it with load_agent({_name(own.zoo, folder)!r})")
+
+
+def export(source: str, folder: Path, command: str | None = None) -> int:
+    """Write the agent at `source` into a new folder; return the size of its weights in bytes.
+
+    Raises:
+        ConfigError: there is no such agent, it does not fit this version, or the folder is in use.
+        OSError: it cannot be written.
+    """
+    stored = read_agent(source)
+    restore(stored)  # what cannot be loaded here is not passed on
+    path = find_agent(source)
+    config = None if path.is_dir() else _config(path.parent / CONFIG)
+    made = dict(stored.made) or _made(stored.settings, path.parent, config)
+    if command is not None:
+        made["command"] = command
+    write_agent(stored._replace(made=made), folder)
+    if config is not None:
+        (folder / CONFIG).write_text(yaml.safe_dump(config, sort_keys=False))
+    return (folder / WEIGHTS).stat().st_size
+
+
+def _made(settings: Mapping[str, Any], run: Path, config: dict[str, Any] | None) -> dict[str, Any]:
+    """Say how an agent was made, as far as its run folder tells."""
+    made: dict[str, Any] = {"seed": settings.get("seed"), "version": __version__, "commit": commit_of()}
+    if config is None:
+        return made
+    made["command"] = f"python -m omg_lightning fit --config {CONFIG}"
+    game = config["data"]["game"]
+    options = {name: value for name, value in (game.get("init_args") or {}).items() if value is not None}
+    made["game"] = f"{game['class_path'].rpartition('.')[2]} {options.get('preset', '')}".strip()
+    made["seats"] = config["data"]["seats"]
+    metrics = run / "metrics.json"
+    if metrics.is_file():
+        numbers = json.loads(metrics.read_text())
+        made["metrics"] = {name: value for name, value in numbers.items() if name.startswith(KEPT)}
+    return made
+
+
+def _config(path: Path) -> dict[str, Any] | None:
+    """Return the configuration of a run, without what is particular to where it ran; None where there is none."""
+    if not path.is_file():
+        return None
+    config = yaml.safe_load(path.read_text())
+    config["trainer"]["default_root_dir"] = config["ckpt_path"] = None
+    return config
+
+
+def commit_of() -> str | None:
+    """Return the commit of the checkout that this is, `+` where files have changed since; None for an installation."""
+    here = Path(__file__).resolve().parent
+    found = []
+    changed = ["status", "--porcelain", "--untracked-files=no", "--", ":/", ":(top,exclude)omg_lightning/zoo"]
+    for words in (["rev-parse", "--show-toplevel"], ["rev-parse", "HEAD"], changed):
+        try:
+            done = subprocess.run(["git", "-C", str(here), *words], capture_output=True, text=True, check=True)
+        except (OSError, subprocess.CalledProcessError):
+            return None
+        found.append(done.stdout.strip())
+    if Path(found[0]) != here.parents[1]:  # the package is installed somewhere inside of another project
+        return None
+    return found[1] + ("+" if found[2] else "")
+
+
+def _name(zoo: str | None, folder: Path) -> str:
+    return str(folder) if zoo is None else f"zoo:{zoo}"

@@ -1,0 +1,49 @@
+"""List the trained agents that come with the package.
+
+    python -m omg_lightning zoo
+    python -c "from omg_lightning import load_agent; print(load_agent('zoo:main').spec)"
+
+The return is the mean over the evaluation of all seats together, with its 95% interval over episodes. `zoo:NAME` stands
+for an agent wherever the path of a checkpoint does: in `load_agent`, `--data.seats`, `--data.partners`, `crossplay`.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+from omg_lightning.commands.parser import CommandParser
+from omg_lightning.evaluation import align
+from omg_lightning.sources import WEIGHTS, ZOO, ZOO_FOLDER, zoo_names
+from omg_lightning.training.stored import read_description
+
+HEAD = ["name", "game", "opponent model", "algorithm", "team return", "MiB", "seed", "commit"]
+
+
+def main(args: Sequence[str]) -> None:
+    """Run the command.
+
+    Raises:
+        ConfigError: the user made a mistake.
+    """
+    CommandParser("zoo", __doc__).parse_args(args)
+    rows, commands = [HEAD], []
+    for name in zoo_names():
+        folder = ZOO_FOLDER / name
+        about = read_description(folder)
+        settings, made = about["settings"], about["made"]
+        parts = [settings[part]["class_path"].rpartition(".")[2] for part in ("opponent", "algorithm")]
+        size = f"{(folder / WEIGHTS).stat().st_size / 2**20:.1f}"
+        known = [str(made.get("seed", "-")), str(made.get("commit") or "-")[:7]]
+        rows.append([ZOO + name, made.get("game", settings["spec"]["name"]), *parts, _return(made), size, *known])
+        commands.append((ZOO + name, made.get("command", "-")))
+    print(align(rows))
+    print("\nmade by")
+    print(align([list(row) for row in commands]) if commands else "-")
+
+
+def _return(made: dict[str, Any]) -> str:
+    """Return the mean team return with its interval."""
+    numbers = made.get("metrics", {})
+    mean, low, high = (numbers.get(f"return/team_{end}") for end in ("mean", "low", "high"))
+    if mean is None:
+        return "-"
+    return f"{mean:.2f}" if low is None or high is None else f"{mean:.2f} ({low:.2f} to {high:.2f})"

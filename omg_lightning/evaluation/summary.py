@@ -1,0 +1,120 @@
+"""What an evaluation found, in a few lines for people; `metrics.json` has all of it."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+WIDTH = 14  # of the first column
+
+
+class About(NamedTuple):
+    """What the lines name beside the numbers."""
+
+    game: str
+    seats: Sequence[str]  # who sits in each
+    folder: Path  # of the run
+    checkpoint: str  # what was evaluated
+    env_steps: int  # environment steps that it was trained for
+    fit_s: float  # seconds of training; 0 where it was not trained in this run
+
+
+def summary(numbers: Mapping[str, float], about: About) -> str:
+    """Return at most 12 lines: returns, predictions, goals, time, files, and what to type next.
+
+    Args:
+        numbers: of `metrics.json`, by name; what is missing is left out.
+        about: the run.
+    """
+    rows = [
+        ("", f"{about.game}: {', '.join(about.seats)}"),
+        ("team return", _team(numbers)),
+        ("seats", _seats(numbers, about.seats)),
+        ("prediction", _prediction(numbers)),
+        ("goals", _goals(numbers)),
+        ("training", _training(about)),
+        ("files", _files(about.folder)),
+        *_next(about),
+    ]
+    return "\n".join(f"{name:{WIDTH}}{text}" if name else text for name, text in rows if text)
+
+
+def _team(numbers: Mapping[str, float]) -> str:
+    """Return the mean with its interval, beside random play and the most that can be earned."""
+    beside = [
+        f"{words} {numbers[name]:.2f}"
+        for name, words in (("return/team_random", "random play"), ("return/team_most", "the most possible"))
+        if name in numbers
+    ]
+    count = int(numbers.get("return/episodes", 0))
+    mean = _mean(numbers, "return/team", "_mean")
+    return "; ".join([f"{mean} in {count} episodes" if mean else "", *beside]) if mean else ""
+
+
+def _mean(numbers: Mapping[str, float], name: str, end: str = "") -> str:
+    """Return a mean with its 95% interval, where it has one."""
+    if name + end not in numbers:
+        return ""
+    low, high = numbers.get(f"{name}_low"), numbers.get(f"{name}_high")
+    interval = "" if low is None or high is None else f" (95%: {low:.2f} to {high:.2f})"
+    return f"{numbers[name + end]:.2f}{interval}"
+
+
+def _seats(numbers: Mapping[str, float], seats: Sequence[str]) -> str:
+    """Return what each seat earns."""
+    each = [(numbers.get(f"return/seat_{seat}_mean"), name) for seat, name in enumerate(seats)]
+    return ", ".join(f"{value:.2f} {name}" for value, name in each if value is not None)
+
+
+def _prediction(numbers: Mapping[str, float]) -> str:
+    """Return how well co-players are predicted."""
+    top, share, commonest = (numbers.get(f"goal/action_{name}") for name in ("top1", "share", "majority"))
+    if top is None or top != top:
+        return ""
+    words = f"{top:.1%} of co-players' actions"
+    if share is not None:
+        words += f", {share:.1%} of the best possible"
+    return words if commonest is None else f"{words}; always the commonest action: {commonest:.1%}"
+
+
+def _goals(numbers: Mapping[str, float]) -> str:
+    """Say whether play with inferred goals earns more than with goals drawn blindly."""
+    with_, without = numbers.get("goal/return_inferred"), numbers.get("goal/return_none")
+    if with_ is None or without is None:
+        return ""
+    ends = [numbers.get(f"goal/return_{name}_{end}") for name in ("inferred", "none") for end in ("low", "high")]
+    both = f"team return {with_:.2f} with inferred goals, {without:.2f} with goals drawn blindly"
+    if with_ == without:
+        return f"change nothing: {both}"
+    if any(end is None for end in ends):
+        return both
+    low, high, blind_low, blind_high = (float(end or 0.0) for end in ends)
+    if low > blind_high or high < blind_low:
+        return f"{'raise' if with_ > without else 'lower'} the return: {both}"
+    return f"no clear difference: {both}"
+
+
+def _training(about: About) -> str:
+    if about.fit_s:
+        return f"{about.env_steps:,} environment steps in {about.fit_s:,.0f} s"
+    return f"{about.env_steps:,} environment steps; evaluated {about.checkpoint}"
+
+
+def _files(folder: Path) -> str:
+    """Return the run folder and what is in it."""
+    known = ("metrics.json", "last.ckpt", "best.ckpt", "return.png", "belief.png")
+    here = [name for name in known if (folder / name).is_file()]
+    return f"{folder}: {', '.join(here)}"
+
+
+def _next(about: About) -> list[tuple[str, str]]:
+    """Return what to type next."""
+    config, last = about.folder / "config.yaml", about.folder / "last.ckpt"
+    if not about.fit_s or not last.is_file():
+        return []
+    rest = f"--config {config} --ckpt_path {last}"
+    return [
+        ("next", f"python -m omg_lightning predict {rest}   # replays as GIFs"),
+        (" ", f"python -m omg_lightning test {rest}   # adaptation to other partners"),
+        (" ", f"tensorboard --logdir {about.folder.parent}   # curves"),
+        (" ", f"omg_lightning.load_agent({str(about.folder)!r})   # in Python, see docs/python.md"),
+    ]

@@ -1,0 +1,190 @@
+"""Exported agents: weights and a description without pickle, which give the same player back; and the zoo."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from command_line import FEW, TINY, refused, run
+from toys import same, tiny_agent
+
+import omg_lightning
+from omg_lightning import sources
+from omg_lightning.cli import main
+from omg_lightning.commands.export import export
+from omg_lightning.envs import PettingZooEnv, stag_hunt_v0
+from omg_lightning.games import StagHunt
+from omg_lightning.training import StoredAgent, read_agent, restore, write_agent
+from omg_lightning.types import ConfigError
+
+PACKAGE = Path(omg_lightning.__file__).parent
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    """The run folder of a tiny `fit`."""
+    return run("fit", tmp_path_factory.mktemp("exported"), *TINY, "--trainer.max_epochs=3")
+
+
+@pytest.fixture
+def exported(trained, tmp_path):
+    """The folder that `export` made of it."""
+    main(["export", str(trained), "--out", str(tmp_path / "agent"), "--command", "make it"])
+    return tmp_path / "agent"
+
+
+def actions(agent):
+    """What an agent does in one episode beside one that stands still, and the values of its searches."""
+    env = stag_hunt_v0.parallel_env(preset="2h1s_4x4", max_cycles=10)
+    observations, _ = env.reset(seed=1)
+    agent.reset(env, 0)
+    found = []
+    while "hunter_0" in env.agents:
+        found.append((agent.act(observations["hunter_0"]), agent.search.values))
+        observations, *_ = env.step({"hunter_0": found[-1][0], "hunter_1": env.game.noop})
+    return found
+
+
+def test_an_exported_agent_plays_bit_by_bit_as_the_checkpoint(trained, exported, capsys):
+    before, after = omg_lightning.load_agent(trained), omg_lightning.load_agent(exported)
+    assert same(dict(before.module.state_dict()), dict(after.module.state_dict()))
+    assert same(actions(before), actions(after))
+    assert dict(before.module.hparams) == dict(after.module.hparams)
+
+
+@pytest.mark.parametrize("opponent", ["Direct", "Declared", "Codebook", "Subgoal"])
+def test_every_opponent_model_and_space_comes_back(opponent, tmp_path):
+    for game in (StagHunt("2h1s_4x4"), *([PettingZooEnv("parallel_toys.Toy")] if opponent == "Codebook" else [])):
+        from omg_lightning.algorithms import PPO
+
+        module = tiny_agent(game, opponent, algorithm=PPO)
+        stored = StoredAgent(dict(module.hparams), module.state_dict(), {"seed": 3})
+        write_agent(stored, tmp_path / type(game).__name__)
+        found = read_agent(tmp_path / type(game).__name__)
+        assert found.made == {"seed": 3}
+        assert same(dict(found.weights), dict(stored.weights))
+        assert restore(found).game == replace(module.game, observation_space=restore(found).game.observation_space)
+
+
+def test_the_description_says_how_the_agent_was_made(trained, exported):
+    about = json.loads((exported / "agent.json").read_text())
+    made, numbers = about["made"], json.loads((trained / "metrics.json").read_text())
+    assert (made["command"], made["seed"], made["game"]) == ("make it", 0, "StagHunt 2h1s_4x4")
+    assert made["version"] == omg_lightning.__version__
+    assert made["metrics"]["return/team_mean"] == numbers["return/team_mean"]
+    assert omg_lightning.load_agent(exported).made == made
+    assert str(trained.parent) not in "".join(path.read_text() for path in exported.glob("*.[jy]*"))
+    assert {path.name for path in exported.iterdir()} == {"agent.json", "weights.safetensors", "config.yaml"}
+
+
+def test_an_exported_agent_exports_again(exported, tmp_path):
+    export(str(exported), tmp_path / "again")
+    assert (tmp_path / "again/agent.json").read_text() == (exported / "agent.json").read_text()
+
+
+def test_damaged_and_foreign_files_are_refused_in_one_line(exported, tmp_path):
+    weights, about = exported / "weights.safetensors", exported / "agent.json"
+    data, text = weights.read_bytes(), about.read_text()
+
+    def says(words):
+        with pytest.raises(ConfigError, match=words) as caught:
+            omg_lightning.load_agent(exported)
+        assert "\n" not in str(caught.value)
+
+    weights.write_bytes(data[:-9] + bytes([data[-9] ^ 1]) + data[-8:])
+    says("weights.safetensors is damaged, or of another agent")
+    weights.write_bytes(data[:100])
+    says("weights.safetensors is damaged, or of another agent")
+    weights.unlink()
+    says("has no weights.safetensors: copy the whole folder")
+    weights.write_bytes(data)
+    for wrong in ("", "{", "[1]", '{"format": 1}', '{"format": 1, "made": {}, "sha256": "", "settings": {"spec": 3}}'):
+        about.write_text(wrong)
+        says(r"agent.json is (not the description|JSON, but no description)")
+    about.write_text(json.dumps({**json.loads(text), "format": 99}))
+    says("has format 99, but this version reads up to 1: update")
+    whole = json.loads(text)
+    for key, value, words in (
+        ("networks", {"hidden": 7}, "the checkpoint's .* but this run has"),
+        ("networks", {"width": 7}, "fit another version"),
+        ("learning_rate", "x", "fit another version"),
+        ("spec", {"name": "StagHunt"}, "fit another version"),
+    ):
+        about.write_text(json.dumps({**whole, "settings": {**whole["settings"], key: value}}))
+        says(words)
+
+
+RUN: list[str] = []  # what `Trap` was made with
+
+
+class Trap:
+    """Something that a foreign file could name to have it run."""
+
+    def __init__(self, word: str = "") -> None:
+        RUN.append(word)
+
+
+@pytest.mark.parametrize("part", ["opponent", "algorithm", "encoder", "reward"])
+def test_a_foreign_file_cannot_run_anything_but_parts(part, exported):
+    about = exported / "agent.json"
+    whole = json.loads(about.read_text())
+    whole["settings"][part] = {"class_path": "test_export.Trap", "init_args": {"word": "run"}}
+    about.write_text(json.dumps(whole))
+    with pytest.raises(ConfigError, match=r"test_export\.Trap is no "):
+        omg_lightning.load_agent(exported)
+    assert RUN == []
+
+
+def test_export_refuses_what_it_would_spoil(trained, exported, tmp_path, capsys):
+    assert "is there already" in refused(["export", str(trained), "--out", str(exported)], capsys)
+    assert "no checkpoint at nowhere" in refused(["export", "nowhere", "--out", str(tmp_path / "new")], capsys)
+    assert "not allowed with argument" in refused(["export", str(trained), "--out", "a", "--zoo", "b"], capsys)
+    assert "expected letters" in refused(["export", str(trained), "--zoo", "../up"], capsys)
+    assert not (tmp_path / "new").exists()
+
+
+def test_the_zoo_is_listed_and_its_agents_load_by_name(trained, tmp_path, monkeypatch, capsys):
+    for module in (sources, "omg_lightning.commands.export", "omg_lightning.commands.zoo"):
+        monkeypatch.setattr(f"{module if isinstance(module, str) else module.__name__}.ZOO_FOLDER", tmp_path / "zoo")
+    main(["zoo"])
+    main(["export", str(trained), "--zoo", "small", "--command", "python -m omg_lightning fit --config mine.yaml"])
+    capsys.readouterr()
+    main(["zoo"])
+    head, _, row, _, _, command, *_ = capsys.readouterr().out.splitlines()
+    assert head.split()[:2] == ["name", "game"]
+    assert row.split()[:5] == ["zoo:small", "StagHunt", "2h1s_4x4", "Subgoal", "BestResponseSearch"]
+    assert command.split()[0] == "zoo:small"
+    assert command.endswith("fit --config mine.yaml")
+    assert same(actions(omg_lightning.load_agent("zoo:small")), actions(omg_lightning.load_agent(trained)))
+    with pytest.raises(ConfigError, match="the zoo has no agent 'big': expected one of small"):
+        omg_lightning.load_agent("zoo:big")
+
+
+def test_every_agent_of_the_package_plays_its_own_game_and_all_are_small():
+    assert {"base", "matrix_ppo", "4h1s_4x4"} <= set(sources.zoo_names())
+    for name in sources.zoo_names():
+        agent = omg_lightning.load_agent(f"zoo:{name}")
+        game = agent.game
+        state = game.reset(1, torch.Generator().manual_seed(1))
+        agent.reset(game, 0, batch_size=1)
+        assert bool(game.legal(state)[0, 0, agent.act(state)])
+        assert agent.made["metrics"]["return/episodes"] >= 200
+        assert agent.made["commit"].isalnum()  # nothing was changed after the commit
+        assert agent.made["command"].startswith("python -m omg_lightning fit --config configs/")
+    files = [path for path in (PACKAGE / "zoo").rglob("*") if path.is_file()]
+    assert sum(path.stat().st_size for path in files) <= 10 * 2**20
+    texts = [path.read_text() for path in files if path.suffix in (".json", ".yaml")]
+    assert len(texts) == 2 * len(sources.zoo_names())
+    assert not any(place in text for text in texts for place in ("/work", "/home", "/tmp"))
+
+
+@pytest.mark.slow
+def test_an_exported_agent_sits_in_seats_and_in_crossplay(trained, exported, tmp_path):
+    seats = f"--data.seats=[learner, checkpoint:{exported}]"
+    assert (run("fit", tmp_path / "fit", *TINY, seats, "--trainer.max_epochs=3") / "metrics.json").is_file()
+    settings = ["--config", str(trained / "config.yaml"), "--out", str(tmp_path / "cross"), "--episodes", "2"]
+    main(["crossplay", str(exported), str(trained), *settings, FEW])
+    found = json.loads((tmp_path / "cross.json").read_text())
+    assert found["names"] == ["agent", trained.name]
+    assert found["focal"][0] == found["focal"][1]  # both are the same agent
