@@ -80,8 +80,9 @@ class GameSpec:
         found["observation_space"] = space_of(found["observation_space"])
         found["action_names"], found["goal_names"] = tuple(found["action_names"]), tuple(found["goal_names"])
         if found.get("layout") is not None:
-            layout: dict[str, Any] = plain_layout(found["layout"])
-            found["layout"] = GridLayout(**{k: tuple(x) if isinstance(x, list) else x for k, x in layout.items()})
+            layout = plain_layout(found["layout"])
+            fields: dict[str, Any] = {k: tuple(x) if isinstance(x, list) else x for k, x in layout.items()}
+            found["layout"] = GridLayout(**fields)
         return cls(**found)
 
     def make(self) -> Game | VectorEnv:
