@@ -3,6 +3,7 @@
 import pytest
 import torch
 
+from omg_lightning.encoders import Paths
 from omg_lightning.games import LevelBasedForaging
 from omg_lightning.testing import check_device, check_game
 from omg_lightning.types import NO_GOAL, ConfigError
@@ -110,15 +111,31 @@ def test_foods_are_numbered_row_by_row_whatever_their_order():
 def test_the_planes_by_hand():
     game, state = placed([(0, 0, 1), (5, 0, 2)], [(2, 2, 3), (2, 5, 1)])
     state = state._replace(food_levels=torch.tensor([[3, 0]]))
-    names = ["self", "other_1", "food_0", "food_1", "player_level_2", "food_level_2", "food_level_3", "food_level_4"]
+    names = ["self", "other_1", "food_0", "food_1", "player_level_2"]
+    names += [f"food_{k}_level_{level}" for k in range(2) for level in (2, 3, 4)]
     assert list(game.layout.plane_names) == names
     assert game.layout.goal_planes == (2, 3)
     view = game.observe(state)[0, 1]
     shown = {name: [tuple(x) for x in plane.nonzero().tolist()] for name, plane in zip(names, view, strict=True)}
-    empty = {"food_1": [], "food_level_2": [], "food_level_4": []}
-    assert shown == {
-        "self": [(5, 0)], "other_1": [(0, 0)], "food_0": [(2, 2)], "player_level_2": [(5, 0)], "food_level_3": [(2, 2)]
-    } | empty  # fmt: skip
+    assert {name: where for name, where in shown.items() if where} == {
+        "self": [(5, 0)], "other_1": [(0, 0)], "food_0": [(2, 2)], "player_level_2": [(5, 0)],
+        "food_0_level_3": [(2, 2)],
+    }  # fmt: skip
+
+
+def test_a_sparse_view_tells_the_same_walks_as_the_planes_do():
+    game = LevelBasedForaging("6x6-3p-2f", max_steps=9)
+    encoder, generator = Paths(game.observation_space, game.layout, 4), SEEDS(0)
+    state = game.reset(20, generator)
+    for _ in range(6):
+        sparse = game.observe_sparse(state, game.board(state)).flatten(0, 1)
+        dense, none = (
+            encoder.prepare(game.observe(state).flatten(0, 1)),
+            game.layout.cells * len(game.layout.plane_names),
+        )
+        for one, other in zip(sparse.tolist(), dense.tolist(), strict=True):
+            assert sorted(set(one) - {none}) == sorted(set(other) - {none})
+        state, _ = game.step(state, torch.randint(6, (20, 3), generator=generator))
 
 
 def test_the_vector_by_hand():

@@ -18,6 +18,7 @@ from omg_lightning.games.grid import foraging_views as views
 from omg_lightning.games.grid.foragers import forager_kinds
 from omg_lightning.games.grid.foraging_start import Sizes, Start, Variant
 from omg_lightning.games.grid.foraging_views import ForagingState
+from omg_lightning.games.grid.paths import all_walks
 from omg_lightning.games.scripts import Player
 from omg_lightning.types import NO_GOAL, ConfigError
 
@@ -172,7 +173,7 @@ class LevelBasedForaging(Game):
         layout = views.grid_layout(self.sizes)
         self._layout = layout
         self.layout = layout if self.view == "planes" else None
-        self.sparse_views = self.view == "planes"
+        self.sparse_views = self.has_board = self.view == "planes"
         self.observation_space = (
             spaces.MultiBinary(layout.shape) if self.view == "planes" else views.vector_space(self.sizes)
         )
@@ -184,6 +185,7 @@ class LevelBasedForaging(Game):
         if self.prosocial:
             self.seat_bounds = self.team_bounds[0] / self.num_players, self.team_bounds[1] / self.num_players
         self._tables: dict[torch.device, _Tables] = {}
+        self._walks: dict[torch.device, Tensor] = {}
 
     @classmethod
     def preset(cls, name: str, **overrides: Any) -> "LevelBasedForaging":
@@ -256,9 +258,25 @@ class LevelBasedForaging(Game):
             return views.planes(self.observe_sparse(state), self.layout)
         return views.vector(state, self.sizes, max(self.height, self.width) if self.sight is None else self.sight)
 
-    def observe_sparse(self, state: ForagingState, board: Any = None) -> Tensor:
-        """Return where the planes are 1: int32 `[B, P, n]`, indices in the flattened planes, `C * h * w` for none."""
-        return views.sparse(state, self.sizes, self._layout, self._constants(state).seats)
+    def observe_sparse(self, state: ForagingState, board: Tensor | None = None) -> Tensor:
+        """Return where the planes are 1: int32 `[B, P, n]`, indices in the flattened planes, `C * h * w` for none.
+
+        Args:
+            state: what to look at.
+            board: of these states; then walking distances to all others and foods are included, see `Facts`.
+        """
+        return views.sparse(state, self.sizes, self._layout, self._constants(state).seats, board)
+
+    def board(self, state: ForagingState) -> Tensor:
+        """Return all walks on the grid, int16 `[B, h * w, h * w]`, see `all_walks`: the same in each row.
+
+        They lead straight on, as if there were neither foods nor other players in the way.
+        """
+        device = state.players.device
+        if device not in self._walks:
+            open_grid = torch.ones(1, self.height, self.width, dtype=torch.bool, device=device)
+            self._walks[device] = all_walks(open_grid)
+        return self._walks[device].expand(len(state.players), -1, -1)
 
     def step(self, state: ForagingState, actions: Tensor) -> tuple[ForagingState, Tensor]:
         """Play joint actions.

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from omg_lightning.games.grid.foraging_start import Sizes, highest_food
 from omg_lightning.games.grid.layout import GridLayout
+from omg_lightning.games.grid.paths import Facts, facts_told
 from omg_lightning.types import ego_order
 
 
@@ -26,13 +27,13 @@ class ForagingState(NamedTuple):
 def grid_layout(sizes: Sizes) -> GridLayout:
     """Return what the planes mean.
 
-    Behind the players one plane for each food, then for each level above the lowest one a plane of players, and of
-    foods, that have it.
+    Behind the players there is one plane for each food; for each level above the lowest one, a plane of the players
+    that have it; and for each food and each level above 1, a plane that shows the food if it has this level.
     """
     players, foods = sizes.num_players, sizes.num_foods
     names = ["self", *(f"other_{k}" for k in range(1, players)), *(f"food_{k}" for k in range(foods))]
     names += [f"player_level_{level}" for level in _shown(*sizes.player_levels)]
-    names += [f"food_level_{level}" for level in _shown(1, highest_food(sizes))]
+    names += [f"food_{k}_level_{level}" for k in range(foods) for level in _shown(1, highest_food(sizes))]
     goal_planes = tuple(range(players, players + foods))
     return GridLayout(tuple(names), sizes.height, sizes.width, players, goal_planes=goal_planes)
 
@@ -46,7 +47,33 @@ def vector_space(sizes: Sizes) -> spaces.Box:
     return spaces.Box(np.array(low, np.float32), np.array(high, np.float32), dtype=np.float32)
 
 
-def sparse(state: ForagingState, sizes: Sizes, layout: GridLayout, seats: Tensor) -> Tensor:
+class Things(NamedTuple):
+    """All that lies behind the planes of players, n at most."""
+
+    cells: Tensor  # int64 [B, n]
+    planes: Tensor  # int64 [B, n]; arbitrary where nothing is
+    there: Tensor  # bool [B, n]
+
+
+def things_of(state: ForagingState, sizes: Sizes) -> Things:
+    """Return the foods, and the marks of levels."""
+    players, foods, (low, high), most = sizes.num_players, sizes.num_foods, sizes.player_levels, highest_food(sizes)
+    first = players + foods + high - low  # plane of level 2 of food 0
+    numbers = torch.arange(foods, device=state.foods.device).expand_as(state.foods)
+    there = state.food_levels > 0
+    found = [Things(state.foods, players + numbers, there)]
+    if high > low:
+        marked, planes = state.levels > low, players + foods + state.levels - low - 1
+        if players > 2:  # three and more may come to share a cell
+            same = (state.players[:, :, None] == state.players[:, None]) & (planes[:, :, None] == planes[:, None])
+            marked = marked & ~(same & marked[:, None]).tril(-1).any(2)
+        found.append(Things(state.players, planes, marked))
+    if most > 1:
+        found.append(Things(state.foods, first + numbers * (most - 1) + state.food_levels - 2, state.food_levels > 1))
+    return Things(*(torch.cat(field, 1) for field in zip(*found, strict=True)))
+
+
+def sparse(state: ForagingState, sizes: Sizes, layout: GridLayout, seats: Tensor, walks: Tensor | None) -> Tensor:
     """Return where the planes are 1: int32 `[B, P, n]`, `C * h * w` for none.
 
     Args:
@@ -54,25 +81,20 @@ def sparse(state: ForagingState, sizes: Sizes, layout: GridLayout, seats: Tensor
         sizes: of the game.
         layout: of the planes.
         seats: int64 `[P, P]` row i is the ego order of seat i.
+        walks: of `all_walks`; then the facts of walks follow, see `Facts`.
     """
-    players, foods, area = sizes.num_players, sizes.num_foods, layout.cells
-    none = area * len(layout.plane_names)
-    there = state.food_levels > 0
-    around = state.players[:, seats] + area * torch.arange(players, device=seats.device)  # [B, P, P]
-    shared = [torch.where(there, state.foods + area * (players + torch.arange(foods, device=seats.device)), none)]
-    plane = players + foods
-    low, high = sizes.player_levels
-    if high > low:
-        places = torch.where(state.levels > low, state.players + area * (plane + state.levels - low - 1), none)
-        if players > 2:  # three and more may come to share a cell
-            places = _once(places, none)
-        shared.append(places)
-        plane += high - low
-    if highest_food(sizes) > 1:
-        shown = state.food_levels > 1
-        shared.append(torch.where(shown, state.foods + area * (plane + state.food_levels - 2), none))
-    common = torch.cat(shared, 1)[:, None].expand(-1, players, -1)
-    return torch.cat([around, common], 2).int()
+    players, area = sizes.num_players, layout.cells
+    around = state.players[:, seats]  # [B, P, P]
+    cells, planes, there = things_of(state, sizes)
+    who = around + area * torch.arange(players, device=seats.device)
+    what = torch.where(there, cells + area * planes, area * len(layout.plane_names))
+    places = torch.cat([who, what[:, None].expand(-1, players, -1)], 2).int()
+    if walks is None:
+        return places
+    facts, shown = Facts.of(layout.shape, players, None), torch.ones_like(around, dtype=torch.bool)
+    kind = torch.where(there, planes - players, 0)[:, None]  # [B, 1, n]
+    told = facts_told(facts, walks, around, shown, torch.where(there, cells, 0), kind, there)
+    return torch.cat([places, told], 2)
 
 
 def planes(places: Tensor, layout: GridLayout) -> Tensor:
@@ -134,9 +156,3 @@ def _seen_first(triples: Tensor, seen: Tensor) -> Tensor:
     """Put the triples `[B, P, n, 3]` that are seen, bool `[B, P, n]`, first, in their order."""
     first = (~seen).long().sort(stable=True, dim=2).indices
     return triples.gather(2, first[..., None].expand_as(triples))
-
-
-def _once(places: Tensor, none: int) -> Tensor:
-    """Replace what an earlier column `[B, n]` holds, too, by `none`."""
-    again = (places[:, :, None] == places[:, None]).tril(-1).any(2)
-    return places.masked_fill(again, none)

@@ -49,13 +49,13 @@ def captures_of(
     taken: dict[tuple[int, int, str], tuple[int, ...]] = {}
     for seat, goal in enumerate(realised):
         name = goal_names[goal] if goal != NO_GOAL else ""
-        kind, own = _kind(name), name in plane_names
-        if own or kind + "s" in plane_names:
+        own = name in plane_names
+        if own or _kind(name) + "s" in plane_names:
             row, column = np.argwhere(board[plane_names.index(name) if own else seat])[0].tolist()
-            taken[row, column, kind] = (*taken.get((row, column, kind), ()), seat)
+            taken[row, column, name] = (*taken.get((row, column, name), ()), seat)
     return [
-        Capture(row, column, kind, seats, _level(board[:, row, column], plane_names, kind))
-        for (row, column, kind), seats in taken.items()
+        Capture(row, column, _kind(name), seats, _level(board[:, row, column], plane_names, name))
+        for (row, column, name), seats in taken.items()
     ]
 
 
@@ -72,9 +72,9 @@ def frame(
 
     Args:
         planes: `[C, h, w]` one view of seat 0, so that plane k of the first P shows seat k.
-        plane_names: C names; "self" and "other_k" are players; "food_level_2" and "player_level_2" say that what lies
-            there has a level, the lowest one where none of these planes does; all others are drawn by the painter of
-            that name, or of `foods` for "food_0".
+        plane_names: C names; "self" and "other_k" are players; "player_level_2" marks players of a level, and
+            "food_0_level_2" what plane "food_0" shows, the lowest level where no such plane does; all others are drawn
+            by the painter of that name, or of `foods` for "food_0".
         title: text above the board, such as the step.
         returns: P numbers for the line below the board, which marks seats that have left; no line if empty.
         captures: what was taken in this step, see `Capture`.
@@ -123,7 +123,7 @@ def text(planes: ArrayLike, plane_names: Sequence[str]) -> str:
         found = ""
         for plane, name in things.items():
             if stack[plane]:
-                level = _level(stack, plane_names, _kind(name))
+                level = _level(stack, plane_names, name)
                 found += ("#" if name == "blocks" else name[0].upper()) + ("" if level is None else str(level))
         here = [seat for seat, plane in enumerate(seats) if stack[plane]]
         level = _level(stack, plane_names, "player") if len(here) == 1 else None
@@ -171,7 +171,7 @@ def _draw_cell(pen: Pen, stack: NDArray, names: Sequence[str], capture: Capture 
     pen.tile(TILE)
     seats = [seat for seat, plane in enumerate(_seats(names)) if stack[plane]]
     shown = [n for n, there in zip(names, stack, strict=True) if there and not _is_player(n) and not _is_level(n)]
-    things = [(name, _level(stack, names, _kind(name))) for name in shown]
+    things = [(name, _level(stack, names, name)) for name in shown]
     strength = _level(stack, names, "player") if len(seats) == 1 else None
     if capture is not None:
         pen.tile(GLOW, outline=GOLD, width=0.055)
@@ -237,9 +237,9 @@ def _kind(name: str) -> str:
     return re.sub(r"_\d+$", "", name)
 
 
-def _level(stack: NDArray, names: Sequence[str], kind: str) -> int | None:
-    """Return the level of a thing of this kind in a cell, `stack` `[C]`; None where such things have none."""
-    levels = {k: int(name.rpartition("_")[2]) for k, name in enumerate(names) if name.startswith(f"{kind}_level_")}
+def _level(stack: NDArray, names: Sequence[str], thing: str) -> int | None:
+    """Return the level of a thing, or of a `player`, in a cell, `stack` `[C]`; None where such things have none."""
+    levels = {k: int(name.rpartition("_")[2]) for k, name in enumerate(names) if name.startswith(f"{thing}_level_")}
     if not levels:
         return None
     return max((level for k, level in levels.items() if stack[k]), default=min(levels.values()) - 1)
