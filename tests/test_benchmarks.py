@@ -20,7 +20,7 @@ from tensorboard.summary.writer.event_file_writer import EventFileWriter
 from toys import stag_hunt, tiny_agent
 
 from omg_lightning.cli import main as command_line
-from omg_lightning.games import StagHunt
+from omg_lightning.games import LevelBasedForaging, StagHunt
 from omg_lightning.search import SearchConfig, search
 from omg_lightning.training import Agent
 
@@ -295,3 +295,14 @@ def test_smoothed_curves_are_running_means_as_long_as_the_run():
     assert smooth(values[:2], 5).tolist() == [0.5, 0.5]
     assert smooth(values[:1], 5).tolist() == [0.0]
     assert smooth(values, 1).tolist() == values.tolist()
+
+
+def test_the_fewest_steps_of_foraging_by_hand():
+    foraging, game = script("foraging"), LevelBasedForaging("5x7-2p-1f")
+    # The script loads from its third step on. Seat 0 is there in time, or walks four steps and loads in the fifth.
+    for start, expected in (((2, 1), 3), ((0, 0), 5)):
+        state = game.place(players=[(*start, 1), (2, 6, 1)], foods=[(2, 3, 2)])
+        found = foraging.fewest_steps(game, state, "lexicographic", torch.Generator().manual_seed(0))
+        assert found == expected
+    row = foraging.measure(LevelBasedForaging("5x5-2p-1f"), 2, ["greedy"])[0]
+    assert row["fewest"] <= row["two_scripts"]

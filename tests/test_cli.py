@@ -365,7 +365,7 @@ MISTAKES = {
     "algorithm": (["--model.algorithm=PPPO"], "expected one of BestResponseSearch, PPO,"),
     "encoder": (["--model.encoder=MPL"], "expected one of Centred, Conv, MLP, Paths,"),
     "reward": (["--model.reward=Prosocal"], "expected one of GameReward, Prosocial,"),
-    "game": (["--data.game=StagHnt"], "expected one of CopyableGame, MatrixGame, PettingZooEnv"),
+    "game": (["--data.game=StagHnt"], "expected one of CopyableGame, LevelBasedForaging, MatrixGame"),
     "game that does not inherit the base": (["--data.game=my_module.NotAGame"], "inherits omg_lightning.games.Game or"),
     "opponent model of another kind": (
         ["--model.opponent=torch.nn.Linear"],

@@ -349,6 +349,8 @@ def test_several_line_ups_share_the_environments_in_turn():
     assert torch.equal(episodes.learner[0], torch.tensor([[True, False], [False, True]]).repeat(data.num_envs // 2, 1))
     assert episodes.true_goal[0, :2].tolist() == [[-1, 0], [1, -1]]
     assert data.seats == ["learner or nearest_hare", "nearest_stag or learner"]
+    many = [["learner", name] for name in ("nearest_stag", "nearest_hare", "random", "switcher")]
+    assert tiny_data(seats=many).seats == ["learner", "nearest_stag or 3 others"]
     with pytest.raises(ConfigError, match="not both"):
         tiny_data(seats=["learner", ["learner", "random"]])
 

@@ -144,8 +144,9 @@ class EpisodeDataModule(LightningDataModule):
 
     @property
     def seats(self) -> list[str]:
-        """Who may sit in each seat in training, for pictures."""
-        return [" or ".join(dict.fromkeys(names)) for names in zip(*self.lineups, strict=True)]
+        """Who may sit in each seat in training, for pictures: three names at most."""
+        each = [list(dict.fromkeys(names)) for names in zip(*self.lineups, strict=True)]
+        return [" or ".join(names if len(names) <= 3 else [names[0], f"{len(names) - 1} others"]) for names in each]
 
     def check(self, lineups: list[list[str]]) -> None:
         """Raise ConfigError unless every name in these line-ups is known and can play this game."""
