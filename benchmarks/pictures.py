@@ -1,25 +1,59 @@
-"""Draws the README's picture of the game: `python benchmarks/pictures.py docs/images/game.png`."""
+"""Draws the pictures of the games in the README and the docs.
+
+Run:  python benchmarks/pictures.py docs/images/game.png
+      python benchmarks/pictures.py docs/images/foraging.png --game foraging
+"""
 
 import argparse
+from typing import Any
 
+import numpy as np
 from PIL import Image
 
-from omg_lightning.envs import stag_hunt_v0
+from omg_lightning.envs import GameParallelEnv, lbf_v0, stag_hunt_v0
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("out", help="the picture")
-    out = parser.parse_args().out
-    env = stag_hunt_v0.parallel_env(preset="4h1s_6x6", render_mode="rgb_array")
+def stag_hunt() -> np.ndarray:
+    """Four hunters on 6x6 with a stag, hares and blocks."""
     layout = {
         "hunters": [(1, 4), (4, 2), (0, 0), (5, 5)],
         "stags": [(4, 2)],
         "hares": [(0, 3), (2, 5), (5, 0), (3, 4)],
         "blocks": [(1, 0), (1, 1), (1, 2), (2, 3), (3, 3), (3, 0), (3, 1), (4, 4), (5, 3)],
     }
+    return shown(stag_hunt_v0.parallel_env(preset="4h1s_6x6", render_mode="rgb_array"), layout)
+
+
+def foraging() -> np.ndarray:
+    """Three foragers: two load an apple together, and take it with the next step."""
+    layout = {
+        "players": [(2, 2, 2), (3, 3, 1), (5, 6, 2)],
+        "foods": [(2, 3, 3), (5, 5, 2), (1, 6, 1), (5, 1, 4)],
+    }
+    env = lbf_v0.parallel_env(preset="7x8-3p-4f", render_mode="rgb_array")
+    before = shown(env, layout)
+    load = env.game.action_names.index("load")
+    env.step(dict.fromkeys(env.agents, load))
+    return np.concatenate([before, env.render()], 1)
+
+
+def shown(env: GameParallelEnv, layout: dict[str, Any]) -> np.ndarray:
+    """Return the picture of a layout, uint8 `[H, W, 3]`."""
     env.reset(seed=0, options=layout)
-    Image.fromarray(env.render()).save(out)
+    picture = env.render()
+    assert isinstance(picture, np.ndarray)
+    return picture
+
+
+GAMES = {"stag_hunt": stag_hunt, "foraging": foraging}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("out", help="the picture")
+    parser.add_argument("--game", choices=GAMES, default="stag_hunt")
+    args = parser.parse_args()
+    Image.fromarray(GAMES[args.game]()).save(args.out)
 
 
 if __name__ == "__main__":
