@@ -557,6 +557,10 @@ BROKEN_GRIDS = {
     "real numbers": ({"observation_space": spaces.Box(0, 1, (3, 1, 3))}, "observation_space: .*expected bits"),
     "too few planes": ({"layout": GridLayout(("a", "a", "b"), 1, 3, 2)}, "layout.plane_names: .*different names"),
     "other players": ({"layout": GridLayout(("a", "c", "b"), 1, 3, 3)}, "layout.num_players: got 3; expected num_pl"),
+    "goal planes": (
+        {"layout": GridLayout(("a", "c", "b"), 1, 3, 2, goal_planes=(1,))},
+        r"layout.goal_planes: got \(1,\); expected no planes, or \d+, each from 2 to 2",
+    ),
     "walls": ({"layout": GridLayout(("a", "c", "b"), 1, 3, 2, walls=1)}, "layout.walls: got 1; expected None, or 2 to"),
     "seat order": ({"observe": seat_order}, "observe: got in plane 1 of seat 0 .*expected players in ego order"),
     "two cells": ({"observe": two_cells}, "observe: got in plane 0 of seat 0 a number of cells of 3 .*mark the player"),

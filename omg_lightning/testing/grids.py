@@ -39,6 +39,10 @@ def check_layout(report: Report, game: Game) -> None:
         index = getattr(layout, member)
         fits = index is None or least <= index < end
         report.require(fits, f"layout.{member}", index, f"None, or {least} to {end - 1}", "correct the index")
+    planes, goals = layout.goal_planes, len(game.goal_names)
+    fits = not planes or (len(planes) == goals and all(seats <= plane < len(names) for plane in planes))
+    expected = f"no planes, or {goals}, each from {seats} to {len(names) - 1}"
+    report.require(fits, "layout.goal_planes", planes, expected, "name a plane for each of goal_names, in order")
 
 
 def check_planes(report: Report, view: Tensor, active: Tensor) -> None:
