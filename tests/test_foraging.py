@@ -123,6 +123,19 @@ def test_the_planes_by_hand():
     }  # fmt: skip
 
 
+def test_three_players_may_share_a_cell_and_their_level():
+    game, state = placed([(0, 0, 2), (0, 1, 2), (5, 6, 1)], [(3, 3, 6)])
+    state = state._replace(players=torch.tensor([[8, 8, 41]]))
+    view = dict(zip(game.layout.plane_names, game.observe(state)[0, 2], strict=True))
+    assert view["player_level_2"].nonzero().tolist() == [[1, 1]]
+    assert view["other_1"].nonzero().tolist() == view["other_2"].nonzero().tolist() == [[1, 1]]
+    assert view["food_0_level_6"].nonzero().tolist() == [[3, 3]]
+    state = state._replace(levels=torch.tensor([[1, 1, 2]]))
+    view = dict(zip(game.layout.plane_names, game.observe(state)[0, 2], strict=True))
+    assert view["player_level_2"].nonzero().tolist() == [[5, 6]]
+    assert sum(int(plane.sum()) for plane in view.values()) == 3 + 1 + 1 + 1
+
+
 def test_a_sparse_view_tells_the_same_walks_as_the_planes_do():
     game = LevelBasedForaging("6x6-3p-2f", max_steps=9)
     encoder, generator = Paths(game.observation_space, game.layout, 4), SEEDS(0)
