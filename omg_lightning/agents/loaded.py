@@ -191,7 +191,8 @@ class LoadedAgent:
         """Return what each co-player is after: for each, by agent name, a dict of goals and their probabilities.
 
         It is that of the current step. Learned goals are called `code_0`, `code_1`, ... The dict is empty where the
-        opponent model has no explicit belief, and for a co-player that has left.
+        opponent model has no explicit belief, and for a co-player that has left. In a batch probabilities are `[B]`, 0
+        where it has left.
         """
         episode = self._current()
         with torch.inference_mode():
