@@ -31,7 +31,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "encoders": RULES | {"spec"},
     "metrics": RULES | {"events", "losses"},
     "opponents": MODELS | {"draws", "metrics"},
-    "rewards": {"types"},
+    "rewards": MODELS,
     "algorithms": MODELS | {"actors"},
     # how both come together: the data module gets the learner's callables as values
     "data": RULES | {"spec", "seeds", "actors", "rollout", "interrupts"},

@@ -21,14 +21,17 @@ class PolicyActor(ModelActor):
     Args:
         opponent: infers goals.
         policy: `(observation, time, condition) -> logits, value`.
+        num_actions: A, to record the probabilities of all actions, too, which some rewards need; 0 to leave them out.
     """
 
     policy: Any
+    num_actions: int = 0
 
     @property
     def records(self) -> Mapping[str, Record]:  # type: ignore[override]
         """Log probability of the action, value of the view, and value of the last view where time ran out."""
-        return {"log_probability": Record(), "value": Record(), "bootstrap": Record()}
+        known = {"log_probability": Record(), "value": Record(), "bootstrap": Record()}
+        return {**known, "policy": Record((self.num_actions,), per_action=True)} if self.num_actions else known
 
     def decide(self, memory: Memory, scene: Scene, estimate: Estimate, rows: Tensor, ego: Tensor) -> Decision:
         """Draw the actions of M egos."""
@@ -39,8 +42,10 @@ class PolicyActor(ModelActor):
         else:
             action = torch.multinomial(log_policy.exp(), 1, generator=scene.generator)[:, 0]
         chosen = log_policy.gather(-1, action[:, None])[:, 0]
-        entropy = float(-(log_policy.exp() * log_policy).sum(-1).mean())
-        return Decision(action, {"log_probability": chosen, "value": value}, {"policy/entropy": entropy})
+        policy = log_policy.exp()
+        entropy = float(-(policy * log_policy).sum(-1).mean())
+        extras = {"log_probability": chosen, "value": value, **({"policy": policy} if self.num_actions else {})}
+        return Decision(action, extras, {"policy/entropy": entropy})
 
     def observe(self, memory: Memory, scene: Scene, actions: Tensor, step: Step) -> tuple[Memory, Mapping[str, Tensor]]:
         """Update the opponent model; value the last views of own seats that a time limit cut off."""

@@ -66,7 +66,7 @@ class PPO(Algorithm):
 
     def actor(self, opponent: GoalModel) -> PolicyActor:
         """Return an actor that samples from the policy."""
-        return PolicyActor(opponent, self.policy)
+        return PolicyActor(opponent, self.policy, self.spec.game.num_actions)
 
     def prepare(self, observation: Tensor) -> Tensor:
         """Return views as the policy's encoder reads them fastest."""

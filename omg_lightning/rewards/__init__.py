@@ -1,6 +1,8 @@
 """Rewards for learning."""
 
-from omg_lightning.rewards.base import GameReward, Reward
+from omg_lightning.rewards.base import GameReward, Reward, others_mean
+from omg_lightning.rewards.influence import SocialInfluence
 from omg_lightning.rewards.prosocial import Prosocial
+from omg_lightning.rewards.svo import SVO
 
-__all__ = ["GameReward", "Prosocial", "Reward"]
+__all__ = ["SVO", "GameReward", "Prosocial", "Reward", "SocialInfluence", "others_mean"]

@@ -1,31 +1,49 @@
 """The contract of rewards that are learned from, and the game's own."""
 
+from __future__ import annotations
+
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from typing import ClassVar
 
 from torch import Tensor
 
+from omg_lightning.encoders import ModelSpec
+from omg_lightning.samples import TrainingBatch
 from omg_lightning.types import Episodes, GoalModel
 
 
 class Reward(ABC):
     """Rewards for learning only; returns that are reported are always the game's own.
 
-    It is chosen by `--model.reward NAME`, with its own arguments below that key.
+    It is chosen by `--model.reward NAME`, with its own arguments below that key. `omg_lightning.testing.check_reward`
+    checks it. A reward that learns something itself inherits `torch.nn.Module`, too, makes its networks in `build`, and
+    names its losses in `loss_weights`.
 
     Attributes:
         same_as_game: True for the game's own rewards, the only ones that a search can plan with.
+        loss_weights: the name of each loss that `losses` can return, and its weight.
     """
 
     same_as_game: bool = False
+    loss_weights: ClassVar[Mapping[str, float]] = {}
+
+    def build(self, spec: ModelSpec) -> None:
+        """Keep names and sizes, and make the networks of a reward that learns; the agent calls it once, first."""
+        self.spec = spec
 
     @abstractmethod
     def reward(self, episodes: Episodes, opponent: GoalModel) -> Tensor:
-        """Return the rewards to learn from, float `[T, B, P]`.
+        """Return the rewards to learn from, float `[T, B, P]`, finite everywhere and without a gradient.
 
         Args:
             episodes: whole episodes, `[T, B, P, ...]`.
             opponent: the learner's opponent model, for rewards that depend on predictions.
         """
+
+    def losses(self, batch: TrainingBatch) -> dict[str, Tensor]:
+        """Return the losses that are due, by name, and metrics without a gradient; none by default."""
+        return {}
 
 
 class GameReward(Reward):
@@ -36,3 +54,8 @@ class GameReward(Reward):
     def reward(self, episodes: Episodes, opponent: GoalModel) -> Tensor:
         """Return the game's rewards, float `[T, B, P]`."""
         return episodes.reward
+
+
+def others_mean(reward: Tensor) -> Tensor:
+    """Return the mean reward of all other seats, float `[..., P]` of rewards `[..., P]`; 0 for a seat that is alone."""
+    return (reward.sum(-1, keepdim=True) - reward) / max(reward.shape[-1] - 1, 1)

@@ -6,6 +6,7 @@ from omg_lightning.testing.envs import check_env
 from omg_lightning.testing.games import check_device, check_game, random_actions
 from omg_lightning.testing.opponents import check_opponent
 from omg_lightning.testing.report import CheckError
+from omg_lightning.testing.rewards import check_reward
 
 __all__ = [
     "CheckError",
@@ -15,5 +16,6 @@ __all__ = [
     "check_env",
     "check_game",
     "check_opponent",
+    "check_reward",
     "random_actions",
 ]

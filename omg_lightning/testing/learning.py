@@ -18,7 +18,7 @@ from omg_lightning.testing.parts import check_finite, check_gradients, check_nam
 from omg_lightning.testing.report import Report
 from omg_lightning.types import ConfigError, Episodes
 
-Learner = OpponentModel | Algorithm
+Learner = OpponentModel | Algorithm | Any  # or a reward that learns
 _STEPS = 2  # training steps on each kind of batch
 
 

@@ -21,7 +21,7 @@ _PURE = "return new tensors, by `x + y` in place of `x += y`, and clone what you
 _DRAWS = "draw from the generator that is given, without dropout, and let a call change nothing in self"
 
 
-def report_of(check: str, part: Any, kind: type[nn.Module]) -> Report:
+def report_of(check: str, part: Any, kind: type) -> Report:
     """Return a report in the name of a part; raise a CheckError unless it is of `kind`, or may make one.
 
     Args:

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from lightning import LightningModule
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
-from torch import Tensor
+from torch import Tensor, nn
 
 from omg_lightning.actors import Actor
 from omg_lightning.algorithms import Algorithm, BestResponseSearch
@@ -61,7 +61,7 @@ class Agent(LightningModule):
             HOP+), `Oracle`, or a class of yours.
         algorithm: how the learner acts and what it learns from: `BestResponseSearch`, `PPO`, or a class of yours.
         encoder: reads a view, at the front of every network: `MLP`, `Centred`, `Paths`, `Conv`, or a class of yours.
-        reward: what is learned from: `GameReward`, `Prosocial`, or a class of yours.
+        reward: what is learned from: `GameReward`, `Prosocial`, `SVO`, `SocialInfluence`, or a class of yours.
         networks: width of all networks, and what seats share.
         losses: weights of losses by name, over those of their parts, such as `{vae: 0.5}`.
         learning_rate: of Adam; 5e-4 as published.
@@ -108,8 +108,10 @@ class Agent(LightningModule):
         self.opponent: OpponentModel = part_of(opponent, OpponentModel)(model)
         self.algorithm: Algorithm = part_of(algorithm, Algorithm)(model, self.opponent.size)
         self.reward: Reward = part_of(reward, Reward)()
+        self.reward.build(model)
         check_parts(self.game, self.algorithm, self.reward)
         own = {type(part).__name__: part.weights for part in (self.opponent, self.algorithm)}
+        own[type(self.reward).__name__] = self.reward.loss_weights
         self.loss_weights = loss_weights(own, losses)
         self.opponent.weights = self.algorithm.weights = self.loss_weights
         self.learning_rate, self.learning_rate_decay, self.seed = learning_rate, learning_rate_decay, seed
@@ -199,7 +201,7 @@ class Agent(LightningModule):
     def losses(self, batch: Batch) -> dict[str, Tensor]:
         """Return every loss that is due, and metrics for the log, by name."""
         given = self.training_batch(batch, self.noise)
-        return {**self.opponent.losses(given), **self.algorithm.losses(given)}
+        return {**self.opponent.losses(given), **self.algorithm.losses(given), **self.reward.losses(given)}
 
     def training_batch(self, batch: Batch, noise: torch.Generator) -> TrainingBatch:
         """Return what losses are computed from, with all randomness from `noise`."""
@@ -222,7 +224,9 @@ class Agent(LightningModule):
 
     def optimizer(self) -> torch.optim.Optimizer:
         """Return one Adam with a parameter group for each part: `global_step` then counts batches."""
-        parts = {"opponent": self.opponent, "algorithm": self.algorithm}
+        parts: dict[str, nn.Module] = {"opponent": self.opponent, "algorithm": self.algorithm}
+        if isinstance(self.reward, nn.Module):  # most rewards learn nothing
+            parts["reward"] = self.reward
         return torch.optim.Adam(parameter_groups(self, parts), lr=self.learning_rate)
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
