@@ -1,7 +1,7 @@
 """Times the rules of a game (legal actions and a joint step); Stag-Hunt beside JaxMARL's Overcooked if asked.
 
 Run:  python benchmarks/games.py [--peer-python peer/bin/python] [--growth]
-      python benchmarks/games.py --foraging 8x8-2p-3f   # Level-Based Foraging, by a preset's name
+      python benchmarks/games.py --game coin           # or a preset of Level-Based Foraging, such as 8x8-2p-3f
 `--peer-python` is an interpreter with JaxMARL (`python -m venv peer; peer/bin/pip install jaxmarl`), run in turns with
 ours. The rules of the two games differ, so the peer is a yardstick and not a rival: two cooks, step without reset, at
 the same batch. Ours: 8x8, four hunters, five block pieces; each step computes what is legal and plays a joint action;
@@ -25,7 +25,7 @@ import omg_lightning  # noqa: F401 - first, for it sets how threads wait before 
 # isort: split
 import torch
 
-from omg_lightning.games import Game, LevelBasedForaging, StagHunt
+from omg_lightning.games import CoinGame, Game, LevelBasedForaging, StagHunt
 
 STEPS = 32
 TARGET: dict[str, Any] = {"batch": 4096}
@@ -62,20 +62,20 @@ def measure(
     num_players: int = 4,
     side: int = 8,
     observe: bool = False,
-    foraging: str | None = None,
+    name: str = "stag_hunt",
 ) -> dict[str, Any]:
-    """Play random legal actions; return a row of results, medians over the repeats.
+    """Play random legal actions in the game `name`; return a row of results, medians over the repeats.
 
-    Sizes are those of Stag-Hunt, unless `foraging` names a preset of Level-Based Foraging.
+    Players and side are those of Stag-Hunt; other games have their own.
     """
     generator = torch.Generator().manual_seed(0)
     game: Game
-    if foraging is not None:
-        game = LevelBasedForaging(foraging)
-        num_players, side = game.num_players, game.height
-    else:
+    if name == "stag_hunt":
         blocks = 5 if side >= 8 else 3
         game = StagHunt.preset("4h1s", num_players=num_players, height=side, width=side, num_blocks=blocks)
+    else:
+        game = CoinGame() if name == "coin" else LevelBasedForaging(name)
+        num_players, side = game.num_players, game.height
     start = state = game.reset(batch, generator)
     actions = []
     for _ in range(STEPS):
@@ -109,8 +109,8 @@ def measure(
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--peer-python", help="interpreter that has JaxMARL")
-    parser.add_argument("--foraging", help="a preset of Level-Based Foraging, such as 8x8-2p-3f, instead of Stag-Hunt")
     parser.add_argument("--repeats", type=int, default=7)
+    parser.add_argument("--game", default="stag_hunt", help="stag_hunt, coin, or a preset such as 8x8-2p-3f")
     parser.add_argument("--growth", action="store_true", help="how cost grows with batch, players and grid")
     parser.add_argument("--observe", action="store_true", help="with every seat's observation, too")
     parser.add_argument("--threads", type=int, default=torch.get_num_threads(), help="for ours; JAX takes all cores")
@@ -119,8 +119,8 @@ def main() -> None:
     rows = []
     print(f"{'batch':>7}{'players':>9}{'side':>7}{'ours/s':>12}{'overcooked/s':>14}{'ratio':>7}")
     with torch.inference_mode():  # as in a rollout
-        for settings in GROWTH if args.growth and args.foraging is None else [TARGET]:
-            row = measure(args.repeats, args.peer_python, observe=args.observe, foraging=args.foraging, **settings)
+        for settings in GROWTH if args.growth and args.game == "stag_hunt" else [TARGET]:
+            row = measure(args.repeats, args.peer_python, observe=args.observe, name=args.game, **settings)
             rows.append(row)
             line = f"{row['batch']:7}{row['players']:9}{row['side']:7}{row['env_steps_per_s']:12,.0f}"
             print(line + (f"{row['peer_per_s']:14,.0f}{row['ratio']:7.2f}" if "ratio" in row else ""), flush=True)

@@ -335,7 +335,7 @@ def stacked(names: tuple[str, ...]) -> list[str]:
 def test_every_shipped_config_runs(names, tmp_path):
     if "pettingzoo.yaml" in names:
         pytest.importorskip("mpe2", reason=ENVS)
-    on_policy = {"ppo.yaml", "pettingzoo.yaml"} & set(names)
+    on_policy = {"ppo.yaml", "pettingzoo.yaml", "coin.yaml"} & set(names)
     flags = [*(DATA if on_policy else TINY[:-1]), *QUIET]  # with all callbacks of the file
     if names[0] not in SCRIPTED:
         flags.append("--data.offline.rounds=0")  # a single round: play and learn in it
@@ -365,7 +365,7 @@ MISTAKES = {
     "algorithm": (["--model.algorithm=PPPO"], "expected one of BestResponseSearch, PPO,"),
     "encoder": (["--model.encoder=MPL"], "expected one of Centred, Conv, MLP, Paths,"),
     "reward": (["--model.reward=Prosocal"], "expected one of GameReward, Prosocial,"),
-    "game": (["--data.game=StagHnt"], "expected one of CopyableGame, LevelBasedForaging, MatrixGame"),
+    "game": (["--data.game=StagHnt"], "expected one of CoinGame, CopyableGame, LevelBasedForaging, MatrixGame"),
     "game that does not inherit the base": (["--data.game=my_module.NotAGame"], "inherits omg_lightning.games.Game or"),
     "opponent model of another kind": (
         ["--model.opponent=torch.nn.Linear"],

@@ -70,12 +70,13 @@ class Simulator:
         self.board: Any = None
 
     def root(self, state: Any, board: Any = None) -> Root:
-        """Return the roots of the trees, at the true states (leading T).
+        """Return the roots of the trees, at the true states (leading T), but for what nobody can know of them.
 
         Args:
             state: of the game.
             board: that of the game, if it is known yet.
         """
+        state = self.game.reshuffle(state, self.generator)
         if self.maps:
             self.board = self.game.board(state) if board is None else board
         # A seat that has left before the search is never asked again.

@@ -5,7 +5,7 @@
 
 from pettingzoo import EnvSpec, aec_registry, parallel_registry, register
 
-from omg_lightning.envs import lbf_v0, matrix_v0, snowdrift_v0, stag_hunt_v0
+from omg_lightning.envs import coin_v0, lbf_v0, matrix_v0, snowdrift_v0, stag_hunt_v0
 from omg_lightning.envs.base import RulesEnv, Step, VectorEnv, as_env
 from omg_lightning.envs.copyable import CopyableGame, CopyState
 from omg_lightning.envs.parallel import GameParallelEnv

@@ -1,6 +1,7 @@
 """Games: pure batched rules. `Game` is the contract, the rest implement it."""
 
 from omg_lightning.games.base import Game
+from omg_lightning.games.coin import CoinGame, CoinState
 from omg_lightning.games.grid.foraging import ForagingState, LevelBasedForaging
 from omg_lightning.games.grid.snowdrift import Snowdrift, SnowdriftState
 from omg_lightning.games.grid.stag_hunt import StagHunt, StagHuntState
@@ -8,6 +9,8 @@ from omg_lightning.games.matrix import MatrixGame, MatrixState
 from omg_lightning.games.scripts import Player, ScriptedPlayer, uniform
 
 __all__ = [
+    "CoinGame",
+    "CoinState",
     "ForagingState",
     "Game",
     "LevelBasedForaging",

@@ -140,6 +140,14 @@ class Game(ABC):
         """Return the declared goal that each seat achieves by `actions`, int64 `[B, P]`, or NO_GOAL, the default."""
         return torch.full_like(actions, NO_GOAL)
 
+    def reshuffle(self, state: Any, generator: torch.Generator) -> Any:
+        """Draw anew what nobody can know of a state, such as the order of a stack of cards; nothing by default.
+
+        All chance of a game is drawn in `reset` and kept in the state, so that `step` is a function of it. A search
+        calls this at its root, in each tree, so that it does not foresee what no player can.
+        """
+        return state
+
     def observe_sparse(self, state: Any, board: Any = None) -> Tensor:
         """Return views as the indices of their ones, see `omg_lightning.encoders.Encoder`: int32 `[B, P, n]`.
 

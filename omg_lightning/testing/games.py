@@ -31,6 +31,7 @@ _EXPECTED = {  # of each method of a game
     "legal": "a mask for any state",
     "terminated": "a mask for any state",
     "observe": "views of any state",
+    "reshuffle": "a state that looks the same to all players",
     "observe_sparse": "sparse views of any state, with a board and without",
     "board": "what does not change during the episodes of any state",
     "step": "the next state and rewards, for any state and any integers as actions",
@@ -287,11 +288,23 @@ def _check_looks(asked: _Asked, state: Any, board: Any) -> None:
     view = _pure(asked, "observe", state)
     check_values(report, "observe", asked.observation_space, view, rows, seats)
     if asked.layout is not None:
-        check_planes(report, view, active)
+        check_planes(report, asked.layout, view, active)
+    _check_reshuffle(asked, state, view)
     if asked.sparse_views:
         for known in (None, board) if asked.has_board else (None,):
             places = _pure(asked, "observe_sparse", state, known)
             check_sparse(report, asked.layout, places, view, known is not None)
+
+
+def _check_reshuffle(asked: _Asked, state: Any, view: Tensor) -> None:
+    """Check that `reshuffle` changes nothing that a player can see."""
+    changed = asked.reshuffle(state, torch.Generator().manual_seed(0))
+    _check_state(asked.report, "reshuffle", changed, len(view), like=state)
+    seen = (asked.observe(changed), asked.legal(changed), asked.active(changed), changed.time)
+    known = (view, asked.legal(state), asked.active(state), state.time)
+    same = all(torch.equal(one, other) for one, other in zip(seen, known, strict=True))
+    expected, cure = "the same views, legal actions and active seats", "draw anew what nobody can know, and that alone"
+    asked.report.require(same, "reshuffle", "a state that looks another", expected, cure)
 
 
 def _check_step(asked: _Asked, state: Any, board: Any, generator: torch.Generator) -> Any:

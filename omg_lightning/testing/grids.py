@@ -35,7 +35,11 @@ def check_layout(report: Report, game: Game) -> None:
     distinct = len(set(names)) == len(names) >= seats
     report.require(distinct, "layout.plane_names", names, f"different names, {seats} of players first", "rename them")
     report.require(count == seats, "layout.num_players", count, f"num_players, {seats}", "set it to that")
-    for member, least, end in (("walls", seats, len(names)), ("goal_action", 0, game.num_actions)):
+    for member, least, end in (
+        ("walls", seats, len(names)),
+        ("owned", seats, len(names) - seats + 1),
+        ("goal_action", 0, game.num_actions),
+    ):
         index = getattr(layout, member)
         fits = index is None or least <= index < end
         report.require(fits, f"layout.{member}", index, f"None, or {least} to {end - 1}", "correct the index")
@@ -45,11 +49,14 @@ def check_layout(report: Report, game: Game) -> None:
     report.require(fits, "layout.goal_planes", planes, expected, "name a plane for each of goal_names, in order")
 
 
-def check_planes(report: Report, view: Tensor, active: Tensor) -> None:
+def check_planes(report: Report, layout: GridLayout, view: Tensor, active: Tensor) -> None:
     """Check planes of a grid: players first, ego first, one cell for each who is there; the rest alike for all seats.
+
+    Planes of things that belong to players are in ego order, too, see `GridLayout.owned`.
 
     Args:
         report: words the failure.
+        layout: what the planes mean.
         view: `[B, P, C, h, w]` of 0 and 1.
         active: bool `[B, P]`.
 
@@ -57,7 +64,10 @@ def check_planes(report: Report, view: Tensor, active: Tensor) -> None:
         CheckError: the planes do not follow `omg_lightning.games.grid.layout.GridLayout`.
     """
     seats, running = active.shape[1], active.any(1)
-    other_planes = (view[:, :, seats:] != view[:, :1, seats:]).flatten(2).any(-1)
+    shared = torch.arange(view.shape[2]) >= seats
+    if (first := layout.owned) is not None:
+        shared[first : first + seats] = False
+    other_planes = (view[:, :, shared] != view[:, :1, shared]).flatten(2).any(-1)
     got, expected = "planes behind those of the players that differ from seat 0's", "the same for every seat"
     report.nowhere(other_planes, "observe", got, expected, "show the same things to all seats")
     for seat in range(seats):
@@ -67,6 +77,10 @@ def check_planes(report: Report, view: Tensor, active: Tensor) -> None:
             got = f"in plane {k} of seat {seat} something else than in plane 0 of seat {other}"
             cure = "order the planes of players as seat i, i+1, i+2, ... (mod P), see omg_lightning.types.ego_order"
             report.nowhere(differs, "observe", got, "players in ego order", cure, letters=["row"])
+            if first is not None:
+                differs = (view[:, seat, first + k] != view[:, other, first]).flatten(1).any(-1)
+                got = f"in plane {first + k} of seat {seat} something else than in plane {first} of seat {other}"
+                report.nowhere(differs, "observe", got, "things by owner, in ego order", cure, letters=["row"])
             cells = plane.sum((1, 2))
             wrong = running & (cells != active[:, other])
             got, expected = f"in plane {k} of seat {seat} a number of cells of", "1 for an active seat, else 0"

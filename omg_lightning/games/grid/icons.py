@@ -153,6 +153,18 @@ def _apple(pen: Pen) -> None:
     pen.ellipse(0.31, 0.45, 0.06, 0.1, light, tilt=22)
 
 
+def _coin(owner: int) -> Callable[[Pen], None]:
+    """Return a painter of a coin in the colour of a seat."""
+
+    def draw(pen: Pen) -> None:
+        pen.ellipse(0.5, 0.54, 0.37, 0.37, "#8A6508")  # its edge
+        pen.ellipse(0.5, 0.5, 0.37, 0.37, GOLD)
+        pen.ellipse(0.5, 0.5, 0.27, 0.27, SEAT_COLOURS[owner])
+        pen.line([(0.39, 0.41), (0.45, 0.35)], 0.05, PAPER)  # a gleam
+
+    return draw
+
+
 # A game with other things adds a painter under the name of its plane.
 PAINTERS: dict[str, Callable[[Pen], None]] = {
     "blocks": _block,
@@ -160,6 +172,8 @@ PAINTERS: dict[str, Callable[[Pen], None]] = {
     "hares": _hare,
     "drifts": _drift,
     "foods": _apple,
+    "my_coin": _coin(0),  # pictures show what seat 0 sees
+    "their_coin": _coin(1),
 }
 
 

@@ -14,6 +14,7 @@ class GridLayout(NamedTuple):
     width: int
     num_players: int  # P, so many planes are players
     walls: int | None = None  # plane of the cells that nobody can walk on
+    owned: int | None = None  # the first of P planes of things that belong to players: the viewer's, then i+1's, ...
     goal_action: int | None = None  # goals that are things on cells: the action that realises the one under the player
     goal_planes: tuple[int, ...] = ()  # of goal k, if each has one: where it lies, empty once it is gone
 
