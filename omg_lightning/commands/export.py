@@ -4,8 +4,8 @@
     python -c "from omg_lightning import load_agent; print(load_agent('my_agent').spec)"
 
 AGENT is a run folder of `fit` (its last.ckpt is taken) or a checkpoint file. The new folder holds `agent.json`
-(settings, the game, the version, the commit of this checkout, returns and times), `weights.safetensors` and, of a run folder,
-`config.yaml`, with which `fit` trains it again. Nothing in it is run when it is loaded: only the classes are imported
+(settings, the game, the version, the commit of this checkout, returns and times), `weights.safetensors` and, of a run
+folder, `config.yaml`, with which `fit` trains it again. Nothing in it is run when it is loaded: only the classes are imported
 that it names, and only parts of an agent.
 """
 

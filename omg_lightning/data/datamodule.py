@@ -54,7 +54,8 @@ class EpisodeDataModule(LightningDataModule):
 
     Args:
         game: which game: `StagHunt`, `Snowdrift`, `LevelBasedForaging`, `MatrixGame`, `CoinGame`, `PettingZooEnv`,
-            `CopyableGame`, or a `Game` or `VectorEnv` of yours by its dotted path; with its own arguments below this key.
+            `CopyableGame`, or a `Game` or `VectorEnv` of yours by its dotted path; its own arguments stand below this
+            key.
         seats: who sits in each seat: `learner`, `random`, a scripted player of the game (such as `nearest_stag`),
             `switcher` (one of the game's two scripts, drawn for each episode; `switcher:5` also changes at step 5 of
             each), `past` (the learner as it was at an earlier round), `checkpoint:PATH`, or the dotted path of a class

@@ -20,6 +20,7 @@ __all__ = [
     "Step",
     "VectorEnv",
     "as_env",
+    "coin_v0",
     "lbf_v0",
     "matrix_v0",
     "snowdrift_v0",
