@@ -1,4 +1,5 @@
 import io
+import signal
 from types import SimpleNamespace
 
 import pytest
@@ -8,12 +9,14 @@ from number_games import Countdown, NumberGame
 from toys import TokenGame, attached, same, stag_hunt, tiny_agent, tiny_data
 
 from callbacks import BufferRefresh
+from omg_lightning import interrupts
 from omg_lightning.actors import LEARNER
 from omg_lightning.algorithms import PPO, OnPolicy
 from omg_lightning.data import EpisodeDataModule, LazyDataset, OfflineConfig, TrainingConfig
 from omg_lightning.envs import RulesEnv, as_env
 from omg_lightning.envs.base import describe
 from omg_lightning.games import Snowdrift, StagHunt
+from omg_lightning.interrupts import Interrupted
 from omg_lightning.opponents.explicit import BeliefConfig
 from omg_lightning.types import ConfigError, Episodes
 
@@ -378,6 +381,21 @@ def test_past_selves_search_but_their_steps_are_no_targets():
     episodes = data.refresh()[0].episodes
     assert episodes.learner[..., 0].any()
     assert not episodes.learner[..., 1].any()
+
+
+def test_a_round_that_is_broken_off_is_played_again_as_if_it_had_never_begun(monkeypatch):
+    data, calm = (attached(tiny_data(seats=["learner", "past"], **ONLINE)) for _ in range(2))
+
+    def stop():
+        raise Interrupted(signal.SIGTERM)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(interrupts, "check", stop)
+        with pytest.raises(Interrupted):
+            data.refresh()
+    assert (data.rounds, data.population.past) == (0, []), "a checkpoint of this moment has nothing of the round"
+    assert same(data.refresh()[0].episodes, calm.refresh()[0].episodes)
+    assert len(data.population.past) == len(calm.population.past) == 1
 
 
 def test_a_past_self_needs_somebody_to_be_copied():

@@ -203,7 +203,7 @@ class EpisodeDataModule(LightningDataModule):
             What was played, and how many episodes were dropped.
         """
         random = self.random("rollout")
-        before = random.get_state()
+        before, past = random.get_state(), self.population.past
 
         def learners(names: Sequence[str]) -> dict[str, Actor]:
             found = self.population.learners(names)
@@ -216,6 +216,7 @@ class EpisodeDataModule(LightningDataModule):
             played = self.collector.round(due, learners, random, self.offline)
         except interrupts.Interrupted:
             random.set_state(before)  # a checkpoint of this moment has nothing of the round
+            self.population.past = past
             raise
         self.latest = played
         self._drawn, self._passes = 0, None
