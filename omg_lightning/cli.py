@@ -41,6 +41,8 @@ from omg_lightning.types import ConfigError
 
 Kind = TypeVar("Kind", bound="CLI")
 COMMANDS = {
+    "study": "Make the runs of a study, games x methods x seeds, here or on a cluster.",
+    "compare": "Compare methods over seeds: learning curves, a table, statistics.",
     "references": "Make the references by which scores of `test` are normalised.",
     "adaptation": "Put together what `test` found with several seeds.",
     "crossplay": "Play each of several checkpoints beside each other one.",

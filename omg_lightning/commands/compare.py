@@ -1,0 +1,176 @@
+"""Compare methods over seeds: learning curves with intervals, a table, statistics.
+
+    python -m omg_lightning compare 'HOP=runs/hop_*' 'direct=runs/direct_*' --plot hop.png
+    python -m omg_lightning compare runs/smoke --plot smoke.png
+
+Each method is NAME=RUN: the folder of a `fit` (its --trainer.default_root_dir, or the run folder in it) or a pattern of
+several, in quotes. Several runs of a name are its seeds. Instead, give the folder of a study: its methods are compared in
+each of its games. Prints a table: mean with 95% interval over seeds (Student's t), interquartile mean, difference from
+the first method seed by seed, and the probability that a run is better than one of the first. --plot writes a figure
+and a JSON file beside it with all numbers.
+"""
+
+import json
+import sys
+from collections.abc import Sequence
+from itertools import groupby
+from pathlib import Path
+from typing import Any
+
+from matplotlib.figure import Figure
+
+from omg_lightning.commands.parser import CommandParser
+from omg_lightning.evaluation.comparison import Group, compare
+from omg_lightning.evaluation.comparison_figure import comparison_figure
+from omg_lightning.evaluation.files import check_writable, replace_text
+from omg_lightning.evaluation.runs import STUDY, Run, find, study_runs
+from omg_lightning.types import ConfigError
+
+METRIC = "return/team_mean"
+
+
+def main(args: Sequence[str]) -> None:
+    """Run the command.
+
+    Raises:
+        ConfigError: the user made a mistake.
+    """
+    parser = CommandParser("compare", __doc__)
+    parser.add_argument("runs", nargs="+", metavar="NAME=RUN", help="or the folder of a study")
+    parser.add_argument("--plot", type=Path, metavar="FILE.png", help="the figure; FILE.json is written, too")
+    parser.add_argument(
+        "--metrics", nargs="+", default=[METRIC], metavar="NAME", help="names in metrics.json; the first is drawn; default: %(default)s"
+    )
+    parser.add_argument("--group", metavar="NAME", help="a group of the study")
+    parser.add_argument("--each", action="store_true", help="a row for each run, too")
+    parser.add_argument("--line", action="append", default=[], metavar="'LABEL: VALUE'", help="a value to stand beside")
+    own = parser.parse_args(args)
+    lines = [_line(text) for text in own.line]
+    if own.plot is not None:
+        if own.plot.suffix.removeprefix(".").lower() not in Figure().canvas.get_supported_filetypes():
+            raise ConfigError(f"cannot draw {own.plot}: expected a path that ends in .png, .pdf or .svg")
+        for path in (own.plot, own.plot.with_suffix(".json")):
+            check_writable(path, "--plot")
+    games = _games(own.runs, own.group, own.metrics[0])
+    found = compare(games, own.metrics)
+    for game, entry in found["games"].items():
+        title = f"{game}\n\n" if len(games) > 1 else ""
+        print(title + _table(entry, own.metrics) + "\n")
+    if "overall" in found:
+        print(f"all games, share of what can be earned\n\n{_overall(found['overall'])}\n")
+    if own.each:
+        print(_each(games, own.metrics[0]) + "\n")
+    if own.plot is not None:
+        figure = comparison_figure(found, lines)
+        figure.savefig(own.plot, dpi=300)
+        replace_text(own.plot.with_suffix(".json"), json.dumps(found, indent=1) + "\n")
+        print(f"written to {own.plot} and {own.plot.with_suffix('.json')}")
+
+
+def _games(words: Sequence[str], group: str | None, metric: str) -> dict[str, Group]:
+    """Return the runs of each method in each game."""
+    named = [word.partition("=")[::2] for word in words if "=" in word and not Path(word).is_dir()]
+    folders = [Path(word) for word in words if "=" not in word or Path(word).is_dir()]
+    if folders and (named or len(folders) > 1 or not (folders[0] / STUDY).is_file()):
+        raise ConfigError(f"{folders[0]} is no study: expected NAME=RUN [NAME=RUN ...], or the folder of a single study")
+    if folders:
+        return _of_study(folders[0], group)
+    if group is not None:
+        raise ConfigError("--group is for the folder of a study: leave it out")
+    methods: dict[str, list[Run]] = {}
+    for name, pattern in named:
+        methods.setdefault(name, []).extend(find(pattern, metric))
+    known = [run for runs in methods.values() for run in runs if run.game]
+    for name, runs in methods.items():
+        runs.sort(key=lambda run: run.seed)
+        for seed, same in groupby(runs, lambda run: run.seed):
+            if len(paths := [run.path for run in same]) > 1:
+                raise ConfigError(f"{name} has seed {seed} twice, {paths[0]} and {paths[1]}: give one run of each seed")
+    if other := next((run for run in known if run.game != known[0].game), None):
+        raise ConfigError(f"runs of different games: {known[0].path} is of {known[0].game}, {other.path} of {other.game}")
+    return {"": methods}
+
+
+def _of_study(folder: Path, group: str | None) -> dict[str, Group]:
+    """Return the runs of a study that are done; say which are left out."""
+    content, runs = study_runs(folder)
+    if group is not None and group not in content["groups"]:
+        raise ConfigError(f"--group {group}: {folder} has the groups {', '.join(content['groups'])}")
+    cells = content["groups"][group] if group is not None else content["planned"]
+    games: dict[str, dict[str, list[Run]]] = {}
+    for game, method, seed in cells:
+        if (game, method, seed) in runs:
+            games.setdefault(game, {}).setdefault(method, []).append(runs[game, method, seed])
+    if not games:
+        raise ConfigError(f"{folder} has no run of the group {group} that is done: go on with the study first")
+    if missing := sum(tuple(cell) not in runs for cell in cells):
+        print(f"note: {missing} of {len(cells)} runs are not done, and left out", file=sys.stderr)
+    return games
+
+
+def _line(text: str) -> tuple[str, float]:
+    label, _, value = text.rpartition(":")
+    try:
+        return label.strip(), float(value)
+    except ValueError:
+        raise ConfigError(f"--line got {text!r}: expected a label and a number, such as 'HOP: 11.1'") from None
+
+
+def _table(game: dict[str, Any], metrics: Sequence[str]) -> str:
+    """Return a Markdown table of a game: one row for each method, or for each method and metric."""
+    several, methods = len(metrics) > 1, game["methods"]
+    head = ["method", *(["number"] if several else []), "seeds", "env steps", "training, s", "mean [95%]", "IQM [95%]"]
+    first = next(iter(methods))
+    if len(methods) > 1:
+        head += [f"minus {first} [95%]", *([] if several else [f"better than {first}"])]
+    rows = [head]
+    for metric in metrics:
+        for name, entry in methods.items():
+            found = entry["metrics"][metric]
+            counted = [str(len(found["values"])), _whole(entry["buffer/env_steps"]), _whole(entry["time/fit_s"])]
+            row = [name, *([metric] if several else []), *counted, _cell(found["mean"]), _cell(found["iqm"])]
+            if len(methods) > 1:
+                row.append("-" if found.get("difference") is None else _cell(found["difference"], "+"))
+                row += [] if several else ["-" if name == first else f"{game['improvement'][name][first]:.2f}"]
+            rows.append(row)
+    return _markdown(rows, 1 + several)
+
+
+def _overall(found: dict[str, Any]) -> str:
+    rows = [["method", "seeds", "mean [95%]", "IQM [95%]"]]
+    rows += [[name, str(each["seeds"]), _cell(each["mean"]), _cell(each["iqm"])] for name, each in found.items()]
+    return _markdown(rows)
+
+
+def _each(games: dict[str, Group], metric: str) -> str:
+    """Return a table with a row for each run; its interval is that over the episodes of its evaluation."""
+    rows = [["method", "seed", "env steps", "training, s", "memory, MiB", "episodes", "value [95% over episodes]", "run"]]
+    for methods in games.values():
+        for name, run in ((name, run) for name, runs in methods.items() for run in runs):
+            get = run.numbers.get
+            stem = metric.removesuffix("_mean")
+            ends = {"value": run.value(metric), "low": get(f"{stem}_low"), "high": get(f"{stem}_high")}
+            counts = (get("buffer/env_steps"), get("time/fit_s"), get("time/peak_memory_mib"), get("return/episodes"))
+            rows.append([name, str(run.seed), *map(_whole, counts), _cell(ends), run.path])
+    return _markdown(rows)
+
+
+def _cell(summary: dict[str, Any], sign: str = "") -> str:
+    text = f"{summary['value']:{sign}.2f}"
+    return text if summary["low"] is None else f"{text} [{summary['low']:{sign}.2f}, {summary['high']:{sign}.2f}]"
+
+
+def _whole(value: float | None) -> str:
+    return "-" if value is None else f"{value:,.0f}"
+
+
+def _markdown(rows: Sequence[Sequence[str]], left: int = 1) -> str:
+    """Return a table that is readable as it stands, and as Markdown; the first columns are words, the others numbers."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    lines = ["| " + " | ".join(map(_put, row, widths, range(len(row)), [left] * len(row))) + " |" for row in rows]
+    rule = "|" + "|".join("-" * (width + 2) if k < left else "-" * (width + 1) + ":" for k, width in enumerate(widths)) + "|"
+    return "\n".join([lines[0], rule, *lines[1:]])
+
+
+def _put(cell: str, width: int, column: int, left: int) -> str:
+    return cell.ljust(width) if column < left else cell.rjust(width)

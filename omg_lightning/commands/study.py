@@ -1,0 +1,138 @@
+"""Make the runs of a study: games x methods x seeds, from one file.
+
+    python -m omg_lightning study studies/smoke.yaml --list
+    python -m omg_lightning study studies/smoke.yaml --jobs 2
+    python -m omg_lightning compare runs/smoke --plot smoke.png
+
+The file names games, methods and seeds, each with configuration files and flags of `fit`; see docs/studies.md. Every run
+has a folder below --out, with its log, its checkpoints and `run.json`: numbers, learning curves, command, commit,
+machine, versions and time. `study.json` has those of all runs. A run that is done is not made again, and one that was
+broken off goes on from its last checkpoint, so that the same command goes on with a study. --engine ray and slurm, and
+--search, need pip install 'omg-lightning[study]'.
+"""
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from omg_lightning.commands.parser import CommandParser
+from omg_lightning.experiments import results, runner
+from omg_lightning.experiments.engines import ENGINES, Engine
+from omg_lightning.experiments.plan import Run, Study, read
+from omg_lightning.experiments.record import shown
+from omg_lightning.interrupts import Interrupted
+from omg_lightning.types import ConfigError
+
+
+def main(args: Sequence[str]) -> None:
+    """Run the command; the exit code is 1 if a run failed.
+
+    Raises:
+        ConfigError: the user made a mistake.
+    """
+    parser = CommandParser("study", __doc__)
+    parser.add_argument("file", metavar="FILE", help="such as studies/smoke.yaml")
+    parser.add_argument("--out", type=Path, default=Path("runs"), help="the study's folder goes in here; default: %(default)s")
+    parser.add_argument("--list", action="store_true", help="show the number, state and command of each run, and end")
+    parser.add_argument("--group", nargs="+", default=[], metavar="NAME", help="only the runs of these groups of the file")
+    parser.add_argument("--only", nargs="+", type=int, default=[], metavar="N", help="only the runs of these numbers")
+    parser.add_argument("--engine", choices=ENGINES, default="local", help="where runs are made; default: %(default)s")
+    parser.add_argument("--jobs", type=int, metavar="N", help="runs at once; default: as many as there are cores")
+    parser.add_argument(
+        "--option",
+        nargs="+",
+        default=[],
+        metavar="KEY=VALUE",
+        help="handed on to ray.remote (num_gpus=1) or to submitit's executor (timeout_min=240 slurm_partition=cpu)",
+    )
+    parser.add_argument("--search", action="store_true", help="look for the best settings in the file's search space (Optuna)")
+    own = parser.parse_args(args)
+    if own.jobs is not None and own.jobs < 1:
+        raise ConfigError(f"--jobs is {own.jobs}: it must be at least 1")
+    options = _options(own.option)
+    study = read(own.file, own.out)
+    runs = study.select(own.group, own.only)
+    states = {run: runner.state(run) for run in runs}
+    if own.list:
+        _print_list(states)
+        return
+    if changed := next((run for run, state in states.items() if state == runner.CHANGED), None):
+        raise ConfigError(
+            f"{changed.folder} has this run with other settings, or its configuration files have changed: take another "
+            "--out, or remove that folder"
+        )
+
+    def make(some: Sequence[Run]) -> dict[Run, dict[str, Any]]:
+        return carry_out(study, some, ENGINES[own.engine], own.jobs, options)
+
+    with results.alone(study.folder):
+        if own.search:
+            from omg_lightning.experiments.search import search
+
+            failed = search(study, runs, make, own.jobs or 1)
+        else:
+            todo = [run for run in runs if states[run] != runner.DONE]
+            if done := len(runs) - len(todo):
+                print(f"{done} of {len(runs)} runs are done already", flush=True)
+            failed = [run for run, found in make(todo).items() if found["state"] != runner.DONE]
+        results.gather(study)
+    _finish(study, failed)
+
+
+def carry_out(
+    study: Study, runs: Sequence[Run], engine: Engine, jobs: int | None, options: dict[str, Any]
+) -> dict[Run, dict[str, Any]]:
+    """Make runs; print a line as each ends, and keep `study.json` up to date. Return their records."""
+    found: dict[Run, dict[str, Any]] = {}
+    records = engine(runs, jobs, options, study.folder)
+    try:
+        for run, record in records:
+            found[run] = record
+            results.gather(study)
+            print(f"[{len(found)}/{len(runs)}] {run.title}: {_said(record)}", flush=True)
+    except Interrupted as stop:
+        records.close()  # type: ignore[attr-defined]  # a generator: it ends all commands
+        stop.add_note(f"{len(found)} of {len(runs)} runs were over; the same command goes on with the others")
+        raise
+    return found
+
+
+def _said(record: dict[str, Any]) -> str:
+    if record["state"] != runner.DONE:
+        return f"failed: {record['error']}"
+    team = record["numbers"].get("return/team_mean")
+    return f"{record['wall_clock_s']:.0f} s" + ("" if team is None else f", team return {team:.2f}")
+
+
+def _print_list(states: dict[Run, str]) -> None:
+    """Print a line for each run, and how many are in which state."""
+    for run, state in states.items():
+        print(f"{run.number:4}  {state:7}  {shown(run.fit)}")
+    counts = {state: list(states.values()).count(state) for state in (runner.DONE, runner.BROKEN, runner.TO_DO)}
+    counts |= {state: list(states.values()).count(state) for state in states.values()}
+    print(f"{len(states)} runs: {', '.join(f'{count} {state}' for state, count in counts.items())}")
+
+
+def _finish(study: Study, failed: Sequence[Run]) -> None:
+    """Say where the results are, or which runs failed; then the exit code is 1."""
+    if not failed:
+        print(f"written to {study.folder / results.FILE}; see them with python -m omg_lightning compare {study.folder}")
+        return
+    print(f"{len(failed)} runs failed; the same command tries them again:", file=sys.stderr)
+    for run in failed:
+        print(f"  {run.number}  {run.title}: {run.folder / runner.LOG}", file=sys.stderr)
+    sys.exit(1)
+
+
+def _options(words: Sequence[str]) -> dict[str, Any]:
+    """Return the options of an engine."""
+    found: dict[str, Any] = {}
+    for word in words:
+        key, equals, value = word.partition("=")
+        if not equals or not key.isidentifier():
+            raise ConfigError(f"--option got {word!r}: expected KEY=VALUE, such as timeout_min=240")
+        found[key] = yaml.safe_load(value)
+    return found

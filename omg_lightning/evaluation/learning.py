@@ -1,0 +1,120 @@
+"""Learning curves of runs over environment steps and seconds of training, from their TensorBoard logs."""
+
+import logging
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import yaml
+from numpy.typing import NDArray
+
+from omg_lightning.metrics.intervals import Bounds, student
+
+WINDOW = 5  # rounds in the moving average
+POINTS = 400  # of a curve that is kept in a record
+_CLOCK = "time/fit_s"
+Curves = dict[str, list[list[float]]]  # by name: environment steps, seconds, values
+
+
+class Band(NamedTuple):
+    """The mean of several curves on a common grid, with its interval over seeds; NaN where there is none."""
+
+    x: NDArray  # [K] environment steps or seconds
+    mean: NDArray  # [K]
+    low: NDArray  # [K]
+    high: NDArray  # [K]
+
+
+def training_name(metric: str) -> str:
+    """Return the name that a number of evaluations has during training: `return/train_team_mean`, say."""
+    return metric.replace("return/", "return/train_", 1) if metric.startswith("return/") else metric
+
+
+def curves_of(folder: Path, names: Sequence[str] | None = None) -> Curves:
+    """Read curves from the TensorBoard log of a run, and of those that it was resumed from.
+
+    Args:
+        folder: of the run.
+        names: of scalars; those that are not in the log are left out. By default the mean returns in training.
+
+    Returns:
+        For each name environment steps, seconds of training and values.
+    """
+    parts = [_scalars(each, names) for each in _history(folder)]
+    found: Curves = {}
+    for name in dict.fromkeys(name for part in parts for name in part):
+        steps, seconds, values = np.zeros(0), np.zeros(0), np.zeros(0)
+        for part in parts:  # a resumed run plays once more what came after its checkpoint
+            if name in part:
+                kept = steps < part[name][0][0]
+                steps, seconds, values = (
+                    np.concatenate([old[kept], new]) for old, new in zip((steps, seconds, values), part[name], strict=True)
+                )
+        chosen = np.unique(np.linspace(0, len(steps) - 1, min(len(steps), POINTS)).round().astype(int))
+        digits = (0, 2, 5)
+        rows = zip((steps, seconds, values), digits, strict=True)
+        found[name] = [np.round(row[chosen], each).tolist() for row, each in rows]
+    return found
+
+
+def smooth(values: NDArray, window: int = WINDOW) -> NDArray:
+    """Return the centred running mean of `values` `[n]` over up to `window` points, fewer at both ends."""
+    reach = window // 2
+    return np.array([values[max(0, k - reach) : k + window - reach].mean() for k in range(len(values))])
+
+
+def band(curves: Sequence[Sequence[Sequence[float]]], clock: bool = False, bounds: Bounds | None = None) -> Band:
+    """Return the mean of smoothed curves over seeds with Student's t interval, where all of them have begun and none has ended.
+
+    Args:
+        curves: one for each seed: environment steps, seconds and values.
+        clock: over seconds instead of environment steps.
+        bounds: of what is possible, where this is known.
+    """
+    rows = [(np.asarray(each[int(clock)]), smooth(np.asarray(each[2]))) for each in curves]
+    first, last = max(x[0] for x, _ in rows), min(x[-1] for x, _ in rows)
+    grid = np.linspace(first, max(first, last), 200)
+    each = np.stack([np.interp(grid, x, y) for x, y in rows])  # [seeds, K]
+    return Band(grid, each.mean(0), *student(each.T, bounds))
+
+
+def _history(folder: Path) -> list[Path]:
+    """Return the folders of a run from its first part to its last: `config.yaml` names what each was resumed from."""
+    found = [folder]
+    while True:
+        try:
+            config = yaml.safe_load((found[0] / "config.yaml").read_text())
+        except (OSError, yaml.YAMLError):
+            break
+        resumed = config.get("ckpt_path") if isinstance(config, Mapping) else None
+        if resumed is None or not Path(resumed).parent.is_dir() or Path(resumed).parent in found:
+            break
+        found.insert(0, Path(resumed).parent)
+    return found
+
+
+def _scalars(folder: Path, names: Sequence[str] | None) -> dict[str, Any]:
+    """Return steps, seconds and values `[3, n]` of scalars in the log of one folder."""
+    if not any(folder.glob("events.out.tfevents.*")):
+        return {}
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator  # slow to import
+
+    logging.getLogger("tensorboard").setLevel(logging.ERROR)
+    log = EventAccumulator(str(folder), size_guidance={"scalars": 0, "images": 1, "tensors": 1, "histograms": 1})
+    log.Reload()
+    known = log.Tags()["scalars"]
+    if names is None:
+        names = [name for name in known if name.startswith("return/train_") and name.endswith(("_mean", "_discounted"))]
+    if not (wanted := [name for name in names if name in known]):
+        return {}
+    start = min(log.Scalars(name)[0].wall_time for name in known)
+    clock = np.array([(each.step, each.value) for each in log.Scalars(_CLOCK)]).T if _CLOCK in known else None
+    found = {}
+    for name in wanted:
+        events = log.Scalars(name)
+        steps = np.array([each.step for each in events], dtype=float)
+        wall = np.array([each.wall_time - start for each in events])
+        seconds = wall if clock is None else np.interp(steps, *clock)
+        found[name] = np.stack([steps, seconds, np.array([each.value for each in events])])
+    return found

@@ -1,0 +1,140 @@
+"""Finds runs on the disk and reads what is compared of them: numbers, game, seed, learning curves."""
+
+import glob
+import json
+from collections.abc import Mapping, Sequence
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import yaml
+
+from omg_lightning.evaluation.learning import Curves, curves_of, training_name
+from omg_lightning.metrics.intervals import Bounds
+from omg_lightning.types import ConfigError
+
+METRICS, RECORD, STUDY = "metrics.json", "run.json", "study.json"
+
+
+class Run(NamedTuple):
+    """What is known of one run."""
+
+    path: str
+    seed: int
+    game: str  # empty if unknown
+    numbers: dict[str, float]
+    curves: Curves  # empty where there is no log
+    commit: str | None = None
+
+    def value(self, metric: str) -> float:
+        """Return one of the numbers.
+
+        Raises:
+            ConfigError: the run does not have it.
+        """
+        if metric not in self.numbers:
+            near = get_close_matches(metric, self.numbers, 1, 0.6)
+            meant = f"did you mean {near[0]}?" if near else f"it has {', '.join(sorted(self.numbers)[:8])}, ..."
+            raise ConfigError(f"{self.path} has no number {metric}: {meant}")
+        return self.numbers[metric]
+
+    def bounds(self, metric: str) -> Bounds | None:
+        """Return the bounds of a number, where they are known: those of the team return."""
+        ends = self.numbers.get("return/team_least"), self.numbers.get("return/team_most")
+        if metric != "return/team_mean" or ends[0] is None or ends[1] is None:
+            return None
+        return ends[0], ends[1]
+
+    def curve(self, metric: str) -> Sequence[Sequence[float]] | None:
+        """Return the learning curve of a metric: in training, or else of the evaluations; None if there is none."""
+        return self.curves.get(training_name(metric)) or self.curves.get(metric)
+
+
+def find(pattern: str, metric: str) -> list[Run]:
+    """Return the runs of a pattern of paths, `runs/seed_*` say, in the order of their seeds.
+
+    Raises:
+        ConfigError: there is none, or one has no numbers.
+    """
+    paths = [Path(each) for each in sorted(glob.glob(pattern))]
+    folders = [path for path in paths if path.is_dir()]
+    if not folders:
+        what = f"{pattern} is a file" if paths else f"no folder matches {pattern}"
+        raise ConfigError(f"{what}: give the folders of runs, such as 'runs/seed_*' in quotes")
+    return sorted((read(_run_folder(each), metric) for each in folders), key=lambda run: run.seed)
+
+
+def read(folder: Path, metric: str) -> Run:
+    """Read a run from its folder."""
+    record = _json(folder.parents[1] / RECORD) if len(folder.parents) > 1 else {}
+    config = _config(folder)
+    seed = config.get("seed_everything")
+    if not isinstance(seed, int):
+        raise ConfigError(f"{folder} has no config.yaml with seed_everything: give the folder of a `fit`")
+    numbers, curves = _json(folder / METRICS), curves_of(folder, (training_name(metric), metric))
+    kept = record.get("numbers") or {}  # with those of its evaluations
+    return Run(str(folder), int(seed), game_of(config), {**kept, **numbers}, curves, record.get("commit"))
+
+
+def study_runs(folder: Path) -> tuple[dict[str, Any], dict[tuple[str, str, int], Run]]:
+    """Return what `study.json` says, and its runs that are done, by game, method and seed."""
+    found = _json(folder / STUDY)
+    if not {"runs", "groups", "planned"} <= found.keys():
+        raise ConfigError(f"{folder / STUDY} is not what `study` writes: give the folder of a study")
+    runs = {}
+    for each in found["runs"]:
+        if each["state"] == "done":
+            cell = each["game"], each["method"], each["seed"]
+            path = str(folder / each["folder"])
+            runs[cell] = Run(path, each["seed"], each["game"], each["numbers"], each["curves"], each["commit"])
+    if not runs:
+        raise ConfigError(f"{folder} has no run that is done: go on with the study first")
+    return found, runs
+
+
+def game_of(config: Mapping[str, Any]) -> str:
+    """Return the game of a run and the options it was made with, as text; empty if the configuration does not say."""
+    data = config.get("data")
+    game = data.get("game") if isinstance(data, Mapping) else None
+    if not isinstance(game, Mapping):
+        return str(game or "")
+    options = {key: value for key, value in (game.get("init_args") or {}).items() if value is not None}
+    name = str(game.get("class_path", "")).rpartition(".")[2]
+    return " ".join([name, *(f"{key}={json.dumps(value)}" for key, value in sorted(options.items()))])
+
+
+def _run_folder(path: Path) -> Path:
+    """Return the folder with the numbers of a run: itself, or the only one below its `lightning_logs`."""
+    if (path / METRICS).is_file():
+        return path
+    record = _json(path / RECORD) if (path / RECORD).is_file() else {}
+    if "fit" in record.get("steps", {}):
+        return path / record["steps"]["fit"]["folder"]
+    below = sorted(each.parent for each in path.glob(f"lightning_logs/version_*/{METRICS}"))
+    if len(below) > 1:
+        raise ConfigError(f"{path} has {len(below)} runs: name one of them, such as {below[-1]}")
+    if not below:
+        raise ConfigError(
+            f"{path} has no {METRICS}: give the folder of a `fit` that is over, or a pattern of several, such as "
+            f"'{path}/*'"
+        )
+    return below[0]
+
+
+def _config(folder: Path) -> dict[str, Any]:
+    try:
+        found = yaml.safe_load((folder / "config.yaml").read_text())
+    except (OSError, yaml.YAMLError):
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def _json(path: Path) -> dict[str, Any]:
+    """Return what is in a file of results; nothing if there is none."""
+    try:
+        found = json.loads(path.read_text())
+    except OSError:
+        return {}
+    except ValueError as error:
+        raise ConfigError(f"{path} is damaged: {error}") from error
+    return found if isinstance(found, dict) else {}

@@ -1,0 +1,1 @@
+"""Studies: many runs from one file, where they run, and what each of them leaves."""

@@ -1,0 +1,95 @@
+"""What is kept of a run beside its numbers: code, machine, versions, command, time. One JSON file in its folder."""
+
+import json
+import os
+import platform
+import re
+import shlex
+import subprocess
+from functools import cache
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import omg_lightning
+from omg_lightning.evaluation.files import replace_text
+from omg_lightning.types import ConfigError
+
+FILE = "run.json"  # in the folder of a run
+PACKAGES = ("omg-lightning", "torch", "lightning", "numpy")
+
+
+def shown(words: list[str]) -> str:
+    """Return a command line as a user would type it."""
+    return f"python -m omg_lightning {shlex.join(words)}"
+
+
+def read(folder: Path) -> dict[str, Any]:
+    """Return the record of a run, empty if it has none.
+
+    Raises:
+        ConfigError: the file is something else.
+    """
+    path = folder / FILE
+    try:
+        found = json.loads(path.read_text())
+    except FileNotFoundError:
+        return {}
+    except ValueError as error:
+        raise ConfigError(f"{path} is damaged ({error}): remove it, and the run goes on from its last.ckpt") from error
+    if not isinstance(found, dict) or "steps" not in found:
+        raise ConfigError(f"{path} is not the record of a run: give the study another folder with --out")
+    return found
+
+
+def write(folder: Path, record: dict[str, Any]) -> None:
+    """Write the record of a run."""
+    replace_text(folder / FILE, json.dumps(record, indent=1) + "\n")
+
+
+@cache
+def provenance() -> dict[str, Any]:
+    """Return the commit of the code, the machine and the versions of what matters."""
+    return {"commit": _commit(), "machine": _machine(), "versions": _versions()}
+
+
+def _commit() -> str | None:
+    """Return the commit of the library, with `-dirty` where files were changed; None where it is no checkout."""
+    folder = Path(omg_lightning.__file__).parent
+    try:
+        _git(folder, "ls-files", "--error-unmatch", "__init__.py")  # not some repository around an environment
+        return _git(folder, "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*").strip()
+    except (OSError, subprocess.SubprocessError):
+        return None
+
+
+def _git(folder: Path, *words: str) -> str:
+    return subprocess.run(["git", "-C", str(folder), *words], capture_output=True, text=True, check=True).stdout
+
+
+def _machine() -> dict[str, Any]:
+    """Return processor, cores, memory and system; not the name of the machine."""
+    processor = platform.processor() or platform.machine()
+    try:
+        found = re.search(r"^model name\s*:\s*(.+)$", Path("/proc/cpuinfo").read_text(), re.MULTILINE)
+        processor = found[1] if found else processor
+    except OSError:
+        pass
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") if hasattr(os, "sysconf") else 0
+    system = f"{platform.system()} {platform.release()}"
+    return {"processor": processor, "cores": cores(), "memory_gib": round(memory / 2**30, 1), "system": system}
+
+
+def cores() -> int:
+    """Return the cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _versions() -> dict[str, str]:
+    found = {"python": platform.python_version()}
+    for name in PACKAGES:
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:  # a checkout that is not installed
+            continue
+    return found

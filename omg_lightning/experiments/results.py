@@ -1,0 +1,49 @@
+"""The file of a whole study, `study.json`: the records of its runs in one place."""
+
+import fcntl
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from omg_lightning.evaluation.files import replace_text
+from omg_lightning.experiments import record as records
+from omg_lightning.experiments.plan import Study
+from omg_lightning.types import ConfigError
+
+FILE = "study.json"
+
+
+def gather(study: Study) -> dict[str, Any]:
+    """Write `study.json` from the records of all runs that have one, and return what it holds."""
+    kept = [(run, found) for run in study.runs if (found := records.read(run.folder))]
+    found: dict[str, Any] = {
+        "study": study.name,
+        "file": str(study.file),
+        "groups": {name: [list(cell) for cell in cells] for name, cells in study.groups.items()},
+        "planned": [[run.game, run.method, run.seed] for run in study.runs],
+        "runs": [{"run": run.number, "folder": str(run.folder.relative_to(study.folder)), **each} for run, each in kept],
+    }
+    replace_text(study.folder / FILE, json.dumps(found, indent=1) + "\n")
+    return found
+
+
+@contextmanager
+def alone(folder: Path) -> Iterator[None]:
+    """Hold the lock of a study's folder.
+
+    Raises:
+        ConfigError: another process holds it.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        file = (folder / ".lock").open("w")
+    except OSError as error:
+        raise ConfigError(f"cannot write to {folder} ({error.strerror}): name another folder with --out") from error
+    with file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise ConfigError(f"{folder} has a study that is running: wait for it, or take another --out") from None
+        yield
