@@ -2,7 +2,6 @@
 
 import importlib.util
 import json
-import math
 import sys
 import time
 from itertools import product
@@ -10,13 +9,9 @@ from pathlib import Path
 
 import pytest
 import torch
-import yaml
 from command_line import SMOKE, TINY, trained_smoke
 from lightning import Trainer
 from PIL import Image
-from tensorboard.compat.proto.event_pb2 import Event
-from tensorboard.compat.proto.summary_pb2 import Summary
-from tensorboard.summary.writer.event_file_writer import EventFileWriter
 from toys import stag_hunt, tiny_agent
 
 from omg_lightning.cli import main as command_line
@@ -157,42 +152,6 @@ def test_best_response_refuses_runs_of_other_games(monkeypatch, capsys, tmp_path
     assert "expected MatrixGame, [learner, a script]" in capsys.readouterr().err
 
 
-def test_table_of_runs_and_of_groups_of_seeds(tmp_path, monkeypatch, capsys):
-    for seed, team in enumerate((10.0, 11.0, 12.0)):
-        (tmp_path / f"run_{seed}").mkdir()
-        (tmp_path / f"run_{seed}" / "config.yaml").write_text(f"seed_everything: {seed}")
-        found = {"team_mean": team, "team_low": team - 0.5, "team_high": team + 0.5, "episodes": 9}
-        metrics = {f"return/{name}": value for name, value in found.items()}
-        metrics |= {"buffer/env_steps": 1000 * (seed + 1), "time/fit_s": 60.0, "time/peak_memory_mib": 500}
-        (tmp_path / f"run_{seed}" / "metrics.json").write_text(json.dumps(metrics))
-    table = script("table")
-
-    def printed(*args):
-        monkeypatch.setattr(sys, "argv", ["table.py", *args])
-        table.main()
-        return capsys.readouterr().out
-
-    mean = "11.00, 95% interval 8.52 to 13.48"  # 4.303 * 1 / sqrt(3) each way
-    assert mean in printed(*(str(tmp_path / f"run_{seed}") for seed in range(3)))
-    rows = printed(f"all={tmp_path}/run_*", f"one={tmp_path}/run_1").splitlines()
-    assert rows[2:] == [
-        "| all | 3 | 2,000 | 60 | 10.00, 11.00, 12.00 | 11.00 | 8.52 to 13.48 |",
-        "| one | 1 | 2,000 | 60 | 11.00 | 11.00 | 10.50 to 11.50 |",
-    ]
-    for seed in range(3):  # where the game says what it can pay
-        path = tmp_path / f"run_{seed}" / "metrics.json"
-        path.write_text(json.dumps(json.loads(path.read_text()) | {"return/team_least": 0.0, "return/team_most": 12.0}))
-    assert "| 11.00 | 8.52 to 12.00 |" in printed(f"all={tmp_path}/run_*")
-    many = table.half_width([0.0, 2.0] * 6)
-    assert many == pytest.approx(2.200985 * (12 / 11) ** 0.5 / 12**0.5, rel=1e-6), "t with 11 degrees of freedom"
-    assert math.isnan(table.half_width([3.0]))
-    assert (table.written(3.0, table.half_width([3.0])), table.ends(None, None)) == ("3.00", "-")
-    with pytest.raises(SystemExit):
-        printed(f"none={tmp_path}/no_*")
-    with pytest.raises(SystemExit, match="metrics"):
-        printed(str(tmp_path))
-
-
 def test_selfish_prints_a_row_for_each_preset(monkeypatch, capsys):
     monkeypatch.setattr(sys, "argv", ["selfish.py", "--presets", "4h1s_4x4", "--starts", "50"])
     script("selfish").main()
@@ -208,93 +167,6 @@ def test_the_picture_of_the_game_is_drawn(monkeypatch, tmp_path):
     script("pictures").main()
     with Image.open(tmp_path / "game.png") as picture:
         assert min(picture.size) > 100
-
-
-# Studies ------------------------------------------------------------------------------------------------------------
-
-
-@pytest.fixture
-def study(monkeypatch):
-    monkeypatch.syspath_prepend(FOLDER)  # it shares the intervals with table.py
-    return script("study")
-
-
-def test_a_study_of_eleven_seeds_has_a_table_and_a_report(study, monkeypatch, tmp_path, capsys):
-    for arm, flags in study.STUDIES["vae-online"].items():
-        for seed in range(11):
-            folder = study.folder(tmp_path, flags, seed) / "lightning_logs" / "version_0"
-            folder.mkdir(parents=True)
-            team = seed + (arm == "online only")
-            found = {"return/team_mean": team, "return/team_discounted": team / 2, "time/fit_s": 60.0}
-            (folder / "metrics.json").write_text(json.dumps(found))
-    monkeypatch.setattr(sys, "argv", ["study.py", "vae-online", "--seeds", "11", "--out", str(tmp_path)])
-    study.main()
-    rows = [line for line in capsys.readouterr().out.splitlines() if line.startswith("| team return")]
-    half = 2.228139 * 11**0.5 / 11**0.5  # the deviation of 0, 1, ..., 10 is sqrt(11)
-    assert rows[0] == f"| team return | 5.00 +- {half:.2f} | 5.00 +- {half:.2f} | 6.00 +- {half:.2f} |"
-    assert rows[1].endswith("| - | +0.00 +- 0.00 | +1.00 +- 0.00 |")
-    report = json.loads((tmp_path / "studies.json").read_text())
-    assert len(report["vae-online"]["online only"]["seeds"]) == 11
-
-
-def test_the_flags_of_every_study_are_accepted(study, monkeypatch, capsys):
-    """Arms with the same files and classes are tried together, on base.yaml and study.yaml, as the study would do."""
-    monkeypatch.chdir(FOLDER.parent)
-    stack = ["--config", "configs/base.yaml", "--config", "configs/study.yaml"]
-    named = ("--config", "--model.opponent", "--model.encoder")  # their values decide which other keys there are
-    together: dict[tuple, list[str]] = {}
-    for flags in (flags for arms in study.STUDIES.values() for flags in arms.values()):
-        alike = tuple(flag for flag in flags if flag.split("=")[0] in named)
-        files = [flag for flag in flags if flag.startswith("--config")]  # once, and first: they would undo other flags
-        together.setdefault(alike, files).extend(flag for flag in flags if flag not in files)
-    assert len(together) > 10
-    for flags in together.values():
-        with pytest.raises(SystemExit) as stop:
-            command_line(["fit", *stack, *flags, "--print_config"])
-        shown = capsys.readouterr()
-        assert stop.value.code == 0, shown.err
-        config = yaml.safe_load(shown.out)
-        last = dict(flag.removeprefix("--").split("=", 1) for flag in flags)  # the last of equal keys counts
-        for key, value in last.items():
-            if key == "config":
-                continue
-            found = config
-            for name in key.split("."):
-                found = found["init_args"][name] if "init_args" in found else found[name]
-            found = found["class_path"].rpartition(".")[2] if isinstance(found, dict) else found
-            assert found == yaml.safe_load(value), key
-
-
-# Curves -------------------------------------------------------------------------------------------------------------
-
-
-def log(folder: Path, values: list[float], tag: str = "return/train_team_mean") -> None:
-    """A TensorBoard log of one scalar, at 100, 200, ... environment steps, a second apart."""
-    folder.mkdir(parents=True)
-    writer = EventFileWriter(str(folder))
-    for index, value in enumerate(values):
-        summary = Summary(value=[Summary.Value(tag=tag, simple_value=value)])
-        writer.add_event(Event(wall_time=1000.0 + index, step=100 * (index + 1), summary=summary))
-    writer.close()
-
-
-@pytest.mark.parametrize("length", [1, 2, 4, 12])
-def test_curves_of_runs_shorter_than_the_smoothing_window_are_drawn(length, monkeypatch, tmp_path):
-    for seed in range(2):
-        log(tmp_path / f"run_{seed}", [float(k + seed) for k in range(length)])
-    arguments = ["curves.py", str(tmp_path / "out.png"), f"mine={tmp_path}/run_*", "--smooth", "5", "--line", "best: 3"]
-    monkeypatch.setattr(sys, "argv", arguments)
-    script("curves").main()
-    assert Image.open(tmp_path / "out.png").size[0] > 500
-
-
-def test_smoothed_curves_are_running_means_as_long_as_the_run():
-    smooth = script("curves").smooth
-    values = torch.arange(6.0).numpy() ** 2  # 0, 1, 4, 9, 16, 25
-    assert smooth(values, 3).tolist() == pytest.approx([1 / 2, 5 / 3, 14 / 3, 29 / 3, 50 / 3, 41 / 2])
-    assert smooth(values[:2], 5).tolist() == [0.5, 0.5]
-    assert smooth(values[:1], 5).tolist() == [0.0]
-    assert smooth(values, 1).tolist() == values.tolist()
 
 
 def test_the_fewest_steps_of_foraging_by_hand():

@@ -344,9 +344,11 @@ def test_every_shipped_config_runs(names, tmp_path):
     assert not (tmp_path / "lightning_logs").exists()  # fast_dev_run leaves nothing behind
 
 
-def test_a_stacked_configuration_keeps_what_it_does_not_name(capsys):
+def test_a_stacked_configuration_keeps_what_it_does_not_name(capsys, tmp_path):
+    mine = tmp_path / "mine.yaml"
+    mine.write_text("model: {algorithm: {class_path: BestResponseSearch, init_args: {simulations: 16}}}")
     with pytest.raises(SystemExit):
-        main(["fit", *stacked(("4h2s.yaml", "ends_early.yaml", "study.yaml")), "--print_config"])
+        main(["fit", *stacked(("4h2s.yaml", "ends_early.yaml", str(mine))), "--print_config"])
     shown = yaml.safe_load(capsys.readouterr().out)
     game, algorithm = shown["data"]["game"]["init_args"], shown["model"]["algorithm"]["init_args"]
     assert (game["preset"], game["steps_after_first_hunt"]) == ("4h2s", 5)

@@ -184,7 +184,7 @@ def test_mistakes_are_one_line(trained, known, here, capsys):
     assert "score_steps is 9" in refused(short, capsys)
 
 
-@pytest.mark.parametrize("name", ["adaptation", "crossplay", "references"])
+@pytest.mark.parametrize("name", ["adaptation", "compare", "crossplay", "references", "study"])
 def test_commands_explain_themselves(name, capsys):
     with pytest.raises(SystemExit) as stop:
         main([name, "--help"])

@@ -36,15 +36,21 @@ def main(args: Sequence[str]) -> None:
         ConfigError: the user made a mistake.
     """
     parser = CommandParser("compare", __doc__)
-    parser.add_argument("runs", nargs="+", metavar="NAME=RUN", help="or the folder of a study")
+    parser.add_argument("runs", nargs="*", metavar="NAME=RUN", help="or the folder of a study")
     parser.add_argument("--plot", type=Path, metavar="FILE.png", help="the figure; FILE.json is written, too")
     parser.add_argument(
-        "--metrics", nargs="+", default=[METRIC], metavar="NAME", help="names in metrics.json; the first is drawn; default: %(default)s"
+        "--metrics",
+        nargs="+",
+        default=[METRIC],
+        metavar="NAME",
+        help="names in metrics.json; the first is drawn; default: %(default)s",
     )
     parser.add_argument("--group", metavar="NAME", help="a group of the study")
     parser.add_argument("--each", action="store_true", help="a row for each run, too")
     parser.add_argument("--line", action="append", default=[], metavar="'LABEL: VALUE'", help="a value to stand beside")
     own = parser.parse_args(args)
+    if not own.runs:
+        raise ConfigError("compare got no runs: give NAME=RUN [NAME=RUN ...], or the folder of a study")
     lines = [_line(text) for text in own.line]
     if own.plot is not None:
         if own.plot.suffix.removeprefix(".").lower() not in Figure().canvas.get_supported_filetypes():
@@ -72,7 +78,9 @@ def _games(words: Sequence[str], group: str | None, metric: str) -> dict[str, Gr
     named = [word.partition("=")[::2] for word in words if "=" in word and not Path(word).is_dir()]
     folders = [Path(word) for word in words if "=" not in word or Path(word).is_dir()]
     if folders and (named or len(folders) > 1 or not (folders[0] / STUDY).is_file()):
-        raise ConfigError(f"{folders[0]} is no study: expected NAME=RUN [NAME=RUN ...], or the folder of a single study")
+        raise ConfigError(
+            f"{folders[0]} is no study: expected NAME=RUN [NAME=RUN ...], or the folder of a single study"
+        )
     if folders:
         return _of_study(folders[0], group)
     if group is not None:
@@ -87,7 +95,9 @@ def _games(words: Sequence[str], group: str | None, metric: str) -> dict[str, Gr
             if len(paths := [run.path for run in same]) > 1:
                 raise ConfigError(f"{name} has seed {seed} twice, {paths[0]} and {paths[1]}: give one run of each seed")
     if other := next((run for run in known if run.game != known[0].game), None):
-        raise ConfigError(f"runs of different games: {known[0].path} is of {known[0].game}, {other.path} of {other.game}")
+        raise ConfigError(
+            f"runs of different games: {known[0].path} is of {known[0].game}, {other.path} of {other.game}"
+        )
     return {"": methods}
 
 
@@ -144,7 +154,9 @@ def _overall(found: dict[str, Any]) -> str:
 
 def _each(games: dict[str, Group], metric: str) -> str:
     """Return a table with a row for each run; its interval is that over the episodes of its evaluation."""
-    rows = [["method", "seed", "env steps", "training, s", "memory, MiB", "episodes", "value [95% over episodes]", "run"]]
+    rows = [
+        ["method", "seed", "env steps", "training, s", "memory, MiB", "episodes", "value [95% over episodes]", "run"]
+    ]
     for methods in games.values():
         for name, run in ((name, run) for name, runs in methods.items() for run in runs):
             get = run.numbers.get
@@ -168,7 +180,11 @@ def _markdown(rows: Sequence[Sequence[str]], left: int = 1) -> str:
     """Return a table that is readable as it stands, and as Markdown; the first columns are words, the others numbers."""
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     lines = ["| " + " | ".join(map(_put, row, widths, range(len(row)), [left] * len(row))) + " |" for row in rows]
-    rule = "|" + "|".join("-" * (width + 2) if k < left else "-" * (width + 1) + ":" for k, width in enumerate(widths)) + "|"
+    rule = (
+        "|"
+        + "|".join("-" * (width + 2) if k < left else "-" * (width + 1) + ":" for k, width in enumerate(widths))
+        + "|"
+    )
     return "\n".join([lines[0], rule, *lines[1:]])
 
 

@@ -5,8 +5,8 @@
 
 AGENT is a run folder of `fit` (its last.ckpt is taken) or a checkpoint file. The new folder holds `agent.json`
 (settings, the game, the version, the commit of this checkout, returns and times), `weights.safetensors` and, of a run
-folder, `config.yaml`, with which `fit` trains it again. Nothing in it is run when it is loaded: only the classes are imported
-that it names, and only parts of an agent.
+folder, `config.yaml`, with which `fit` trains it again. Nothing in it is run when it is loaded: only the classes are
+imported that it names, and only parts of an agent.
 """
 
 import json

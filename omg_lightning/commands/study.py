@@ -34,10 +34,14 @@ def main(args: Sequence[str]) -> None:
         ConfigError: the user made a mistake.
     """
     parser = CommandParser("study", __doc__)
-    parser.add_argument("file", metavar="FILE", help="such as studies/smoke.yaml")
-    parser.add_argument("--out", type=Path, default=Path("runs"), help="the study's folder goes in here; default: %(default)s")
+    parser.add_argument("file", nargs="?", metavar="FILE", help="such as studies/smoke.yaml")
+    parser.add_argument(
+        "--out", type=Path, default=Path("runs"), help="the study's folder goes in here; default: %(default)s"
+    )
     parser.add_argument("--list", action="store_true", help="show the number, state and command of each run, and end")
-    parser.add_argument("--group", nargs="+", default=[], metavar="NAME", help="only the runs of these groups of the file")
+    parser.add_argument(
+        "--group", nargs="+", default=[], metavar="NAME", help="only the runs of these groups of the file"
+    )
     parser.add_argument("--only", nargs="+", type=int, default=[], metavar="N", help="only the runs of these numbers")
     parser.add_argument("--engine", choices=ENGINES, default="local", help="where runs are made; default: %(default)s")
     parser.add_argument("--jobs", type=int, metavar="N", help="runs at once; default: as many as there are cores")
@@ -48,10 +52,14 @@ def main(args: Sequence[str]) -> None:
         metavar="KEY=VALUE",
         help="handed on to ray.remote (num_gpus=1) or to submitit's executor (timeout_min=240 slurm_partition=cpu)",
     )
-    parser.add_argument("--search", action="store_true", help="look for the best settings in the file's search space (Optuna)")
+    parser.add_argument(
+        "--search", action="store_true", help="look for the best settings in the file's search space (Optuna)"
+    )
     own = parser.parse_args(args)
     if own.jobs is not None and own.jobs < 1:
         raise ConfigError(f"--jobs is {own.jobs}: it must be at least 1")
+    if own.file is None:
+        raise ConfigError("study got no file: give one such as studies/smoke.yaml; see docs/studies.md")
     options = _options(own.option)
     study = read(own.file, own.out)
     runs = study.select(own.group, own.only)
@@ -59,7 +67,8 @@ def main(args: Sequence[str]) -> None:
     if own.list:
         _print_list(states)
         return
-    if changed := next((run for run, state in states.items() if state == runner.CHANGED), None):
+    changed = next((run for run, state in states.items() if state == runner.CHANGED), None)
+    if changed is not None and not own.search:
         raise ConfigError(
             f"{changed.folder} has this run with other settings, or its configuration files have changed: take another "
             "--out, or remove that folder"

@@ -38,6 +38,7 @@ def _register(name: str) -> None:
         register("parallel", identity, f"{path}:parallel_env")
 
 
+_register("coin_v0")
 _register("lbf_v0")
 _register("matrix_v0")
 _register("snowdrift_v0")

@@ -47,7 +47,7 @@ def compare(games: Mapping[str, Group], metrics: Sequence[str]) -> dict[str, Any
         metrics: names of numbers; curves, profiles and improvements are of the first.
 
     Returns:
-        `games`: for each game `methods` (for each of them its runs, and `metrics` and `curves`) and `improvement`, the
+        `games`: for each game `methods` (for each of them its runs, and `metrics` and `curve`) and `improvement`, the
         probability that a run of one method is better than one of another. `profile`: levels, and the share of runs of
         each method above them, of those that were run in all games. With several games, `overall`: mean and
         interquartile mean of these methods over games, normalised by what can be earned, where this is known.
@@ -60,16 +60,23 @@ def compare(games: Mapping[str, Group], metrics: Sequence[str]) -> dict[str, Any
             "bounds": _bounds(methods, metric),
             "methods": {name: _method(runs, first, methods, metrics) for name, runs in methods.items()},
             "improvement": {
-                one: {other: improvement(_values(methods[one], metric), _values(methods[other], metric)) for other in methods}
+                one: {
+                    other: improvement(_values(methods[one], metric), _values(methods[other], metric))
+                    for other in methods
+                }
                 for one in methods
             },
         }
     everywhere = [name for name in next(iter(games.values())) if all(name in methods for methods in games.values())]
     scale = _scale(games, metric)
     if scale is not None:
-        rows = {name: [scale[game](_values(games[game][name], metric)) for game in games] for name in everywhere}
-        every = np.concatenate([value for row in rows.values() for value in row]) if rows else np.zeros(0)
-        levels = _levels(every, games, metric)
+        common = {name: _common([games[game][name] for game in games]) for name in everywhere}
+        rows = {
+            name: [scale[game](_values(row, metric)) for game, row in zip(games, runs, strict=True)]
+            for name, runs in common.items()
+            if runs[0]
+        }
+        levels = _levels(np.concatenate([value for row in rows.values() for value in row] or [np.zeros(1)]))
         found["profile"] = {
             "levels": levels.tolist(),
             "methods": {name: profile(row, levels).tolist() for name, row in rows.items()},
@@ -86,7 +93,7 @@ def _method(runs: Sequence[Run], first: Sequence[Run], methods: Group, metrics: 
         "seeds": [run.seed for run in runs],
         "commits": sorted({run.commit for run in runs if run.commit}),
         "metrics": {},
-        "curves": {},
+        "curve": None,
     }
     for name in metrics:
         values, bounds = _values(runs, name), _bounds(methods, name)
@@ -101,9 +108,8 @@ def _method(runs: Sequence[Run], first: Sequence[Run], methods: Group, metrics: 
         known = [run.numbers[name] for run in runs if name in run.numbers]
         entry[name] = float(np.mean(known)) if known else None
     curves = [curve for run in runs if (curve := run.curve(metrics[0])) is not None]
-    if len(curves) == len(runs):
-        for axis, clock in (("env_steps", False), ("seconds", True)):
-            entry["curves"][axis] = _table(band(curves, clock, _bounds(methods, metrics[0])))
+    if len(curves) == len(runs) and (found := band(curves, _bounds(methods, metrics[0]))) is not None:
+        entry["curve"] = _table(found)
     return entry
 
 
@@ -129,18 +135,23 @@ def _scale(games: Mapping[str, Group], metric: str) -> dict[str, Any] | None:
     }
 
 
-def _levels(values: NDArray, games: Mapping[str, Group], metric: str) -> NDArray:
-    """Return the levels of a profile: over all values, with a margin, within what is possible."""
+def _common(games: Sequence[Sequence[Run]]) -> list[list[Run]]:
+    """Return the runs of a method in each game, of the seeds that all games have."""
+    seeds = set.intersection(*({run.seed for run in runs} for runs in games))
+    return [[run for run in runs if run.seed in seeds] for runs in games]
+
+
+def _levels(values: NDArray) -> NDArray:
+    """Return the levels of a profile: over all values, with a margin."""
     low, high = values.min(), values.max()
     margin = 0.05 * (high - low) or 0.05 * max(1.0, abs(high))
     return np.linspace(low - margin, high + margin, LEVELS)
 
 
 def _overall(row: Sequence[NDArray]) -> dict[str, Any]:
-    """Return mean and interquartile mean over games `[C, n]`; of as many seeds as every game has."""
-    count = min(map(len, row))
-    table = np.stack([values[:count] for values in row])
-    return {"seeds": count, "mean": _plain(mean(table, (0, 1))), "iqm": _plain(iqm(table, (0, 1)))}
+    """Return mean and interquartile mean over games, each with the values of the same seeds."""
+    table = np.stack(row)  # [C, n]
+    return {"seeds": table.shape[1], "mean": _plain(mean(table, (0, 1))), "iqm": _plain(iqm(table, (0, 1)))}
 
 
 def _values(runs: Sequence[Run], metric: str) -> NDArray:

@@ -15,6 +15,7 @@ from omg_lightning.games.grid.icons import INK
 # Told apart by the colour-blind (Okabe and Ito), the lighter ones darkened, for names are written in them.
 COLOURS = ("#0072B2", "#D55E00", "#00825E", "#B0508A", "#A87400", "#3C9BD6", "#5F6673")
 DASHES: tuple[Any, ...] = ("-", (0, (4, 1.5)), (0, (1, 1)))
+_SIGNS = ("", "– – ", "··· ")  # before the name of a method with such a line
 _FAINT, _GREY, _SMALL, _TEXT = "#DDDFE3", "#5F6673", 7.5, 8.5
 _NAMES = {"return/team_mean": "team return", "return/team_discounted": "discounted team return"}
 Line = tuple[str, float]  # label and value of a reference
@@ -30,7 +31,7 @@ def comparison_figure(found: Mapping[str, Any], lines: Sequence[Line] = ()) -> F
     games, metric = found["games"], found["metrics"][0]
     names = list(dict.fromkeys(name for game in games.values() for name in game["methods"]))
     looks = dict(zip(names, islice(cycle(_looks()), len(names)), strict=False))
-    curves = any(entry["curves"] for game in games.values() for entry in game["methods"].values())
+    curves = any(entry["curve"] for game in games.values() for entry in game["methods"].values())
     if len(games) == 1:
         return _single(found, next(iter(games.values())), metric, looks, curves, lines)
     return _several(found, metric, looks, curves, lines)
@@ -39,22 +40,18 @@ def comparison_figure(found: Mapping[str, Any], lines: Sequence[Line] = ()) -> F
 def _single(
     found: Mapping[str, Any], game: Mapping[str, Any], metric: str, looks: Mapping[str, Any], curves: bool, lines: Any
 ) -> Figure:
-    below = 0.85 + 0.3 * len(game["methods"])
-    figure = Figure(figsize=(5.4, 0.25 + 2.1 * curves + max(1.5, below)), dpi=110, layout="constrained")
-    rows = [["env_steps", "seconds"]] * curves + [["final", "profile"]]
-    ratios = [2.1] * curves + [max(1.5, below)]
-    axes = figure.subplot_mosaic(rows, height_ratios=ratios)  # type: ignore[arg-type]
+    above, below = 2.1 * curves, max(1.5, 0.85 + 0.3 * len(game["methods"]))
+    figure = Figure(figsize=(5.4, 0.25 + above + below), dpi=110, layout="constrained")
+    parts = figure.subfigures(1 + curves, 1, height_ratios=[above, below][1 - curves :], squeeze=False)[:, 0]
     if curves:
-        _curves(axes["env_steps"], game, "env_steps", looks, lines)
-        _curves(axes["seconds"], game, "seconds", looks, lines)
-        axes["seconds"].sharey(axes["env_steps"])
-        axes["seconds"].tick_params(labelleft=False)
-        axes["env_steps"].set_ylabel(f"{_named(metric)}\nin training", fontsize=_TEXT)
-        _labels(axes["seconds"], game, looks, 1.5)
-        if lines:
-            axes["seconds"].set_title(" ", fontsize=2)
-    _final(axes["final"], game, metric, looks, lines)
-    _profile(axes["profile"], found, f"{_named(metric)} after training", looks)
+        left, right = parts[0].subplots(1, 2, sharey=True)
+        _curves(left, game, "env_steps", looks, lines)
+        _curves(right, game, "seconds", looks, lines)
+        left.set_ylabel(f"{_named(metric)}\nin training", fontsize=_TEXT)
+        _labels(left, game, looks, 1.5)
+    left, right = parts[-1].subplots(1, 2)
+    _final(left, game, metric, looks, lines)
+    _profile(right, found, f"{_named(metric)} after training", looks)
     _caption(figure, found, curves)
     return figure
 
@@ -93,20 +90,20 @@ def _several(
 
 def _curves(axes: Axes, game: Mapping[str, Any], axis: str, looks: Mapping[str, Any], lines: Sequence[Line]) -> None:
     """Draw mean curves and their intervals over `env_steps` or `seconds`."""
-    longest = max((entry["curves"][axis]["x"][-1] for entry in game["methods"].values() if entry["curves"]), default=1)
+    longest = max((entry["curve"][axis][-1] for entry in game["methods"].values() if entry["curve"]), default=1)
     unit, name = (1, "environment steps") if axis == "env_steps" else _clock(longest)
     for method, entry in game["methods"].items():
-        if not entry["curves"]:
+        if not entry["curve"]:
             continue
-        rows = {key: np.array(row, dtype=float) for key, row in entry["curves"][axis].items()}  # null becomes NaN
+        rows = {key: np.array(row, dtype=float) for key, row in entry["curve"].items()}  # null becomes NaN
         colour, dash = looks[method]
-        axes.fill_between(rows["x"] / unit, rows["low"], rows["high"], color=colour, alpha=0.16, linewidth=0)
-        axes.plot(rows["x"] / unit, rows["mean"], color=colour, linestyle=dash, linewidth=1.6)
+        axes.fill_between(rows[axis] / unit, rows["low"], rows["high"], color=colour, alpha=0.16, linewidth=0)
+        axes.plot(rows[axis] / unit, rows["mean"], color=colour, linestyle=dash, linewidth=1.6)
     for label, value in lines:
         axes.axhline(value, color=_GREY, linewidth=0.9, linestyle=(0, (4, 1.5)), zorder=1)
         if axis == "env_steps":
             place = axes.get_yaxis_transform()
-            axes.text(0.02, value, label, transform=place, fontsize=_SMALL, color=_GREY, va="bottom")
+            axes.text(0.02, value, f"{label}: {value:g}", transform=place, fontsize=_SMALL, color=_GREY, va="bottom")
     axes.set_xlabel(name, fontsize=_TEXT)
     axes.set_xlim(left=0)
     if axis == "env_steps":
@@ -125,40 +122,38 @@ def _clock(longest: float) -> tuple[float, str]:
 
 def _labels(axes: Axes, game: Mapping[str, Any], looks: Mapping[str, Any], height: float) -> None:
     """Write the methods' names at the ends of their curves, apart from each other; `height` of the panel in inches."""
-    ends = {
-        method: float(entry["curves"]["seconds"]["mean"][-1])
-        for method, entry in game["methods"].items()
-        if entry["curves"]
-    }
+    ends = {method: float(entry["curve"]["mean"][-1]) for method, entry in game["methods"].items() if entry["curve"]}
     bottom, top = axes.get_ylim()
-    places = spread(list(ends.values()), 1.25 * _SMALL / 72 / height * (top - bottom))
+    places = spread(list(ends.values()), 1.25 * _SMALL / 72 / height * (top - bottom), bottom, top)
     right = axes.secondary_yaxis("right")
-    right.set_yticks(places, list(ends), fontsize=_SMALL)
+    right.set_yticks(places, [_SIGNS[DASHES.index(looks[name][1])] + name for name in ends], fontsize=_SMALL)
     right.tick_params(length=0, pad=2)
     right.spines[:].set_visible(False)
     for text, method in zip(right.get_yticklabels(), ends, strict=True):
         text.set_color(looks[method][0])
 
 
-def spread(values: Sequence[float], gap: float) -> list[float]:
-    """Return places near `values`, in the same order, that are at least `gap` apart."""
-    order = np.argsort(values, kind="stable")
+def spread(values: Sequence[float], gap: float, bottom: float, top: float) -> list[float]:
+    """Return places near `values`, in their order, that are `gap` apart and between `bottom` and `top`.
+
+    Where there is no room for all of them, they are closer together.
+    """
+    order, count = np.argsort(values, kind="stable"), len(values)
+    gap = min(gap, (top - bottom) / max(1, count - 1))
     places = np.asarray(values, dtype=float)[order]
-    for _ in range(200):
-        overlap = gap - np.diff(places)
-        if len(places) < 2 or (overlap <= 1e-9).all():
-            break
-        for k in np.flatnonzero(overlap > 1e-9):
+    for _ in range(100):
+        for k in range(count - 1):
             short = max(0.0, gap - (places[k + 1] - places[k]))
-            places[k] -= short / 2
-            places[k + 1] += short / 2
-    found = np.empty(len(places))
+            places[k : k + 2] += (-short / 2, short / 2)
+    room = np.arange(count) * gap
+    places = np.maximum.accumulate(places.clip(bottom + room, top - room[::-1]) - room) + room
+    found = np.empty(count)
     found[order] = places
     return found.tolist()
 
 
 def _final(axes: Axes, game: Mapping[str, Any], metric: str, looks: Mapping[str, Any], lines: Sequence[Line]) -> None:
-    """Draw the final values of each method: seeds, mean with its interval, interquartile mean."""
+    """Draw the final values of each method: seeds, mean with its interval."""
     rows = {}
     for method, entry in game["methods"].items():
         numbers = entry["metrics"][metric]
@@ -172,13 +167,11 @@ def _final(axes: Axes, game: Mapping[str, Any], metric: str, looks: Mapping[str,
 def _rows(axes: Axes, rows: Mapping[str, Any], looks: Mapping[str, Any]) -> None:
     """Draw a row for each method: its summaries, its values, and how many these are."""
     for row, (method, (summary, values, _)) in enumerate(rows.items()):
-        colour, (mean, middle) = looks[method][0], (summary["mean"], summary["iqm"])
-        axes.plot(values, np.full(len(values), row + 0.27), "o", color=colour, alpha=0.45, markersize=3.5, mew=0)
+        colour, mean = looks[method][0], summary["mean"]
+        axes.plot(values, np.full(len(values), row + 0.28), "o", color=colour, alpha=0.45, markersize=3.5, mew=0)
         if mean["low"] is not None:
-            axes.plot([mean["low"], mean["high"]], [row, row], color=colour, linewidth=1.5, solid_capstyle="butt")
-        axes.plot([mean["value"]], [row], "D", color=colour, markersize=5.5, markeredgecolor="white", zorder=5)
-        if len(values) >= 4 or not len(values):  # of three values and fewer it is the mean
-            axes.plot([middle["value"]], [row], "|", color=colour, markersize=11, markeredgewidth=1.5, zorder=4)
+            axes.plot([mean["low"], mean["high"]], [row, row], color=colour, linewidth=2, solid_capstyle="butt")
+        axes.plot([mean["value"]], [row], "D", color=colour, markersize=4, zorder=5)
     counts = [f"{method}\n{_seeds(count)}" for method, (_, _, count) in rows.items()]
     axes.set_yticks(range(len(rows)), counts, fontsize=_SMALL, linespacing=0.95)
     for text, method in zip(axes.get_yticklabels(), rows, strict=True):
@@ -200,7 +193,7 @@ def _profile(axes: Axes, found: Mapping[str, Any], name: str, looks: Mapping[str
         colour, dash = looks[method]
         axes.plot(levels, shares, color=colour, linestyle=dash, linewidth=1.6, drawstyle="steps-post")
     axes.set_ylim(-0.04, 1.06)
-    axes.yaxis.set_major_locator(MaxNLocator(3))
+    axes.set_yticks([0, 0.5, 1])
     axes.yaxis.set_major_formatter(PercentFormatter(1))
     axes.set_ylabel("runs above", fontsize=_TEXT)
     axes.set_xlabel(name, fontsize=_TEXT)
@@ -211,13 +204,12 @@ def _profile(axes: Axes, found: Mapping[str, Any], name: str, looks: Mapping[str
 def _caption(figure: Figure, found: Mapping[str, Any], curves: bool) -> None:
     """Say in small print what is drawn."""
     counts = [len(entry["seeds"]) for game in found["games"].values() for entry in game["methods"].values()]
-    words = ["dots: seeds; diamonds: means" + ("; strokes: interquartile means" if max(counts) > 3 else "")]
+    words = "Diamonds: means; dots: seeds"
     if max(counts) > 1:
-        words.append("bars" + (" and shades" if curves else "") + ": 95% intervals over seeds (Student's t)")
+        words += f"; bars{' and shades' if curves else ''}: 95% intervals over seeds (Student's t)"
     if curves:
-        words.append(f"curves: running means of {WINDOW} rounds")
-    text = "; ".join(words)
-    figure.supxlabel(text[0].upper() + text[1:], fontsize=6.5, color=_GREY, x=0.01, ha="left")
+        words += f"\nCurves: means of seeds, each a running mean of {WINDOW} rounds"
+    figure.supxlabel(words, fontsize=6.5, color=_GREY, x=0.01, ha="left")
 
 
 def _named(metric: str) -> str:

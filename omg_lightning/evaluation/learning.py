@@ -18,9 +18,10 @@ Curves = dict[str, list[list[float]]]  # by name: environment steps, seconds, va
 
 
 class Band(NamedTuple):
-    """The mean of several curves on a common grid, with its interval over seeds; NaN where there is none."""
+    """The mean of several curves over environment steps, with its interval over seeds; NaN where there is none."""
 
-    x: NDArray  # [K] environment steps or seconds
+    env_steps: NDArray  # [K]
+    seconds: NDArray  # [K] of training, when these steps were reached in the mean
     mean: NDArray  # [K]
     low: NDArray  # [K]
     high: NDArray  # [K]
@@ -49,7 +50,8 @@ def curves_of(folder: Path, names: Sequence[str] | None = None) -> Curves:
             if name in part:
                 kept = steps < part[name][0][0]
                 steps, seconds, values = (
-                    np.concatenate([old[kept], new]) for old, new in zip((steps, seconds, values), part[name], strict=True)
+                    np.concatenate([old[kept], new])
+                    for old, new in zip((steps, seconds, values), part[name], strict=True)
                 )
         chosen = np.unique(np.linspace(0, len(steps) - 1, min(len(steps), POINTS)).round().astype(int))
         digits = (0, 2, 5)
@@ -64,33 +66,42 @@ def smooth(values: NDArray, window: int = WINDOW) -> NDArray:
     return np.array([values[max(0, k - reach) : k + window - reach].mean() for k in range(len(values))])
 
 
-def band(curves: Sequence[Sequence[Sequence[float]]], clock: bool = False, bounds: Bounds | None = None) -> Band:
-    """Return the mean of smoothed curves over seeds with Student's t interval, where all of them have begun and none has ended.
+def band(curves: Sequence[Sequence[Sequence[float]]], bounds: Bounds | None = None) -> Band | None:
+    """Return the mean of smoothed curves over seeds with Student's t interval.
+
+    It goes over the environment steps at which all of them have begun and none has ended; None if there are none.
 
     Args:
         curves: one for each seed: environment steps, seconds and values.
-        clock: over seconds instead of environment steps.
         bounds: of what is possible, where this is known.
     """
-    rows = [(np.asarray(each[int(clock)]), smooth(np.asarray(each[2]))) for each in curves]
-    first, last = max(x[0] for x, _ in rows), min(x[-1] for x, _ in rows)
-    grid = np.linspace(first, max(first, last), 200)
-    each = np.stack([np.interp(grid, x, y) for x, y in rows])  # [seeds, K]
-    return Band(grid, each.mean(0), *student(each.T, bounds))
+    first, last = max(each[0][0] for each in curves), min(each[0][-1] for each in curves)
+    if first > last:
+        return None
+    grid = np.linspace(first, last, 200)
+    values = np.stack([np.interp(grid, each[0], smooth(np.asarray(each[2]))) for each in curves])  # [seeds, K]
+    seconds = np.mean([np.interp(grid, each[0], each[1]) for each in curves], 0)
+    return Band(grid, seconds, values.mean(0), *student(values.T, bounds))
 
 
 def _history(folder: Path) -> list[Path]:
     """Return the folders of a run from its first part to its last: `config.yaml` names what each was resumed from."""
-    found = [folder]
+    found, seen = [folder], {folder.resolve()}
     while True:
         try:
             config = yaml.safe_load((found[0] / "config.yaml").read_text())
         except (OSError, yaml.YAMLError):
             break
         resumed = config.get("ckpt_path") if isinstance(config, Mapping) else None
-        if resumed is None or not Path(resumed).parent.is_dir() or Path(resumed).parent in found:
+        if not isinstance(resumed, str):
             break
-        found.insert(0, Path(resumed).parent)
+        earlier = Path(resumed).parent
+        places = (earlier, found[0].parent / earlier.name)  # the runs may have been moved
+        before = next((each for each in places if each.is_dir() and each.resolve() not in seen), None)
+        if before is None:
+            break
+        found.insert(0, before)
+        seen.add(before.resolve())
     return found
 
 

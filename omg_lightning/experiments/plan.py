@@ -19,7 +19,11 @@ from omg_lightning.types import ConfigError
 
 KEYS = ("base", "games", "methods", "seeds", "adjust", "groups", "evaluate", "search")
 GROUP_KEYS = ("games", "methods", "seeds")
-OWN = {"seed_everything": "seeds", "trainer.default_root_dir": "--out", "ckpt_path": "nothing: runs go on by themselves"}
+OWN = {
+    "seed_everything": "seeds",
+    "trainer.default_root_dir": "--out",
+    "ckpt_path": "nothing: runs go on by themselves",
+}
 EVALUATIONS = ("validate", "test")
 Cell = tuple[str, str, int]  # game, method, seed
 
@@ -147,9 +151,7 @@ def read(path: str, out: Path) -> Study:
     runs: list[Run] = []
     for game, method, seed in ((g, m, s) for g in games for m in methods for s in seeds if (g, m, s) in wanted):
         settings = (*base, *games[game], *methods[method], *adjust.get((game, method), ()))
-        runs.append(
-            Run(len(runs) + 1, game, method, seed, settings, where[game][method] / f"seed_{seed}", evaluate)
-        )
+        runs.append(Run(len(runs) + 1, game, method, seed, settings, where[game][method] / f"seed_{seed}", evaluate))
     return Study(file.stem, file, folder, tuple(runs), groups, content.get("search") or {})
 
 

@@ -23,7 +23,9 @@ def gather(study: Study) -> dict[str, Any]:
         "file": str(study.file),
         "groups": {name: [list(cell) for cell in cells] for name, cells in study.groups.items()},
         "planned": [[run.game, run.method, run.seed] for run in study.runs],
-        "runs": [{"run": run.number, "folder": str(run.folder.relative_to(study.folder)), **each} for run, each in kept],
+        "runs": [
+            {"run": run.number, "folder": str(run.folder.relative_to(study.folder)), **each} for run, each in kept
+        ],
     }
     replace_text(study.folder / FILE, json.dumps(found, indent=1) + "\n")
     return found

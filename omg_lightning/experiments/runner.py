@@ -105,7 +105,9 @@ def execute(run: Run, threads: int | None = None, processes: Processes | None = 
     found["attempts"] = [*found["attempts"], {"started": now, "commit": origin["commit"]}]
     records.write(run.folder, found)
     for name, words in _missing(run, found).items():
-        code = _fit(run, found, threads, processes) if name == "fit" else _evaluate(run, name, found, threads, processes)
+        code = (
+            _fit(run, found, threads, processes) if name == "fit" else _evaluate(run, name, found, threads, processes)
+        )
         found["wall_clock_s"] = round(before + time.perf_counter() - start, 1)
         if code != 0:
             found["error"] = STOPPED if processes.ended else _reason(run.folder / LOG, name, code)

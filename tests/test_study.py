@@ -1,0 +1,341 @@
+"""Studies: what a file asks for, which runs are made, and what is left of them."""
+
+import json
+import os
+import shutil
+import signal
+import sys
+import threading
+import time
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+from command_line import ROOT, refused
+
+from omg_lightning.cli import main
+from omg_lightning.experiments import engines, record, runner
+from omg_lightning.experiments.plan import read
+from omg_lightning.types import ConfigError
+
+# Stands for `python -m omg_lightning`: leaves what a run leaves, as its flags say, without learning anything.
+PROGRAM = """
+import json, pathlib, signal, sys, time
+command, words = sys.argv[1], sys.argv[2:]
+flags = dict(zip(words[::2], words[1::2]))
+root = pathlib.Path(flags["--trainer.default_root_dir"])
+runs = root / "lightning_logs"
+runs.mkdir(parents=True, exist_ok=True)
+folder = runs / f"version_{len(list(runs.iterdir()))}"
+folder.mkdir()
+(folder / "config.yaml").write_text("seed_everything: " + flags.get("--seed_everything", "0"))
+(folder / "last.ckpt").write_text("")
+if flags.get("--wait"):
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    (root / "pid").write_text(str(__import__("os").getpid()))
+    time.sleep(60)
+if flags.get("--fail") == flags.get("--seed_everything", "none"):
+    print("error: what went wrong")
+    sys.exit(2)
+team = float(flags.get("--team", 0)) + int(flags.get("--seed_everything", 0))
+numbers = {"return/team_mean": team, "buffer/env_steps": 10.0, "time/fit_s": 1.5}
+if command != "fit":
+    numbers = {"adapt/random_return": 7.0}
+if not flags.get("--silent"):
+    (folder / "metrics.json").write_text(json.dumps(numbers))
+"""
+STUDY = """
+base: [first.yaml, --a 1]
+games:
+  one: []
+  two: --b 2
+methods:
+  slow: second.yaml --c 3
+  fast: --d '[1, 2]'
+seeds: [0, 1]
+adjust:
+  two: {fast: --e 5}
+evaluate:
+  strangers: test --data.partners '[random]'
+"""
+
+
+@pytest.fixture
+def here(tmp_path, monkeypatch) -> Path:
+    """A folder with two configuration files, in which commands are the program above."""
+    (tmp_path / "first.yaml").write_text("a: 1")
+    (tmp_path / "second.yaml").write_text("b: 1")
+    (tmp_path / "program.py").write_text(PROGRAM)
+    monkeypatch.setattr(runner, "PROGRAM", [sys.executable, "-S", "-E", str(tmp_path / "program.py")])
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def write(text: str, name: str = "s.yaml", **changes: object) -> str:
+    Path(name).write_text(yaml.safe_dump(yaml.safe_load(text) | changes, sort_keys=False))
+    return name
+
+
+SMALL = "{games: {g: []}, methods: {m: --team 3}, seeds: [0, 1]}"
+
+
+# The file -----------------------------------------------------------------------------------------------------------
+
+
+def test_runs_are_games_times_methods_times_seeds_with_settings_from_the_general_to_the_special(here):
+    study = read(write(STUDY), Path("out"))
+    assert [(run.number, run.game, run.method, run.seed) for run in study.runs] == [
+        (1 + 4 * g + 2 * m + s, game, method, s)
+        for g, game in enumerate(("one", "two"))
+        for m, method in enumerate(("slow", "fast"))
+        for s in (0, 1)
+    ]
+    assert study.runs[7].fit == [
+        *["fit", "--config", "first.yaml", "--a", "1", "--b", "2", "--d", "[1, 2]", "--e", "5"],
+        *["--seed_everything", "1", "--trainer.default_root_dir", "out/s/two/fast/seed_1"],
+    ]
+    assert study.runs[0].settings[4:] == ("--config", "second.yaml", "--c", "3")
+    assert study.runs[0].evaluate == {"strangers": ("test", "--data.partners", "[random]")}
+
+
+def test_groups_name_the_runs_that_are_made(here):
+    groups = {"a": {"games": ["one"], "seeds": [7]}, "b": {"methods": ["fast"]}}
+    study = read(write(STUDY, groups=groups), Path("out"))
+    cells = [(run.game, run.method, run.seed) for run in study.runs]
+    assert cells == [
+        ("one", "slow", 7),
+        *(("one", "fast", s) for s in (0, 1, 7)),
+        ("two", "fast", 0),
+        ("two", "fast", 1),
+    ]
+    assert [run.number for run in study.select(["a"])] == [1, 4]
+    assert [run.number for run in study.select(["b"], [2, 4, 6])] == [2, 6]
+
+
+MISTAKES = {
+    "unknown key": ({"metods": {}}, "has the key 'metods', which is unknown: did you mean methods?"),
+    "no seeds": ({"seeds": None}, "has no seeds"),
+    "seeds": ({"seeds": 5}, "seeds is 5: expected a list of different numbers"),
+    "the same seed": ({"seeds": [1, 1]}, "expected a list of different numbers"),
+    "games": ({"games": ["one"]}, "expected names, each with"),
+    "file": ({"base": "thrid.yaml"}, "base names the file thrid.yaml, which is not there"),
+    "a flag without dashes": ({"base": "model.x 3"}, "expected a configuration file"),
+    "quotes": ({"base": "--a 'b"}, "close the quotes"),
+    "a number": ({"base": [3]}, "base has 3: expected"),
+    "seed among the settings": ({"base": "--seed_everything=3"}, "which the study sets itself: it is set by seeds"),
+    "game to adjust": ({"adjust": {"tow": {}}}, "did you mean two?"),
+    "method to adjust": ({"adjust": {"two": {"fats": []}}}, "did you mean fast?"),
+    "method of a group": ({"groups": {"x": {"methods": ["slwo"]}}}, "did you mean slow?"),
+    "key of a group": ({"groups": {"x": {"method": ["slow"]}}}, "did you mean methods?"),
+    "evaluation": ({"evaluate": {"x": "fit"}}, "`validate` or `test` with flags"),
+    "folders": ({"methods": {"a b": [], "a_b": []}, "adjust": {}}, "would share a folder"),
+}
+
+
+@pytest.mark.parametrize(("changes", "said"), MISTAKES.values(), ids=MISTAKES)
+def test_mistakes_in_the_file_are_one_line(changes, said, here):
+    with pytest.raises(ConfigError) as error:
+        read(write(STUDY, **changes), Path("out"))
+    assert said in str(error.value)
+    assert "s.yaml" in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+def test_mistakes_in_the_command_are_one_line(here, capsys):
+    write(SMALL)
+    assert "study got no file" in refused(["study"], capsys)
+    assert "nowhere.yaml" in refused(["study", "nowhere.yaml"], capsys)
+    assert "--only 3: s.yaml has the runs 1 to 2" in refused(["study", "s.yaml", "--only", "3"], capsys)
+    assert "the study has all" in refused(["study", "s.yaml", "--group", "none"], capsys)
+    assert "invalid choice: 'loca'" in refused(["study", "s.yaml", "--engine", "loca"], capsys)
+    assert "--jobs is 0" in refused(["study", "s.yaml", "--jobs", "0"], capsys)
+    assert "expected KEY=VALUE" in refused(["study", "s.yaml", "--option", "timeout"], capsys)
+    assert "--option a is for --engine ray and slurm" in refused(["study", "s.yaml", "--option", "a=1"], capsys)
+    assert "has no `search`" in refused(["study", "s.yaml", "--search"], capsys) or not installed("optuna")
+    for flags, name in ((["--engine", "ray"], "ray"), (["--engine", "slurm"], "submitit"), (["--search"], "optuna")):
+        if not installed(name):
+            assert f"{name}, which is not installed: pip install 'omg-lightning[study]'" in refused(
+                ["study", "s.yaml", *flags], capsys
+            )
+    with results_of_another():
+        assert "out/s has a study that is running" in refused(["study", "s.yaml", "--out", "out"], capsys)
+
+
+def installed(name: str) -> bool:
+    return engines.importlib.util.find_spec(name) is not None
+
+
+def results_of_another():
+    from omg_lightning.experiments.results import alone
+
+    return alone(Path("out/s"))
+
+
+# Runs ---------------------------------------------------------------------------------------------------------------
+
+
+def test_list_shows_number_state_and_command_and_runs_nothing(here, capsys):
+    main(["study", write(SMALL), "--list"])
+    lines = capsys.readouterr().out.splitlines()
+    command = "python -m omg_lightning fit --team 3 --seed_everything 1 --trainer.default_root_dir runs/s/g/m/seed_1"
+    assert lines[1] == f"   2  to do    {command}"
+    assert lines[2] == "2 runs: 0 done, 0 broken, 2 to do"
+    assert not Path("runs").exists()
+
+
+def test_results_have_numbers_code_machine_command_versions_and_time(here, capsys):
+    main(["study", write(SMALL, evaluate={"strangers": "test"}), "--jobs", "1"])
+    found = json.loads(Path("runs/s/study.json").read_text())
+    assert [run["numbers"]["return/team_mean"] for run in found["runs"]] == [3.0, 4.0]
+    one = found["runs"][1]
+    assert one == {"run": 2, "folder": "g/m/seed_1", **json.loads(Path("runs/s/g/m/seed_1/run.json").read_text())}
+    assert (one["game"], one["method"], one["seed"], one["state"], one["error"]) == ("g", "m", 1, "done", None)
+    assert one["command"].startswith("python -m omg_lightning fit --team 3 --seed_everything 1 ")
+    assert one["numbers"]["strangers/adapt/random_return"] == 7
+    assert (one["env_steps"], one["fit_s"]) == (10, 1.5)
+    assert one["wall_clock_s"] > 0
+    assert one["versions"]["torch"] == torch.__version__
+    assert one["machine"]["cores"] >= 1
+    assert one["commit"] is None or len(one["commit"].removesuffix("-dirty")) == 40
+    assert "[2/2] g, m, seed 1: " in capsys.readouterr().out
+
+
+def test_a_run_that_fails_stops_no_other_and_is_tried_again(here, capsys):
+    write(SMALL, methods={"m": "--fail 0"})
+    with pytest.raises(SystemExit) as stop:
+        main(["study", "s.yaml", "--jobs", "2"])
+    assert stop.value.code == 1
+    shown = capsys.readouterr()
+    assert "g, m, seed 0: failed: fit: exit code 2, error: what went wrong" in shown.out
+    assert shown.err.splitlines()[-1] == "  1  g, m, seed 0: runs/s/g/m/seed_0/log.txt"
+    main(["study", "s.yaml", "--list"])
+    assert [line[6:13] for line in capsys.readouterr().out.splitlines()[:2]] == ["broken ", "done   "]
+    done = Path("runs/s/g/m/seed_1/run.json").read_bytes()
+    Path("program.py").write_text(PROGRAM.replace('"--fail"', '"--fall"'))
+    main(["study", "s.yaml"])
+    assert "1 of 2 runs are done already" in capsys.readouterr().out
+    assert Path("runs/s/g/m/seed_1/run.json").read_bytes() == done
+    assert len(json.loads(Path("runs/s/g/m/seed_0/run.json").read_text())["attempts"]) == 2
+    assert Path("runs/s/g/m/seed_0/log.txt").read_text().count("$ python -m omg_lightning fit") == 2
+
+
+def test_a_run_without_numbers_fails_with_the_reason(here):
+    run = read(write(SMALL, methods={"m": "--silent yes"}), Path("runs")).runs[0]
+    assert runner.execute(run)["error"] == "fit: it left no metrics.json: the list of callbacks lacks callbacks.Report"
+
+
+def test_only_an_evaluation_that_is_new_or_changed_is_made(here):
+    runner.execute(read(write(SMALL), Path("runs")).runs[0])
+    run = read(write(SMALL, evaluate={"strangers": "test"}), Path("runs")).runs[0]
+    assert runner.state(run) == "broken"
+    runner.execute(run)
+    assert runner.state(run) == "done"
+    changed = read(write(SMALL, evaluate={"strangers": "test --f 1"}), Path("runs")).runs[0]
+    assert runner.state(changed) == "broken"
+    found = runner.execute(changed)
+    commands = [line.split()[4] for line in (run.folder / "log.txt").read_text().splitlines() if line.startswith("$")]
+    assert commands == ["fit", "test", "test"]
+    assert found["steps"]["strangers"]["command"] == ["test", "--f", "1"]
+
+
+def test_runs_of_other_settings_are_not_mixed_with_those_that_are_there(here, capsys):
+    write(SMALL, base="first.yaml")
+    main(["study", "s.yaml", "--only", "1"])
+    Path("first.yaml").write_text("# a comment changes nothing\na: 1")
+    main(["study", "s.yaml", "--only", "1"])
+    Path("first.yaml").write_text("a: 2")
+    capsys.readouterr()
+    assert "runs/s/g/m/seed_0 has this run with other settings" in refused(["study", "s.yaml"], capsys)
+    main(["study", "s.yaml", "--list"])
+    assert "changed" in capsys.readouterr().out
+
+
+def checkpoint(folder: Path, rounds: int) -> Path:
+    """What is asked of a checkpoint when a run goes on, as a file of a run that should take 4 rounds."""
+    folder.mkdir(parents=True)
+    loops = {"fit_loop": {"epoch_progress": {"current": {"processed": rounds}}}}
+    content = {"loops": loops, "optimizer_states": [], "global_step": 1, "state_dict": {}}
+    torch.save(content | {"hyper_parameters": {"spec": {"x": 1}}}, folder / "last.ckpt")
+    (folder / "config.yaml").write_text("seed_everything: 0\ntrainer: {max_epochs: 4, max_steps: -1}")
+    return folder / "last.ckpt"
+
+
+@pytest.mark.parametrize(("rounds", "words"), [(3, "fit "), (4, "validate ")])
+def test_a_broken_run_goes_on_from_its_last_checkpoint(rounds, words, here):
+    run = read(write(SMALL), Path("runs")).runs[0]
+    last = checkpoint(run.folder / "lightning_logs/version_0", rounds)
+    assert runner.state(run) == "broken"
+    assert runner.execute(run)["state"] == "done"
+    (line,) = [line for line in (run.folder / "log.txt").read_text().splitlines() if line.startswith("$")]
+    assert line.startswith(f"$ python -m omg_lightning {words}")
+    assert f"--ckpt_path {last}" in line
+    assert ("--team 3" in line) == (words == "fit ")
+
+
+def test_a_signal_ends_all_commands_and_the_study_goes_on_later(here, capsys):
+    write(SMALL, methods={"m": "--wait yes"})
+    pids = [Path(f"runs/s/g/m/seed_{seed}/pid") for seed in (0, 1)]
+
+    def interrupt() -> None:
+        while not all(pid.is_file() and pid.read_text() for pid in pids):
+            time.sleep(0.01)
+        os.kill(os.getpid(), signal.SIGINT)
+
+    before = threading.active_count()
+    threading.Thread(target=interrupt, daemon=True).start()
+    with pytest.raises(SystemExit) as stop:
+        main(["study", "s.yaml", "--jobs", "2"])
+    assert stop.value.code == 130
+    assert "interrupted by SIGINT: 0 of 2 runs were over; the same command goes on" in capsys.readouterr().err
+    for pid in pids:
+        with pytest.raises(ProcessLookupError):
+            os.kill(int(pid.read_text()), 0)
+    assert threading.active_count() <= before + 1
+    assert json.loads(Path("runs/s/g/m/seed_0/run.json").read_text())["error"] == "stopped"
+    Path("program.py").write_text(PROGRAM.replace('"--wait"', '"--weight"'))
+    main(["study", "s.yaml"])
+    assert "[2/2]" in capsys.readouterr().out
+
+
+def test_a_run_that_cannot_start_stops_no_other(here, monkeypatch):
+    monkeypatch.setattr(engines, "execute", lambda run, *_: 1 / 0 if run.seed == 0 else {"state": "done"})
+    runs = read(write(SMALL), Path("runs")).runs
+    found = {run.seed: record for run, record in engines.local(runs, 1, {}, Path("runs"))}
+    assert found == {0: {"state": "broken", "error": "ZeroDivisionError: division by zero"}, 1: {"state": "done"}}
+
+
+def test_a_record_tells_code_outside_of_a_checkout(tmp_path, monkeypatch):
+    shutil.copy(ROOT / "omg_lightning/__init__.py", tmp_path)
+    monkeypatch.setattr(record.omg_lightning, "__file__", str(tmp_path / "__init__.py"))
+    assert record._commit() is None
+
+
+# Shipped studies ----------------------------------------------------------------------------------------------------
+
+STUDIES = sorted(path.name for path in (ROOT / "studies").glob("*.yaml"))
+
+
+@pytest.mark.parametrize("name", STUDIES)
+def test_every_shipped_study_is_found_from_anywhere(name, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    main(["study", f"studies/{name}", "--list"])
+    lines = capsys.readouterr().out.splitlines()
+    assert all(" to do    python -m omg_lightning fit --config " in line for line in lines[:-1])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", STUDIES)
+def test_the_settings_of_every_shipped_study_are_accepted(name, monkeypatch, capsys):
+    monkeypatch.chdir(ROOT)
+    runs = {run.settings: run for run in read(f"studies/{name}", Path("runs")).runs}
+    for run in runs.values():
+        with pytest.raises(SystemExit) as stop:
+            main([*run.fit, "--print_config"])
+        shown = capsys.readouterr()
+        assert stop.value.code == 0, shown.err
+        config = yaml.safe_load(shown.out)
+        assert config["seed_everything"] == run.seed
+        last = {key: value for key, value in zip(run.settings, run.settings[1:], strict=False) if key != "--config"}
+        if (opponent := last.get("--model.opponent")) and run.settings[-2] == "--model.opponent":
+            assert config["model"]["opponent"]["class_path"].endswith(f".{opponent}")
