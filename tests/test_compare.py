@@ -192,10 +192,8 @@ def test_a_study_is_compared_game_by_game_and_over_games_from_its_file_alone(her
     found = json.loads(Path("out.json").read_text())
     assert list(found["games"]) == ["g", "h"]
     assert found["overall"]["A"]["mean"]["value"] == pytest.approx((0 + 0.25) / 2)
-    assert found["overall"]["B"] == {
-        "seeds": 1,
-        **{k: {"value": 0.5, "low": None, "high": None} for k in ("mean", "iqm")},
-    }
+    single = {"value": 0.5, "low": None, "high": None}
+    assert found["overall"]["B"] == {"seeds": 1, "mean": single, "iqm": single}
     assert Image.open("out.png").size[0] > 1000
     main(["compare", "s", "--group", "small"])
     assert "| A " in (small := capsys.readouterr().out)
@@ -218,7 +216,7 @@ def test_mistakes_are_one_line(here, capsys):
         (["A=a_*"], "A has seed 0 twice"),
         (["A=a_0/lightning_logs/version_0/config.yaml"], "is a file: give the folders of runs"),
         (["a_0"], "a_0 is no study: expected NAME=RUN"),
-        (["s", "A=a_0"], "expected NAME=RUN [NAME=RUN ...], or the folder of a single study"),
+        (["s", "A=a_0"], "expected NAME=RUN [NAME=RUN ...], or the folder of one study"),
         (["s", "--group", "big"], "--group big: s has the groups small"),
         (["A=a_0", "--group", "small"], "--group is for the folder of a study"),
         (["A=a_0", "--metrics", "return/team_men"], "did you mean return/team_mean?"),

@@ -4,10 +4,10 @@
     python -m omg_lightning compare runs/smoke --plot smoke.png
 
 Each method is NAME=RUN: the folder of a `fit` (its --trainer.default_root_dir, or the run folder in it) or a pattern of
-several, in quotes. Several runs of a name are its seeds. Instead, give the folder of a study: its methods are compared in
+several, in quotes. Several runs of a name are its seeds. Or give the folder of a study: its methods are compared in
 each of its games. Prints a table: mean with 95% interval over seeds (Student's t), interquartile mean, difference from
 the first method seed by seed, and the probability that a run is better than one of the first. --plot writes a figure
-and a JSON file beside it with all numbers.
+and, beside it, a JSON file with all numbers.
 """
 
 import json
@@ -43,7 +43,7 @@ def main(args: Sequence[str]) -> None:
         nargs="+",
         default=[METRIC],
         metavar="NAME",
-        help="names in metrics.json; the first is drawn; default: %(default)s",
+        help=f"names in metrics.json; the first is drawn; {METRIC}",
     )
     parser.add_argument("--group", metavar="NAME", help="a group of the study")
     parser.add_argument("--each", action="store_true", help="a row for each run, too")
@@ -78,9 +78,7 @@ def _games(words: Sequence[str], group: str | None, metric: str) -> dict[str, Gr
     named = [word.partition("=")[::2] for word in words if "=" in word and not Path(word).is_dir()]
     folders = [Path(word) for word in words if "=" not in word or Path(word).is_dir()]
     if folders and (named or len(folders) > 1 or not (folders[0] / STUDY).is_file()):
-        raise ConfigError(
-            f"{folders[0]} is no study: expected NAME=RUN [NAME=RUN ...], or the folder of a single study"
-        )
+        raise ConfigError(f"{folders[0]} is no study: expected NAME=RUN [NAME=RUN ...], or the folder of one study")
     if folders:
         return _of_study(folders[0], group)
     if group is not None:
@@ -95,9 +93,8 @@ def _games(words: Sequence[str], group: str | None, metric: str) -> dict[str, Gr
             if len(paths := [run.path for run in same]) > 1:
                 raise ConfigError(f"{name} has seed {seed} twice, {paths[0]} and {paths[1]}: give one run of each seed")
     if other := next((run for run in known if run.game != known[0].game), None):
-        raise ConfigError(
-            f"runs of different games: {known[0].path} is of {known[0].game}, {other.path} of {other.game}"
-        )
+        paths = f"{known[0].path} is of {known[0].game}, {other.path} of {other.game}"
+        raise ConfigError(f"runs of different games: {paths}; compare those of one game")
     return {"": methods}
 
 
@@ -154,9 +151,8 @@ def _overall(found: dict[str, Any]) -> str:
 
 def _each(games: dict[str, Group], metric: str) -> str:
     """Return a table with a row for each run; its interval is that over the episodes of its evaluation."""
-    rows = [
-        ["method", "seed", "env steps", "training, s", "memory, MiB", "episodes", "value [95% over episodes]", "run"]
-    ]
+    counted = ["env steps", "training, s", "memory, MiB", "episodes"]
+    rows = [["method", "seed", *counted, "value [95% over episodes]", "run"]]
     for methods in games.values():
         for name, run in ((name, run) for name, runs in methods.items() for run in runs):
             get = run.numbers.get
@@ -177,15 +173,11 @@ def _whole(value: float | None) -> str:
 
 
 def _markdown(rows: Sequence[Sequence[str]], left: int = 1) -> str:
-    """Return a table that is readable as it stands, and as Markdown; the first columns are words, the others numbers."""
+    """Return a table, readable as it stands and as Markdown; the first columns, of words, are set to the left."""
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     lines = ["| " + " | ".join(map(_put, row, widths, range(len(row)), [left] * len(row))) + " |" for row in rows]
-    rule = (
-        "|"
-        + "|".join("-" * (width + 2) if k < left else "-" * (width + 1) + ":" for k, width in enumerate(widths))
-        + "|"
-    )
-    return "\n".join([lines[0], rule, *lines[1:]])
+    rules = ["-" * (width + 2) if k < left else "-" * (width + 1) + ":" for k, width in enumerate(widths)]
+    return "\n".join([lines[0], f"|{'|'.join(rules)}|", *lines[1:]])
 
 
 def _put(cell: str, width: int, column: int, left: int) -> str:

@@ -4,8 +4,8 @@
     python -m omg_lightning study studies/smoke.yaml --jobs 2
     python -m omg_lightning compare runs/smoke --plot smoke.png
 
-The file names games, methods and seeds, each with configuration files and flags of `fit`; see docs/studies.md. Every run
-has a folder below --out, with its log, its checkpoints and `run.json`: numbers, learning curves, command, commit,
+The file names games, methods and seeds, each with configuration files and flags of `fit`; see docs/studies.md. Every
+run has a folder below --out, with its log, its checkpoints and `run.json`: numbers, learning curves, command, commit,
 machine, versions and time. `study.json` has those of all runs. A run that is done is not made again, and one that was
 broken off goes on from its last checkpoint, so that the same command goes on with a study. --engine ray and slurm, and
 --search, need pip install 'omg-lightning[study]'.
@@ -36,12 +36,10 @@ def main(args: Sequence[str]) -> None:
     parser = CommandParser("study", __doc__)
     parser.add_argument("file", nargs="?", metavar="FILE", help="such as studies/smoke.yaml")
     parser.add_argument(
-        "--out", type=Path, default=Path("runs"), help="the study's folder goes in here; default: %(default)s"
+        "--out", type=Path, default=Path("runs"), help="where the folder of the study goes; %(default)s"
     )
     parser.add_argument("--list", action="store_true", help="show the number, state and command of each run, and end")
-    parser.add_argument(
-        "--group", nargs="+", default=[], metavar="NAME", help="only the runs of these groups of the file"
-    )
+    parser.add_argument("--group", nargs="+", default=[], metavar="NAME", help="only the runs of these groups")
     parser.add_argument("--only", nargs="+", type=int, default=[], metavar="N", help="only the runs of these numbers")
     parser.add_argument("--engine", choices=ENGINES, default="local", help="where runs are made; default: %(default)s")
     parser.add_argument("--jobs", type=int, metavar="N", help="runs at once; default: as many as there are cores")
@@ -52,9 +50,7 @@ def main(args: Sequence[str]) -> None:
         metavar="KEY=VALUE",
         help="handed on to ray.remote (num_gpus=1) or to submitit's executor (timeout_min=240 slurm_partition=cpu)",
     )
-    parser.add_argument(
-        "--search", action="store_true", help="look for the best settings in the file's search space (Optuna)"
-    )
+    parser.add_argument("--search", action="store_true", help="search the file's space for settings (Optuna)")
     own = parser.parse_args(args)
     if own.jobs is not None and own.jobs < 1:
         raise ConfigError(f"--jobs is {own.jobs}: it must be at least 1")

@@ -56,15 +56,12 @@ def compare(games: Mapping[str, Group], metrics: Sequence[str]) -> dict[str, Any
     found: dict[str, Any] = {"metrics": list(metrics), "games": {}}
     for game, methods in games.items():
         first = next(iter(methods.values()))
+        values = {name: _values(runs, metric) for name, runs in methods.items()}
         found["games"][game] = {
             "bounds": _bounds(methods, metric),
             "methods": {name: _method(runs, first, methods, metrics) for name, runs in methods.items()},
             "improvement": {
-                one: {
-                    other: improvement(_values(methods[one], metric), _values(methods[other], metric))
-                    for other in methods
-                }
-                for one in methods
+                one: {other: improvement(values[one], values[other]) for other in values} for one in values
             },
         }
     everywhere = [name for name in next(iter(games.values())) if all(name in methods for methods in games.values())]

@@ -15,7 +15,7 @@ from omg_lightning.games.grid.icons import INK
 # Told apart by the colour-blind (Okabe and Ito), the lighter ones darkened, for names are written in them.
 COLOURS = ("#0072B2", "#D55E00", "#00825E", "#B0508A", "#A87400", "#3C9BD6", "#5F6673")
 DASHES: tuple[Any, ...] = ("-", (0, (4, 1.5)), (0, (1, 1)))
-_SIGNS = ("", "– – ", "··· ")  # before the name of a method with such a line
+_SIGNS = ("", "- - ", "··· ")  # before the name of a method with such a line
 _FAINT, _GREY, _SMALL, _TEXT = "#DDDFE3", "#5F6673", 7.5, 8.5
 _NAMES = {"return/team_mean": "team return", "return/team_discounted": "discounted team return"}
 Line = tuple[str, float]  # label and value of a reference

@@ -49,10 +49,8 @@ def curves_of(folder: Path, names: Sequence[str] | None = None) -> Curves:
         for part in parts:  # a resumed run plays once more what came after its checkpoint
             if name in part:
                 kept = steps < part[name][0][0]
-                steps, seconds, values = (
-                    np.concatenate([old[kept], new])
-                    for old, new in zip((steps, seconds, values), part[name], strict=True)
-                )
+                before = (row[kept] for row in (steps, seconds, values))
+                steps, seconds, values = map(np.concatenate, zip(before, part[name], strict=True))
         chosen = np.unique(np.linspace(0, len(steps) - 1, min(len(steps), POINTS)).round().astype(int))
         digits = (0, 2, 5)
         rows = zip((steps, seconds, values), digits, strict=True)

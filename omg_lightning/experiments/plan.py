@@ -19,11 +19,7 @@ from omg_lightning.types import ConfigError
 
 KEYS = ("base", "games", "methods", "seeds", "adjust", "groups", "evaluate", "search")
 GROUP_KEYS = ("games", "methods", "seeds")
-OWN = {
-    "seed_everything": "seeds",
-    "trainer.default_root_dir": "--out",
-    "ckpt_path": "nothing: runs go on by themselves",
-}
+OWN = {"seed_everything": "seeds", "trainer.default_root_dir": "--out", "ckpt_path": "what a run has left"}
 EVALUATIONS = ("validate", "test")
 Cell = tuple[str, str, int]  # game, method, seed
 

@@ -9,6 +9,7 @@ import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -105,9 +106,8 @@ def execute(run: Run, threads: int | None = None, processes: Processes | None = 
     found["attempts"] = [*found["attempts"], {"started": now, "commit": origin["commit"]}]
     records.write(run.folder, found)
     for name, words in _missing(run, found).items():
-        code = (
-            _fit(run, found, threads, processes) if name == "fit" else _evaluate(run, name, found, threads, processes)
-        )
+        step = _fit if name == "fit" else partial(_evaluate, name)
+        code = step(run, found, threads, processes)
         found["wall_clock_s"] = round(before + time.perf_counter() - start, 1)
         if code != 0:
             found["error"] = STOPPED if processes.ended else _reason(run.folder / LOG, name, code)
@@ -141,8 +141,8 @@ def _fit(run: Run, found: dict[str, Any], threads: int | None, processes: Proces
     return _NO_NUMBERS if code == 0 and folder is None else code
 
 
-def _evaluate(run: Run, name: str, found: dict[str, Any], threads: int | None, processes: Processes) -> int | None:
-    """Run an evaluation of the last checkpoint and add its numbers, with its name before theirs; return the exit code."""
+def _evaluate(name: str, run: Run, found: dict[str, Any], threads: int | None, processes: Processes) -> int | None:
+    """Evaluate the last checkpoint and add the numbers, under the name of the evaluation; return the exit code."""
     last, (command, *settings) = newest_checkpoint(run.folder), run.evaluate[name]
     if last is None:
         return _NO_CHECKPOINT
