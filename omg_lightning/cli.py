@@ -24,7 +24,7 @@ from lightning.pytorch.utilities.exceptions import SIGTERMException
 from callbacks import BufferRefresh, SeatSchedule, TreeCount  # a foreign package of that name fails at once
 from omg_lightning import interrupts
 from omg_lightning.choices import CHOICES
-from omg_lightning.config_files import check_config
+from omg_lightning.config_files import check_config, find_shipped
 from omg_lightning.data import EpisodeDataModule
 from omg_lightning.mistakes import mistake, suggest
 from omg_lightning.training import Agent
@@ -82,7 +82,9 @@ class CLI(LightningCLI):
 
     def parse_arguments(self, parser: LightningArgumentParser, args: ArgsType) -> None:
         """Parse; for a key that does not exist, say which one may be meant."""
-        self._words = [str(word) for word in args] if isinstance(args, Sequence) else []
+        if isinstance(args, Sequence):
+            args = find_shipped([str(word) for word in args])
+        self._words = args if isinstance(args, list) else []
         try:
             super().parse_arguments(parser, args)
         except ArgumentError as error:

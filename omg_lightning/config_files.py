@@ -1,10 +1,49 @@
-"""Checks of a configuration file before it is read: sections hold settings, and no key is there twice."""
+"""Configuration files: where the shipped ones are, and checks of a file before it is read."""
 
-from collections.abc import Collection
+import sys
+from collections.abc import Collection, Sequence
+from pathlib import Path
 
 import yaml
 
 from omg_lightning.types import ConfigError
+
+PACKAGE = Path(__file__).parent
+OPTIONS = ("-c", "--config")
+
+
+def shipped_configs() -> dict[str, Path]:
+    """Return the configurations of this project by file name: of the wheel, or of the checkout."""
+    folder = PACKAGE / "configs"
+    return {
+        path.name: path for path in sorted((folder if folder.is_dir() else PACKAGE.parent / "configs").glob("*.yaml"))
+    }
+
+
+def find_shipped(words: Sequence[str]) -> list[str]:
+    """Return a command line in which `--config NAME.yaml` names the shipped file where the current folder has none.
+
+    `configs/NAME.yaml` counts as `NAME.yaml`, so the commands of the documentation work outside of a checkout. One
+    line on stderr says which file is read.
+    """
+    found = list(words)
+    for i, word in enumerate(found):
+        option, equals, value = word.partition("=")
+        if option in OPTIONS and equals:
+            found[i] = f"{option}={_shipped(value)}"
+        elif i and found[i - 1] in OPTIONS:
+            found[i] = _shipped(word)
+    return found
+
+
+def _shipped(value: str) -> str:
+    """Return the path of the shipped file that `value` names, or `value`."""
+    given = Path(value)
+    path = shipped_configs().get(given.name)
+    if path is None or given.parent not in (Path(), Path("configs")) or given.exists():
+        return value
+    print(f"--config {value} is {path}", file=sys.stderr)
+    return str(path)
 
 
 def check_config(content: str, name: str, sections: Collection[str]) -> None:
