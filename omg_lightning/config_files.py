@@ -12,12 +12,16 @@ PACKAGE = Path(__file__).parent
 OPTIONS = ("-c", "--config")
 
 
+def shipped(path: str | Path) -> Path | None:
+    """Return the file of this path that comes with the library, such as `configs/base.yaml`; None if there is none."""
+    roots = PACKAGE, PACKAGE.parent  # in a wheel, in a checkout
+    return next((root / path for root in roots if (root / path).is_file()), None)
+
+
 def shipped_configs() -> dict[str, Path]:
-    """Return the configurations of this project by file name: of the wheel, or of the checkout."""
-    folder = PACKAGE / "configs"
-    return {
-        path.name: path for path in sorted((folder if folder.is_dir() else PACKAGE.parent / "configs").glob("*.yaml"))
-    }
+    """Return the configurations of this project by file name."""
+    base = shipped("configs/base.yaml")
+    return {} if base is None else {path.name: path for path in sorted(base.parent.glob("*.yaml"))}
 
 
 def find_shipped(words: Sequence[str]) -> list[str]:
@@ -39,7 +43,7 @@ def find_shipped(words: Sequence[str]) -> list[str]:
 def _shipped(value: str) -> str:
     """Return the path of the shipped file that `value` names, or `value`."""
     given = Path(value)
-    path = shipped_configs().get(given.name)
+    path = shipped(Path("configs") / given.name)
     if path is None or given.parent not in (Path(), Path("configs")) or given.exists():
         return value
     print(f"--config {value} is {path}", file=sys.stderr)

@@ -13,8 +13,7 @@ from typing import Any, NoReturn
 
 import yaml
 
-import omg_lightning
-from omg_lightning.config_files import check_config
+from omg_lightning.config_files import check_config, shipped
 from omg_lightning.types import ConfigError
 
 KEYS = ("base", "games", "methods", "seeds", "adjust", "groups", "evaluate", "search")
@@ -105,10 +104,9 @@ def locate(path: str, named_by: str = "") -> str:
     Raises:
         ConfigError: there is neither.
     """
-    package = Path(omg_lightning.__file__).parent
-    for candidate in (Path(path), package / path, package.parent / path):  # in a wheel, in a checkout
-        if candidate.is_file():
-            return str(candidate)
+    found = Path(path) if Path(path).is_file() else shipped(path)
+    if found is not None:
+        return str(found)
     raise ConfigError(f"{named_by or 'study'} names the file {path}, which is not there: correct the path")
 
 
