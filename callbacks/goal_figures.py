@@ -14,6 +14,7 @@ from callbacks.goal_quality import GoalQuality
 from callbacks.replay import episode_frames
 from callbacks.table_figures import code_figure, confusion_figure
 from omg_lightning.evaluation.exact import exact_observer
+from omg_lightning.evaluation.figures import save_figure
 from omg_lightning.events import watched
 from omg_lightning.games.grid.render import board_only
 from omg_lightning.metrics import CodeMetrics
@@ -115,8 +116,7 @@ def show(trainer: Trainer, name: str, figure: Figure) -> None:
     last = trainer.state.fn == "validate" or trainer.current_epoch + 1 == trainer.max_epochs
     if last and not trainer.fast_dev_run:  # type: ignore[attr-defined]
         folder = Path(trainer.log_dir or trainer.default_root_dir)
-        folder.mkdir(parents=True, exist_ok=True)
-        figure.savefig(folder / f"{name}.png", dpi=300, bbox_inches="tight", pad_inches=0.05)
+        save_figure(figure, folder / f"{name}.png", bbox_inches="tight", pad_inches=0.05)
     for logger in trainer.loggers:
         if isinstance(logger, TensorBoardLogger):
             logger.experiment.add_figure(f"figures/{name}", figure, trainer.datamodule.env_steps)  # type: ignore[attr-defined]

@@ -78,7 +78,6 @@ class ReplayWriter(Callback):
         if trainer.datamodule.game.layout is None:  # type: ignore[attr-defined]
             return
         folder = _folder(trainer)
-        folder.mkdir(parents=True, exist_ok=True)
         for b in range(outputs.active.shape[1]):
             frames = episode_frames(outputs, b, trainer.datamodule.game)  # type: ignore[attr-defined]
             write_gif(frames, folder / f"episode_{self._count:03d}.gif")

@@ -15,8 +15,9 @@ from lightning.pytorch.utilities import rank_zero_info, rank_zero_only
 from omg_lightning import evaluation
 from omg_lightning.actors import has_networks
 from omg_lightning.envs.base import describe
-from omg_lightning.evaluation.figures import adaptation_figure
+from omg_lightning.evaluation.figures import adaptation_figure, save_figure
 from omg_lightning.evaluation.summary import About, summary
+from omg_lightning.files import replace_text
 from omg_lightning.rollout import match
 from omg_lightning.seeds import generator_of
 from omg_lightning.types import AdaptationSegment
@@ -109,11 +110,11 @@ class Report(Callback):
         pl_module.log_dict(evaluation.numbers(self._results) | {"step": float(data.env_steps)})
 
     def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Writes the numbers and figures of a `test`."""
+        """Prints the table, which is then seen even where nothing can be written; writes numbers and figures."""
+        rank_zero_info("\n" + evaluation.table(self._results, _data(trainer).adaptation.score_steps))
         if not trainer.fast_dev_run:  # type: ignore[attr-defined]
             self._write(trainer, pl_module, {})
             self._show(trainer, pl_module.trained_seed)  # type: ignore[arg-type]
-        rank_zero_info("\n" + evaluation.table(self._results, _data(trainer).adaptation.score_steps))
 
     def state_dict(self) -> dict[str, Any]:
         """Seconds of training so far."""
@@ -141,8 +142,7 @@ class Report(Callback):
         numbers["time/fit_s"] = self._fit_s
         numbers["time/peak_memory_mib"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
         path = Path(trainer.log_dir or trainer.default_root_dir) / "metrics.json"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(json.dumps(dict(sorted(numbers.items())), indent=2) + "\n")
+        replace_text(path, json.dumps(dict(sorted(numbers.items())), indent=2) + "\n")
         if isinstance(trainer.logger, TensorBoardLogger) and "return/team_mean" in numbers and self._fit_s:
             final = {"final/team_return": numbers["return/team_mean"], "final/fit_s": self._fit_s}
             trainer.logger.log_hyperparams(dict(pl_module.hparams), final)
@@ -160,7 +160,7 @@ class Report(Callback):
             final, references = (result.final, result.low, result.high), (result.random, result.best_response)
             last = data.adaptation.score_steps
             figure = adaptation_figure(result.curve, result.label, final, last, over, *references)
-            figure.savefig(folder / f"adapt_{result.label}.png", dpi=300)
+            save_figure(figure, folder / f"adapt_{result.label}.png")
             for logger in trainer.loggers:
                 if isinstance(logger, TensorBoardLogger):
                     logger.experiment.add_figure(f"adaptation/{result.label}", figure, data.env_steps)

@@ -13,6 +13,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import EngFormatter, MaxNLocator
 from numpy.typing import NDArray
 
+from omg_lightning.evaluation.figures import save_figure
 from omg_lightning.games.grid.icons import INK, SEAT_COLOURS
 from omg_lightning.types import ConfigError
 
@@ -92,8 +93,7 @@ class ReturnFigure(Callback):
             return
         figure = return_figure(self.rounds, self.evaluations, trainer.datamodule.seats)  # type: ignore[attr-defined]
         if save and not trainer.fast_dev_run:  # type: ignore[attr-defined]
-            folder.mkdir(parents=True, exist_ok=True)
-            figure.savefig(folder / "return.png", dpi=300)
+            save_figure(figure, folder / "return.png")
         shown, self._shown = self._shown, (self.rounds[-1], self.evaluations[-1:])
         for logger in trainer.loggers:
             if isinstance(logger, TensorBoardLogger) and shown != self._shown:

@@ -1,9 +1,11 @@
 """Leaves `last.ckpt` and `best.ckpt` in the run folder."""
 
 import shlex
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import lightning
 from lightning import LightningModule, Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.utilities.exceptions import SIGTERMException
@@ -13,6 +15,7 @@ from omg_lightning.types import ConfigError
 
 FIT, EPOCHS, BATCHES = "fit_loop", "epoch_progress", "epoch_loop.batch_progress"  # Lightning's names in a checkpoint
 EVALUATION = "epoch_loop.val_loop.batch_progress"
+COUNTS = {"ready", "started", "processed", "completed"}
 
 
 class RunCheckpoint(ModelCheckpoint):
@@ -44,7 +47,13 @@ class RunCheckpoint(ModelCheckpoint):
         self._broken_off = False  # whether a signal has ended an evaluation within `fit`
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Puts everything into the run folder."""
+        """Puts everything into the run folder.
+
+        Raises:
+            ConfigError: this release of Lightning keeps its counters in another way, see `check_counters`.
+        """
+        if stage == "fit":
+            check_counters(trainer.fit_loop.state_dict())
         self.dirpath = trainer.log_dir
         super().setup(trainer, pl_module, stage)
 
@@ -64,22 +73,26 @@ class RunCheckpoint(ModelCheckpoint):
         mark_resume_point(checkpoint["loops"][FIT], trainer.num_training_batches, self._broken_off)
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
-        """Writes `last.ckpt` where a signal ends the run, and notes how to go on."""
+        """Writes `last.ckpt` where a signal ends the run; notes how to go on, also where a file cannot be written."""
         super().on_exception(trainer, pl_module, exception)
-        if not isinstance(exception, Interrupted | SIGTERMException) or trainer.fast_dev_run:  # type: ignore[attr-defined]
+        signalled = isinstance(exception, Interrupted | SIGTERMException)
+        if (not isinstance(exception, OSError) and not signalled) or trainer.fast_dev_run:  # type: ignore[attr-defined]
             return
         folder = Path(str(self.dirpath))
         command, done = "validate", "training is over: evaluate"
         if trainer.state.fn == "fit":
             if trainer.sanity_checking:
                 return
-            self._broken_off, self._saved = trainer.validating, None
-            self._save_last(trainer)
+            if signalled:
+                self._broken_off, self._saved = trainer.validating, None
+                self._save_last(trainer)
             if trainer.max_epochs != _rounds(trainer):
                 command, done = "fit", f"saved {folder / 'last.ckpt'}: go on"
         if (folder / "last.ckpt").is_file():
             config, last = (shlex.quote(str(folder / name)) for name in ("config.yaml", "last.ckpt"))
-            exception.add_note(f"{done} with python -m omg_lightning {command} --config {config} --ckpt_path {last}")
+            rules = " --other_rules true" if getattr(pl_module, "other_rules", False) else ""
+            words = f"python -m omg_lightning {command} --config {config} --ckpt_path {last}{rules}"
+            exception.add_note(f"{done} with {words}")
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Keeps the best score of a resumed run; its files stay in the folder that they were written to."""
@@ -96,6 +109,24 @@ class RunCheckpoint(ModelCheckpoint):
 def _rounds(trainer: Trainer) -> int:
     """Return the epochs that are over, also while they are evaluated."""
     return trainer.fit_loop.epoch_progress.current.processed  # type: ignore[attr-defined]
+
+
+def check_counters(loop: Mapping[str, Any]) -> None:
+    """Raise ConfigError unless the state of a training loop has the counters that `mark_resume_point` changes.
+
+    Lightning has no public way to say where a resumed run goes on. Its counters are in each checkpoint, but their names
+    are documented nowhere, so another release may have others.
+
+    Args:
+        loop: state of the training loop, by name.
+    """
+    counters = [loop.get(name, {}) for name in (EPOCHS, BATCHES, EVALUATION)]
+    known = all(set(each.get(part, ())) == COUNTS for each in counters for part in ("total", "current"))
+    if not known or not all("is_last_batch" in each for each in counters[1:]):
+        raise ConfigError(
+            f"lightning {lightning.__version__} counts epochs and batches in another way than 2.6, so this run could "
+            "not be resumed rightly: pip install 'lightning>=2.6.6,<2.7', or leave out callbacks.RunCheckpoint"
+        )
 
 
 def mark_resume_point(loop: dict[str, Any], batches: float, broken_off: bool = False) -> None:

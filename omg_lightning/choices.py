@@ -12,6 +12,7 @@ from omg_lightning.envs import VectorEnv
 from omg_lightning.games import Game
 from omg_lightning.opponents import OpponentModel
 from omg_lightning.rewards import Reward
+from omg_lightning.training.trainer import RULES
 
 
 class Choice(NamedTuple):
@@ -99,12 +100,15 @@ def _wrong_value(key: str, message: str) -> str:
     """Say which types of value an option takes, where the message does."""
     if group := re.search(r"Unable to load config '(.*?)'", message):
         return f"--{key} is {group[1]}: expected its settings below it, such as --{key}.NAME VALUE"
-    got = re.search(r"(?:Got|Given) value: (.*)", message)
-    kinds = [name.rpartition(".")[2] for name in re.findall(r"Expected an? <class '([^']+)'>", message)]
+    got = re.search(r"Given value: (.*)", message) or re.search(r"Got value: (.*?)(?: - | Subclass |$)", message)
+    kinds = ["a class by its dotted path"] if "Subclass types" in message else []
+    kinds += [name.rpartition(".")[2] for name in re.findall(r"Expected an? <class '([^']+)'>", message)]
     kinds += [f"one of {names}" for names in re.findall(r"typing\.Literal\[(.*?)\]", message)]
     if got is None or not kinds:
         return f"--{key}: {message}"
     value = "null" if got[1] == "None" else got[1]
+    if rule := RULES.get(key.removeprefix("trainer.")) if key.startswith("trainer.") else None:
+        return f"--{key} is {value}: expected {rule[1]}"
     kinds = ["a finite number"] if value.strip("+-.").lower() in ("nan", "inf") else list(dict.fromkeys(kinds))
     return f"--{key} is {value}: expected {' or '.join(kinds).replace('NoneType', 'null')}"
 

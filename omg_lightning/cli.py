@@ -1,7 +1,6 @@
 """The command line: `python -m omg_lightning {fit,validate,test,predict} --config configs/base.yaml`, and commands."""
 
 import argparse
-import errno
 import importlib
 import logging
 import os
@@ -9,8 +8,8 @@ import signal
 import sys
 import threading
 import warnings
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -19,23 +18,16 @@ from lightning import Callback, Trainer
 from lightning.fabric.plugins.environments import SLURMEnvironment
 from lightning.pytorch.callbacks import Checkpoint, ProgressBar
 from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI
-from lightning.pytorch.utilities.exceptions import SIGTERMException
 
 from callbacks import BufferRefresh, SeatSchedule, TreeCount  # a foreign package of that name fails at once
 from omg_lightning import interrupts
 from omg_lightning.choices import CHOICES
 from omg_lightning.config_files import check_config, find_shipped
 from omg_lightning.data import EpisodeDataModule
-from omg_lightning.mistakes import mistake, suggest
+from omg_lightning.mistakes import end_of_thread, one_line, suggest
 from omg_lightning.training import Agent
-from omg_lightning.training.checkpoint import (
-    RunLogger,
-    WholeCheckpointIO,
-    new_folder,
-    new_run,
-    newest_checkpoint,
-    read_checkpoint,
-)
+from omg_lightning.training.checkpoint import WholeCheckpointIO, read_checkpoint
+from omg_lightning.training.folders import CONFIG, RunFolder, RunLogger, SaveConfig, newest_checkpoint
 from omg_lightning.training.trainer import check_resume, check_trainer
 from omg_lightning.types import ConfigError
 
@@ -52,7 +44,6 @@ COMMANDS = {
     "zoo": "List the trained agents that come with the package.",
 }
 MOST = 2**32 - 1  # the largest seed that NumPy takes
-DISK = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO)  # errors of writing
 
 
 class CLI(LightningCLI):
@@ -61,6 +52,7 @@ class CLI(LightningCLI):
     datamodule: EpisodeDataModule
     model: Agent
     untrained = False  # whether `validate` takes networks without a checkpoint
+    _folder: RunFolder | None  # of this run; None where it leaves no files
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         """Link what the model must know of the game, and one seed for everything; schedules get keys of their own.
@@ -174,23 +166,28 @@ class CLI(LightningCLI):
         check_trainer(settings, -(-episodes // self.datamodule.num_envs))
         endless = all(settings.get(name) in (None, -1) for name in ("max_epochs", "max_steps", "max_time"))
         if self.subcommand == "fit" and endless and not settings.get("fast_dev_run"):
-            raise ConfigError("trainer.max_epochs is not set: give a number of rounds, or --config configs/base.yaml")
+            typed = "is -1" if settings.get("max_epochs") == -1 else "is not set"
+            raise ConfigError(f"trainer.max_epochs {typed}: give a number of rounds, or --config configs/base.yaml")
         if self.subcommand == "fit" and not settings.get("fast_dev_run"):
             rounds = settings.get("max_epochs")
             scheduled = bool(self._get(self.config_init, "seat_schedule").schedule)
             self.datamodule.check_rounds(float("inf") if rounds in (None, -1) else rounds, scheduled)
         logger, root = settings.get("logger"), settings.get("default_root_dir") or "."
-        leaves_files = not settings.get("fast_dev_run")
-        if leaves_files and logger in (None, True):
-            kwargs["logger"] = new_run(root)
-        elif leaves_files and logger is False:
-            kwargs["default_root_dir"] = new_folder(root)
         switches = {"enable_progress_bar": ProgressBar, "enable_checkpointing": Checkpoint}
         off = tuple(kind for name, kind in switches.items() if settings.get(name) is False)
         kwargs["callbacks"] = [item for item in _listed(settings.get("callbacks")) if not isinstance(item, off)]
         kwargs["plugins"] = [*_listed(settings.get("plugins")), WholeCheckpointIO()]
+        if settings.get("fast_dev_run"):
+            self._folder = None
+            return super().instantiate_trainer(**kwargs)
+        if logger in (None, True, False):
+            self._folder = RunFolder.new(root)
+            kwargs |= {"default_root_dir": self._folder.path} if logger is False else {"logger": self._folder.logger()}
+            with self._folder.removed_if_refused():
+                return super().instantiate_trainer(**kwargs)
         trainer = super().instantiate_trainer(**kwargs)
-        if leaves_files and (Path(trainer.log_dir or root) / "config.yaml").exists():
+        self._folder = RunFolder(Path(trainer.log_dir or root))
+        if (self._folder.path / CONFIG).exists():
             raise ConfigError(
                 f"{trainer.log_dir} has the files of another run: give trainer.logger another folder, name or version"
             )
@@ -205,7 +202,8 @@ class CLI(LightningCLI):
 
     def _run_subcommand(self, subcommand: str) -> None:
         """Run it; a signal waits for the next safe point."""
-        with interrupts.deferred():
+        refused = nullcontext() if self._folder is None else self._folder.removed_if_refused(self.trainer.callbacks)  # type: ignore[attr-defined]
+        with interrupts.deferred(), refused:
             super()._run_subcommand(subcommand)
 
     def before_validate(self) -> None:
@@ -237,7 +235,7 @@ def run(args: ArgsType = None, kind: type[Kind] = CLI) -> Kind:  # type: ignore[
         args=args,
         parser_class=_Parser,
         auto_configure_optimizers=False,
-        save_config_kwargs={"overwrite": True},  # the folder is this run's own
+        save_config_callback=SaveConfig,
         seed_everything_default=0,
         parser_kwargs={
             "prog": "python -m omg_lightning",
@@ -318,43 +316,14 @@ class Networks(CLI):
         """Run nothing: model and data module are all that is wanted."""
 
 
-@contextmanager
-def one_line() -> Iterator[None]:
-    """End the program with one line on stderr: exit code 2 for a mistake of the user's, 1 for a disk that is full."""
-    try:
-        yield
-    except (interrupts.Interrupted, SIGTERMException) as stop:
-        signum = stop.signal if isinstance(stop, interrupts.Interrupted) else signal.SIGTERM
-        advice = "; ".join(getattr(stop, "__notes__", ["nothing was saved: run the same command again"]))
-        print(f"interrupted by {signum.name}: {advice}", file=sys.stderr)
-        sys.exit(128 + signum if signum in (signal.SIGINT, signal.SIGTERM) else 1)
-    except (Exception, SystemExit) as error:
-        if isinstance(error, OSError) and error.errno in DISK:
-            what = error.filename or "a file of this run"
-            advice = "free some space or take another folder, --trainer.default_root_dir"
-            print(f"error: cannot write {what} ({error.strerror}): {advice}", file=sys.stderr)
-            sys.exit(1)
-        line = mistake(error)
-        if line is None:
-            raise
-        print(f"error: {line}", file=sys.stderr)
-        sys.exit(2)
-
-
 def _signals() -> list[int]:
     """Return the signals that end a program; on SLURM, Lightning takes SIGUSR1 to put the job into the queue again."""
     return [signal.SIGINT, signal.SIGTERM, *([] if SLURMEnvironment.detect() else [signal.SIGUSR1])]
 
 
-def _end_of_thread(args: threading.ExceptHookArgs) -> None:
-    """Report an error of a thread, unless the disk is full: TensorBoard's thread hands that on to the main one."""
-    if not (isinstance(args.exc_value, OSError) and args.exc_value.errno in DISK):
-        threading.__excepthook__(args)
-
-
 def _quieten() -> None:
     """Silence known-harmless warnings, so that the others are seen."""
-    threading.excepthook = _end_of_thread
+    threading.excepthook = end_of_thread
     for remark in (
         ".*isinstance.treespec, LeafSpec.*",  # inside Lightning
         ".*Your `IterableDataset` has `__len__` defined.*",  # exact on purpose, and there are no workers

@@ -7,6 +7,8 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from types import FrameType
 
+ALL = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
+
 
 class Interrupted(BaseException):
     """A signal asks the program to end. Not an `Exception`: nothing but the command line should catch it.
@@ -60,12 +62,27 @@ def check() -> None:
         raise Interrupted(_State.received)
 
 
+@contextmanager
+def held() -> Iterator[None]:
+    """Hold signals back until the context ends, also in processes that are forked within it: until they `forget`.
+
+    A new process has the handlers of its parent. A signal that came before it has its own would end it with a
+    traceback, and the parent would take that for a fault.
+    """
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, ALL)
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
 def forget() -> None:
     """Leave signals to the parent, in a process that was forked from it: SIGTERM alone ends this one, silently."""
     _State.received = None
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal sends it to the parent, too
     signal.signal(signal.SIGUSR1, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, lambda *_: os._exit(0))
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, ALL)
 
 
 def _receive(signum: int, frame: FrameType | None) -> None:

@@ -1,23 +1,68 @@
-"""What the command line says of a user's mistakes: one line for each."""
+"""How a program ends that goes wrong: one line, and an exit code that says whose fault it was."""
 
 import argparse
+import errno
 import os
 import re
+import signal
+import sys
+import threading
 import traceback
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from difflib import get_close_matches
 
-import jsonargparse
 import lightning
 from lightning.fabric.utilities.exceptions import MisconfigurationException
+from lightning.pytorch.utilities.exceptions import SIGTERMException
 
+from omg_lightning import interrupts
 from omg_lightning.choices import explain
 from omg_lightning.types import ConfigError
+from omg_lightning.users_code import TRACEBACK, users_error
+
+DISK = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO)  # errors of writing
 
 _TOO_LARGE = "allocate memory|enough memory|out of memory|[Oo]verflow"
 _UNKNOWN = (r"unrecognized arguments: (?:--)?([\w.]+)", r"accept option '([\w.]+)'", r"^Option '([\w.]+)' is not")
-_PARSERS = (argparse.__file__, os.path.dirname(jsonargparse.__file__))
 _LIGHTNING = os.path.dirname(lightning.__file__)
+
+
+@contextmanager
+def one_line() -> Iterator[None]:
+    """End the program with one line on stderr: exit code 2 for a mistake of the user's, 1 for a disk that is full.
+
+    Where the environment variable OMG_TRACEBACK is 1, the whole traceback stands before it.
+    """
+    try:
+        yield
+    except (interrupts.Interrupted, SIGTERMException) as stop:
+        signum = stop.signal if isinstance(stop, interrupts.Interrupted) else signal.SIGTERM
+        advice = "; ".join(getattr(stop, "__notes__", ["nothing was saved: run the same command again"]))
+        print(f"interrupted by {signum.name}: {advice}", file=sys.stderr)
+        sys.exit(128 + signum if signum in (signal.SIGINT, signal.SIGTERM) else 1)
+    except (Exception, SystemExit) as error:
+        full = isinstance(error, OSError) and error.errno in DISK and users_error(error) is None
+        line = _unwritten(error) if full else mistake(error)
+        if line is None:
+            raise
+        if os.environ.get(TRACEBACK) not in (None, "", "0"):
+            traceback.print_exception(error)
+        print(f"error: {line}", file=sys.stderr)
+        sys.exit(1 if full else 2)
+
+
+def _unwritten(error: BaseException) -> str:
+    """Return what could not be written, and how to go on."""
+    what = getattr(error, "filename", None) or "a file of this run"
+    advice = "; ".join(["free some space or take another folder", *getattr(error, "__notes__", [])])
+    return f"cannot write {what} ({getattr(error, 'strerror', None)}): {advice}"
+
+
+def end_of_thread(args: threading.ExceptHookArgs) -> None:
+    """Report an error of a thread, unless the disk is full: TensorBoard's thread hands that on to the main one."""
+    if not (isinstance(args.exc_value, OSError) and args.exc_value.errno in DISK):
+        threading.__excepthook__(args)
 
 
 def mistake(error: BaseException) -> str | None:
@@ -25,8 +70,8 @@ def mistake(error: BaseException) -> str | None:
     text, raised_in = " ".join(str(error).split()), _file(error)
     if isinstance(error, ConfigError | argparse.ArgumentError):
         return explain(text)
-    if type(error) is SystemExit and error.code in (0, None) and not raised_in.startswith(_PARSERS):
-        return f"{raised_in} ended the program, so nothing was done: take sys.exit out of it"
+    if (line := users_error(error)) is not None:
+        return line
     if isinstance(error, MemoryError | OverflowError) or (
         isinstance(error, RuntimeError) and re.search(_TOO_LARGE, text)
     ):

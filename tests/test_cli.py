@@ -309,9 +309,11 @@ def my_module(users_folder, monkeypatch):
     monkeypatch.syspath_prepend(users_folder)
 
 
-def test_a_mistake_in_the_code_of_a_users_game_shows_where_it_is(my_module, tmp_path):
-    with pytest.raises(TypeError, match="a mistake in the user's own code"):
-        run("fit", tmp_path, "--data.game", "my_module.Broken")
+def test_a_mistake_in_the_code_of_a_users_game_shows_where_it_is(my_module, tmp_path, capsys):
+    root = ["--trainer.default_root_dir", str(tmp_path)]
+    line = refused(["fit", *SMOKE, *root, "--data.game", "my_module.Broken"], capsys)
+    assert "Broken.__init__ failed with TypeError: a mistake in the user's own code (" in line
+    assert "my_module.py, line " in line
 
 
 # Shipped configurations ---------------------------------------------------------------------------------------------

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
-RULES = {"types", "spaces", "games", "envs"}  # what can be played
+RULES = {"types", "spaces", "users_code", "games", "envs"}  # what can be played
 MODELS = RULES | {"spec", "samples", "events", "losses", "encoders"}  # what losses are computed from
 MAY_IMPORT: dict[str, set[str]] = {
     # records, and pure functions of them
@@ -14,14 +14,16 @@ MAY_IMPORT: dict[str, set[str]] = {
     "seeds": set(),
     "spaces": {"types"},
     "draws": set(),
+    "files": {"types"},
     "interrupts": set(),
+    "users_code": set(),
     "losses": {"types"},
     "samples": {"types"},
     "sources": {"types"},
     "search": {"types", "interrupts"},  # two callables and a budget: no game, no network
     # what is played
-    "games": {"types", "spaces"},
-    "envs": {"types", "spaces", "games"},
+    "games": {"types", "spaces", "files"},
+    "envs": {"types", "spaces", "users_code", "games"},
     "events": {"types", "games"},
     "spec": RULES,
     # who plays: an actor is given callables, never the models that own them
@@ -35,14 +37,14 @@ MAY_IMPORT: dict[str, set[str]] = {
     "algorithms": MODELS | {"actors"},
     # how both come together: the data module gets the learner's callables as values
     "data": RULES | {"spec", "seeds", "actors", "rollout", "interrupts"},
-    "training": MODELS | {"seeds", "actors", "metrics", "opponents", "algorithms", "rewards", "sources"},
+    "training": MODELS | {"files", "seeds", "actors", "metrics", "opponents", "algorithms", "rewards", "sources"},
     # trained agents in environments that somebody else runs; never a rollout
     "agents": RULES | {"spec", "seeds", "search", "actors", "training"},
     # people, agents and scripts at one board
-    "viewer": RULES | {"actors", "agents", "evaluation", "interrupts"},
+    "viewer": RULES | {"actors", "agents", "evaluation", "files", "interrupts"},
     "__init__": {"agents"},  # `load_agent`, when it is asked for
     # what is said of it: what was played comes in as numbers
-    "evaluation": RULES | {"actors", "events", "metrics", "opponents"},
+    "evaluation": RULES | {"files", "actors", "events", "metrics", "opponents"},
 }
 TYPES_ONLY = {"games": {"envs"}, "samples": {"opponents"}}  # named in annotations, never imported when the code runs
 # these may import everything, and nothing imports them

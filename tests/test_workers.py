@@ -118,7 +118,7 @@ def test_jobs_run_in_processes_of_their_own_with_one_thread():
     assert [threads for _, threads in found] == [1, 1]
 
 
-def test_mistakes_arrive_as_they_are():
+def test_mistakes_arrive_as_they_are(monkeypatch):
     def mistake():
         raise ConfigError("no such thing: name another")
 
@@ -128,6 +128,9 @@ def test_mistakes_arrive_as_they_are():
     def defect():
         raise KeyError("where it happened")
 
+    with pytest.raises(ConfigError, match=r"defect failed with KeyError: 'where it happened'"):
+        at_once([lambda: 1, defect])
+    monkeypatch.setattr(workers, "users_error", lambda error: None)  # a fault of the program keeps its stack
     with pytest.raises(KeyError, match=r"(?s)defect.*where it happened"):
         at_once([lambda: 1, defect])
 

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from omg_lightning.actors.base import Actor, Choice, Scene
 from omg_lightning.envs.base import VectorEnv
-from omg_lightning.games.scripts import Player, RandomPlayer, ScriptedPlayer, actions_of, best_chance, blamed, goals_of
+from omg_lightning.games.scripts import Player, RandomPlayer, ScriptedPlayer, actions_of, best_chance, goals_of
 from omg_lightning.games.switcher import SWITCHER, Switcher, parse_steps
 from omg_lightning.types import NO_GOAL, ConfigError, View
 
@@ -38,8 +38,7 @@ class PlayerActor(Actor):
     def start(self, env: VectorEnv, mine: Tensor, prior: Tensor | None, generator: torch.Generator) -> Tensor:
         """Tell all players that an episode starts."""
         for player, seat, rows in self.seated:
-            with blamed(f"{type(player).__name__}.reset"):
-                player.reset(len(rows), seat, rules_of(env), generator)
+            player.reset(len(rows), seat, rules_of(env), generator)
         return torch.arange(len(mine), device=mine.device)
 
     def act(self, memory: Tensor, scene: Scene) -> Choice:
@@ -52,8 +51,7 @@ class PlayerActor(Actor):
             observation, legal = _shown(view, seat, len(rows), here, at, scene.env.noop)
             if scene.measure:
                 best[at, seat] = best_chance(player, observation, legal)[here]
-            with blamed(f"{type(player).__name__}.act"):
-                action[at, seat] = actions_of(player, observation, legal)[here].to(action)
+            action[at, seat] = actions_of(player, observation, legal)[here].to(action)
             mine[at, seat] = True
         return Choice(mine, action, extras={"script_best": best} if scene.measure else {})
 

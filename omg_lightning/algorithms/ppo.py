@@ -1,5 +1,6 @@
 """Proximal policy optimisation, without search."""
 
+import math
 from collections.abc import Mapping
 from typing import ClassVar
 
@@ -56,8 +57,10 @@ class PPO(Algorithm):
         for name, count in (("epochs", epochs), ("minibatches", minibatches)):
             if count < 1:
                 raise ConfigError(f"model.algorithm.{name} is {count}: it must be at least 1")
-        if not (clip > 0 and entropy >= 0):
-            raise ConfigError(f"model.algorithm.clip is {clip} and entropy {entropy}: expected above 0, and at least 0")
+        if not (0 < clip < math.inf and 0 <= entropy < math.inf):
+            raise ConfigError(
+                f"model.algorithm.clip is {clip} and entropy {entropy}: expected above 0, and at least 0, both finite"
+            )
         super().__init__(spec, goal_size)
         self.discount, self.gae_lambda, self.clip, self.normalise = discount, gae_lambda, clip, normalise
         self.on_policy = OnPolicy(epochs, minibatches)

@@ -18,9 +18,9 @@ from matplotlib.figure import Figure
 
 from omg_lightning.commands.parser import CommandParser
 from omg_lightning.evaluation import Summary, align
-from omg_lightning.evaluation.figures import adaptation_figure, scores_figure
-from omg_lightning.evaluation.files import check_writable, replace_text
+from omg_lightning.evaluation.figures import adaptation_figure, save_figure, scores_figure
 from omg_lightning.evaluation.seeds import read, seed_curve, summarise
+from omg_lightning.files import check_writable, replace_text, unwritable
 from omg_lightning.types import ConfigError
 
 
@@ -42,11 +42,14 @@ def main(args: Sequence[str]) -> None:
             raise ConfigError(f"cannot draw {own.plot}: expected a path that ends in .png, .pdf or .svg")
     runs = read(own.runs)
     found = summarise(runs)
-    replace_text(own.out, json.dumps(found, indent=2) + "\n")
-    print(_table(found))
-    print(f"written to {own.out}")
-    if own.plot is not None:
-        draw(own.plot, runs, found)
+    print(_table(found), flush=True)  # seen even where files cannot be written any more
+    try:
+        replace_text(own.out, json.dumps(found, indent=2) + "\n")
+        print(f"written to {own.out}")
+        if own.plot is not None:
+            draw(own.plot, runs, found)
+    except OSError as error:
+        raise unwritable(Path(error.filename or own.out), error, "--out or --plot") from error
 
 
 def draw(path: Path, runs: Sequence[dict[str, Any]], found: dict[str, Any]) -> None:
@@ -90,5 +93,5 @@ def _cell(summary: dict[str, float | None]) -> str:
 
 
 def _save(figure: Any, path: Path) -> None:
-    figure.savefig(path, dpi=300)
+    save_figure(figure, path)
     print(f"drawn: {path}")

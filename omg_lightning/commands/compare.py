@@ -22,8 +22,8 @@ from matplotlib.figure import Figure
 from omg_lightning.commands.parser import CommandParser
 from omg_lightning.evaluation.comparison import Group, compare
 from omg_lightning.evaluation.comparison_figure import comparison_figure
-from omg_lightning.evaluation.files import check_writable, replace_text
 from omg_lightning.evaluation.runs import STUDY, Run, find, study_runs
+from omg_lightning.files import check_writable, replace_text
 from omg_lightning.types import ConfigError
 
 METRIC = "return/team_mean"
@@ -93,8 +93,8 @@ def _games(words: Sequence[str], group: str | None, metric: str) -> dict[str, Gr
             if len(paths := [run.path for run in same]) > 1:
                 raise ConfigError(f"{name} has seed {seed} twice, {paths[0]} and {paths[1]}: give one run of each seed")
     if other := next((run for run in known if run.game != known[0].game), None):
-        paths = f"{known[0].path} is of {known[0].game}, {other.path} of {other.game}"
-        raise ConfigError(f"runs of different games: {paths}; compare those of one game")
+        found = f"{known[0].path} is of {known[0].game}, {other.path} of {other.game}"
+        raise ConfigError(f"runs of different games: {found}; compare those of one game")
     return {"": methods}
 
 
@@ -112,7 +112,7 @@ def _of_study(folder: Path, group: str | None) -> dict[str, Group]:
         raise ConfigError(f"{folder} has no run of the group {group} that is done: go on with the study first")
     if missing := sum(tuple(cell) not in runs for cell in cells):
         print(f"note: {missing} of {len(cells)} runs are not done, and left out", file=sys.stderr)
-    return games
+    return dict(games)
 
 
 def _line(text: str) -> tuple[str, float]:

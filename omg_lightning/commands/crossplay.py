@@ -23,8 +23,8 @@ from omg_lightning.cli import Networks, run
 from omg_lightning.commands.parser import CommandParser
 from omg_lightning.envs.base import describe
 from omg_lightning.evaluation import align, labels
-from omg_lightning.evaluation.figures import heat_map
-from omg_lightning.evaluation.files import check_writable, replace_text, unwritable
+from omg_lightning.evaluation.figures import heat_map, save_figure
+from omg_lightning.files import check_writable, replace_text, unwritable
 from omg_lightning.metrics.intervals import of_episodes
 from omg_lightning.rollout import match
 from omg_lightning.seeds import generator_of
@@ -109,7 +109,7 @@ def write(out: str, names: Sequence[str], paths: Sequence[str], returns: NDArray
     try:
         replace_text(path, text + "\n")
         for picture, (name, title) in zip(pictures, titles.items(), strict=True):
-            heat_map(found[name], names, title).savefig(picture, dpi=300)
+            save_figure(heat_map(found[name], names, title), picture)
     except OSError as error:
         raise unwritable(path, error) from error
     print(f"written to {', '.join(map(str, (path, *pictures)))}")

@@ -19,7 +19,7 @@ import yaml
 
 from omg_lightning import __version__
 from omg_lightning.commands.parser import CommandParser
-from omg_lightning.evaluation.files import unwritable
+from omg_lightning.files import unwritable
 from omg_lightning.sources import WEIGHTS, ZOO_FOLDER, find_agent
 from omg_lightning.training import read_agent, restore, write_agent
 from omg_lightning.types import ConfigError

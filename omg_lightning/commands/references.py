@@ -20,7 +20,7 @@ from omg_lightning.cli import CLI, Networks, run
 from omg_lightning.commands.parser import CommandParser
 from omg_lightning.envs.base import describe
 from omg_lightning.evaluation import REFERENCES, References, align
-from omg_lightning.evaluation.files import check_writable
+from omg_lightning.files import check_writable
 from omg_lightning.rollout import match
 from omg_lightning.seeds import generator_of
 from omg_lightning.types import ConfigError

@@ -16,7 +16,7 @@ import yaml
 
 from omg_lightning.agents import LoadedAgent, load_agent
 from omg_lightning.commands.parser import CommandParser
-from omg_lightning.evaluation.files import check_writable
+from omg_lightning.files import check_writable
 from omg_lightning.types import ConfigError
 from omg_lightning.viewer import Session, write_html
 from omg_lightning.viewer.export import Side, side_of

@@ -23,6 +23,7 @@ from pettingzoo.utils.conversions import (
 from omg_lightning.games.checks import whole
 from omg_lightning.spaces import Space, check_space, dtype_of, is_binary
 from omg_lightning.types import ConfigError
+from omg_lightning.users_code import place_of
 
 DEFAULT_MAX_STEPS = 1000  # where neither the user nor the environment names a limit
 MASK = "action_mask"  # PettingZoo's key, in a Dict observation or in the infos
@@ -109,8 +110,10 @@ def blame(name: str, what: str) -> Iterator[None]:
     except ConfigError:
         raise
     except Exception as error:
+        place = place_of(error)
+        where = "" if place is None else f" in {place.method} ({place.line})"
         raise ConfigError(
-            f"{name}: {what} failed inside the environment with {_one_line(error)}; check its arguments (kwargs)"
+            f"{name}: {what} failed inside the environment with {_one_line(error)}{where}; check its arguments (kwargs)"
         ) from error
 
 

@@ -1,6 +1,8 @@
 """Figures of the adaptation protocol and of cross-play."""
 
+import os
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -10,9 +12,25 @@ from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
 from omg_lightning.evaluation.scores import WINDOW, Curve
+from omg_lightning.files import replacing
 from omg_lightning.games.grid.icons import INK, SEAT_COLOURS
 
 _BEST, _RANDOM, _FINAL, _FAINT = "#00735A", "#5F6673", "#B00060", "#DDDFE3"
+
+
+def save_figure(figure: Figure, path: str | os.PathLike[str], **settings: Any) -> None:
+    """Write a figure to a file, whole or not at all; its ending says in which format.
+
+    Args:
+        figure: what is drawn.
+        path: ends in a format that matplotlib knows, such as `.png`.
+        **settings: of `Figure.savefig`.
+
+    Raises:
+        OSError: it cannot be written; the file's name is that of `path`.
+    """
+    with replacing(path) as file:
+        figure.savefig(file, format=Path(path).suffix.removeprefix("."), dpi=300, **settings)
 
 
 def adaptation_figure(

@@ -11,6 +11,7 @@ import torch
 
 from omg_lightning.evaluation.references import COMMAND, References
 from omg_lightning.evaluation.scores import Curve, Relationship, adapted_at, curve, final_return, normalise, within
+from omg_lightning.files import replace_text
 from omg_lightning.metrics import return_statistics
 from omg_lightning.metrics.intervals import Bounds, student
 from omg_lightning.types import AdaptationSegment, ConfigError
@@ -167,7 +168,7 @@ def align(lines: Sequence[Sequence[str]]) -> str:
 def save(path: Path, results: Sequence[Result], **about: Any) -> None:
     """Write results, and facts `about` the run, as JSON."""
     partners = {result.partner: _plain(result) for result in results}
-    path.write_text(json.dumps({**about, "partners": partners}, indent=2, allow_nan=False) + "\n")
+    replace_text(path, json.dumps({**about, "partners": partners}, indent=2, allow_nan=False) + "\n")
 
 
 def load(path: Path) -> dict[str, Any]:

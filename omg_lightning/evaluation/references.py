@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from omg_lightning.evaluation.files import locked, replace_text, unwritable
+from omg_lightning.files import locked, replace_text, unwritable
 from omg_lightning.types import ConfigError
 
 FILE = "references.json"

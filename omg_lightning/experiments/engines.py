@@ -6,6 +6,7 @@ import signal
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -49,7 +50,7 @@ def ray(runs: Sequence[Run], jobs: int | None, options: Mapping[str, Any], folde
         while left:
             (done, *_), _ = library.wait(list(left))
             run = left.pop(done)
-            yield run, _outcome(lambda done=done: library.get(done))
+            yield run, _outcome(partial(library.get, done))
     finally:
         for reference in left:
             library.cancel(reference)  # an interrupt in the worker, which ends its command

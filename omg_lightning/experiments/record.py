@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import omg_lightning
-from omg_lightning.evaluation.files import replace_text
+from omg_lightning.files import replace_text
 from omg_lightning.types import ConfigError
 
 FILE = "run.json"  # in the folder of a run

@@ -7,9 +7,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from omg_lightning.evaluation.files import replace_text
 from omg_lightning.experiments import record as records
 from omg_lightning.experiments.plan import Study
+from omg_lightning.files import replace_text
 from omg_lightning.types import ConfigError
 
 FILE = "study.json"
@@ -17,7 +17,7 @@ FILE = "study.json"
 
 def gather(study: Study) -> dict[str, Any]:
     """Write `study.json` from the records of all runs that have one, and return what it holds."""
-    kept = [(run, found) for run in study.runs if (found := records.read(run.folder))]
+    kept = [(run, record) for run in study.runs if (record := records.read(run.folder))]
     found: dict[str, Any] = {
         "study": study.name,
         "file": str(study.file),

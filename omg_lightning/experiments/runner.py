@@ -18,7 +18,8 @@ import yaml
 from omg_lightning.evaluation.learning import curves_of
 from omg_lightning.experiments import record as records
 from omg_lightning.experiments.plan import Run
-from omg_lightning.training.checkpoint import newest_checkpoint, read_checkpoint
+from omg_lightning.training.checkpoint import read_checkpoint
+from omg_lightning.training.folders import newest_checkpoint
 from omg_lightning.training.trainer import check_resume
 from omg_lightning.types import ConfigError
 
@@ -41,7 +42,7 @@ class Processes:
         if threads is not None:
             environment.setdefault("OMP_NUM_THREADS", str(threads))
         with log.open("a") as file:
-            file.write(f"$ {records.shown(words)}\n")
+            file.write(f"$ {records.shown(list(words))}\n")
             file.flush()
             with self._lock:
                 if self.ended:

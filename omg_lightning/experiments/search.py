@@ -5,10 +5,10 @@ from collections.abc import Callable, Mapping, Sequence
 from itertools import groupby
 from typing import Any
 
-from omg_lightning.evaluation.files import replace_text
 from omg_lightning.experiments import runner
 from omg_lightning.experiments.engines import extra
 from omg_lightning.experiments.plan import Run, Study, check_keys, trial
+from omg_lightning.files import replace_text
 from omg_lightning.types import ConfigError
 
 FILE = "search.json"

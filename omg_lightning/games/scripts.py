@@ -1,9 +1,6 @@
 """Players that follow a script: the `Player` contract, and those whose action distribution is known."""
 
-import traceback
-from collections.abc import Iterator
-from contextlib import contextmanager
-from pathlib import Path
+from inspect import getattr_static
 from typing import Any, Protocol, runtime_checkable
 
 import torch
@@ -58,24 +55,6 @@ class Player(Protocol):
         """
 
 
-_PACKAGE = Path(__file__).parents[1]
-
-
-@contextmanager
-def blamed(what: str) -> Iterator[None]:
-    """Raise ConfigError that says what failed, how and where, instead of any error of a user's code."""
-    try:
-        yield
-    except ConfigError:
-        raise
-    except Exception as error:
-        stack = traceback.extract_tb(error.__traceback__)
-        theirs = [frame for frame in stack if not Path(frame.filename).is_relative_to(_PACKAGE)]
-        place = (theirs or stack[-1:])[0]
-        reason = " ".join(f"{type(error).__name__}: {error}".split())
-        raise ConfigError(f"{what} failed with {reason} ({place.filename}, line {place.lineno}): correct it") from error
-
-
 def goals_of(player: Player, game: Any, observation: Tensor, legal: Tensor) -> Tensor:
     """What a player says that it pursues with its next action: int64 `[B]`, or NO_GOAL.
 
@@ -88,10 +67,10 @@ def goals_of(player: Player, game: Any, observation: Tensor, legal: Tensor) -> T
     Raises:
         ConfigError: its goals are something else.
     """
-    pursues, batch_size, device = getattr(player, "pursues", None), len(legal), legal.device
-    goals = getattr(player, "goals", None) if pursues is None else pursues(observation, legal)
+    pursues, batch_size, device = _optional(player, "pursues"), len(legal), legal.device
+    goals = _optional(player, "goals") if pursues is None else pursues(observation, legal)
     if goals is None:
-        goal = getattr(player, "goal", None)
+        goal = _optional(player, "goal")
         known = game.goal_names.index(goal) if goal in game.goal_names else NO_GOAL
         return torch.full((batch_size,), known, device=device)
     said = "goals" if pursues is None else "pursues(...)"
@@ -100,6 +79,16 @@ def goals_of(player: Player, game: Any, observation: Tensor, legal: Tensor) -> T
     if len(goals) and (goals.min() < NO_GOAL or goals.max() >= len(game.goal_names)):
         raise ConfigError(f"{type(player).__name__}.{said} must be indices in {list(game.goal_names)}, or {NO_GOAL}")
     return goals
+
+
+def _optional(player: Player, name: str) -> Any:
+    """Return an attribute, or None where there is none; a mistake within a property is raised."""
+    try:
+        return getattr(player, name)
+    except AttributeError:
+        if getattr_static(player, name, None) is None:
+            return None
+        raise
 
 
 _INTEGERS = (torch.int64, torch.int32, torch.int16, torch.int8, torch.uint8)

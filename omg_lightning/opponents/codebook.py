@@ -20,7 +20,7 @@ from omg_lightning.opponents.explicit import BeliefConfig, ExplicitBelief
 from omg_lightning.opponents.quantiser import VectorQuantiser
 from omg_lightning.opponents.transition import TransitionConfig
 from omg_lightning.samples import TrainingBatch
-from omg_lightning.types import NO_GOAL, Episodes, View
+from omg_lightning.types import NO_GOAL, ConfigError, Episodes, View
 
 
 class Codebook(ExplicitBelief):
@@ -54,6 +54,8 @@ class Codebook(ExplicitBelief):
         mixture: MixtureConfig = MixtureConfig(),
         transition: TransitionConfig = TransitionConfig(),
     ) -> None:
+        if num_codes < 2:
+            raise ConfigError(f"model.opponent.num_codes is {num_codes}: a codebook needs at least 2 codes")
         super().__init__(spec, num_codes, belief, online, mixture, transition=transition)
         self.ending_codes = ending_codes
         self.register_buffer("scale", torch.zeros(0))

@@ -1,5 +1,6 @@
 """The state VAE: the code of a goal is the code of a state, as the co-player in question sees it."""
 
+import math
 from copy import deepcopy
 from dataclasses import dataclass
 from typing import Literal
@@ -50,15 +51,15 @@ class VAEConfig:
         if not 0 <= self.slowness < 1:
             raise ConfigError(f"vae.slowness is {self.slowness}: it must be at least 0 and less than 1")
         weights = (self.reconstruction, self.action, self.next_actions)
-        if min(weights) < 0 or max(weights) <= 0:
+        if not all(0 <= weight < math.inf for weight in weights) or not any(weights):
             raise ConfigError(
-                f"vae.reconstruction, action and next_actions are {weights}: weights must be at least 0, and one of "
-                "them positive"
+                f"vae.reconstruction, action and next_actions are {weights}: weights must be at least 0 and finite, "
+                "and one of them positive"
             )
-        if min(self.kl_weight, self.free_bits, self.kl_warmup) < 0:
+        if not all(0 <= value < math.inf for value in (self.kl_weight, self.free_bits, self.kl_warmup)):
             raise ConfigError(
                 f"vae.kl_weight is {self.kl_weight}, kl_warmup {self.kl_warmup} and free_bits {self.free_bits}: all "
-                "must be at least 0"
+                "must be at least 0, and finite"
             )
         if min(self.next_steps, self.horizon) < 1:
             raise ConfigError(

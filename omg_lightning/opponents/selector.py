@@ -1,5 +1,6 @@
 """Which future state was the co-player's subgoal? Decided in hindsight, from whole episodes (OMG, NeurIPS 2024)."""
 
+import math
 from dataclasses import dataclass
 from typing import Literal
 
@@ -36,9 +37,9 @@ class SelectorConfig:
             raise ConfigError(
                 f"selector.horizon is {self.horizon} and offset {self.offset}: expected horizon >= offset >= 1"
             )
-        if self.alpha < 0 or self.temperature < 0:
+        if not (0 <= self.alpha < math.inf and 0 <= self.temperature < math.inf):
             raise ConfigError(
-                f"selector.alpha is {self.alpha} and temperature {self.temperature}: both must be at least 0"
+                f"selector.alpha is {self.alpha} and temperature {self.temperature}: both must be finite, 0 or more"
             )
 
 

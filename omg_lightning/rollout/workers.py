@@ -3,6 +3,7 @@
 import os
 import threading
 import time
+import traceback
 from collections.abc import Callable, Sequence
 from functools import partial
 from multiprocessing import active_children, get_all_start_methods
@@ -13,6 +14,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from omg_lightning import interrupts
 from omg_lightning.types import ConfigError
+from omg_lightning.users_code import users_error
 
 WATCH = 0.5  # seconds between two looks at whether the parent lives
 Item = TypeVar("Item")
@@ -32,6 +34,13 @@ class _Jobs(Dataset["Item | ConfigError"], Generic[Item]):
             return self.jobs[index]()
         except ConfigError as error:  # as it is: the loader would add the stack of the process
             return error
+        except (Exception, SystemExit) as error:
+            line = users_error(error)
+            if line is None:
+                raise
+            found = ConfigError(line)
+            found.add_note("".join(traceback.format_exception(error)))
+            return found
 
 
 def at_once(jobs: Sequence[Callable[[], Item]]) -> list[Item]:
@@ -65,9 +74,13 @@ def at_once(jobs: Sequence[Callable[[], Item]]) -> list[Item]:
     found: list[Any] = []
     try:
         with interrupts.deferred(False):  # nothing changes here while it waits
-            running = iter(loader)
-            found.extend(running)
-    except interrupts.Interrupted:
+            with interrupts.held():
+                running = iter(loader)  # forks
+            for item in running:
+                if isinstance(item, ConfigError):
+                    raise item
+                found.append(item)
+    except (interrupts.Interrupted, ConfigError):
         for process in set(active_children()) - others:
             process.terminate()
         del running  # now that they have ended: it waits for them
@@ -79,9 +92,6 @@ def at_once(jobs: Sequence[Callable[[], Item]]) -> list[Item]:
             f"a process of data.workers {len(jobs)} was killed ({' '.join(str(error).split())}): if memory ran out, "
             "lower data.num_envs or data.workers"
         ) from None
-    for item in found:
-        if isinstance(item, ConfigError):
-            raise item
     return found
 
 

@@ -175,7 +175,7 @@ class Agent(LightningModule):
             None where nothing is to be trained: the offline phase of a run that trains the policy alone.
         """
         losses = self.losses(batch)
-        loss = self.weigh(losses)
+        loss = self.weigh(losses, batch)
         if loss is None:
             return None
         named = {f"goal/{name}" if name.endswith("top1") else f"loss/{name}": x for name, x in losses.items()}
@@ -218,9 +218,9 @@ class Agent(LightningModule):
             None if batch.offline else self.algorithm.values(),
         )
 
-    def weigh(self, losses: dict[str, Tensor]) -> Tensor | None:
-        """Return the weighted sum of what `losses` gave, or None where nothing is to be trained."""
-        return weigh(losses, self.loss_weights)
+    def weigh(self, losses: dict[str, Tensor], batch: Batch | None = None) -> Tensor | None:
+        """Return the weighted sum of what `losses` gave for `batch`, or None where nothing is to be trained."""
+        return weigh(losses, self.loss_weights, None if batch is None else batch.episodes.observation)
 
     def optimizer(self) -> torch.optim.Optimizer:
         """Return one Adam with a parameter group for each part: `global_step` then counts batches."""

@@ -1,81 +1,19 @@
-"""Run folders and checkpoint files: a run never writes over another, and a file is whole or not there."""
+"""Checkpoint files: whole or not there, and refused where a byte is another one."""
 
-import fcntl
 import hashlib
 import os
 import zipfile
-from collections.abc import Iterable, Mapping
-from contextlib import suppress
 from pathlib import Path
 from typing import IO, Any
 
 import torch
-from lightning.pytorch.loggers import TensorBoardLogger
 from lightning.pytorch.plugins.io import TorchCheckpointIO
 
+from omg_lightning.files import replacing
 from omg_lightning.types import ConfigError
 
-PARTIAL = ".partial"  # ending of a checkpoint that is being written
 _ZIP_END, _NO_COMMENT = b"PK\x05\x06", b"\0\0"  # first and last of the 22 bytes that end an archive without a comment
 _CHUNK = 2**20  # bytes read at once
-
-
-class RunLogger(TensorBoardLogger):
-    """The TensorBoard log of a run; the scalars of the evaluation that ends it are `final/...`.
-
-    Attributes:
-        ending: the run is at this evaluation. Its step is that of the last one within training, under whose tags there
-            would be two values.
-    """
-
-    ending: bool = False
-
-    def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
-        """Write scalars."""
-        names = {name: f"final/{name}" if self.ending else name for name in metrics}
-        super().log_metrics({names[name]: value for name, value in metrics.items()}, step)
-
-
-def new_run(root: str | os.PathLike[str]) -> RunLogger:
-    """Return a TensorBoard logger in a folder of its own, see `new_folder`.
-
-    Raises:
-        ConfigError: the folder cannot be written to.
-    """
-    version = int(new_folder(root).name.removeprefix("version_"))
-    return RunLogger(str(root), name="lightning_logs", version=version, default_hp_metric=False)
-
-
-def new_folder(root: str | os.PathLike[str]) -> Path:
-    """Make a folder for a run and return it, `root/lightning_logs/version_<n>`.
-
-    The folder is made here, at once, so that two runs that start together cannot get the same one.
-
-    Raises:
-        ConfigError: the folder cannot be written to.
-    """
-    parent = Path(root) / "lightning_logs"
-    try:
-        parent.mkdir(parents=True, exist_ok=True)
-        taken = [int(path.name[8:]) for path in parent.glob("version_*") if path.name[8:].isdigit()]
-        version = max(taken, default=-1) + 1
-        while True:
-            try:
-                (parent / f"version_{version}").mkdir()
-                break
-            except FileExistsError:
-                version += 1
-        remove_partial((*parent.glob(f"version_*/*{PARTIAL}"), *Path(root).glob(f"hpc_ckpt_*{PARTIAL}")))
-    except OSError as error:
-        raise ConfigError(f"cannot write to {parent} ({error.strerror}): set --trainer.default_root_dir") from error
-    return parent / f"version_{version}"
-
-
-def newest_checkpoint(root: str | os.PathLike[str], name: str = "last") -> str | None:
-    """Return the path of `last.ckpt` or `best.ckpt` of the newest run below `root` that has one, or None."""
-    files = [path for path in (Path(root) / "lightning_logs").glob(f"version_*/{name}.ckpt") if path.is_file()]
-    runs = {int(path.parent.name[8:]): path for path in files if path.parent.name[8:].isdigit()}
-    return str(runs[max(runs)]) if runs else None
 
 
 def read_checkpoint(path: str | os.PathLike[str]) -> dict[str, Any]:
@@ -135,14 +73,6 @@ def _comment(digest: bytes) -> bytes:
     return len(text).to_bytes(2, "little") + text
 
 
-def remove_partial(paths: Iterable[Path]) -> None:
-    """Remove unfinished checkpoints of runs that have died; a run that is writing one holds a lock on it."""
-    for path in paths:
-        with suppress(OSError), path.open("rb") as file:  # in use, or of somebody else
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            path.unlink()
-
-
 class _Stream:
     """A file that remembers its SHA-256, all but the last two bytes, and why it could not be written to.
 
@@ -171,7 +101,7 @@ class _Stream:
 
 
 class WholeCheckpointIO(TorchCheckpointIO):
-    """Writes a checkpoint beside its place and then renames it, so that a run that dies leaves no half file.
+    """Writes a checkpoint as all results are written, so that a run that dies leaves no half file.
 
     Lightning's own way writes to the system's temporary folder first: on another file system the last step is a
     copy, and errors of permission are passed over in silence. The file ends in a checksum, see `check_whole`.
@@ -183,21 +113,8 @@ class WholeCheckpointIO(TorchCheckpointIO):
         Raises:
             OSError: it cannot be written; the file's name is that of `path`.
         """
-        target = Path(path)
-        partial = target.with_suffix(PARTIAL)
-        try:
-            target.parent.mkdir(parents=True, exist_ok=True)
-            with partial.open("wb") as file:
-                fcntl.flock(file, fcntl.LOCK_EX)  # see `remove_partial`
-                _write(checkpoint, file)
-                os.replace(partial, target)
-            _sync(target.parent)
-        except BaseException as error:
-            with suppress(OSError):
-                partial.unlink(missing_ok=True)
-            if isinstance(error, OSError):
-                raise OSError(error.errno, error.strerror, str(target)) from error
-            raise
+        with replacing(path) as file:
+            _write(checkpoint, file)
 
     def load_checkpoint(self, path: Any, *args: Any, **kwargs: Any) -> dict[str, Any]:
         """Load a checkpoint whose bytes are all as they were written.
@@ -213,7 +130,7 @@ class WholeCheckpointIO(TorchCheckpointIO):
 
 
 def _write(checkpoint: dict[str, Any], file: IO[bytes]) -> None:
-    """Write a checkpoint and its checksum to the disk."""
+    """Write a checkpoint and its checksum."""
     stream = _Stream(file)
     try:
         torch.save(checkpoint, stream)  # type: ignore[arg-type]  # it only writes and flushes
@@ -223,13 +140,3 @@ def _write(checkpoint: dict[str, Any], file: IO[bytes]) -> None:
         raise
     file.seek(-2, os.SEEK_END)
     file.write(_comment(stream.digest.digest()))
-    file.flush()
-    os.fsync(file.fileno())
-
-
-def _sync(folder: Path) -> None:
-    """Write a folder's list of files to the disk, where the file system can do so."""
-    descriptor = os.open(folder, os.O_RDONLY)
-    with suppress(OSError):
-        os.fsync(descriptor)
-    os.close(descriptor)

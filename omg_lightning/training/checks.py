@@ -14,6 +14,7 @@ from omg_lightning.spec import GameSpec, plain_layout
 from omg_lightning.types import ConfigError
 
 SIZES = ("observation_space", "num_players", "num_actions")  # of a game: networks cannot have others
+CURE = "lower model.learning_rate, or scale the game's views and rewards to about 1"  # of numbers that are not finite
 NETWORK_KEYS = ("opponent", "algorithm", "encoder", "networks")
 
 
@@ -54,8 +55,13 @@ def loss_weights(parts: Mapping[str, Mapping[str, float]], given: Mapping[str, f
     return found
 
 
-def weigh(losses: Mapping[str, Tensor], weights: Mapping[str, float]) -> Tensor | None:
+def weigh(losses: Mapping[str, Tensor], weights: Mapping[str, float], views: Tensor | None = None) -> Tensor | None:
     """Return the weighted sum of `losses`, or None where nothing is to be trained.
+
+    Args:
+        losses: by name.
+        weights: by name.
+        views: that the losses are computed from; a sum that is not finite may be due to their size.
 
     Raises:
         ConfigError: a loss with a gradient has no weight, or the sum is not finite.
@@ -71,7 +77,8 @@ def weigh(losses: Mapping[str, Tensor], weights: Mapping[str, float]) -> Tensor 
     loss = torch.stack(due).sum()
     if not torch.isfinite(loss):
         values = ", ".join(f"{name} {float(value.detach()):.3g}" for name, value in losses.items())
-        raise ConfigError(f"a loss is not finite ({values}): lower model.learning_rate")
+        most = "" if views is None or not views.numel() else f"; views reach {float(views.float().abs().max()):.3g}"
+        raise ConfigError(f"a loss is not finite ({values}{most}): {CURE}")
     return loss
 
 
@@ -100,7 +107,7 @@ def check_finite(checkpoint: Mapping[str, Any]) -> None:
     for where in ("state_dict", "optimizer_states"):
         for name, value in _tensors(checkpoint.get(where), where):
             if not value.isfinite().all():
-                raise ConfigError(f"not finite: {name}, so no checkpoint is saved: lower model.learning_rate")
+                raise ConfigError(f"not finite: {name}, so no checkpoint is saved: {CURE}")
 
 
 def _tensors(value: Any, name: str) -> Iterator[tuple[str, Tensor]]:

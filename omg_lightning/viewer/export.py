@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from omg_lightning.evaluation.files import replace_text
+from omg_lightning.files import replace_text
 from omg_lightning.viewer.session import Session
 
 PAGE = Path(__file__).with_name("page.html")

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 
 from omg_lightning.envs.base import RulesEnv, describe
-from omg_lightning.evaluation.files import replace_text
+from omg_lightning.files import replace_text
 from omg_lightning.types import ConfigError
 from omg_lightning.viewer.export import Side, side_of
 from omg_lightning.viewer.session import Session

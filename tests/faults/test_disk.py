@@ -10,13 +10,18 @@ import sys
 from pathlib import Path
 from typing import IO
 
+import numpy as np
 import pytest
 import torch
 from command_line import QUIET, ROOT, SMOKE, TINY, refused, trained_smoke
+from matplotlib.figure import Figure
 
+from omg_lightning import evaluation, files
 from omg_lightning.cli import main
-from omg_lightning.training import checkpoint as module
-from omg_lightning.training.checkpoint import WholeCheckpointIO, check_whole, new_run, read_checkpoint
+from omg_lightning.evaluation.figures import save_figure
+from omg_lightning.games.grid.render import write_gif
+from omg_lightning.training.checkpoint import WholeCheckpointIO, check_whole, read_checkpoint
+from omg_lightning.training.folders import RunFolder
 from omg_lightning.types import ConfigError
 
 SMALL = {
@@ -108,11 +113,31 @@ class Full:
     def __getattr__(self, name: str):
         return getattr(self.file, name)
 
+    def __enter__(self):
+        return self
 
-def disk_of(space: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let a checkpoint's file take so many bytes and no more."""
-    write = module._write
-    monkeypatch.setattr(module, "_write", lambda checkpoint, file: write(checkpoint, Full(file, space)))
+    def __exit__(self, *error) -> None:
+        self.file.close()
+
+
+def disk_of(space: int, monkeypatch: pytest.MonkeyPatch, name: str = "") -> None:
+    """Let files of results with `name` in their names take so many bytes and no more; none can be made where it is -1.
+
+    Args:
+        space: bytes.
+        monkeypatch: undoes it.
+        name: part of a file's name.
+    """
+    open_file = files._open_locked
+
+    def limited(path: Path, *args, **kwargs):
+        if name not in path.name:
+            return open_file(path, *args, **kwargs)
+        if space < 0:
+            raise OSError(errno.EROFS, os.strerror(errno.EROFS), str(path))
+        return Full(open_file(path, *args, **kwargs), space)
+
+    monkeypatch.setattr(files, "_open_locked", limited)
 
 
 @pytest.mark.parametrize("space", [0, 700, 5000, 37200])
@@ -126,15 +151,82 @@ def test_a_full_disk_leaves_the_former_checkpoint_and_no_partial_file(space, tmp
     check_whole(path)
 
 
-def test_a_full_disk_ends_a_run_with_one_line_and_exit_code_1(tmp_path, capsys, monkeypatch):
-    disk_of(5000, monkeypatch)
+WRITERS = {  # all that writes results: each writes one of two contents
+    "text": lambda path, other: files.replace_text(path, "other" * other * 400 + "text"),
+    "figure.png": lambda path, other: save_figure(Figure(figsize=(1 + other, 1)), path),
+    "film.gif": lambda path, other: write_gif([np.full((8, 8 + other, 3), 9, np.uint8)] * 2, path),
+    "last.ckpt": lambda path, other: save(path, {**SMALL, "state_dict": {"a": torch.zeros(9 + other)}}),
+    "adaptation.json": lambda path, other: evaluation.save(path, [], seed=10 * other),
+}
+
+
+@pytest.mark.parametrize("space", [-1, 0, 20])
+@pytest.mark.parametrize("name", WRITERS)
+def test_whatever_is_written_takes_the_place_of_the_old_file_as_a_whole_or_not_at_all(
+    name, space, tmp_path, monkeypatch
+):
+    path, write = tmp_path / "made" / name, WRITERS[name]
+    write(path, 0)
+    old = path.read_bytes()
+    with monkeypatch.context() as patch:
+        disk_of(space, patch)
+        with pytest.raises(OSError, match="No space left" if space >= 0 else "Read-only") as caught:
+            write(path, 1)
+    assert caught.value.filename == str(path)
+    assert path.read_bytes() == old
+    assert [each.name for each in path.parent.iterdir()] == [name]
+    write(path, 1)
+    assert path.read_bytes() != old
+
+
+FAIL = {  # a part of a file's name: the command that writes it, with what it needs
+    "config.yaml": ("fit", []),
+    "last.ckpt": ("fit", []),
+    "metrics.json": ("fit", []),
+    "return.png": ("fit", ["--trainer.callbacks=[callbacks.ReturnFigure,callbacks.RunCheckpoint,callbacks.Report]"]),
+    "adaptation.json": ("test", []),
+    "adapt_random.png": ("test", []),
+    "episode_000.gif": ("predict", ["--trainer.callbacks=[callbacks.ReplayWriter]"]),
+}
+
+
+def check_full(name: str, space: int, folder: Path, last: Path | None, capsys, monkeypatch) -> None:
+    command, args = FAIL[name]
+    args = [*args, "--data.offline.rounds=1", "--trainer.max_epochs=2", "--trainer.default_root_dir", str(folder)]
+    if command != "fit":
+        args = [*args, "--ckpt_path", str(last)]
+    disk_of(space, monkeypatch, name)
     with pytest.raises(SystemExit) as stop:
-        main(["fit", *SMOKE, *TINY, *QUIET, "--trainer.max_epochs=2", "--trainer.default_root_dir", str(tmp_path)])
+        main([command, *SMOKE, *TINY, *QUIET, *args])
     assert stop.value.code == 1
-    (line,) = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error: ")]
-    assert "cannot write" in line
-    assert ".ckpt (No space left on device): free some space" in line
-    assert not list(tmp_path.rglob("*.partial"))
+    printed = capsys.readouterr()
+    assert "Traceback" not in printed.err
+    (line,) = [line for line in printed.err.splitlines() if line.startswith("error: ")]
+    why = "Read-only file system" if space < 0 else "No space left on device"
+    assert f"{name} ({why}): free some space or take another folder" in line
+    assert not list(folder.rglob("*.partial"))
+    if name in ("metrics.json", "return.png"):  # nothing is lost: the line says how to measure the last weights
+        (saved,) = folder.rglob("last.ckpt")
+        check_whole(saved)
+        assert f"evaluate with python -m omg_lightning validate --config {saved.parent}/config.yaml" in line
+    if command == "test":
+        assert "last 40 steps" in printed.err + printed.out  # the table is printed before it is written
+    if name == "config.yaml":
+        assert not folder.exists() or not list(folder.iterdir())
+
+
+@pytest.mark.parametrize("name", ["config.yaml", "last.ckpt"])
+def test_a_full_disk_ends_a_run_with_one_line_and_exit_code_1(name, tmp_path, capsys, monkeypatch):
+    check_full(name, 500, tmp_path, None, capsys, monkeypatch)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("space", [-1, 10])
+@pytest.mark.parametrize("name", FAIL)
+def test_a_disk_that_takes_no_more_ends_every_command_with_one_line(
+    name, space, trained, tmp_path, capsys, monkeypatch
+):
+    check_full(name, space, tmp_path, trained / "last.ckpt", capsys, monkeypatch)
 
 
 def test_a_checkpoint_is_on_the_disk_before_it_takes_the_place_of_the_former_one(tmp_path, monkeypatch):
@@ -154,9 +246,9 @@ def test_partial_files_of_dead_runs_are_removed_at_the_next_start_and_those_in_u
     (tmp_path / "mine.partial").write_bytes(b"a file of somebody else's")
     with (old / "best.partial").open("rb") as writing:
         fcntl.flock(writing, fcntl.LOCK_EX)
-        new_run(tmp_path)
+        RunFolder.new(tmp_path)
         assert sorted(path.name for path in tmp_path.rglob("*.partial")) == ["best.partial", "mine.partial"]
-    new_run(tmp_path)
+    RunFolder.new(tmp_path)
     assert [path.name for path in tmp_path.rglob("*.partial")] == ["mine.partial"]
 
 

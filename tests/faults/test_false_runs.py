@@ -7,7 +7,7 @@ from toys import attached, tiny_data
 
 from omg_lightning.actors import arrange
 from omg_lightning.rollout import play
-from omg_lightning.training.checks import check_finite
+from omg_lightning.training.checks import check_finite, weigh
 from omg_lightning.types import ConfigError
 
 TWO = ["--trainer.max_epochs=2", "--data.offline.rounds=1"]
@@ -123,6 +123,14 @@ def test_buffers_and_states_of_optimisers_that_are_not_finite_are_not_saved(wher
     check_finite(fine)
     with pytest.raises(ConfigError, match=words):
         check_finite({**fine, **where})
+
+
+def test_losses_that_overflow_name_the_size_of_the_views_and_the_cure():
+    weights, views = {"vae": 1.0}, torch.tensor([[3, -1_000_000]])
+    with pytest.raises(ConfigError, match=r"not finite \(vae inf; views reach 1e\+06\): lower .*, or scale the game's"):
+        weigh({"vae": torch.tensor(float("inf"))}, weights, views)
+    with pytest.raises(ConfigError, match=r"not finite \(vae nan\): lower model.learning_rate"):
+        weigh({"vae": torch.tensor(float("nan"))}, weights)
 
 
 def test_a_run_without_checkpoints_leaves_none(tmp_path):

@@ -5,7 +5,10 @@ from pathlib import Path
 import pytest
 import torch
 from command_line import FEW, TINY, numbers, run
-from lightning import Callback
+from lightning import Callback, Trainer
+
+from callbacks.run_checkpoint import BATCHES, EPOCHS, EVALUATION, check_counters
+from omg_lightning.types import ConfigError
 
 PLAY = [*TINY, "--data.training.steps_per_epoch=4", "--data.offline.rounds=1"]
 LONG = "--trainer.max_epochs=30"
@@ -76,6 +79,23 @@ def test_a_run_that_was_cut_off_goes_on_bit_by_bit(stop, tmp_path):
     assert whole["global_step"] == rest["global_step"]
 
 
+def renamed(state: dict, name: str) -> dict:
+    return {f"{key}s" if key == name else key: value for key, value in state.items()}
+
+
+def test_a_release_of_lightning_with_other_counters_is_refused_in_one_line():
+    loop = Trainer(logger=False, enable_checkpointing=False).fit_loop.state_dict()
+    check_counters(loop)
+    for name in (EPOCHS, BATCHES, EVALUATION):
+        for other in (
+            renamed(loop, name),
+            {**loop, name: renamed(loop[name], "current")},
+            {**loop, name: {**loop[name], "total": renamed(loop[name]["total"], "ready")}},
+        ):
+            with pytest.raises(ConfigError, match=r"counts epochs and batches in another way than 2\.6.*pip install"):
+                check_counters(other)
+
+
 class Dies(Callback):
     """Ends the process without a word at the start of an epoch, as a kill does."""
 
@@ -86,6 +106,6 @@ class Dies(Callback):
 
 def test_a_run_that_dies_leaves_the_checkpoint_of_the_last_few_rounds(tmp_path):
     callbacks = f"[{__name__}.Dies,{{class_path: callbacks.RunCheckpoint, init_args: {{last_every: 2}}}}]"
-    with pytest.raises(KeyError, match="gone"):
+    with pytest.raises(SystemExit):
         run("fit", tmp_path, *PLAY, "--trainer.max_epochs=9", f"--trainer.callbacks={callbacks}")
     assert checkpoint(tmp_path / "lightning_logs/version_0")["global_step"] == 16  # four of the five rounds

@@ -13,7 +13,7 @@ from command_line import SMOKE, refused
 from omg_lightning.cli import main
 from omg_lightning.commands import crossplay, references
 from omg_lightning.evaluation import References
-from omg_lightning.evaluation.files import locked, replace_text
+from omg_lightning.files import locked, replace_text
 from omg_lightning.types import ConfigError
 
 GAME = {"name": "StagHunt", "num_players": 2}

@@ -1,9 +1,14 @@
-"""A run never writes over the files of another one, whatever logger it has."""
+"""A run never writes over the files of another one, whatever logger it has, and a run that is refused leaves none."""
 
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
+import yaml
 from command_line import QUIET, SMOKE, TINY, newest, refused, run
+from lightning.pytorch.cli import LightningArgumentParser
+
+from omg_lightning.training.folders import RunFolder, SaveConfig
 
 SHORT = [*TINY, "--trainer.max_epochs=1", "--data.offline.rounds=1"]
 
@@ -40,3 +45,70 @@ def test_a_logger_whose_folder_is_taken_is_refused_before_anything_is_written(co
     assert "version_7 has the files of another run" in line
     assert contents(tmp_path) == before
     assert newest(tmp_path).name == "version_7"
+
+
+# A run that is refused ----------------------------------------------------------------------------------------------
+
+
+def begin(folder: RunFolder, *names: str) -> None:
+    """Write what a run writes before its first batch, and files of these names."""
+    for name in ("config.yaml", "hparams.yaml", "events.out.tfevents.1.host", *names):
+        (folder.path / name).write_text("")
+
+
+def refuse(folder: RunFolder, *callbacks: SaveConfig) -> None:
+    with pytest.raises(ValueError, match="refused"), folder.removed_if_refused(callbacks):
+        raise ValueError("refused")
+
+
+def test_a_refused_run_leaves_no_folder_and_those_of_others_stay(tmp_path):
+    root = tmp_path / "a" / "b"
+    first = RunFolder.new(root)
+    begin(first)
+    refuse(first)
+    assert list(tmp_path.iterdir()) == []
+    kept = RunFolder.new(root)
+    begin(kept)
+    second = RunFolder.new(root)
+    begin(second)
+    refuse(second)
+    assert [path.name for path in (root / "lightning_logs").iterdir()] == ["version_0"]
+    assert len(list(kept.path.iterdir())) == 3
+
+
+def test_an_empty_folder_of_the_users_stays(tmp_path):
+    refuse(RunFolder.new(tmp_path))
+    assert tmp_path.is_dir()
+    mine = tmp_path / "mine"
+    mine.mkdir()
+    refuse(RunFolder(mine))
+    assert mine.is_dir()
+
+
+def test_a_folder_with_results_or_of_a_run_that_has_begun_stays(tmp_path):
+    folder = RunFolder.new(tmp_path)
+    begin(folder, "last.ckpt")
+    refuse(folder)
+    assert len(list(folder.path.iterdir())) == 4
+    folder, callback = RunFolder.new(tmp_path), saver()
+    begin(folder)
+    callback.on_train_batch_end(None, None, None, None, 0)
+    refuse(folder, callback)
+    assert len(list(folder.path.iterdir())) == 3
+
+
+def saver(*args: str) -> SaveConfig:
+    parser = LightningArgumentParser()
+    parser.add_argument("--other_rules", type=bool, default=False)
+    parser.add_argument("--ckpt_path", default=None)
+    parser.add_argument("--rounds", type=int, default=1)
+    return SaveConfig(parser, parser.parse_args(list(args)))
+
+
+def test_the_configuration_of_a_run_keeps_nothing_that_was_said_for_it_alone(tmp_path):
+    callback = saver("--other_rules=true", "--ckpt_path=a.ckpt", "--rounds=3")
+    callback.setup(SimpleNamespace(log_dir=str(tmp_path), is_global_zero=True), None, "fit")
+    text = (tmp_path / "config.yaml").read_text()
+    assert yaml.safe_load(text) == {"other_rules": False, "ckpt_path": None, "rounds": 3}
+    assert "# ckpt_path: a.ckpt (for this run alone; a later one needs --ckpt_path again)" in text.splitlines()
+    assert callback.config.other_rules, "the run itself has it"

@@ -11,6 +11,7 @@ from omg_lightning.envs.base import as_env, describe
 from omg_lightning.games.grid.stag_hunt import StagHunt
 from omg_lightning.spec import GameSpec
 from omg_lightning.training.checks import check_match
+from omg_lightning.training.folders import CONFIG
 from omg_lightning.types import ConfigError
 
 TWO = ["--trainer.max_epochs=2", "--data.offline.rounds=1"]
@@ -56,10 +57,13 @@ def test_last_is_that_of_the_newest_run_that_has_one(trained, tmp_path, capsys):
     assert numbers(folder)["return/team_mean"] == numbers(first)["return/team_mean"]
 
 
-def test_fit_goes_on_from_the_last_checkpoint(trained, tmp_path):
+def test_fit_goes_on_from_the_last_checkpoint(trained, tmp_path, capsys):
     shutil.copytree(trained, tmp_path, dirs_exist_ok=True)
     folder = run("fit", tmp_path, *TINY, *TWO, "--ckpt_path=last", "--trainer.max_epochs=3")
     assert torch.load(folder / "last.ckpt", weights_only=True)["EpisodeDataModule"]["rounds"] == 3
+    # Its configuration does not stand for the checkpoint from which it went on.
+    line = refused(["validate", "--config", str(folder / CONFIG)], capsys)
+    assert f"the newest run's, {folder / 'last.ckpt'}" in line
 
 
 @pytest.mark.parametrize("limit", ["--trainer.max_epochs=2", "--trainer.max_epochs=1", "--trainer.max_steps=2"])
@@ -85,6 +89,7 @@ def test_other_rules_are_refused_by_name_and_taken_where_the_user_says_so(traine
     with pytest.warns(UserWarning, match="stag_reward 3"):
         folder = run("validate", tmp_path, *TINY, *TWO, *other, "--other_rules=true")
     assert numbers(folder)["return/episodes"] == 4
+    assert "this run has stag_reward 3" in refused(["validate", "--config", str(folder / CONFIG), last], capsys)
 
 
 def test_other_rules_are_refused_for_a_checkpoint_in_a_seat(trained, tmp_path, capsys):

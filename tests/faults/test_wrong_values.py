@@ -86,6 +86,7 @@ WRONG = {
     "--trainer.strategy=nonsense": "the trainer refuses its settings: You selected an invalid strategy name",
     "--trainer.accelerator=nonsense": "the trainer refuses its settings: You selected an invalid accelerator name",
     "--trainer.accelerator=mps": "the trainer refuses its settings",
+    "--trainer.val_check_interval=99": "the trainer refuses its settings: `val_check_interval` (99) must be less than",
     "--trainer.max_time=abc": "--trainer.max_time is abc: expected DD:HH:MM:SS",
     "--model.goal=declared": "no option --model.goal: --model has opponent, algorithm, encoder, reward, networks",
     "--model.learnin_rate=1": "no option --model.learnin_rate: did you mean --model.learning_rate?",
@@ -100,7 +101,7 @@ WRONG = {
 def test_a_wrong_value_is_one_line_that_names_it(typed, tmp_path, capsys):
     line = refused(["fit", *SMOKE, "--trainer.default_root_dir", str(tmp_path), typed], capsys)
     assert WRONG[typed] in line
-    assert not [path for path in tmp_path.rglob("*") if path.is_file()]
+    assert not list(tmp_path.iterdir())
 
 
 def test_a_fit_without_a_game_says_what_is_missing(capsys):

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from PIL import Image, ImageDraw
 
+from omg_lightning.files import replacing
 from omg_lightning.games.grid.icons import GLOW, GOLD, INK, PAPER, TILE, Pen, draw_disc, draw_thing
 from omg_lightning.types import NO_GOAL, ConfigError
 
@@ -162,8 +163,10 @@ def gif_bytes(frames: Sequence[NDArray[np.uint8]], fps: float = 3) -> bytes:
 
 
 def write_gif(frames: Sequence[NDArray[np.uint8]], path: str | Path, fps: float = 3) -> None:
-    """Write `gif_bytes` to a file; its folder must exist."""
-    Path(path).write_bytes(gif_bytes(frames, fps))
+    """Write `gif_bytes` to a file, whole or not at all."""
+    content = gif_bytes(frames, fps)
+    with replacing(path) as file:
+        file.write(content)
 
 
 def _draw_cell(pen: Pen, stack: NDArray, names: Sequence[str], capture: Capture | None) -> None:

@@ -1,0 +1,132 @@
+"""Files that a run or a command leaves: checked before hours of play, written whole, shared by several processes."""
+
+import fcntl
+import os
+import tempfile
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import IO
+
+from omg_lightning.types import ConfigError
+
+PARTIAL = ".partial"  # ending of a file that is being written
+_TRIAL = 4096  # bytes: on a full disk a file can be made, but not be filled
+
+
+@contextmanager
+def replacing(path: str | os.PathLike[str]) -> Iterator[IO[bytes]]:
+    """Open a file that takes the place of `path` when the context ends. The only way in which results are written.
+
+    At any moment `path` holds either all of the old content or all of the new: the new one is written beside it, is on
+    the disk (`fsync`), and is then renamed. Folders above it are made. Where anything fails, nothing has changed.
+
+    Raises:
+        OSError: it cannot be written; the file's name is that of `path`.
+    """
+    target = Path(path).resolve()  # a link stays a link
+    partial = target.with_name(f".{target.name}.{os.getpid()}{PARTIAL}")
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with _open_locked(partial, must_lock=False) as file:  # see `remove_partial`
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+            os.replace(partial, target)
+        _sync(target.parent)
+    except BaseException as error:
+        with suppress(OSError):
+            partial.unlink(missing_ok=True)
+        if isinstance(error, OSError):
+            raise OSError(error.errno, error.strerror or str(error), str(path)) from error
+        raise
+
+
+def replace_text(path: str | os.PathLike[str], text: str) -> None:
+    """Write a text file, see `replacing`."""
+    with replacing(path) as file:
+        file.write(text.encode())
+
+
+def remove_partial(paths: Iterable[Path]) -> None:
+    """Remove unfinished files of runs that have died; a run that is writing one holds a lock on it."""
+    for path in paths:
+        with suppress(OSError), path.open("rb") as file:  # in use, or of somebody else
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            path.unlink()
+
+
+def check_writable(path: Path, option: str = "--out") -> None:
+    """Make the folder of `path`, and check that a file can be written there. A file that exists stays as it is.
+
+    Args:
+        path: of a file that will be written, or written anew.
+        option: with which the user named it.
+
+    Raises:
+        ConfigError: it cannot be written.
+    """
+    try:
+        if path.exists() and not path.is_file():
+            raise OSError(0, "it is a folder" if path.is_dir() else "it is no ordinary file")
+        if path.exists() and not os.access(path, os.W_OK):
+            raise OSError(0, "it is read-only")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=path.parent) as trial:
+            trial.write(b"\0" * _TRIAL)
+    except OSError as error:
+        raise unwritable(path, error, option) from error
+
+
+def unwritable(path: Path, error: OSError, option: str = "--out") -> ConfigError:
+    """Return the error of a file that cannot be written."""
+    return ConfigError(f"cannot write {path} ({error.strerror}): name another file with {option}")
+
+
+@contextmanager
+def locked(path: Path) -> Iterator[None]:
+    """Wait until no other process holds the lock of `path`, and hold it. It is a file beside it, removed at the end.
+
+    A process that is killed holds it no longer.
+    """
+    path = path.resolve()
+    lock = path.with_name(f".{path.name}.lock")
+    with _open_locked(lock):
+        try:
+            yield
+        finally:
+            lock.unlink()
+
+
+def _open_locked(path: Path, must_lock: bool = True) -> IO[bytes]:
+    """Open a file and hold its lock; open it again where whoever held it has removed it meanwhile.
+
+    Some file systems of clusters know no locks; with `must_lock=False` the file is then open without one.
+    """
+    while True:
+        file = path.open("wb")
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX)
+        except OSError:
+            if must_lock:
+                file.close()
+                raise
+        if _is(file.fileno(), path):
+            return file
+        file.close()
+
+
+def _is(number: int, path: Path) -> bool:
+    """Return whether an open file is the one at `path`."""
+    try:
+        return os.path.samestat(os.fstat(number), path.stat())
+    except FileNotFoundError:
+        return False
+
+
+def _sync(folder: Path) -> None:
+    """Write a folder's list of files to the disk, where the file system can do so."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    with suppress(OSError):
+        os.fsync(descriptor)
+    os.close(descriptor)
