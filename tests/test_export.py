@@ -30,7 +30,7 @@ def trained(tmp_path_factory):
 @pytest.fixture
 def exported(trained, tmp_path):
     """The folder that `export` made of it."""
-    main(["export", str(trained), "--out", str(tmp_path / "agent"), "--command", "make it"])
+    main(["export", str(trained), "--out", str(tmp_path / "agent"), "--command", "make it", "--commit", "abc"])
     return tmp_path / "agent"
 
 
@@ -70,7 +70,8 @@ def test_every_opponent_model_and_space_comes_back(opponent, tmp_path):
 def test_the_description_says_how_the_agent_was_made(trained, exported):
     about = json.loads((exported / "agent.json").read_text())
     made, numbers = about["made"], json.loads((trained / "metrics.json").read_text())
-    assert (made["command"], made["seed"], made["game"]) == ("make it", 0, "StagHunt 2h1s_4x4")
+    assert (made["command"], made["commit"]) == ("make it", "abc")
+    assert (made["seed"], made["game"]) == (0, "StagHunt 2h1s_4x4")
     assert made["version"] == omg_lightning.__version__
     assert made["metrics"]["return/team_mean"] == numbers["return/team_mean"]
     assert omg_lightning.load_agent(exported).made == made

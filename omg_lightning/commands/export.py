@@ -4,9 +4,9 @@
     python -c "from omg_lightning import load_agent; print(load_agent('my_agent').spec)"
 
 AGENT is a run folder of `fit` (its last.ckpt is taken) or a checkpoint file. The new folder holds `agent.json`
-(settings, the game, the version, the commit of this checkout, returns and times), `weights.safetensors` and, of a run
-folder, `config.yaml`, with which `fit` trains it again. Nothing in it is run when it is loaded: only the classes are
-imported that it names, and only parts of an agent.
+(settings, the game, how it was made, returns and times), `weights.safetensors` and, of a run folder, `config.yaml`,
+with which `fit` trains it again. Nothing in it is run when it is loaded: only the classes are imported that it names,
+and only parts of an agent.
 """
 
 import json
@@ -40,19 +40,26 @@ def main(args: Sequence[str]) -> None:
     place.add_argument("--out", help="the new folder")
     place.add_argument("--zoo", metavar="NAME", help="put it into the zoo of this checkout instead, as zoo:NAME")
     parser.add_argument("--command", help="that made it, for the record; default: fit with the config.yaml of the run")
+    parser.add_argument("--commit", help="that it was trained with, for the record; default: that of this checkout")
     own = parser.parse_args(args)
     if own.zoo is not None and not own.zoo.replace("_", "").replace("-", "").isalnum():
         raise ConfigError(f"--zoo is {own.zoo!r}: expected letters, digits, _ and -")
     folder = ZOO_FOLDER / own.zoo if own.out is None else Path(own.out)
     try:
-        size = export(own.agent, folder, own.command)
+        size = export(own.agent, folder, own.command, own.commit)
     except OSError as error:
         raise unwritable(folder, error) from error
     print(f"written to {folder} ({size / 2**20:.2f} MiB); load it with load_agent({_name(own.zoo, folder)!r})")
 
 
-def export(source: str, folder: Path, command: str | None = None) -> int:
+def export(source: str, folder: Path, command: str | None = None, commit: str | None = None) -> int:
     """Write the agent at `source` into a new folder; return the size of its weights in bytes.
+
+    Args:
+        source: see `find_agent`.
+        folder: new.
+        command: that made it, for the record.
+        commit: that it was trained with, for the record.
 
     Raises:
         ConfigError: there is no such agent, it does not fit this version, or the folder is in use.
@@ -63,8 +70,7 @@ def export(source: str, folder: Path, command: str | None = None) -> int:
     path = find_agent(source)
     config = None if path.is_dir() else _config(path.parent / CONFIG)
     made = dict(stored.made) or _made(stored.settings, path.parent, config)
-    if command is not None:
-        made["command"] = command
+    made |= {name: value for name, value in (("command", command), ("commit", commit)) if value is not None}
     write_agent(stored._replace(made=made), folder)
     if config is not None:
         (folder / CONFIG).write_text(yaml.safe_dump(config, sort_keys=False))
