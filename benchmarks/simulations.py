@@ -13,7 +13,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import omg_lightning  # first, for it sets how threads wait before torch is loaded
+import omg_lightning  # noqa: F401 - first, for it sets how threads wait before torch is loaded
 
 # isort: split
 import matplotlib.pyplot as plt
@@ -25,7 +25,7 @@ from omg_lightning.algorithms import BestResponseSearch
 from omg_lightning.data import EpisodeDataModule
 from omg_lightning.games import StagHunt
 from omg_lightning.metrics.intervals import of_episodes
-from omg_lightning.training import Agent
+from omg_lightning.training import Agent, read_agent, restore
 
 SIMULATIONS = (4, 8, 16, 32, 64, 128, 200)
 
@@ -83,7 +83,7 @@ def main(arguments: list[str] | None = None) -> list[dict[str, Any]]:
     parser.add_argument("--workers", type=int, default=1, help="processes that share them, as data.workers")
     parser.add_argument("--plot", type=Path, help="where to draw it, such as docs/images/simulations.png")
     args = parser.parse_args(arguments)
-    agent = omg_lightning.load_agent(args.checkpoint).module
+    agent = restore(read_agent(args.checkpoint), "cpu")
     if not isinstance(agent.algorithm, BestResponseSearch):
         parser.error(f"{args.checkpoint} plays by {type(agent.algorithm).__name__}: give a checkpoint that searches")
     trees = args.trees or agent.algorithm.trees

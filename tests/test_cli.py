@@ -424,7 +424,7 @@ def test_a_mistake_is_one_clear_line_and_leaves_nothing(mistake, my_module, tmp_
 
 
 def test_a_command_that_does_not_exist_and_a_fit_without_an_end_are_refused(capsys):
-    assert "expected one of fit, validate, test, predict, references" in refused(["train"], capsys)
+    assert "expected one of fit, validate, test, predict, study" in refused(["train"], capsys)
     endless = ["fit", *SMOKE, "--trainer.max_epochs=null"]
     assert "give a number of rounds, or --config configs/base.yaml" in refused(endless, capsys)
 

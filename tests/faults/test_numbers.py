@@ -17,6 +17,7 @@ from omg_lightning.opponents.base import MixtureConfig
 from omg_lightning.opponents.explicit import BeliefConfig
 from omg_lightning.opponents.goal_vae import VAEConfig
 from omg_lightning.opponents.selector import SelectorConfig
+from omg_lightning.opponents.transition import TransitionConfig
 from omg_lightning.search import SearchConfig
 from omg_lightning.spec import GameSpec
 from omg_lightning.training.agent import NetworkConfig
@@ -24,13 +25,13 @@ from omg_lightning.types import ConfigError
 
 SPEC = ModelSpec(GameSpec.of(as_env(games.StagHunt("2h1s_4x4"))), MLP, 8, "shared")
 GROUPS = (TrainingConfig, OfflineConfig, EvaluationConfig, AdaptationConfig, NetworkConfig, PlannerConfig, SearchConfig)
-GROUPS += (VAEConfig, SelectorConfig, BeliefConfig, MixtureConfig)
+GROUPS += (VAEConfig, SelectorConfig, BeliefConfig, MixtureConfig, TransitionConfig)
 GAMES = {games.StagHunt: {"preset": "2h1s_4x4"}, games.Snowdrift: {}, games.MatrixGame: {"preset": "chicken"}}
-MAY_BE_NEGATIVE = {"stag_reward", "hare_reward", "drift_reward", "shovel_cost"}
+MAY_BE_NEGATIVE = {"stag_reward", "hare_reward", "drift_reward", "shovel_cost", "angle"}
 MAY_BE_ZERO = MAY_BE_NEGATIVE | {
     *("rounds", "num_stags", "num_hares", "num_blocks", "steps_after_first_hunt", "memory", "episode"),
     *("c_puct", "c_visit", "c_scale", "gumbel_scale", "td_lambda", "discount", "gae_lambda", "num_simulations"),
-    *("alpha", "floor", "start", "temperature", "weight", "entropy", "slowness"),
+    *("alpha", "floor", "start", "temperature", "weight", "entropy", "slowness", "leak"),
     *("action", "next_actions", "kl_weight", "kl_warmup", "free_bits"),
 }
 

@@ -5,6 +5,7 @@ import traceback
 from multiprocessing import active_children
 
 import pytest
+import torch
 from command_line import SMOKE, TINY, refused
 
 from omg_lightning.actors.scripted import PlayerActor
@@ -139,9 +140,10 @@ def test_a_mistake_within_a_property_is_not_taken_for_an_attribute_that_is_missi
             raise AttributeError(name)
 
     game = type("Game", (), {"goal_names": ("stag",)})
+    view, legal = torch.zeros(2, 1), torch.ones(2, 3, dtype=torch.bool)
     with pytest.raises(AttributeError, match="misspelt"):
-        goals_of(Property(), game, 2, "cpu")
-    assert goals_of(Delegating(), game, 2, "cpu").tolist() == [-1, -1]
+        goals_of(Property(), game, view, legal)
+    assert goals_of(Delegating(), game, view, legal).tolist() == [-1, -1]
 
 
 def exits() -> None:

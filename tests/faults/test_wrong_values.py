@@ -75,7 +75,7 @@ WRONG = {
     "--model.opponent=3": "--model.opponent is 3: expected one of Codebook",
     "--model.networks=3": "--model.networks is 3: expected its settings below it",
     "--model.networks.hidden=0": "model.networks.hidden is 0: it must be at least 1",
-    "--data.game=null": "--data.game is null: expected one of CopyableGame",
+    "--data.game=null": "--data.game is null: expected one of CoinGame",
     "--data.num_envs=abc": "--data.num_envs is abc: expected int",
     "--data.num_envs=100000000": "data.training.capacity is 32: it must be at least 100000000",
     "--data.training.capacity=10000000000": "data.training.capacity 10000000000",
@@ -106,12 +106,12 @@ def test_a_wrong_value_is_one_line_that_names_it(typed, tmp_path, capsys):
 
 def test_a_fit_without_a_game_says_what_is_missing(capsys):
     line = refused(["fit", "--data.seats=[learner,random]"], capsys)
-    assert "--data.game is missing: name one of CopyableGame" in line
+    assert "--data.game is missing: name one of CoinGame" in line
 
 
 def test_an_option_of_a_game_that_is_not_named_asks_for_the_game(capsys):
     line = refused(["fit", "--data.game.name=snowdrift"], capsys)
-    assert "--data.game.name needs its class before it: write --data.game, one of CopyableGame" in line
+    assert "--data.game.name needs its class before it: write --data.game, one of CoinGame" in line
 
 
 def test_an_option_that_only_a_file_holds_is_said_to_be_from_it(capsys):
