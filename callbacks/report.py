@@ -78,7 +78,7 @@ class Report(Callback):
         found = random_play(trainer.datamodule)  # type: ignore[attr-defined]
         numbers = self._write(trainer, pl_module, {} if found is None else {"return/team_random": found})
         if numbers:
-            rank_zero_info("\n" + summary(numbers, self._about(trainer)))
+            rank_zero_info("\n" + summary(numbers, self._about(trainer, pl_module)))
 
     def on_test_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Starts a new record; fails now, not at the end, where the references cannot be read."""
@@ -124,11 +124,13 @@ class Report(Callback):
         """Restores the seconds of training so far."""
         self._fit_s = state_dict["fit_s"]
 
-    def _about(self, trainer: Trainer) -> About:
+    def _about(self, trainer: Trainer, pl_module: LightningModule) -> About:
         data = _data(trainer)
         seats = [" or ".join(dict.fromkeys(names)) for names in zip(*data.eval_lineups, strict=True)]
         folder = Path(trainer.log_dir or trainer.default_root_dir)
-        return About(data.env.name, seats, folder, str(trainer.ckpt_path), data.env_steps, self._fit_s)
+        own = data.env.game is not None and type(data.env.game).__module__.startswith("omg_lightning.")
+        playable = own and not pl_module.opponent.needs_true_goal  # type: ignore[union-attr]
+        return About(data.env.name, seats, folder, str(trainer.ckpt_path), data.env_steps, self._fit_s, playable)
 
     @rank_zero_only
     def _write(self, trainer: Trainer, pl_module: LightningModule, more: dict[str, float]) -> dict[str, float]:

@@ -26,7 +26,9 @@ def test_each_line_by_hand(tmp_path):
     for name in ("config.yaml", "last.ckpt", "metrics.json"):
         (tmp_path / name).touch()
     rest = f"--config {tmp_path}/config.yaml --ckpt_path {tmp_path}/last.ckpt"
-    assert summary(NUMBERS, ABOUT._replace(folder=tmp_path)).splitlines() == [
+    about = ABOUT._replace(folder=tmp_path)
+    lines = summary(NUMBERS, about).splitlines()
+    assert lines == [
         "StagHunt: learner, nearest_stag",
         "team return   10.00 (95%: 9.93 to 10.00) in 500 episodes; random play 1.23; the most possible 12.00",
         "seats         6.00 learner, 4.00 nearest_stag",
@@ -34,10 +36,14 @@ def test_each_line_by_hand(tmp_path):
         "goals         raise the return: team return 9.00 with inferred goals, 6.00 with goals drawn blindly",
         "training      39,083 environment steps in 152 s",
         f"files         {tmp_path}: metrics.json, last.ckpt",
-        f"next          python -m omg_lightning predict {rest}   # replays as GIFs",
-        f"              python -m omg_lightning test {rest}   # adaptation to other partners",
+        f"next          python -m omg_lightning replay {tmp_path}   # episodes in the browser, and what it believes",
+        f"              python -m omg_lightning play --agent {tmp_path}   # play with it",
         f"              tensorboard --logdir {tmp_path.parent}   # curves",
-        f"              omg_lightning.load_agent({str(tmp_path)!r})   # in Python, see docs/python.md",
+        f"              python -m omg_lightning test {rest}   # adaptation to other partners",
+    ]
+    assert summary(NUMBERS, about._replace(playable=False)).splitlines()[7:] == [
+        f"next          tensorboard --logdir {tmp_path.parent}   # curves",
+        lines[-1],
     ]
 
 

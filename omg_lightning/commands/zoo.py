@@ -1,7 +1,7 @@
 """List the trained agents that come with the package.
 
     python -m omg_lightning zoo
-    python -c "from omg_lightning import load_agent; print(load_agent('zoo:main').spec)"
+    python -c "from omg_lightning import load_agent; print(load_agent('zoo:base').spec)"
 
 The return is the mean over the evaluation of all seats together, with its 95% interval over episodes. `zoo:NAME` stands
 for an agent wherever the path of a checkpoint does: in `load_agent`, `--data.seats`, `--data.partners`, `crossplay`.
@@ -37,7 +37,8 @@ def main(args: Sequence[str]) -> None:
         commands.append((ZOO + name, made.get("command", "-")))
     print(align(rows))
     print("\nmade by")
-    print(align([list(row) for row in commands]) if commands else "-")
+    for name, command in commands:
+        print(f"{name:{max(len(known) for known, _ in commands)}}  {command}")
 
 
 def _return(made: dict[str, Any]) -> str:

@@ -16,6 +16,7 @@ class About(NamedTuple):
     checkpoint: str  # what was evaluated
     env_steps: int  # environment steps that it was trained for
     fit_s: float  # seconds of training; 0 where it was not trained in this run
+    playable: bool = True  # it is a game of this project, which the page of `replay` and `play` shows
 
 
 def summary(numbers: Mapping[str, float], about: About) -> str:
@@ -112,9 +113,14 @@ def _next(about: About) -> list[tuple[str, str]]:
     if not about.fit_s or not last.is_file():
         return []
     rest = f"--config {config} --ckpt_path {last}"
-    return [
-        ("next", f"python -m omg_lightning predict {rest}   # replays as GIFs"),
-        (" ", f"python -m omg_lightning test {rest}   # adaptation to other partners"),
-        (" ", f"tensorboard --logdir {about.folder.parent}   # curves"),
-        (" ", f"omg_lightning.load_agent({str(about.folder)!r})   # in Python, see docs/python.md"),
+    commands = [
+        f"tensorboard --logdir {about.folder.parent}   # curves",
+        f"python -m omg_lightning test {rest}   # adaptation to other partners",
     ]
+    if about.playable:
+        commands = [
+            f"python -m omg_lightning replay {about.folder}   # episodes in the browser, and what it believes",
+            f"python -m omg_lightning play --agent {about.folder}   # play with it",
+            *commands,
+        ]
+    return [("next" if k == 0 else " ", command) for k, command in enumerate(commands)]
