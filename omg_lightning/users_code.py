@@ -8,7 +8,7 @@ from types import FrameType
 from typing import NamedTuple
 
 TRACEBACK = "OMG_TRACEBACK"  # environment variable: set to 1, the command line shows whole tracebacks, too
-_OURS = tuple(str(Path(__file__).parents[1] / name) + "/" for name in ("omg_lightning", "callbacks"))
+_OURS = tuple(str(Path(__file__).parents[1] / name) + "/" for name in ("omg_lightning", "callbacks", "benchmarks"))
 _SITE = tuple({*(sysconfig.get_path(name) for name in ("purelib", "platlib")), *site.getsitepackages()})
 _STANDARD = tuple(sysconfig.get_path(name) for name in ("stdlib", "platstdlib"))
 _LIBRARIES: tuple[str, ...] = (
