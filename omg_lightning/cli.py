@@ -9,7 +9,7 @@ import sys
 import threading
 import warnings
 from collections.abc import Sequence
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -202,7 +202,9 @@ class CLI(LightningCLI):
 
     def _run_subcommand(self, subcommand: str) -> None:
         """Run it; a signal waits for the next safe point."""
-        refused = nullcontext() if self._folder is None else self._folder.removed_if_refused(self.trainer.callbacks)  # type: ignore[attr-defined]
+        refused: AbstractContextManager[None] = nullcontext()
+        if self._folder is not None:
+            refused = self._folder.removed_if_refused(self.trainer.callbacks)  # type: ignore[attr-defined]
         with interrupts.deferred(), refused:
             super()._run_subcommand(subcommand)
 

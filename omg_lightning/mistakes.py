@@ -23,6 +23,10 @@ from omg_lightning.users_code import TRACEBACK, users_error
 
 DISK = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO)  # errors of writing
 
+FAULT = (
+    "error: this is a fault of omg_lightning, please report it with the lines above; unless a class of yours returns "
+    "something else than it should: omg_lightning.testing checks it"
+)
 _TOO_LARGE = "allocate memory|enough memory|out of memory|[Oo]verflow"
 _UNKNOWN = (r"unrecognized arguments: (?:--)?([\w.]+)", r"accept option '([\w.]+)'", r"^Option '([\w.]+)' is not")
 _LIGHTNING = os.path.dirname(lightning.__file__)
@@ -45,6 +49,8 @@ def one_line() -> Iterator[None]:
         full = isinstance(error, OSError) and error.errno in DISK and users_error(error) is None
         line = _unwritten(error) if full else mistake(error)
         if line is None:
+            if isinstance(error, Exception):
+                error.add_note(FAULT)  # the last line of the traceback
             raise
         if os.environ.get(TRACEBACK) not in (None, "", "0"):
             traceback.print_exception(error)

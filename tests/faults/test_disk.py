@@ -221,8 +221,7 @@ def test_a_full_disk_ends_a_run_with_one_line_and_exit_code_1(name, tmp_path, ca
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("space", [-1, 10])
-@pytest.mark.parametrize("name", FAIL)
+@pytest.mark.parametrize(("name", "space"), [("metrics.json", -1), *((name, 10) for name in FAIL)])
 def test_a_disk_that_takes_no_more_ends_every_command_with_one_line(
     name, space, trained, tmp_path, capsys, monkeypatch
 ):
