@@ -1,12 +1,14 @@
 """Files that a run or a command leaves: checked before hours of play, written whole, shared by several processes."""
 
 import fcntl
+import json
 import os
+import re
 import tempfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 from omg_lightning.types import ConfigError
 
@@ -46,6 +48,12 @@ def replace_text(path: str | os.PathLike[str], text: str) -> None:
     """Write a text file, see `replacing`."""
     with replacing(path) as file:
         file.write(text.encode())
+
+
+def compact(content: Mapping[str, Any]) -> str:
+    """Return JSON with a line for each entry, and a single one for each list of numbers, such as a curve."""
+    lists = r"\[\n(?:null|[-+.\deE,\s])+\]"  # a line break within a string is written as \\n
+    return re.sub(lists, lambda found: re.sub(r"\s+", " ", found[0]), json.dumps(content, indent=1)) + "\n"
 
 
 def remove_partial(paths: Iterable[Path]) -> None:

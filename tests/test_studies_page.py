@@ -25,7 +25,6 @@ base: configs/smoke.yaml --trainer.callbacks '[callbacks.RunCheckpoint, callback
 games: {g: --trainer.enable_progress_bar false}
 methods: {m: --model.algorithm.simulations 2 --model.algorithm.trees 1}
 seeds: [0]
-search: {trials: 1, space: {model.learning_rate: {low: 0.001, high: 0.002}}}
 """
 
 
@@ -105,24 +104,6 @@ def test_engines_of_the_extra_study_make_a_run(package, flags, least):
     main(["study", least, *flags])
     (run,) = json.loads(Path("runs/s/study.json").read_text())["runs"]
     assert run["state"] == "done"
-
-
-@pytest.mark.slow
-def test_a_search_draws_settings_and_goes_on(least, capsys):
-    pytest.importorskip("optuna", reason="optuna is not installed: pip install 'omg-lightning[study]'")
-    main(["study", least, "--search"])
-    found = json.loads(Path("runs/s/search.json").read_text())["searches"]["g, m"]
-    (trial,) = found["trials"]
-    assert trial == found["best"]
-    (flag,) = trial["flags"]
-    assert 0.001 <= float(flag.removeprefix("--model.learning_rate=")) <= 0.002
-    record = json.loads(Path("runs/s/g/m/trial_0/seed_0/run.json").read_text())
-    assert flag in record["command"]
-    assert trial["value"] == record["numbers"]["return/team_mean"]
-    main(["study", least, "--search"])
-    assert len(record["attempts"]) == 1
-    Path(least).write_text(Path(least).read_text().replace("0.002", "0.003"))
-    assert "has a search with other settings" in refused(["study", least, "--search"], capsys)
 
 
 @pytest.mark.slow

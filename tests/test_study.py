@@ -8,6 +8,7 @@ import sys
 import threading
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -22,7 +23,7 @@ from omg_lightning.types import ConfigError
 # Stands for `python -m omg_lightning`: leaves what a run leaves, as its flags say, without learning anything.
 PROGRAM = """
 import json, pathlib, signal, sys, time
-command, words = sys.argv[1], sys.argv[2:]
+command, words = sys.argv[1], [part for word in sys.argv[2:] for part in word.split("=", 1)]
 flags = dict(zip(words[::2], words[1::2]))
 root = pathlib.Path(flags["--trainer.default_root_dir"])
 runs = root / "lightning_logs"
@@ -299,6 +300,133 @@ def test_a_run_that_cannot_start_stops_no_other(here, monkeypatch):
     runs = read(write(SMALL), Path("runs")).runs
     found = {run.seed: record for run, record in engines.local(runs, 1, {}, Path("runs"))}
     assert found == {0: {"state": "broken", "error": "ZeroDivisionError: division by zero"}, 1: {"state": "done"}}
+
+
+class Ray:
+    """What is used of Ray: a task is done when it is asked for; the last one fails outside of the run's commands."""
+
+    def __init__(self) -> None:
+        self.said: list = []
+
+    def init(self, **settings):
+        self.said.append(("init", settings.get("num_cpus")))
+
+    def remote(self, function):
+        self.function = function
+        return SimpleNamespace(options=self.options)
+
+    def options(self, **options):
+        self.said.append(("options", options))
+        return SimpleNamespace(remote=lambda run, cwd: (run, cwd))
+
+    def wait(self, references, **_):
+        return references[:1], references[1:]
+
+    def get(self, reference):
+        if reference[0].seed == 1:
+            raise RuntimeError("the worker died")
+        return self.function(*reference)
+
+    def cancel(self, reference):
+        self.said.append(("cancel", reference[0].seed))
+
+    def shutdown(self):
+        self.said.append("shutdown")
+
+
+class Submitit:
+    """What is used of submitit: jobs that are done, one after the other."""
+
+    def __init__(self) -> None:
+        self.said: list = []
+
+    def AutoExecutor(self, folder, cluster):  # noqa: N802
+        if cluster == "nowhere":
+            raise RuntimeError('Could not detect "srun"')
+        self.cluster = cluster
+        return self
+
+    def update_parameters(self, **parameters):
+        self.said.append(parameters)
+
+    def map_array(self, function, *rows):
+        return [Job(function, row, self.said) for row in zip(*rows, strict=True)]
+
+
+class Job:
+    def __init__(self, function, words, said) -> None:
+        self.function, self.words, self.said = function, words, said
+
+    def done(self):
+        return True
+
+    def result(self):
+        return self.function(*self.words)
+
+    def cancel(self):
+        self.said.append("cancel")
+
+
+def test_ray_gets_the_runs_with_its_own_options(here, monkeypatch):
+    ray = Ray()
+    monkeypatch.setitem(sys.modules, "ray", ray)
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    runs = read(write(SMALL), Path("runs")).runs
+    found = {run.seed: record for run, record in engines.ray(runs, 3, {"num_gpus": 1}, Path("runs/s"))}
+    assert (found[0]["state"], found[0]["numbers"]["return/team_mean"]) == ("done", 3)
+    assert found[1] == {"state": "broken", "error": "RuntimeError: the worker died"}
+    options = {"num_cpus": 1, "max_retries": 0, "num_gpus": 1}
+    assert ray.said == [("init", 3), ("options", options), "shutdown"]
+    cut = engines.ray(runs, None, {}, Path("runs/s"))
+    next(cut)
+    cut.close()
+    assert ray.said[-2:] == [("cancel", 1), "shutdown"]
+
+
+def test_slurm_gets_an_array_of_runs_with_its_own_options(here, monkeypatch, capsys):
+    submitit = Submitit()
+    monkeypatch.setitem(sys.modules, "submitit", submitit)
+    main(
+        ["study", write(SMALL), "--engine", "slurm", "--jobs", "4", "--option", "timeout_min=5", "slurm_partition=cpu"]
+    )
+    assert submitit.said == [{"name": "s", "slurm_array_parallelism": 4, "timeout_min": 5, "slurm_partition": "cpu"}]
+    assert [run["state"] for run in json.loads(Path("runs/s/study.json").read_text())["runs"]] == ["done", "done"]
+    write(SMALL, seeds=[2, 3])
+    refusal = refused(["study", "s.yaml", "--engine", "slurm", "--option", "cluster=nowhere"], capsys)
+    assert '--engine slurm: Could not detect "srun"' in refusal
+    cut = engines.slurm(read("s.yaml", Path("runs")).runs, None, {}, Path("runs/s"))
+    next(cut)
+    cut.close()
+    assert submitit.said[-1] == "cancel"
+
+
+@pytest.mark.slow
+def test_a_search_draws_settings_judges_them_by_the_mean_over_seeds_and_goes_on(here, capsys):
+    pytest.importorskip("optuna", reason="optuna is not installed: pip install 'omg-lightning[study]'")
+    write(SMALL, search={"trials": 3, "space": {"team": {"low": 1, "high": 9}, "size": ["s", "m"]}}, methods={"m": []})
+    main(["study", "s.yaml", "--search", "--jobs", "4"])
+    (found,) = json.loads(Path("runs/s/search.json").read_text())["searches"].values()
+    teams = [int(trial["flags"][0].removeprefix("--team=")) for trial in found["trials"]]
+    assert [trial["value"] for trial in found["trials"]] == [team + 0.5 for team in teams], "of seeds 0 and 1"
+    assert found["best"]["value"] == max(teams) + 0.5
+    assert {trial["flags"][1] for trial in found["trials"]} <= {"--size=s", "--size=m"}
+    record = json.loads(Path("runs/s/g/m/trial_2/seed_1/run.json").read_text())
+    assert f"fit --team={teams[2]} --size=" in record["command"]
+    capsys.readouterr()
+    main(["study", "s.yaml", "--search"])
+    assert "[1/" not in capsys.readouterr().out, "a search that is over makes no run"
+    write(SMALL, search={"trials": 4, "space": {"team": {"low": 2, "high": 9}}}, methods={"m": []})
+    assert "has a search with other settings" in refused(["study", "s.yaml", "--search"], capsys)
+    for search, said in (
+        ({"space": {}}, "expected flags, each with a list"),
+        ({"spaec": {}}, "did you mean space?"),
+        ({"space": {"a": {"low": 3}}}, "expected a list, or `low` and `high`"),
+        ({"space": {"a": [1]}, "trials": 0}, "it must be a whole number"),
+        ({"space": {"a": [1]}, "direction": "up"}, "expected maximize or minimize"),
+        ({"space": {"a": [1]}, "metric": "return/x"}, "search.metric is return/x, which"),
+    ):
+        write(SMALL, "t.yaml", search=search)
+        assert said in refused(["study", "t.yaml", "--search"], capsys)
 
 
 def test_a_record_tells_code_outside_of_a_checkout(tmp_path, monkeypatch):

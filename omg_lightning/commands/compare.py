@@ -10,7 +10,6 @@ the first method seed by seed, and the probability that a run is better than one
 and, beside it, a JSON file with all numbers.
 """
 
-import json
 import sys
 from collections.abc import Sequence
 from itertools import groupby
@@ -23,7 +22,7 @@ from omg_lightning.commands.parser import CommandParser
 from omg_lightning.evaluation.comparison import Group, compare
 from omg_lightning.evaluation.comparison_figure import comparison_figure
 from omg_lightning.evaluation.runs import STUDY, Run, find, study_runs
-from omg_lightning.files import check_writable, replace_text
+from omg_lightning.files import check_writable, compact, replace_text
 from omg_lightning.types import ConfigError
 
 METRIC = "return/team_mean"
@@ -69,7 +68,7 @@ def main(args: Sequence[str]) -> None:
     if own.plot is not None:
         figure = comparison_figure(found, lines)
         figure.savefig(own.plot, dpi=300)
-        replace_text(own.plot.with_suffix(".json"), json.dumps(found, indent=1) + "\n")
+        replace_text(own.plot.with_suffix(".json"), compact(found))
         print(f"written to {own.plot} and {own.plot.with_suffix('.json')}")
 
 

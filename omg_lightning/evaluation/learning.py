@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from omg_lightning.metrics.intervals import Bounds, student
 
 WINDOW = 5  # rounds in the moving average
-POINTS = 400  # of a curve that is kept in a record
+POINTS = 200  # of a curve that is kept in a record
 _CLOCK = "time/fit_s"
 Curves = dict[str, list[list[float]]]  # by name: environment steps, seconds, values
 

@@ -73,9 +73,10 @@ def slurm(runs: Sequence[Run], jobs: int | None, options: Mapping[str, Any], fol
         raise ConfigError(f"--engine slurm: {' '.join(str(error).split())}") from error
     try:
         while left:
-            for job in [job for job in left if job.done()]:
+            if not (done := [job for job in left if job.done()]):
+                time.sleep(_SECONDS)
+            for job in done:
                 yield left.pop(job), _outcome(job.result)
-            time.sleep(_SECONDS)
     finally:
         for job in left:
             job.cancel()

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import omg_lightning
-from omg_lightning.files import replace_text
+from omg_lightning.files import compact, replace_text
 from omg_lightning.types import ConfigError
 
 FILE = "run.json"  # in the folder of a run
@@ -44,7 +44,7 @@ def read(folder: Path) -> dict[str, Any]:
 
 def write(folder: Path, record: dict[str, Any]) -> None:
     """Write the record of a run."""
-    replace_text(folder / FILE, json.dumps(record, indent=1) + "\n")
+    replace_text(folder / FILE, compact(record))
 
 
 @cache

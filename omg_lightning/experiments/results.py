@@ -1,7 +1,6 @@
 """The file of a whole study, `study.json`: the records of its runs in one place."""
 
 import fcntl
-import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -9,7 +8,7 @@ from typing import Any
 
 from omg_lightning.experiments import record as records
 from omg_lightning.experiments.plan import Study
-from omg_lightning.files import replace_text
+from omg_lightning.files import compact, replace_text
 from omg_lightning.types import ConfigError
 
 FILE = "study.json"
@@ -27,7 +26,7 @@ def gather(study: Study) -> dict[str, Any]:
             {"run": run.number, "folder": str(run.folder.relative_to(study.folder)), **each} for run, each in kept
         ],
     }
-    replace_text(study.folder / FILE, json.dumps(found, indent=1) + "\n")
+    replace_text(study.folder / FILE, compact(found))
     return found
 
 

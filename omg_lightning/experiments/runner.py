@@ -6,7 +6,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
 from functools import partial
@@ -107,7 +107,7 @@ def execute(run: Run, threads: int | None = None, processes: Processes | None = 
     found["attempts"] = [*found["attempts"], {"started": now, "commit": origin["commit"]}]
     records.write(run.folder, found)
     for name, words in _missing(run, found).items():
-        step = _fit if name == "fit" else partial(_evaluate, name)
+        step: Callable[..., int | None] = _fit if name == "fit" else partial(_evaluate, name)
         code = step(run, found, threads, processes)
         found["wall_clock_s"] = round(before + time.perf_counter() - start, 1)
         if code != 0:
