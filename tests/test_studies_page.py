@@ -8,6 +8,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -16,24 +17,40 @@ from command_line import ROOT, refused
 from PIL import Image
 
 from omg_lightning.cli import main
+from omg_lightning.experiments import runner
 from omg_lightning.experiments.record import FILE
 
 PAGE = (ROOT / "docs/studies.md").read_text(encoding="utf-8")
-# The least that is a study: a run of the smoke configuration, without pictures.
+# The least that is a study: rounds of a few short episodes, without pictures; a checkpoint after each of them.
 LEAST = """
-base: configs/smoke.yaml --trainer.callbacks '[callbacks.RunCheckpoint, callbacks.Report]' --trainer.max_epochs 40
-games: {g: --trainer.enable_progress_bar false}
-methods: {m: --model.algorithm.simulations 2 --model.algorithm.trees 1}
+base:
+  - configs/smoke.yaml --trainer.enable_progress_bar false --data.game.max_steps 10
+  - --data.num_envs 4 --data.training.batch_size 4 --data.training.steps_per_epoch 1 --model.networks.hidden 16
+  - --data.evaluation.val_episodes 4 --data.evaluation.episodes 4 --trainer.check_val_every_n_epoch 1000
+  - --trainer.callbacks '[{"class_path":"callbacks.RunCheckpoint","init_args":{"last_every":1}}, callbacks.Report]'
+games: {g: --trainer.max_epochs 60}
+methods: {m: --model.opponent Declared --model.algorithm.simulations 2 --model.algorithm.trees 1}
 seeds: [0]
 """
 
 
 @pytest.mark.slow
 def test_the_commands_of_the_page_run_as_they_stand_there(tmp_path, monkeypatch, capsys):
+    """All of a study's runs are made in this process, one at a time: to start a program takes seconds."""
+    one = threading.Lock()
+
+    def call(self: runner.Processes, words: list[str], log: Path, threads: int | None) -> int:
+        with one:
+            try:
+                main(words)
+            except SystemExit as stop:
+                return int(stop.code or 0)
+        return 0
+
+    monkeypatch.setattr(runner.Processes, "call", call)
     section = PAGE[PAGE.index("## Compare two methods") : PAGE.index("## The control variables")]
     shutil.copytree(ROOT / "configs", tmp_path / "configs")
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("PYTHONPATH", str(ROOT))
     Path("mine.yaml").write_text(re.findall(r"^```yaml\n(.*?)^```", section, re.MULTILINE | re.DOTALL)[0])
     (commands,) = re.findall(r"^```bash\n(.*?)^```", section, re.MULTILINE | re.DOTALL)
     lines = commands.strip().splitlines()
@@ -45,7 +62,7 @@ def test_the_commands_of_the_page_run_as_they_stand_there(tmp_path, monkeypatch,
     shown = capsys.readouterr().out
     assert "4 runs: 0 done, 0 broken, 4 to do" in shown
     assert "2 of 4 runs are done already" in shown
-    assert "strangers/adapt/nearest_hare_return" in shown.splitlines()[-1]
+    assert "strangers/adapt/nearest_hare_return" in shown.splitlines()[-2]
     assert Image.open("mine.png").size[0] > 1000
     (game,) = json.loads(Path("mine.json").read_text())["games"].values()
     assert [each["seeds"] for each in game["methods"].values()] == [[0, 1], [0, 1]]
@@ -61,11 +78,13 @@ def test_an_interrupted_study_leaves_no_process_and_ends_as_one_that_was_not(tmp
         [*command, "cut"], cwd=tmp_path, env=environment, stderr=subprocess.PIPE, text=True, start_new_session=True
     )
     run = tmp_path / "cut/s/g/m/seed_0"
-    deadline = time.monotonic() + 300
-    while not list(run.glob("lightning_logs/version_0/last.ckpt")) and time.monotonic() < deadline:
-        time.sleep(0.05)
-    process.send_signal(signal.SIGINT)
-    _, said = process.communicate(timeout=120)
+    try:
+        while process.poll() is None and not (run / "lightning_logs/version_0/last.ckpt").is_file():
+            time.sleep(0.02)
+        process.send_signal(signal.SIGINT)
+        _, said = process.communicate()
+    finally:
+        process.terminate()
     assert process.returncode == 130
     assert "interrupted by SIGINT: 0 of 1 runs were over" in said
     with pytest.raises(ProcessLookupError):
@@ -78,16 +97,17 @@ def test_an_interrupted_study_leaves_no_process_and_ends_as_one_that_was_not(tmp
     names = [name for name in whole["numbers"] if name.startswith("return/")]
     assert names
     assert [cut["numbers"][name] for name in names] == [whole["numbers"][name] for name in names]
-    steps = [each["curves"]["return/train_team_mean"][0] for each in (cut, whole)]
-    assert steps[0] == steps[1], "the curve has both parts"
+    curves = [each["curves"]["return/train_team_mean"] for each in (cut, whole)]
+    assert curves[0][0] == curves[1][0], "the curve has both parts"
+    assert curves[0][2] == curves[1][2]
 
 
 @pytest.fixture
 def least(tmp_path, monkeypatch) -> str:
-    """The file of a study of one run of two rounds."""
+    """The file of a study of one run of three rounds."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("PYTHONPATH", str(ROOT))
-    Path("s.yaml").write_text(LEAST.replace("max_epochs 40", "max_epochs 3"))
+    Path("s.yaml").write_text(LEAST.replace("max_epochs 60", "max_epochs 3"))
     return "s.yaml"
 
 

@@ -11,7 +11,7 @@ and, beside it, a JSON file with all numbers.
 """
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import groupby
 from pathlib import Path
 from typing import Any
@@ -72,7 +72,7 @@ def main(args: Sequence[str]) -> None:
         print(f"written to {own.plot} and {own.plot.with_suffix('.json')}")
 
 
-def _games(words: Sequence[str], group: str | None, metric: str) -> dict[str, Group]:
+def _games(words: Sequence[str], group: str | None, metric: str) -> Mapping[str, Group]:
     """Return the runs of each method in each game."""
     named = [word.partition("=")[::2] for word in words if "=" in word and not Path(word).is_dir()]
     folders = [Path(word) for word in words if "=" not in word or Path(word).is_dir()]
@@ -92,12 +92,12 @@ def _games(words: Sequence[str], group: str | None, metric: str) -> dict[str, Gr
             if len(paths := [run.path for run in same]) > 1:
                 raise ConfigError(f"{name} has seed {seed} twice, {paths[0]} and {paths[1]}: give one run of each seed")
     if other := next((run for run in known if run.game != known[0].game), None):
-        found = f"{known[0].path} is of {known[0].game}, {other.path} of {other.game}"
-        raise ConfigError(f"runs of different games: {found}; compare those of one game")
+        both = f"{known[0].path} is of {known[0].game}, {other.path} of {other.game}"
+        raise ConfigError(f"runs of different games: {both}; compare those of one game")
     return {"": methods}
 
 
-def _of_study(folder: Path, group: str | None) -> dict[str, Group]:
+def _of_study(folder: Path, group: str | None) -> Mapping[str, Group]:
     """Return the runs of a study that are done; say which are left out."""
     content, runs = study_runs(folder)
     if group is not None and group not in content["groups"]:
@@ -148,7 +148,7 @@ def _overall(found: dict[str, Any]) -> str:
     return _markdown(rows)
 
 
-def _each(games: dict[str, Group], metric: str) -> str:
+def _each(games: Mapping[str, Group], metric: str) -> str:
     """Return a table with a row for each run; its interval is that over the episodes of its evaluation."""
     counted = ["env steps", "training, s", "memory, MiB", "episodes"]
     rows = [["method", "seed", *counted, "value [95% over episodes]", "run"]]

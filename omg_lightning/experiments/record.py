@@ -6,6 +6,7 @@ import platform
 import re
 import shlex
 import subprocess
+from collections.abc import Sequence
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -19,7 +20,7 @@ FILE = "run.json"  # in the folder of a run
 PACKAGES = ("omg-lightning", "torch", "lightning", "numpy")
 
 
-def shown(words: list[str]) -> str:
+def shown(words: Sequence[str]) -> str:
     """Return a command line as a user would type it."""
     return f"python -m omg_lightning {shlex.join(words)}"
 

@@ -14,8 +14,8 @@ from omg_lightning.types import ConfigError
 FILE = "study.json"
 
 
-def gather(study: Study) -> dict[str, Any]:
-    """Write `study.json` from the records of all runs that have one, and return what it holds."""
+def gather(study: Study) -> None:
+    """Write `study.json` from the records of all runs that have one."""
     kept = [(run, record) for run in study.runs if (record := records.read(run.folder))]
     found: dict[str, Any] = {
         "study": study.name,
@@ -27,7 +27,6 @@ def gather(study: Study) -> dict[str, Any]:
         ],
     }
     replace_text(study.folder / FILE, compact(found))
-    return found
 
 
 @contextmanager
