@@ -165,6 +165,6 @@ def _plain(summary: Summary) -> dict[str, float | None]:
 
 def _table(curve: Band) -> dict[str, list[float | None]]:
     return {
-        name: [float(value) if np.isfinite(value) else None for value in np.round(row, 6).tolist()]
+        name: [float(value) if np.isfinite(value) else None for value in np.asarray(row, dtype=float).round(6).tolist()]
         for name, row in curve._asdict().items()
     }
