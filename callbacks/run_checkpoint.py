@@ -53,7 +53,7 @@ class RunCheckpoint(ModelCheckpoint):
             ConfigError: this release of Lightning keeps its counters in another way, see `check_counters`.
         """
         if stage == "fit":
-            check_counters(trainer.fit_loop.state_dict())  # type: ignore[attr-defined]
+            check_counters(trainer.fit_loop.state_dict())
         self.dirpath = trainer.log_dir
         super().setup(trainer, pl_module, stage)
 

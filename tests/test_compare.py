@@ -15,9 +15,9 @@ from tensorboard.summary.writer.event_file_writer import EventFileWriter
 from omg_lightning.cli import main
 from omg_lightning.evaluation.comparison import compare, improvement, profile
 from omg_lightning.evaluation.comparison_figure import comparison_figure, spread
-from omg_lightning.files import compact
 from omg_lightning.evaluation.learning import band, curves_of, smooth
 from omg_lightning.evaluation.runs import find, read, study_runs
+from omg_lightning.files import compact
 
 TAG = "return/train_team_mean"
 
