@@ -81,3 +81,15 @@ def watched(episodes: Episodes) -> Tensor:
     learners = episodes.learner.any(0)  # [B, P]
     others = learners.sum(-1, keepdim=True) - learners.long() > 0
     return episodes.active & (others | ~learners.any(-1, keepdim=True))
+
+
+def watchers(episodes: Episodes) -> Tensor:
+    """Return who watches each seat, int64 `[B, P]`: the first learner that is another seat; without one the next seat.
+
+    Where several learners watch a seat, each may take its goal to be something else, see `OpponentModel.as_seen`.
+    """
+    seats = episodes.active.shape[-1]
+    order = torch.arange(seats, device=episodes.active.device)
+    different = order[:, None] != order  # [P, P] seat, watcher
+    may = episodes.learner.any(0)[:, None] & different  # [B, P, P]
+    return torch.where(may.any(-1), may.int().argmax(-1), (order + 1) % seats)

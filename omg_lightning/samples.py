@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import torch
 from torch import Tensor
 
-from omg_lightning.types import Episodes
+from omg_lightning.types import Episodes, ego_order
 
 if TYPE_CHECKING:
     from omg_lightning.opponents.base import Targets
@@ -58,6 +58,7 @@ class TrainingBatch:
         find_targets: gives the goals in hindsight; `OpponentModel.targets`.
         reward: float `[T, B, P]` what is learned from, see `omg_lightning.rewards.Reward`.
         values: the learner's value head; None as long as no learner has played.
+        as_seen: goals of all seats as egos take them to be; `OpponentModel.as_seen`.
     """
 
     episodes: Episodes
@@ -70,6 +71,7 @@ class TrainingBatch:
     find_targets: Callable[[TrainingBatch], Targets]
     reward: Tensor
     values: Values | None = None
+    as_seen: Callable[[Tensor, Tensor], Tensor] = lambda goal, ego: goal
 
     @cached_property
     def samples(self) -> Samples:
@@ -85,6 +87,16 @@ class TrainingBatch:
     def targets(self) -> Targets:
         """Goals of all seats in hindsight."""
         return self.find_targets(self)
+
+    def others(self, goals: Tensor, where: tuple[Tensor, Tensor, Tensor]) -> Tensor:
+        """Return the goals of co-players, `[m, P-1, D]` in ego order, as egos take them to be: what a policy sees.
+
+        Args:
+            goals: float `[T, B, P, D]`, such as `self.goals`, or `Episodes.goal`, which the policy saw when it acted.
+            where: int64 `[m]` each: step, environment, and seat of the ego.
+        """
+        t, b, ego = where
+        return ego_order(self.as_seen(goals[t, b], ego), ego)[:, 1:]
 
     @cached_property
     def goals(self) -> Tensor:

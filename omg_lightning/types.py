@@ -167,6 +167,9 @@ class GoalModel(Protocol):
     def carry(self, prior: Tensor, episodes: Episodes) -> Tensor:
         """Prior of the next episode, after `episodes`."""
 
+    def as_seen(self, goal: Tensor, ego: Tensor) -> Tensor:
+        """Goals `[M, P, D]` of all seats, in seat order, as the egos, int64 `[M]`, take them to be."""
+
     def condition(self, goal: Tensor, seat: Tensor) -> Tensor:
         """What `predict` needs of goals `[M, D]` of seats `[M]`; computed once where goals stay."""
 

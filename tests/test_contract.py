@@ -14,7 +14,7 @@ from omg_lightning import opponents
 from omg_lightning.algorithms import PPO, BestResponseSearch
 from omg_lightning.envs import CopyableGame, PettingZooEnv
 from omg_lightning.envs.base import as_env
-from omg_lightning.games import MatrixGame, Snowdrift
+from omg_lightning.games import CoinGame, MatrixGame, Snowdrift
 from omg_lightning.games.scripts import scripts_of
 from omg_lightning.testing import check_algorithm, check_opponent
 from omg_lightning.types import ConfigError
@@ -23,11 +23,12 @@ ALGORITHMS = {
     "PPO": partial(PPO, epochs=2, minibatches=2),
     "BestResponseSearch": partial(BestResponseSearch, trees=1, simulations=2),
 }
-OPPONENTS = ("Direct", "Declared", "Locations", "Codebook", "Subgoal", "Oracle")
+OPPONENTS = ("Direct", "Declared", "Locations", "Codebook", "Subgoal", "Oracle", "LIAM", "MeLIBA")
 GAMES = {
     "grid": lambda: stag_hunt(max_steps=4),
     "cells": lambda: Snowdrift(height=3, width=3, num_players=2, num_drifts=2, max_steps=4),
     "reals": lambda: LineGame(max_steps=4),
+    "coins": lambda: CoinGame(max_steps=4),
     "bits": lambda: MatrixGame("prisoners_dilemma", max_steps=4),
     "particles": lambda: particles(PettingZooEnv),
 }
@@ -40,9 +41,10 @@ REFUSED = {  # an opponent model and a game that do not go together, and how it 
         for name in ("Declared", "Oracle")
     },
 }
-# The game of cells is there for `Locations`; others meet a grid already.
-PAIRS = [(game, name) for game in GAMES for name in OPPONENTS if (game, name) not in REFUSED and game != "cells"]
-PAIRS += [("cells", "Locations")]
+# The game of cells is there for `Locations`, and of coins for `LIAM`; others meet a grid already.
+PAIRS = [(game, name) for game in GAMES for name in OPPONENTS if (game, name) not in REFUSED]
+PAIRS = [pair for pair in PAIRS if pair[0] not in ("cells", "coins") and pair != ("particles", "MeLIBA")]
+PAIRS += [("cells", "Locations"), ("coins", "LIAM")]
 TRIPLES = [(*pair, algorithm) for pair in PAIRS for algorithm in ALGORITHMS]
 
 
@@ -61,6 +63,7 @@ def game_for(name, algorithm):
 def opponent_of(name):
     """Return an opponent model as a user gives it, with short codes."""
     small = {"Subgoal": {"goal_dim": 3}, "Codebook": {"num_codes": 3}}
+    small |= {"LIAM": {"embedding": 3}, "MeLIBA": {"embedding": 2}}
     return partial(getattr(opponents, name), **small.get(name, {}))
 
 

@@ -63,6 +63,7 @@ class PolicyActor(ModelActor):
 
     def _ask(self, view: View, goal: Tensor, rows: Tensor, ego: Tensor) -> tuple[Tensor, Tensor]:
         """Return logits `[M, A]` and values `[M]` of the egos' views, given the goals `[L, P, D]` of all seats."""
-        condition = self.policy.condition(ego_order(goal[rows], ego)[:, 1:], ego)
+        others = ego_order(self.opponent.as_seen(goal[rows], ego), ego)[:, 1:]
+        condition = self.policy.condition(others, ego)
         logits, value = self.policy(view.observation[rows, ego], view.time[rows], condition)
         return logits, value

@@ -124,8 +124,9 @@ class SearchActor(ModelActor):
         """Search for M egos: K trees for each, whose answers are averaged."""
         game, trees, config = scene.env.game, self.trees, self.planner
         assert game is not None
-        goals = estimate.draw(trees, scene.generator)[rows].flatten(0, 1)  # [M*K, P, D]
-        simulator = Simulator(game, self.networks, ego.repeat_interleave(trees), goals, scene.generator, trees)
+        goals, each_ego = estimate.draw(trees, scene.generator)[rows].flatten(0, 1), ego.repeat_interleave(trees)
+        goals = self.opponent.as_seen(goals, each_ego)  # [M*K, P, D]
+        simulator = Simulator(game, self.networks, each_ego, goals, scene.generator, trees)
         each = rows.repeat_interleave(trees)
         root = simulator.root(take(scene.env.state, each), take(memory.own, each))
         settings = SearchConfig(

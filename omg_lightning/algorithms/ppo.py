@@ -13,7 +13,7 @@ from omg_lightning.algorithms.policy import PolicyModule
 from omg_lightning.encoders import ModelSpec
 from omg_lightning.losses import masked_logits
 from omg_lightning.samples import TrainingBatch, Values
-from omg_lightning.types import ConfigError, GoalModel, ego_order
+from omg_lightning.types import ConfigError, GoalModel
 
 
 class PPO(Algorithm):
@@ -84,14 +84,15 @@ class PPO(Algorithm):
         episodes, samples = batch.episodes, batch.samples
         if batch.offline or not bool(episodes.learner.any()):
             return {}
-        t, b, ego = where = episodes.learner.nonzero(as_tuple=True)
+        where = episodes.learner.nonzero(as_tuple=True)
+        ego = where[2]
         advantage, returns = self.advantages(batch)
         advantage, returns = advantage[where], returns[where]
         self.policy.follow(returns)
         rows = episodes.learner[samples.mask]
         # The ratio compares two policies under the same goals: those that were inferred when the action was drawn.
         goal = torch.where(episodes.active[..., None], episodes.goal, 0.0)
-        others = ego_order(goal[t, b], ego)[:, 1:]
+        others = batch.others(goal, where)
         logits, value = self.policy(batch.view[rows], samples.time[rows], self.policy.condition(others, ego))
         log_policy = masked_logits(logits, episodes.legal[where]).log_softmax(-1)
         log_probability = log_policy.gather(-1, episodes.action[where][:, None])[:, 0]

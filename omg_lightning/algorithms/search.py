@@ -12,7 +12,7 @@ from omg_lightning.algorithms.policy import PolicyModule
 from omg_lightning.encoders import ModelSpec
 from omg_lightning.losses import masked_logits, soft_cross_entropy, td_lambda
 from omg_lightning.samples import TrainingBatch, Values
-from omg_lightning.types import ConfigError, GoalModel, ego_order
+from omg_lightning.types import ConfigError, GoalModel
 
 
 class BestResponseSearch(Algorithm):
@@ -78,8 +78,9 @@ class BestResponseSearch(Algorithm):
         if not (self.trains("policy") or self.trains("value")):
             return {}
         episodes, samples = batch.episodes, batch.samples
-        t, b, ego = where = episodes.learner.nonzero(as_tuple=True)
-        others = ego_order(batch.goals[t, b], ego)[:, 1:]
+        where = episodes.learner.nonzero(as_tuple=True)
+        ego = where[2]
+        others = batch.others(batch.goals, where)
         rows = episodes.learner[samples.mask]
         target = self.value_targets(batch)[where]
         self.policy.follow(target)
@@ -102,8 +103,8 @@ class BestResponseSearch(Algorithm):
     def _offline_value(self, batch: TrainingBatch) -> dict[str, Tensor]:
         """Train the value alone, on what the scripts earned: there is no root policy to learn from yet."""
         episodes, samples = batch.episodes, batch.samples
-        t, b, ego = episodes.active.nonzero(as_tuple=True)
-        others = ego_order(batch.goals[t, b], ego)[:, 1:]
+        t, b, ego = where = episodes.active.nonzero(as_tuple=True)
+        others = batch.others(batch.goals, where)
         target = self.value_targets(batch)[t, b, ego]
         self.policy.follow(target)
         _, predicted = self.policy(batch.view, samples.time, self.policy.condition(others, ego))

@@ -7,6 +7,7 @@ from omg_lightning.opponents.declared import Declared
 from omg_lightning.opponents.direct import Direct
 from omg_lightning.opponents.explicit import BeliefConfig, ExplicitBelief
 from omg_lightning.opponents.goal_vae import GoalVAE, VAEConfig
+from omg_lightning.opponents.liam import LIAM, MeLIBA
 from omg_lightning.opponents.locations import Locations
 from omg_lightning.opponents.oracle import Oracle
 from omg_lightning.opponents.selector import SelectorConfig
@@ -15,6 +16,7 @@ from omg_lightning.opponents.subgoal_predictor import SubgoalPredictor
 from omg_lightning.opponents.transition import TransitionConfig
 
 __all__ = [
+    "LIAM",
     "BeliefConfig",
     "BeliefView",
     "Codebook",
@@ -23,6 +25,7 @@ __all__ = [
     "ExplicitBelief",
     "GoalVAE",
     "Locations",
+    "MeLIBA",
     "MixtureConfig",
     "OpponentModel",
     "Oracle",

@@ -63,10 +63,10 @@ class BeliefView(NamedTuple):
 class OpponentModel(LightningModule, ABC):
     """Infers what the others are after, predicts their actions from it, and learns both.
 
-    Goals are about a seat, are vectors of length D, and are shared by all who watch the seat. A subclass says what they
-    are: it implements `targets`, and what of the rest its goals need; the defaults are those of an opponent model
-    without memory. It is chosen by `--model.opponent NAME`, with its own arguments below that key; the first argument
-    of its constructor is the `ModelSpec`. `omg_lightning.testing.check_opponent` checks it.
+    Goals are about a seat, are vectors of length D, and are shared by all who watch the seat, unless `as_seen` says
+    otherwise. A subclass says what they are: it implements `targets`, and what of the rest its goals need; the defaults
+    are those of an opponent model without memory. It is chosen by `--model.opponent NAME`, with its own arguments below
+    that key; the first argument of its constructor is the `ModelSpec`. `testing.check_opponent` checks it.
 
     Acting: `prior` lives across the episodes that the same players play in a row. `memory` lives within an episode: it
     is a value that is passed on and never changed in place, and has the environments as its leading dimension. Nothing
@@ -141,6 +141,15 @@ class OpponentModel(LightningModule, ABC):
     def carry(self, prior: Tensor, episodes: Episodes) -> Tensor:
         """Return the prior of the next episode, after whole episodes `[T, B, P, ...]`; unchanged by default."""
         return prior
+
+    def as_seen(self, goal: Tensor, ego: Tensor) -> Tensor:
+        """Return goals of all seats as the egos take them to be; by default everybody takes them to be the same.
+
+        Args:
+            goal: float `[M, P, D]` in seat order, as in `Estimate.point` and `Episodes.goal`.
+            ego: int64 `[M]`.
+        """
+        return goal
 
     def condition(self, goal: Tensor, seat: Tensor) -> Tensor:
         """Return what `predict` needs of goals, float `[M, D]`, of seats, int64 `[M]`; a search computes it once."""

@@ -22,6 +22,7 @@ class Control:
         self.size, self.needs_true_goal = source.size, source.needs_true_goal
         self.goals_change, self.goals_are_cells = source.goals_change, source.goals_are_cells
         self.condition, self.predict, self.next_goal = source.condition, source.predict, source.next_goal
+        self.as_seen = source.as_seen
 
     def prior(self, batch_size: int) -> Tensor:
         """Return that of the source, float `[B, P, ...]`."""

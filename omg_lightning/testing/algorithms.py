@@ -322,10 +322,8 @@ def _check_learning(
         return found
 
     def batch(part: Algorithm, episodes: Episodes, offline: bool) -> TrainingBatch:
-        prepare, values = part.prepare, None if offline else part.values()
-        return TrainingBatch(
-            episodes, 100, offline, 0, env.max_steps, seeded(seed), prepare, targets, episodes.reward, values
-        )
+        given = (episodes, 100, offline, 0, env.max_steps, seeded(seed), part.prepare, targets)
+        return TrainingBatch(*given, episodes.reward, None if offline else part.values(), model.as_seen)
 
     def acting(part: Algorithm) -> list[Any]:
         actor, walk = part.actor(model), Walk(env, rows, seed)

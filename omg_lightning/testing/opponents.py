@@ -138,6 +138,7 @@ class _Acting:
             view = walk.view
             estimate = self.estimate("infer", memory, view)
             self.estimate("uninformed", memory, view)
+            self.seen(estimate)
             self.predict(view, estimate)
             actions, after = walk.step()
             before, memory = memory, self.update(memory, view, actions, after.achieved)
@@ -295,6 +296,15 @@ class _Acting:
         check_rows(report, "update", self.model.update, args, found)
         return found
 
+    def seen(self, estimate: Estimate) -> None:
+        """Check `as_seen`."""
+        report, goal = self.report, estimate.point
+        for seat in range(goal.shape[1]):
+            args, expected = (goal, torch.full((len(goal),), seat)), "goals [M, P, D] for any egos"
+            found = pure(report, "as_seen", self.model.as_seen, *args, expected=expected)
+            report.tensor("as_seen", found, goal.shape, "[M, P, D]", _FLOAT)
+            check_rows(report, "as_seen", self.model.as_seen, args, found)
+
     def next_goal(self, estimate: Estimate, view: View, achieved: Tensor) -> None:
         """Check `next_goal`: the shape of the goals stays."""
         report, goal = self.report, estimate.draw(1, seeded(0))[:, 0]
@@ -328,10 +338,8 @@ def _check_learning(
 
     def batch(part: OpponentModel, episodes: Episodes, offline: bool) -> TrainingBatch:
         values = None if offline else policy.goal_values
-        noise, prepare = seeded(seed), policy.prepare
-        return TrainingBatch(
-            episodes, 100, offline, 0, env.max_steps, noise, prepare, part.targets, episodes.reward, values
-        )
+        given = (episodes, 100, offline, 0, env.max_steps, seeded(seed), policy.prepare, part.targets)
+        return TrainingBatch(*given, episodes.reward, values, part.as_seen)
 
     def acting(part: OpponentModel) -> list[Tensor]:
         goal = part.infer(part.start(part.prior(rows), torch.zeros(rows, env.num_players).long()), view).point

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from omg_lightning.actors import Actor
 from omg_lightning.algorithms import Algorithm, BestResponseSearch
 from omg_lightning.encoders import MLP, Encoder, EncoderFactory, ModelSpec, Sharing
-from omg_lightning.events import watched
+from omg_lightning.events import watched, watchers
 from omg_lightning.metrics import PredictionMetrics, ReturnMetrics
 from omg_lightning.opponents import Direct, OpponentModel
 from omg_lightning.rewards import GameReward, Reward
@@ -58,8 +58,9 @@ class Agent(LightningModule):
 
     Args:
         opponent: how the others are modelled: `Direct`, `Declared` (HOP), `Locations`, `Codebook`, `Subgoal` (OMG,
-            HOP+), `Oracle`, or a class of yours.
-        algorithm: how the learner acts and what it learns from: `BestResponseSearch`, `PPO`, or a class of yours.
+            HOP+), `LIAM`, `MeLIBA`, `Oracle`, or a class of yours.
+        algorithm: how the learner acts and what it learns from: `BestResponseSearch`, `PPO`, `LOLA`, or a class of
+            yours.
         encoder: reads a view, at the front of every network: `MLP`, `Centred`, `Paths`, `Conv`, or a class of yours.
         reward: what is learned from: `GameReward`, `Prosocial`, `SVO`, `SocialInfluence`, or a class of yours.
         networks: width of all networks, and what seats share.
@@ -216,6 +217,7 @@ class Agent(LightningModule):
             self.opponent.targets,
             self.reward.reward(batch.episodes, self.opponent),
             None if batch.offline else self.algorithm.values(),
+            self.opponent.as_seen,
         )
 
     def weigh(self, losses: dict[str, Tensor], batch: Batch | None = None) -> Tensor | None:
@@ -254,9 +256,10 @@ class Agent(LightningModule):
         """Add episodes that were played for evaluation to the metrics."""
         self.returns.update(episodes)
         who = watched(episodes)
-        t, _, seat = who.nonzero(as_tuple=True)
+        t, b, seat = who.nonzero(as_tuple=True)
         view, time, legal = episodes.observation[who].float(), t / self.game.max_steps, episodes.legal[who]
-        log_policy = self.opponent.forecast(view, time, seat, legal, episodes.goal[who])
+        goal = self.opponent.as_seen(episodes.goal[t, b], watchers(episodes)[b, seat])
+        log_policy = self.opponent.forecast(view, time, seat, legal, goal[torch.arange(len(seat)), seat])
         self.predictions.update(log_policy, episodes.action[who], episodes.extras["script_best"][who])
 
     def on_validation_epoch_end(self) -> None:
