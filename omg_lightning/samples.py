@@ -88,12 +88,12 @@ class TrainingBatch:
         """Goals of all seats in hindsight."""
         return self.find_targets(self)
 
-    def others(self, goals: Tensor, where: tuple[Tensor, Tensor, Tensor]) -> Tensor:
+    def others(self, goals: Tensor, where: tuple[Tensor, ...]) -> Tensor:
         """Return the goals of co-players, `[m, P-1, D]` in ego order, as egos take them to be: what a policy sees.
 
         Args:
             goals: float `[T, B, P, D]`, such as `self.goals`, or `Episodes.goal`, which the policy saw when it acted.
-            where: int64 `[m]` each: step, environment, and seat of the ego.
+            where: three of int64 `[m]`: step, environment, and seat of the ego.
         """
         t, b, ego = where
         return ego_order(self.as_seen(goals[t, b], ego), ego)[:, 1:]

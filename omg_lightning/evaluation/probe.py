@@ -29,7 +29,7 @@ def linear_probe(vectors: Tensor, labels: Tensor, test_vectors: Tensor, test_lab
             loss.backward()
             return loss
 
-        optimizer.step(closure)  # type: ignore[arg-type]
+        optimizer.step(closure)
     with torch.no_grad():
         found = (y @ weight[:-1] + weight[-1]).argmax(-1)
     return float((found == test_labels).float().mean())

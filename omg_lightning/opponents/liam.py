@@ -224,4 +224,5 @@ def pairs_of(episodes: Episodes) -> Pairs:
     different = ~torch.eye(active.shape[-1], dtype=torch.bool, device=active.device)
     both = watches[..., None] & active[:, :, None] & different  # [T, B, P, P]
     sample = (active.flatten().cumsum(0) - 1).view(active.shape)
-    return Pairs(*both.nonzero(as_tuple=True), sample)
+    t, row, ego, other = both.nonzero(as_tuple=True)
+    return Pairs(t, row, ego, other, sample)
