@@ -11,11 +11,13 @@ from lightning.pytorch.loggers import TensorBoardLogger
 from numpy.typing import NDArray
 from PIL import Image
 from tensorboard.compat.proto.summary_pb2 import Summary
-from torch import Tensor
 
 from omg_lightning.games import Game
-from omg_lightning.games.grid.render import Capture, captures_of, frame, gif_bytes, write_gif
-from omg_lightning.types import NO_GOAL, ConfigError, Episodes
+from omg_lightning.games.grid.render import frame, gif_bytes, write_gif
+from omg_lightning.types import ConfigError, Episodes
+from omg_lightning.viewer import write_html
+from omg_lightning.viewer.export import Side
+from omg_lightning.viewer.recorded import boards, recorded_side
 
 
 class EpisodeAnimation(Callback):
@@ -55,15 +57,22 @@ class EpisodeAnimation(Callback):
             add_gif(logger, "episode", animation, data.env_steps)
 
 
+SHOWN = 20  # episodes in the page that `predict` writes
+
+
 class ReplayWriter(Callback):
-    """Writes the episodes of a `predict` as `replays/episode_000.gif`, ... in the run folder."""
+    """Writes the episodes of a `predict` as `replays/episode_000.gif`, ... in the run folder.
+
+    Beside them `replay.html` shows the first of them in the page of `replay`, with what the learners believed.
+    """
 
     def __init__(self) -> None:
         self._count = 0
+        self._sides: list[Side] = []
 
     def on_predict_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Counts from 0."""
-        self._count = 0
+        self._count, self._sides = 0, []
 
     def on_predict_batch_end(
         self,
@@ -75,11 +84,14 @@ class ReplayWriter(Callback):
         dataloader_idx: int = 0,
     ) -> None:
         """Writes one animation for each of the B episodes."""
-        if trainer.datamodule.game.layout is None:  # type: ignore[attr-defined]
+        data = trainer.datamodule  # type: ignore[attr-defined]
+        if data.game.layout is None:
             return
         folder = _folder(trainer)
         for b in range(outputs.active.shape[1]):
-            frames = episode_frames(outputs, b, trainer.datamodule.game)  # type: ignore[attr-defined]
+            frames = episode_frames(outputs, b, data.game)
+            if len(self._sides) < SHOWN:
+                self._sides.append(recorded_side("", outputs, b, data.game, pl_module.opponent))  # type: ignore[arg-type]
             write_gif(frames, folder / f"episode_{self._count:03d}.gif")
             self._count += 1
 
@@ -89,7 +101,8 @@ class ReplayWriter(Callback):
         if game.layout is None:
             print(f"no replays written: {game.name} has no pictures, because it is not played on a grid")
         else:
-            print(f"{self._count} replays written to {_folder(trainer)}")
+            write_html([[side] for side in self._sides], _folder(trainer) / "replay.html")
+            print(f"{self._count} replays written to {_folder(trainer)}; replay.html there shows them in a browser")
 
 
 def episode_frames(
@@ -97,9 +110,7 @@ def episode_frames(
 ) -> list[NDArray[np.uint8]]:
     """Draws one episode, as seat 0 sees it: the start, and the board after each step with what the step took.
 
-    The board after the last step is nowhere recorded. It is drawn as the board before it, without what was taken, and
-    without those who took it (unless somebody in this episode took something and stayed: then it is not that kind of
-    game); so the last move of those who took nothing does not show.
+    What is shown after the last step is said at `omg_lightning.viewer.recorded.boards`.
 
     Args:
         episodes: `[T, B, P, ...]`.
@@ -112,22 +123,13 @@ def episode_frames(
         uint8 `[H, W, 3]` each; all of them are one more than the episode has steps.
     """
     assert game.layout is not None, "only grids can be drawn"
-    names = game.layout.plane_names
+    names, frames = game.layout.plane_names, []
     length = int(episodes.active[:, b].any(-1).sum())
-    views = episodes.observation[:length, b, 0].cpu()  # [L, C, h, w]
-    returns = episodes.reward[:length, b].cumsum(0).tolist()  # [L, P]
-    leavers = not bool(((episodes.achieved_goal[:-1, b] != NO_GOAL) & episodes.active[1:, b]).any())
-    title, frames = f"step 0 of {game.max_steps}", []
-    if steps is None or 0 in steps:
-        frames.append(frame(views[0], names, title=title, returns=[0.0] * game.num_players, cell=cell))
-    for t in range(length):
-        if steps is not None and t + 1 not in steps:
-            continue
-        realised = episodes.achieved_goal[t, b].tolist()
-        captures = captures_of(views[t], realised, game.goal_names, names)
-        board = views[t + 1] if t + 1 < length else _without(views[t], captures, game.num_players, leavers)
-        title = f"{'step' if t + 1 < length else 'end: step'} {t + 1} of {game.max_steps}"
-        frames.append(frame(board, names, title=title, returns=returns[t], captures=captures, cell=cell))
+    for t, (board, captures) in enumerate(boards(episodes, b, game)):
+        if steps is None or t in steps:
+            title = f"{'step' if t < length or not t else 'end: step'} {t} of {game.max_steps}"
+            returns = episodes.reward[:t, b].sum(0).tolist()
+            frames.append(frame(board, names, title=title, returns=returns, captures=captures, cell=cell))
     return frames
 
 
@@ -137,16 +139,6 @@ def add_gif(logger: TensorBoardLogger, tag: str, animation: bytes, step: int) ->
     picture = Summary.Image(height=height, width=width, colorspace=3, encoded_image_string=animation)
     writer = logger.experiment._get_file_writer()  # the attribute `file_writer` is None after a first `fit`
     writer.add_summary(Summary(value=[Summary.Value(tag=tag, image=picture)]), step)
-
-
-def _without(view: Tensor, captures: list[Capture], players: int, leavers: bool) -> Tensor:
-    """The board `[C, h, w]` after these captures, whose seats leave with them if `leavers`."""
-    board = view.clone()
-    for capture in captures:
-        if leavers:
-            board[list(capture.seats)] = 0
-        board[players:, capture.row, capture.column] = 0
-    return board
 
 
 def _folder(trainer: Trainer) -> Path:

@@ -41,7 +41,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     # trained agents in environments that somebody else runs; never a rollout
     "agents": RULES | {"spec", "seeds", "search", "actors", "training"},
     # people, agents and scripts at one board
-    "viewer": RULES | {"actors", "agents", "evaluation", "files", "interrupts"},
+    "viewer": RULES | {"actors", "agents", "files", "interrupts", "opponents"},
     "__init__": {"agents"},  # `load_agent`, when it is asked for
     # what is said of it: what was played comes in as numbers
     "evaluation": RULES | {"files", "actors", "events", "metrics", "opponents"},

@@ -8,7 +8,7 @@ from http.client import HTTPConnection
 
 import pytest
 import torch
-from toys import stag_hunt, tiny_agent
+from toys import play_with, stag_hunt, tiny_agent
 
 from omg_lightning.agents import LoadedAgent
 from omg_lightning.games import MatrixGame
@@ -16,6 +16,7 @@ from omg_lightning.types import NO_GOAL, ConfigError
 from omg_lightning.viewer import HUMAN, Session, write_html
 from omg_lightning.viewer.export import side_of
 from omg_lightning.viewer.files import save_game, saved_games
+from omg_lightning.viewer.recorded import recorded_side
 
 GAME = stag_hunt()
 UP, DOWN, LEFT, RIGHT, STAY = range(5)
@@ -214,6 +215,30 @@ def test_the_page_as_one_file_holds_the_episodes_and_asks_for_nothing_else(tmp_p
     assert [side["name"] for side in shown] == ["one </script>", "two"]
     assert plain(shown[0]["frames"]) == plain(played.frames)
     assert not re.search(r'(src|href)="(?!data:)|@import|url\(', text.replace(data, ""))
+
+
+def test_a_recorded_episode_shows_what_the_learner_believed_and_expected():
+    learner = tiny_agent(GAME, "Declared", search_args={"trees": 1, "simulations": 2})
+    episodes = play_with(learner, GAME, ["learner", "random"], 3)
+    side = recorded_side("x", episodes, 1, GAME, learner.opponent)
+    steps = int(episodes.active[:, 1].any(-1).sum())
+    assert [frame["step"] for frame in side.frames] == list(range(steps + 1))
+    assert side.frames[-1]["over"]
+    assert side.frames[-1]["returns"] == pytest.approx(episodes.reward[:, 1].sum(0).tolist())
+    assert side.about["seats"] == ["learner", "player"]
+    for t, frame in enumerate(side.frames[:-1]):
+        planes = episodes.observation[t, 1, 0]
+        assert all(cell is None or planes[seat, cell[0], cell[1]] for seat, cell in enumerate(frame["cells"]))
+        if not episodes.learner[t, 1, 0]:
+            assert frame["minds"] == {}
+            continue
+        mind = frame["minds"][0]
+        assert mind["action"] == GAME.action_names[int(episodes.action[t, 1, 0])]
+        if episodes.active[t, 1, 1]:
+            assert list(mind["belief"]["hunter_1"].values()) == pytest.approx(episodes.goal[t, 1, 1].tolist(), abs=1e-4)
+            assert sum(mind["predict"]["hunter_1"].values()) == pytest.approx(1, abs=1e-3)
+        else:
+            assert "hunter_1" not in mind["belief"]
 
 
 # The server --------------------------------------------------------------------------------------------------------

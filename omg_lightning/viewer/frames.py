@@ -44,12 +44,15 @@ def describe_state(game: Game, state: Any, captures: Sequence[Capture]) -> dict[
     """Return what is seen of a state `[1]`: a picture of the board, who is where, who still plays, what is legal."""
     active, legal = game.active(state)[0].tolist(), game.legal(state)[0].tolist()
     found: dict[str, Any] = {"step": int(state.time), "over": not any(active), "active": active, "legal": legal}
-    if game.layout is not None:
-        planes = game.observe(state)[0, 0]
-        picture = board_only(frame(planes, game.layout.plane_names, captures=captures, cell=CELL), CELL)
-        found |= {"picture": _png(picture), "cells": [_cell(plane) for plane in planes[: game.num_players]]}
-        found["goals"] = [_cell(planes[plane]) for plane in game.layout.goal_planes]
-    return found
+    return found if game.layout is None else found | describe_board(game, game.observe(state)[0, 0], captures)
+
+
+def describe_board(game: Game, planes: Tensor, captures: Sequence[Capture]) -> dict[str, Any]:
+    """Return what is seen of a board, seat 0's view `[C, h, w]`: a picture, who is where, and where goals lie."""
+    assert game.layout is not None
+    picture = board_only(frame(planes, game.layout.plane_names, captures=captures, cell=CELL), CELL)
+    cells, goals = planes[: game.num_players], [planes[plane] for plane in game.layout.goal_planes]
+    return {"picture": _png(picture), "cells": [_cell(x) for x in cells], "goals": [_cell(x) for x in goals]}
 
 
 def describe_mind(agent: LoadedAgent, action: int) -> dict[str, Any]:
@@ -57,8 +60,8 @@ def describe_mind(agent: LoadedAgent, action: int) -> dict[str, Any]:
     search, names = agent.search, agent.spec.action_names
     found: dict[str, Any] = {
         "action": names[action],
-        "belief": {name: _rounded(goals) for name, goals in agent.belief().items()},
-        "predict": {name: _rounded(actions) for name, actions in agent.predict().items()},
+        "belief": {name: rounded(goals) for name, goals in agent.belief().items()},
+        "predict": {name: rounded(actions) for name, actions in agent.predict().items()},
     }
     if search is not None:
         total = float(search.visits.sum()) or 1.0
@@ -71,7 +74,7 @@ def describe_mind(agent: LoadedAgent, action: int) -> dict[str, Any]:
     return found
 
 
-def _rounded(chances: Mapping[str, Tensor]) -> dict[str, float]:
+def rounded(chances: Mapping[str, Tensor]) -> dict[str, float]:
     """Return probabilities `[1]` as plain numbers."""
     return {name: round(float(chance), _DIGITS) for name, chance in chances.items()}
 
