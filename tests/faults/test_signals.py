@@ -209,12 +209,9 @@ class Sleeper:
         time.sleep(0.5)
         return torch.full((len(legal),), self.noop)
 """
-
-
 ROUND = 300  # steps of half a second each: no test ends by itself, however slow the machine
-
-
 ONLINE = "--data.offline.rounds=0"
+LOADED = 90  # seconds; 5 on a machine that nobody else uses, and a round would take more than ROUND / 2
 
 
 def start(folder: Path, *args: str, workers: int = 1, **env: str) -> subprocess.Popen:
@@ -246,9 +243,6 @@ def wait(is_so: Callable[[], object], seconds: float = 240) -> None:
 
 def children(pid: int) -> list[int]:
     return [int(word) for word in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
-
-
-LOADED = 90  # seconds; 5 on a machine that nobody else uses, and a round would take more than ROUND / 2
 
 
 @pytest.mark.slow
