@@ -65,7 +65,7 @@ def episode(agent, env, seed, **reset):
     return start, found
 
 
-@pytest.mark.parametrize("opponent", ["Direct", "Declared", "Codebook", "Subgoal"])
+@pytest.mark.parametrize("opponent", ["Direct", "Declared", "Codebook", "Subgoal", "LIAM"])
 def test_acts_and_believes_bit_by_bit_as_the_evaluation_does(opponent):
     module = hunt(opponent)
     env = stag_hunt_v0.parallel_env(**HUNT)
@@ -77,7 +77,7 @@ def test_acts_and_believes_bit_by_bit_as_the_evaluation_does(opponent):
         prior, episodes = played.prior, played.episodes
         assert [action for action, *_ in found] == episodes.action[episodes.active[..., 0]][:, 0].tolist()
         for t, (_, belief, prediction, _) in enumerate(found):
-            goal = episodes.goal[t, 0, 1]
+            goal = module.opponent.as_seen(episodes.goal[t], torch.tensor([0]))[0, 1]
             named = dict(zip(("stag", "hare"), goal.tolist(), strict=False)) if opponent == "Declared" else {}
             named = {f"code_{k}": p for k, p in enumerate(goal.tolist())} if opponent == "Codebook" else named
             assert belief == named

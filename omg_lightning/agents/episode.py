@@ -123,10 +123,16 @@ class Episode:
         return prior
 
     def goals(self) -> Tensor:
-        """Return what the actor takes the goals of all seats to be, float `[B, P, D]`."""
+        """Return what is inferred of the goals of all seats, float `[B, P, D]`."""
         assert self.view is not None
         estimate = self.actor.opponent.infer(self._memory.opponent, self.view)
         return of_present(estimate, self.view.active).point
+
+    def seen_goals(self) -> Tensor:
+        """Return what the own seat takes the goals of all seats to be, float `[B, P, D]`."""
+        goals = self.goals()
+        ego = torch.full((len(goals),), self.seat, device=goals.device)
+        return self.actor.opponent.as_seen(goals, ego)
 
     def _root(self, choice: Choice) -> RootSearch | None:
         """Return what the search found at the roots of the own seat."""

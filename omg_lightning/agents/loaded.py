@@ -196,7 +196,7 @@ class LoadedAgent:
         """
         episode = self._current()
         with torch.inference_mode():
-            shown = self.module.opponent.belief_view(episode.goals(), self.spec.goal_names)
+            shown = self.module.opponent.belief_view(episode.seen_goals(), self.spec.goal_names)
         if shown is None:
             return {name: {} for name, _ in self._others(episode)}
         names = shown.names or tuple(f"code_{code}" for code in range(shown.values.shape[-1]))
@@ -220,7 +220,7 @@ class LoadedAgent:
             )
         found = {}
         with torch.inference_mode():
-            goals = episode.goals()
+            goals = episode.seen_goals()
             for name, seat in self._others(episode):
                 seats = torch.full((self._batch,), seat, device=goals.device)
                 observation, legal = view.observation[:, seat].float(), view.legal[:, seat]
