@@ -16,6 +16,7 @@ from omg_lightning.envs import RulesEnv, matrix_v0
 from omg_lightning.envs.base import describe
 from omg_lightning.games import Game, MatrixGame, StagHunt
 from omg_lightning.games.matrix import PRESETS, Mixed, Reactive, TitForTat
+from omg_lightning.spec import GameSpec
 from omg_lightning.testing import check_device, check_game
 from omg_lightning.types import NO_GOAL, ConfigError
 
@@ -307,6 +308,10 @@ PLAIN = r"\[A\] \* n \+ \[n\] for n players"
     [
         ({}, "no preset and no payoff: give a payoff table or a preset, one of prisoners_dilemma"),
         ({"preset": "climbing", "payoff": [1, 2]}, "preset='climbing' and a payoff: give"),
+        ({"payoff": [1, 2], "action_names": ["a"]}, "action_names=.*: expected 2 different names"),
+        ({"payoff": [1, 2], "action_names": ["a", "a"]}, "action_names=.*: expected 2 different names"),
+        ({"payoff": [1, 2], "action_names": "ab"}, "action_names='ab': expected 2 different names"),
+        ({"preset": "chicken", "action_names": ["a", "b"]}, "action_names=.*: the preset chicken has names of its own"),
         ({"preset": "chess"}, "preset='chess': expected one of prisoners_dilemma, .*choose one"),
         ({"preset": "climbing", "num_players": 3}, "num_players=3: the preset climbing is for 2 players"),
         ({"preset": "public_goods", "num_players": 17}, "num_players=17: expected at most 16"),
@@ -407,3 +412,17 @@ def test_the_pettingzoo_environment_is_the_prisoners_dilemma_by_default_and_regi
     assert str(pettingzoo.make("aec", "omg_lightning/matrix_v0")) == "matrix_v0"
     with pytest.raises(ConfigError, match="unknown \\['rounds'\\]"):
         matrix_v0.parallel_env(rounds=3)
+
+
+@pytest.mark.parametrize("game", [MatrixGame("chicken", memory=2), MatrixGame(payoff=[[1, 2], [3, 4]])])
+def test_a_game_that_is_made_anew_of_its_description_is_the_same(game):
+    spec = GameSpec.of(RulesEnv(game))
+    again = spec.make()
+    assert GameSpec.of(RulesEnv(again)) == spec
+    assert again.action_names == game.action_names
+
+
+def test_actions_of_a_table_can_be_named():
+    game = MatrixGame(payoff=[[1, 0], [0, 1]], action_names=["left", "right"])
+    assert game.action_names == game.goal_names == ("left", "right")
+    assert MatrixGame(payoff=[1, 2]).action_names == ("action_0", "action_1")

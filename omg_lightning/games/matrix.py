@@ -83,6 +83,7 @@ class MatrixGame(Game):
             receives. Of shape `[A] * n` for a common payoff. The first reading wins where both fit, unless
             `num_players` says otherwise.
         num_players: n, of `payoff` or of the public goods (4 by default). All other presets are for two.
+        action_names: A names for the actions of `payoff`; by default `action_0`, `action_1`, ...
         penalty: at most 0, of the preset `penalty` (0 by default).
         multiplier: of the public goods (1.6 by default).
         memory: how many joint actions a view shows, at least 1.
@@ -98,6 +99,7 @@ class MatrixGame(Game):
         *,
         payoff: Sequence[Any] | None = None,
         num_players: int | None = None,
+        action_names: Sequence[str] | None = None,
         penalty: float | None = None,
         multiplier: float | None = None,
         memory: int = 1,
@@ -109,12 +111,11 @@ class MatrixGame(Game):
             got = "no preset and no payoff" if preset is None else f"preset={preset!r} and a payoff"
             raise ConfigError(f"MatrixGame got {got}: give a payoff table or a preset, one of {', '.join(PRESETS)}.")
         _check_options(preset, {"penalty": penalty, "multiplier": multiplier})
-        if preset is not None:
-            table = _preset_table(preset, num_players, penalty, multiplier)
-            self.action_names = PRESETS[preset].action_names
-        else:
-            table = _table(payoff, num_players)
+        table = (
+            _table(payoff, num_players) if preset is None else _preset_table(preset, num_players, penalty, multiplier)
+        )
         self.num_actions, self.num_players = len(table), table.shape[-1]
+        self.action_names = _names(preset, action_names, self.num_actions)
         self.payoff: list[Any] = table.tolist()
         self.memory = checks.whole("memory", memory, 1)
         self.max_steps = checks.whole("max_steps", max_steps, 1)
@@ -127,6 +128,7 @@ class MatrixGame(Game):
         self.seat_bounds, self.team_bounds = ((float(x.min()), float(x.max())) for x in (seats, team))
         self._tables: dict[torch.device, _Tables] = {}
         self._arguments = {"preset": preset, "payoff": payoff, "num_players": num_players, "penalty": penalty}
+        self._arguments |= {"action_names": action_names}
         self._arguments |= {"multiplier": multiplier, "memory": memory, "max_steps": max_steps}
 
     @classmethod
@@ -303,6 +305,20 @@ def _check_options(preset: str | None, options: Mapping[str, float | None]) -> N
                 f"{name}={value!r}: only the preset {owners[name]} has this option, got preset={preset!r}; remove it, "
                 f"or choose preset={owners[name]!r}."
             )
+
+
+def _names(preset: str | None, names: Sequence[str] | None, count: int) -> tuple[str, ...]:
+    """Return the names of the actions."""
+    if preset is not None:
+        if names is not None:
+            raise ConfigError(f"action_names={names!r}: the preset {preset} has names of its own; remove them.")
+        return PRESETS[preset].action_names
+    if names is None:
+        return tuple(f"action_{index}" for index in range(count))
+    found = () if isinstance(names, str) else tuple(names)
+    if len(set(found)) != count or len(found) != count or not all(isinstance(name, str) for name in found):
+        raise ConfigError(f"action_names={names!r}: expected {count} different names, one for each action; give these.")
+    return found
 
 
 def _preset_table(preset: str, num_players: int | None, penalty: float | None, multiplier: float | None) -> Tensor:
