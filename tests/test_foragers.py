@@ -7,8 +7,10 @@ from toys import Fixed, model_spec, play_with, tiny_agent
 from omg_lightning.actors import arrange, make_player
 from omg_lightning.envs import RulesEnv
 from omg_lightning.evaluation.exact import exact_observer, goal_scripts
-from omg_lightning.games import LevelBasedForaging
+from omg_lightning.events import rewarded
+from omg_lightning.games import ForagingState, LevelBasedForaging
 from omg_lightning.games.grid.foragers import ORDERS
+from omg_lightning.games.grid.symmetry import Symmetries
 from omg_lightning.opponents.locations import location_labels
 from omg_lightning.rollout import play
 from omg_lightning.testing import check_game
@@ -226,6 +228,38 @@ def test_locations_are_the_cells_of_the_foods():
     belief = episodes.goal[episodes.active]
     there = (episodes.observation[episodes.active][:, 2:5] > 0).any(1).flatten(1)
     assert (belief[:, :-1][~there] == 0).all(), "cells with a player of level 2 are no goals"
+
+
+def test_all_who_share_a_food_are_rewarded_whatever_their_levels():
+    game = LevelBasedForaging("7x7-2p-1f")
+    env = Fixed(game, game.place(1, players=[(3, 2, 1), (3, 4, 2)], foods=[(3, 3, 3)]))
+    episodes = play(env, arrange([["greedy", "greedy"]], 1, env, CPU), {}, torch.Generator().manual_seed(0)).episodes
+    assert rewarded(episodes, game.layout).tolist() == [[[True, True]]]
+
+
+def state_of(game, view):
+    """The state that seat 0 sees, `[C, h, w]`; a food that is gone lies nowhere."""
+    seats, foods, area = game.num_players, game.num_foods, game.height * game.width
+    planes = view.flatten(1).long()
+    cells, lies = planes[: seats + foods].argmax(-1), planes[seats : seats + foods].any(-1)
+    levels = planes[seats + foods][cells[:seats]] + 1
+    more = planes[seats + foods + 1 :].view(foods, -1, area).any(-1)
+    food_levels = torch.where(lies, (more * torch.arange(1, more.shape[1] + 1)).sum(-1) + 1, 0)
+    fields = (cells[:seats], levels, cells[seats:], food_levels)
+    return ForagingState(torch.zeros(1, dtype=torch.int64), *(field[None] for field in fields), torch.ones(1))
+
+
+@pytest.mark.parametrize("index", [1, 2, 4, 5])
+def test_a_board_that_is_turned_obeys_the_same_rules(index):
+    env, episodes = rollout(["random", "greedy"], 2, max_steps=8)
+    moved = Symmetries(env).apply(episodes, index)
+    for t in range(7):
+        for b in range(2):
+            state = state_of(env.game, moved.observation[t, b, 0])
+            assert torch.equal(env.game.observe(state)[0], moved.observation[t, b].float())
+            assert torch.equal(env.game.legal(state)[0], moved.legal[t, b])
+            after, _ = env.game.step(state, moved.action[t, b][None])
+            assert torch.equal(env.game.observe(after)[0], moved.observation[t + 1, b].float())
 
 
 @pytest.mark.parametrize("opponent", ["Oracle", "Declared", "Codebook"])
