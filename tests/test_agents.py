@@ -19,7 +19,8 @@ from omg_lightning.rollout import play
 from omg_lightning.seeds import generator_of
 from omg_lightning.types import ConfigError
 
-HUNT = {"preset": "2h1s_4x4", "max_cycles": 8}
+STEPS = 5
+HUNT = {"preset": "2h1s_4x4", "max_cycles": STEPS}
 
 
 class Stays:
@@ -41,7 +42,7 @@ class Still(Fixed):
 
 def hunt(opponent="Declared", **settings):
     """A small agent for Stag-Hunt, with weights that nobody has trained."""
-    return tiny_agent(StagHunt("2h1s_4x4", max_steps=8), opponent, **settings)
+    return tiny_agent(StagHunt("2h1s_4x4", max_steps=STEPS), opponent, **settings)
 
 
 def evaluated(module, env, state, prior=None):
@@ -82,7 +83,7 @@ def test_acts_and_believes_bit_by_bit_as_the_evaluation_does(opponent):
             named = {f"code_{k}": p for k, p in enumerate(goal.tolist())} if opponent == "Codebook" else named
             assert belief == named
             view, legal = episodes.observation[t, :, 1].float(), episodes.legal[t, :, 1]
-            logits = module.opponent.forecast(view, torch.tensor([t / 8]), torch.tensor([1]), legal, goal[None])
+            logits = module.opponent.forecast(view, torch.tensor([t / STEPS]), torch.tensor([1]), legal, goal[None])
             assert prediction == dict(zip(env.game.action_names, logits.softmax(-1)[0].tolist(), strict=True))
 
 
@@ -176,14 +177,14 @@ def test_a_batch_of_one_is_the_environment_bit_by_bit(algorithm):
 
 
 def test_rows_of_a_batch_are_as_if_each_were_alone():
-    module, game = hunt(algorithm=PPO), StagHunt("2h1s_4x4", max_steps=8)
+    module, game = hunt(algorithm=PPO), StagHunt("2h1s_4x4", max_steps=STEPS)
     state = game.reset(5, torch.Generator().manual_seed(1))
     alone = [type(state)(*(field[b : b + 1] for field in state)) for b in range(5)]
     agents = [LoadedAgent(module) for _ in range(6)]
     for agent, size in zip(agents, (1, 1, 1, 1, 1, 5), strict=True):
         agent.reset(game, 1, batch_size=size)
     moves = torch.Generator().manual_seed(2)
-    for _ in range(8):
+    for _ in range(STEPS):
         actions = agents[5].act(state)
         assert actions.tolist() == [int(agent.act(one)) for agent, one in zip(agents, alone, strict=False)]
         joint = torch.stack([torch.randint(7, (5,), generator=moves), actions], 1)
@@ -199,7 +200,7 @@ def test_rows_of_a_batch_are_as_if_each_were_alone():
 
 
 def test_a_move_taken_back_leaves_no_trace():
-    module, game = hunt(), StagHunt("2h1s_4x4", max_steps=8)
+    module, game = hunt(), StagHunt("2h1s_4x4", max_steps=STEPS)
     agent, state = LoadedAgent(module, greedy=False), game.reset(1, torch.Generator().manual_seed(1))
     agent.reset(game, 0, batch_size=1)
     agent.look(state)
@@ -288,7 +289,7 @@ def test_sits_at_one_agent_at_a_time_environments_of_this_project():
 
 def test_agents_know_their_game():
     game = LoadedAgent(hunt()).game
-    assert repr(game) == repr(StagHunt("2h1s_4x4", max_steps=8))
+    assert repr(game) == repr(StagHunt("2h1s_4x4", max_steps=STEPS))
     assert isinstance(LoadedAgent(tiny_agent(MatrixGame(preset="climbing"))).game, MatrixGame)
     assert LoadedAgent(toy_agent()).game.make == "parallel_toys.Toy"
 
@@ -311,7 +312,7 @@ def test_mistakes_are_said_in_one_line():
     refused("StagHunt: give the number of copies", lambda: agent.reset(env.game, 0))
     refused("which is one episode: leave it out", lambda: agent.reset(env, 0, batch_size=3))
     refused("Toy cannot be stepped from a state|toy cannot be stepped", lambda: agent.reset(Toy(), "a"))
-    refused("trained with max_steps 8, but this run has max_steps 9", lambda: agent.reset(larger(max_cycles=9), 0))
+    refused("trained with max_steps 5, but this run has max_steps 9", lambda: agent.reset(larger(max_cycles=9), 0))
     refused("observation_space", lambda: agent.reset(larger(height=5), 0))
     refused(
         "trained with num_actions 4, but toy has num_actions 5",

@@ -13,6 +13,7 @@ def blocks(page: str) -> list[str]:
     return re.findall(r"^(?<!-->\n)```python\n(.*?)^```", page, flags=re.MULTILINE | re.DOTALL)
 
 
+@pytest.mark.slow
 def test_the_page_runs_from_top_to_bottom(capsys):
     names: dict[str, object] = {}
     found = blocks((ROOT / "docs/python.md").read_text())
