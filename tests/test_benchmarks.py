@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from command_line import SMOKE, TINY, trained_smoke
+from command_line import DATA, FEW, QUIET, SMOKE, TINY, trained_smoke
 from lightning import Trainer
 from PIL import Image
 from toys import stag_hunt, tiny_agent
@@ -180,3 +180,22 @@ def test_the_fewest_steps_of_foraging_by_hand():
     assert row["script"] == "greedy"
     assert 1 <= row["fewest"] <= 50
     assert 1 <= row["two_scripts"] <= 50
+
+
+@pytest.mark.slow
+def test_the_embedding_of_a_run_is_probed_beside_exact_bayes(tmp_path, monkeypatch, capsys):
+    configs = [FOLDER.parent / "configs" / f"{name}.yaml" for name in ("matrix", "ppo", "liam")]
+    game = ["--data.game.preset=null", "--data.game.payoff=[[1,0,0],[0,1,0],[0,0,1]]"]
+    seats = ["--data.seats=[[learner,mostly_0],[learner,mostly_1],[learner,mostly_2]]", "--data.offline.rounds=0"]
+    tiny = ["--trainer.max_epochs=1", *DATA, "--data.game.max_steps=20", FEW, *QUIET]
+    files = [word for path in configs for word in ("--config", str(path))]
+    command_line(["fit", *files, *game, *seats, *tiny, "--trainer.default_root_dir", str(tmp_path)])
+    out, run = tmp_path / "found.json", tmp_path / "lightning_logs/version_0"
+    monkeypatch.setattr(sys, "argv", ["liam.py", str(run), "--episodes", "60", "--out", str(out)])
+    script("liam").main()
+    row, bayes = json.loads(out.read_text())
+    assert (row["opponent"], row["seed"], set(row["kind"])) == ("LIAM", 0, {"1", "5", "10", "19"})
+    assert 0 < row["return"] < 16
+    assert bayes["return"] == pytest.approx(15.06, abs=1)
+    assert bayes["kind"]["19"] > 0.95
+    assert "| LIAM | 0 |" in capsys.readouterr().out

@@ -320,8 +320,8 @@ def test_a_mistake_in_the_code_of_a_users_game_shows_where_it_is(my_module, tmp_
 
 CONFIGS = sorted(path.name for path in (ROOT / "configs").glob("*.yaml"))
 SCRIPTED = ("subgoal.yaml", "vae.yaml")  # no learner plays in these, so all of their rounds are offline
-STACKS = [(name,) for name in CONFIGS if name not in ("ppo.yaml", "ends_early.yaml")]
-STACKS += [("4h2s.yaml", "ends_early.yaml")]
+STACKS = [(name,) for name in CONFIGS if name not in ("ppo.yaml", "ends_early.yaml", "liam.yaml", "lola.yaml")]
+STACKS += [("4h2s.yaml", "ends_early.yaml"), ("base.yaml", "ppo.yaml", "liam.yaml"), ("matrix.yaml", "lola.yaml")]
 STACKS += [(name, "ppo.yaml") for name in ("base.yaml", "msg.yaml", "4h1s_6x6.yaml", "matrix.yaml", "smoke.yaml")]
 
 
@@ -337,7 +337,7 @@ def stacked(names: tuple[str, ...]) -> list[str]:
 def test_every_shipped_config_runs(names, tmp_path):
     if "pettingzoo.yaml" in names:
         pytest.importorskip("mpe2", reason=ENVS)
-    on_policy = {"ppo.yaml", "pettingzoo.yaml", "coin.yaml"} & set(names)
+    on_policy = {"ppo.yaml", "pettingzoo.yaml", "coin.yaml", "lola.yaml"} & set(names)
     flags = [*(DATA if on_policy else TINY[:-1]), *QUIET]  # with all callbacks of the file
     if names[0] not in SCRIPTED:
         flags.append("--data.offline.rounds=0")  # a single round: play and learn in it
@@ -365,8 +365,8 @@ MISTAKES = {
     "command": (["--model.goalz=declared"], "goalz"),
     "abbreviation": (["--trainer.max_epoch=3"], "max_epoch"),
     "abbreviation in a part": (["--model.algorithm.planner.bet=3"], "no option 'planner.bet'"),
-    "opponent model": (["--model.opponent=Codebok"], "expected one of Codebook, Declared, Direct, Locations, Oracle"),
-    "algorithm": (["--model.algorithm=PPPO"], "expected one of BestResponseSearch, PPO,"),
+    "opponent model": (["--model.opponent=Codebok"], "expected one of Codebook, Declared, Direct, LIAM, Locations"),
+    "algorithm": (["--model.algorithm=PPPO"], "expected one of BestResponseSearch, LOLA, PPO,"),
     "encoder": (["--model.encoder=MPL"], "expected one of Centred, Conv, MLP, Paths,"),
     "reward": (["--model.reward=Prosocal"], "expected one of GameReward, Prosocial,"),
     "game": (["--data.game=StagHnt"], "expected one of CoinGame, CopyableGame, LevelBasedForaging, MatrixGame"),
