@@ -19,7 +19,7 @@ from omg_lightning.samples import TrainingBatch
 from omg_lightning.spaces import is_binary
 from omg_lightning.types import ConfigError, Episodes, GoalModel
 
-Weights = Mapping[str, Tensor]
+Weights = dict[str, Tensor]
 
 
 class LOLA(Algorithm):
