@@ -92,7 +92,7 @@ class LOLA(Algorithm):
         error = torch.where(episodes.learner, value - returns, 0.0).square().sum() / episodes.learner.sum()
         objective = Objective(self.policy, episodes, features, reward, value.detach(), self.discount)
         seats = [seat for seat in range(reward.shape[-1]) if bool(episodes.learner[..., seat].any())]
-        own = [dict(net.named_parameters()) for net in self.policy.nets]
+        own: list[Weights] = [dict(net.named_parameters()) for net in self.policy.nets]
         policy = [-objective(self.after_others(objective, own, seat, seats))[seat] for seat in seats]
         return {"policy": torch.stack(policy).sum(), "value": error}
 
