@@ -5,6 +5,7 @@ import time
 from lightning import Callback, LightningModule, Trainer
 from lightning.pytorch.utilities import rank_zero_info
 
+from omg_lightning import ranks
 from omg_lightning.metrics import ReturnMetrics
 from omg_lightning.types import ConfigError
 
@@ -47,10 +48,11 @@ class BufferRefresh(Callback):
         returns = {
             name.replace("return/", f"return/{phase}_"): float(value) for name, value in metrics.compute().items()
         }
+        held, dropped = (sum(counts) for counts in zip(*ranks.gather((len(data.buffer), dropped)), strict=True))
         numbers = {
             **returns,
-            **played.notes,
-            "buffer/episodes": float(len(data.buffer)),
+            **ranks.mean(played.notes),
+            "buffer/episodes": float(held),
             "buffer/dropped": float(dropped),
             "buffer/oldest_age": float(data.rounds - 1 - data.buffer.oldest()),
             "buffer/env_steps": float(data.env_steps),

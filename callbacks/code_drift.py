@@ -4,6 +4,7 @@ import torch
 from lightning import Callback, LightningModule, Trainer
 from torch import Tensor
 
+from omg_lightning import ranks
 from omg_lightning.events import rewarded, watched
 from omg_lightning.training import Agent
 from omg_lightning.types import ConfigError, Episodes
@@ -33,7 +34,7 @@ class CodeDrift(Callback):
         played = trainer.datamodule.latest  # type: ignore[attr-defined]
         if not isinstance(pl_module, Agent) or played is None:
             return
-        views = self._choose(pl_module, played.episodes) if self._views is None else self._views
+        views = ranks.first(self._choose(pl_module, played.episodes)) if self._views is None else self._views
         codes = pl_module.opponent.codes(views)
         if codes is None:
             return

@@ -1,6 +1,7 @@
 """What an evaluation says of goals, as figures: actions predicted, codes in use, a belief over an episode."""
 
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -71,23 +72,29 @@ class GoalFigures(Callback):
     def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Draws them all."""
         quality = self._quality(trainer)
-        if not isinstance(pl_module, Agent) or quality is None or not trainer.is_global_zero:
+        if not isinstance(pl_module, Agent) or quality is None:
             return
         game, usage = trainer.datamodule.game, None  # type: ignore[attr-defined]
-        if pl_module.predictions.confusion.any():
-            show(trainer, "confusion", confusion_figure(pl_module.predictions.confusion.cpu(), game.action_names))
+        with pl_module.predictions.sync_context():  # of all ranks, as is the run folder
+            confusion = pl_module.predictions.confusion.cpu()
         codes, vectors = quality.metrics.get("codes"), pl_module.opponent.code_vectors()
-        if isinstance(codes, CodeMetrics) and vectors is not None and codes.usage.any():
-            usage = codes.usage.cpu()
-            show(trainer, "codes", code_figure(vectors.cpu(), usage, game))
+        if isinstance(codes, CodeMetrics):
+            with codes.sync_context():
+                usage = codes.usage.cpu()
+        folder = Path(trainer.log_dir or trainer.default_root_dir)
+        if not trainer.is_global_zero:
+            return
+        show = partial(_show, trainer, folder)
+        if confusion.any():
+            show("confusion", confusion_figure(confusion, game.action_names))
+        usage = usage if usage is not None and vectors is not None and usage.any() else None
+        if usage is not None and vectors is not None:
+            show("codes", code_figure(vectors.cpu(), usage, game))
         if self._chosen is not None and game.layout is not None:
             belief = pl_module.opponent.belief_view(self._chosen.goal, game.goal_names)
             if belief is not None:
-                show(
-                    trainer,
-                    "belief",
-                    self._belief(trainer, self._chosen._replace(goal=belief.values), belief.names, usage),
-                )
+                chosen = self._chosen._replace(goal=belief.values)
+                show("belief", self._belief(trainer, chosen, belief.names, usage))
 
     def _belief(self, trainer: Trainer, episode: Episodes, names: Sequence[str] | None, usage: Tensor | None) -> Figure:
         """The figure of one episode, `[T, 1, P, ...]`, with the names of its goals."""
@@ -111,11 +118,10 @@ class GoalFigures(Callback):
         return next((each for each in before if isinstance(each, GoalQuality)), None)
 
 
-def show(trainer: Trainer, name: str, figure: Figure) -> None:
+def _show(trainer: Trainer, folder: Path, name: str, figure: Figure) -> None:
     """Puts a figure into TensorBoard as `figures/<name>`, and at the end as `<name>.png` into the run folder."""
     last = trainer.state.fn == "validate" or trainer.current_epoch + 1 == trainer.max_epochs
     if last and not trainer.fast_dev_run:  # type: ignore[attr-defined]
-        folder = Path(trainer.log_dir or trainer.default_root_dir)
         save_figure(figure, folder / f"{name}.png", bbox_inches="tight", pad_inches=0.05)
     for logger in trainer.loggers:
         if isinstance(logger, TensorBoardLogger):

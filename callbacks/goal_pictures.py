@@ -7,6 +7,7 @@ from lightning.pytorch.utilities import rank_zero_info, rank_zero_warn
 from torch import Tensor
 
 from callbacks.view_figure import Example, Picture, goal_figure, true_picture
+from omg_lightning import ranks
 from omg_lightning.data import EpisodeDataModule
 from omg_lightning.encoders.quality import (
     active_units,
@@ -63,8 +64,9 @@ class GoalPictures(Callback):
         if due:
             label, ahead = selected(pl_module, opponent, data)
             numbers["goal/hit_ratio_selected"] = named(opponent, label, episodes)
-        pl_module.log_dict(numbers, on_step=False, on_epoch=True, batch_size=1)
-        if numbers["goal/collapsed"] and not self._warned:
+        means = ranks.mean(numbers)
+        pl_module.log_dict(means, on_step=False, on_epoch=True, batch_size=1)
+        if means["goal/collapsed"] and not self._warned:
             rank_zero_warn(
                 "goal/collapsed: every code of the state VAE is the same; lower model.opponent.vae.kl_weight"
             )

@@ -5,6 +5,7 @@ from typing import Any
 from lightning import Callback, LightningModule, Trainer
 from torchmetrics import MeanMetric, Metric
 
+from omg_lightning import ranks
 from omg_lightning.evaluation.exact import exact_observer
 from omg_lightning.events import watched
 from omg_lightning.metrics import recalls
@@ -56,9 +57,11 @@ class GoalQuality(Callback):
         for metric in self.metrics.values():
             pl_module.log_dict(metric.compute())
         if isinstance(pl_module, Agent):
-            pl_module.log_dict(recalls(pl_module.predictions.confusion, pl_module.game.action_names))
+            with pl_module.predictions.sync_context():
+                confusion = pl_module.predictions.confusion
+            pl_module.log_dict(recalls(confusion, pl_module.game.action_names))
             found = pl_module.predictions.compute()
-            if self._told and found:
+            if all(ranks.gather(self._told)) and found:
                 best = self._bayes.compute()
                 shares = {"goal/action_bayes": best, "goal/action_bayes_share": found["goal/action_top1"] / best}
                 pl_module.log_dict(shares)

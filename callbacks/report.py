@@ -12,7 +12,7 @@ from lightning import Callback, LightningModule, Trainer
 from lightning.pytorch.loggers import TensorBoardLogger
 from lightning.pytorch.utilities import rank_zero_info, rank_zero_only
 
-from omg_lightning import evaluation
+from omg_lightning import evaluation, ranks
 from omg_lightning.actors import has_networks
 from omg_lightning.envs.base import describe
 from omg_lightning.evaluation.figures import adaptation_figure, save_figure
@@ -50,7 +50,7 @@ class Report(Callback):
     """
 
     def __init__(self) -> None:
-        self._record, self._results = evaluation.Record(), list[evaluation.Result]()
+        self._segments, self._results = list[AdaptationSegment](), list[evaluation.Result]()
         self._fit_s, self._started = 0.0, 0.0
         self._trained: dict[str, float] = {}  # the last numbers of training, which an evaluation does not repeat
 
@@ -75,14 +75,16 @@ class Report(Callback):
         """Writes the numbers of a `validate`, and prints what they say."""
         if trainer.state.fn != "validate":
             return
-        found = random_play(trainer.datamodule)  # type: ignore[attr-defined]
-        numbers = self._write(trainer, pl_module, {} if found is None else {"return/team_random": found})
+        folder, more = _folder(trainer), dict[str, float]()
+        if trainer.is_global_zero and (found := random_play(trainer.datamodule)) is not None:  # type: ignore[attr-defined]
+            more["return/team_random"] = found
+        numbers = self._write(trainer, pl_module, folder, more)
         if numbers:
-            rank_zero_info("\n" + summary(numbers, self._about(trainer, pl_module)))
+            rank_zero_info("\n" + summary(numbers, self._about(trainer, pl_module, folder)))
 
     def on_test_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Starts a new record; fails now, not at the end, where the references cannot be read."""
-        self._record, self._results = evaluation.Record(), []
+        self._segments, self._results = [], []
         evaluation.References(_data(trainer).adaptation.references or evaluation.REFERENCES)
 
     def on_test_batch_end(
@@ -95,16 +97,20 @@ class Report(Callback):
         dataloader_idx: int = 0,
     ) -> None:
         """Adds the episodes of a segment."""
-        self._record.add(batch)
+        fields = (batch.partner, batch.relationship, batch.returns, batch.length)
+        self._segments.append(AdaptationSegment(*(x.cpu() for x in fields)))  # type: ignore[arg-type]  # nothing big
 
     def on_test_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Logs the numbers beside each partner."""
-        data = _data(trainer)
+        data, record = _data(trainer), evaluation.Record()
+        for segments in ranks.gather(self._segments):
+            for segment in segments:
+                record.add(segment)
         references = evaluation.References(data.adaptation.references or evaluation.REFERENCES)
         labels, env = evaluation.labels(data.partners), data.env
         for index, (partner, label) in enumerate(zip(data.partners, labels, strict=True)):
             steps, last, bounds = data.adaptation.steps, data.adaptation.score_steps, (env.seat_bounds, env.team_bounds)
-            found = self._record.result(index, partner, label, steps, last, *bounds)
+            found = record.result(index, partner, label, steps, last, *bounds)
             if found is not None:
                 self._results.append(evaluation.refer(found, references, describe(env)))
         pl_module.log_dict(evaluation.numbers(self._results) | {"step": float(data.env_steps)})
@@ -113,8 +119,9 @@ class Report(Callback):
         """Prints the table, which is then seen even where nothing can be written; writes numbers and figures."""
         rank_zero_info("\n" + evaluation.table(self._results, _data(trainer).adaptation.score_steps))
         if not trainer.fast_dev_run:  # type: ignore[attr-defined]
-            self._write(trainer, pl_module, {})
-            self._show(trainer, pl_module.trained_seed)  # type: ignore[arg-type]
+            folder = _folder(trainer)
+            self._write(trainer, pl_module, folder, {})
+            self._show(trainer, pl_module.trained_seed, folder)  # type: ignore[arg-type]
 
     def state_dict(self) -> dict[str, Any]:
         """Seconds of training so far."""
@@ -124,16 +131,17 @@ class Report(Callback):
         """Restores the seconds of training so far."""
         self._fit_s = state_dict["fit_s"]
 
-    def _about(self, trainer: Trainer, pl_module: LightningModule) -> About:
+    def _about(self, trainer: Trainer, pl_module: LightningModule, folder: Path) -> About:
         data = _data(trainer)
         seats = [" or ".join(dict.fromkeys(names)) for names in zip(*data.eval_lineups, strict=True)]
-        folder = Path(trainer.log_dir or trainer.default_root_dir)
         own = data.env.game is not None and type(data.env.game).__module__.startswith("omg_lightning.")
         playable = own and not pl_module.opponent.needs_true_goal  # type: ignore[union-attr]
         return About(data.env.name, seats, folder, str(trainer.ckpt_path), data.env_steps, self._fit_s, playable)
 
     @rank_zero_only
-    def _write(self, trainer: Trainer, pl_module: LightningModule, more: dict[str, float]) -> dict[str, float]:
+    def _write(
+        self, trainer: Trainer, pl_module: LightningModule, folder: Path, more: dict[str, float]
+    ) -> dict[str, float] | None:
         """Writes `metrics.json` and returns its numbers; `more` is added to what was logged."""
         numbers = self._trained | more | {name: float(value) for name, value in trainer.callback_metrics.items()}
         numbers.pop("step", None)
@@ -143,17 +151,16 @@ class Report(Callback):
             numbers["return/team_least"], numbers["return/team_most"] = bounds
         numbers["time/fit_s"] = self._fit_s
         numbers["time/peak_memory_mib"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-        path = Path(trainer.log_dir or trainer.default_root_dir) / "metrics.json"
-        replace_text(path, json.dumps(dict(sorted(numbers.items())), indent=2) + "\n")
+        replace_text(folder / "metrics.json", json.dumps(dict(sorted(numbers.items())), indent=2) + "\n")
         if isinstance(trainer.logger, TensorBoardLogger) and "return/team_mean" in numbers and self._fit_s:
             final = {"final/team_return": numbers["return/team_mean"], "final/fit_s": self._fit_s}
             trainer.logger.log_hyperparams(dict(pl_module.hparams), final)
         return numbers
 
     @rank_zero_only
-    def _show(self, trainer: Trainer, seed: int) -> None:
+    def _show(self, trainer: Trainer, seed: int, folder: Path) -> None:
         """Writes the curves and draws them; `seed` is that of the training."""
-        data, folder = _data(trainer), Path(trainer.log_dir or trainer.default_root_dir)
+        data = _data(trainer)
         about = {"seed": seed, "game": describe(data.env), "checkpoint": str(trainer.ckpt_path)}
         about |= {"seat_bounds": data.env.seat_bounds}
         evaluation.save(folder / evaluation.FILE, self._results, **about, **asdict(data.adaptation))
@@ -182,6 +189,11 @@ def random_play(data: Any) -> float | None:
     batch = min(each, data.num_envs)
     returns = [match(data.env, lineup, {}, each, batch, random) for lineup in lineups]
     return float(torch.cat(returns).sum(-1).mean())
+
+
+def _folder(trainer: Trainer) -> Path:
+    """Return the run folder; every rank has to ask for it."""
+    return Path(trainer.log_dir or trainer.default_root_dir)
 
 
 def _data(trainer: Trainer) -> Any:

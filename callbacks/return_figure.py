@@ -13,6 +13,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import EngFormatter, MaxNLocator
 from numpy.typing import NDArray
 
+from omg_lightning import ranks
 from omg_lightning.evaluation.figures import save_figure
 from omg_lightning.games.grid.icons import INK, SEAT_COLOURS
 from omg_lightning.types import ConfigError
@@ -53,7 +54,8 @@ class ReturnFigure(Callback):
         if data.latest is None or (self.rounds and self.rounds[-1][0] == data.env_steps):
             return
         self._seconds = time.perf_counter() - self._resumed_at
-        seats = data.latest.episodes.reward.sum(0).mean(0).tolist()
+        parts = ranks.gather(data.latest.episodes.reward.sum(0).mean(0).tolist())
+        seats = [sum(values) / len(parts) for values in zip(*parts, strict=True)]
         offline = data.latest_offline
         self.rounds.append([float(data.env_steps), self._seconds, float(offline), *seats])
 

@@ -78,6 +78,8 @@ class RunCheckpoint(ModelCheckpoint):
         signalled = isinstance(exception, Interrupted | SIGTERMException)
         if (not isinstance(exception, OSError) and not signalled) or trainer.fast_dev_run:  # type: ignore[attr-defined]
             return
+        if self.dirpath is None:  # before the run has begun
+            return
         folder = Path(str(self.dirpath))
         command, done = "validate", "training is over: evaluate"
         if trainer.state.fn == "fit":

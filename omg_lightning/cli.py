@@ -13,11 +13,15 @@ from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any, TypeVar
 
+import torch
 from jsonargparse import ArgumentError, DefaultHelpFormatter, Namespace
+from jsonargparse.typing import PositiveFloat, PositiveInt
 from lightning import Callback, Trainer
 from lightning.fabric.plugins.environments import SLURMEnvironment
 from lightning.pytorch.callbacks import Checkpoint, ProgressBar
 from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI
+from lightning.pytorch.strategies import SingleDeviceStrategy, StrategyRegistry
+from lightning.pytorch.utilities import rank_zero_info, rank_zero_only
 
 from callbacks import BufferRefresh, SeatSchedule, TreeCount  # a foreign package of that name fails at once
 from omg_lightning import interrupts
@@ -25,9 +29,9 @@ from omg_lightning.choices import CHOICES
 from omg_lightning.config_files import check_config, find_shipped
 from omg_lightning.data import EpisodeDataModule
 from omg_lightning.mistakes import end_of_thread, one_line, suggest
-from omg_lightning.training import Agent
+from omg_lightning.training import Agent, processes
 from omg_lightning.training.checkpoint import WholeCheckpointIO, read_checkpoint
-from omg_lightning.training.folders import CONFIG, RunFolder, RunLogger, SaveConfig, newest_checkpoint
+from omg_lightning.training.folders import CONFIG, RunFolder, RunLogger, SaveConfig, newest_checkpoint, no_run
 from omg_lightning.training.trainer import check_resume, check_trainer
 from omg_lightning.types import ConfigError
 
@@ -64,6 +68,18 @@ class CLI(LightningCLI):
             type=bool,
             default=False,
             help="Take checkpoints of a game with other rules, too, as long as views, players and actions are alike.",
+        )
+        parser.add_argument(
+            "--threads",
+            type=PositiveInt,
+            default=1,
+            help="Threads of each process for operations on tensors, whatever OMP_NUM_THREADS says; sums depend on it.",
+        )
+        parser.add_argument(
+            "--join_seconds",
+            type=PositiveFloat,
+            default=processes.JOIN_SECONDS,
+            help="Seconds to wait for the other processes of --trainer.devices and --trainer.num_nodes to start.",
         )
         parser.add_lightning_class_args(SeatSchedule, "seat_schedule")
         parser.add_lightning_class_args(TreeCount, "tree_count")
@@ -122,6 +138,7 @@ class CLI(LightningCLI):
 
     def before_instantiate_classes(self) -> None:
         """Keep the error with which a game cannot be made, see `instantiate_classes`."""
+        torch.set_num_threads(1)  # whatever the environment says; and threads do not live on in a forked process
         self._error: Exception | None = None
 
         def make(kind: type, *args: Any, **kwargs: Any) -> Any:
@@ -147,6 +164,8 @@ class CLI(LightningCLI):
                 raise
             raise self._with_source(self._error) from None
         self.model.other_rules = self._get(self.config_init, "other_rules")
+        if not isinstance(self.trainer.strategy, processes.Processes):
+            torch.set_num_threads(self._get(self.config_init, "threads"))
 
     def _with_source(self, error: Exception) -> Exception:
         """Return the error with which a game was refused; it says so where it is about an option of a file."""
@@ -173,25 +192,56 @@ class CLI(LightningCLI):
             scheduled = bool(self._get(self.config_init, "seat_schedule").schedule)
             self.datamodule.check_rounds(float("inf") if rounds in (None, -1) else rounds, scheduled)
         logger, root = settings.get("logger"), settings.get("default_root_dir") or "."
+        own_folder = not settings.get("fast_dev_run") and logger in (None, True, False)
+        if own_folder:
+            kwargs["logger"] = False  # the folder is made once it is known which rank this is
+        if self.subcommand == "predict":
+            kwargs |= {"devices": _one(settings.get("devices")), "num_nodes": 1, "strategy": "auto"}  # a few episodes
         switches = {"enable_progress_bar": ProgressBar, "enable_checkpointing": Checkpoint}
         off = tuple(kind for name, kind in switches.items() if settings.get(name) is False)
         kwargs["callbacks"] = [item for item in _listed(settings.get("callbacks")) if not isinstance(item, off)]
         kwargs["plugins"] = [*_listed(settings.get("plugins")), WholeCheckpointIO()]
-        if settings.get("fast_dev_run"):
-            self._folder = None
-            return super().instantiate_trainer(**kwargs)
-        if logger in (None, True, False):
-            self._folder = RunFolder.new(root)
-            kwargs |= {"default_root_dir": self._folder.path} if logger is False else {"logger": self._folder.logger()}
-            with self._folder.removed_if_refused():
-                return super().instantiate_trainer(**kwargs)
+        StrategyRegistry.register("ddp", processes.Processes, override=True)  # `auto` takes it for several devices, too
         trainer = super().instantiate_trainer(**kwargs)
+        self._share(trainer, settings.get("strategy"))
+        if settings.get("fast_dev_run") or not trainer.is_global_zero:
+            self._folder = None
+            if own_folder and logger is not False:
+                trainer.logger = no_run(root)
+            return trainer
+        if own_folder:
+            self._folder = RunFolder.new(root)
+            if logger is False:
+                trainer._default_root_dir = str(self._folder.path)  # type: ignore[attr-defined]
+            else:
+                trainer.logger = self._folder.logger()
+            return trainer
         self._folder = RunFolder(Path(trainer.log_dir or root))
         if (self._folder.path / CONFIG).exists():
             raise ConfigError(
                 f"{trainer.log_dir} has the files of another run: give trainer.logger another folder, name or version"
             )
         return trainer
+
+    def _share(self, trainer: Trainer, strategy: Any) -> None:
+        """Prepare for several processes: check that they can share the work evenly, and say what each does."""
+        rank_zero_only.rank = trainer.global_rank  # type: ignore[attr-defined]  # Lightning looks at environment variables, of whatever else
+        if not isinstance(trainer.strategy, SingleDeviceStrategy | processes.Processes):
+            raise ConfigError(f"--trainer.strategy is {strategy}: expected auto or ddp")
+        count, data = trainer.world_size, self.datamodule
+        if not isinstance(trainer.strategy, processes.Processes):
+            return
+        trainer.strategy.join_seconds = self._get(self.config_init, "join_seconds")
+        trainer.strategy.threads = self._get(self.config_init, "threads")
+        if count == 1:
+            return
+        data.check_ranks(count, self.model.algorithm.on_policy, self.subcommand == "fit")
+        # Lightning's handlers exchange something with other ranks wherever a signal comes; ours wait for a safe point.
+        trainer._signal_connector.register_signal_handlers = lambda: None  # type: ignore[method-assign]
+        rank_zero_info(
+            f"{count} processes: each plays {data.num_envs / count:g} of data.num_envs {data.num_envs} environments "
+            "and learns from its share of each batch; data.* and metrics are about all of them together"
+        )
 
     def _instantiate_trainer(self, config: dict[str, Any], callbacks: list[Callback]) -> Trainer:
         """Put the schedules before the other callbacks, except those that the user's list names, too."""
@@ -255,7 +305,7 @@ def main(args: Sequence[str] | None = None) -> None:
     if folder not in sys.path and "" not in sys.path:
         sys.path.insert(0, folder)  # `python -m` does so: classes of the user's are found alike
     words = list(sys.argv[1:] if args is None else args)
-    with one_line(), interrupts.handled(_signals()):
+    with interrupts.handled(_signals()), processes.ends(), one_line():
         command = words[0] if words else "--help"
         if command in COMMANDS:
             importlib.import_module(f"omg_lightning.commands.{command}").main(words[1:])
@@ -299,6 +349,11 @@ def _listed(value: Any) -> list[Any]:
     return [] if value is None else value if isinstance(value, list) else [value]
 
 
+def _one(devices: Any) -> Any:
+    """Return one device: the first of those that are listed."""
+    return devices[:1] if isinstance(devices, list) else 1
+
+
 def _seed(value: int | bool) -> int:
     """Return the seed of `--seed_everything`; true and false stand for 0, as Lightning records them."""
     return 0 if isinstance(value, bool) else int(value)
@@ -311,7 +366,8 @@ class Networks(CLI):
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
         """Return a trainer that knows the device and leaves nothing behind, no run folder either."""
-        device = {key: self._get(self.config_init, "trainer")[key] for key in ("accelerator", "devices")}
+        settings = self._get(self.config_init, "trainer")
+        device = {"accelerator": settings["accelerator"], "devices": _one(settings["devices"])}
         return Trainer(**device, logger=False, enable_checkpointing=False, enable_model_summary=False)
 
     def _run_subcommand(self, subcommand: str) -> None:
@@ -319,8 +375,12 @@ class Networks(CLI):
 
 
 def _signals() -> list[int]:
-    """Return the signals that end a program; on SLURM, Lightning takes SIGUSR1 to put the job into the queue again."""
-    return [signal.SIGINT, signal.SIGTERM, *([] if SLURMEnvironment.detect() else [signal.SIGUSR1])]
+    """Return the signals that end a program; on SLURM, Lightning takes SIGUSR1 to put the job into the queue again.
+
+    It does so for a single process: with several tasks SIGUSR1 ends the run as elsewhere.
+    """
+    alone = SLURMEnvironment.detect() and os.environ.get("SLURM_NTASKS", "1") == "1"
+    return [signal.SIGINT, signal.SIGTERM, *([] if alone else [signal.SIGUSR1])]
 
 
 def _quieten() -> None:
@@ -331,6 +391,8 @@ def _quieten() -> None:
         ".*Your `IterableDataset` has `__len__` defined.*",  # exact on purpose, and there are no workers
         ".*LightningCLI's args parameter is intended.*",  # commands give arguments of their own
         ".*Checkpoint directory .* exists and is not empty.*",  # the run folder is made before it is used
+        ".*sync_dist=True.*",  # what is logged is the same on all ranks, see `omg_lightning.ranks`
+        ".*Using `DistributedSampler` with the dataloaders.*",  # ranks share out evaluations without one
         ".*checkpoint that ended before the epoch ended.*",  # the generator of the batches is in the checkpoint
     ):
         warnings.filterwarnings("ignore", remark)

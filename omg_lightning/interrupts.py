@@ -3,7 +3,7 @@
 import os
 import signal
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from types import FrameType
 
@@ -22,11 +22,18 @@ class Interrupted(BaseException):
         super().__init__(f"interrupted by {self.signal.name}")
 
 
+class Lost(BaseException):
+    """Another process of this run has ended, so this one cannot go on. Not an `Exception`, see `Interrupted`."""
+
+
 class _State:
     """What has been received, and whether it has to wait for a safe point."""
 
     received: int | None = None
     waits = False
+    speaks = True  # tell the user that a signal has been received
+    lost: str | None = None  # what became of another process of this run
+    tell: Callable[[], None] | None = None  # tells the processes that this one has started
 
 
 @contextmanager
@@ -57,7 +64,13 @@ def deferred(waits: bool = True) -> Iterator[None]:
 
 
 def check() -> None:
-    """Raise `Interrupted` if a signal has been received. Called at safe points: nothing is half done."""
+    """Raise `Interrupted` if a signal has been received. Called at safe points: nothing is half done.
+
+    Raises:
+        Lost: another process of this run has ended.
+    """
+    if _State.lost is not None:
+        raise Lost(_State.lost)
     if _State.received is not None:
         raise Interrupted(_State.received)
 
@@ -76,6 +89,46 @@ def held() -> Iterator[None]:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
+def received() -> int | None:
+    """Return the signal that has been received, or None."""
+    return _State.received
+
+
+def receive(signum: int) -> None:
+    """Take a signal that another process has received."""
+    _State.received = _State.received or signum
+
+
+def lose(what: str) -> None:
+    """Let the next `check` raise `Lost`."""
+    _State.lost = _State.lost or what
+
+
+def lost() -> str | None:
+    """Return what became of another process of this run, or None."""
+    return _State.lost
+
+
+def pass_on(tell: Callable[[], None]) -> None:
+    """Call `tell` when a signal has been received: the processes that this one has started are to know."""
+    _State.tell = tell
+
+
+def follow() -> None:
+    """In a process that another one has forked: say nothing to the user, since that one does."""
+    _State.speaks, _State.tell = False, None
+
+
+def speaks() -> bool:
+    """Say whether this process tells the user of signals, see `follow`."""
+    return _State.speaks
+
+
+def alone() -> None:
+    """Forget all other processes: they have ended."""
+    _State.tell = _State.lost = None
+
+
 def forget() -> None:
     """Leave signals to the parent, in a process that was forked from it: SIGTERM alone ends this one, silently."""
     _State.received = None
@@ -87,10 +140,13 @@ def forget() -> None:
 
 def _receive(signum: int, frame: FrameType | None) -> None:
     if _State.received is not None:
-        if signum == signal.SIGINT:
+        if signum == signal.SIGINT and (_State.speaks or _State.received == signal.SIGINT):
             os._exit(128 + signum)
         return  # a scheduler may send a signal twice, to the process and to its group
     _State.received = signum
+    if _State.tell is not None:
+        _State.tell()
     if not _State.waits:
         raise Interrupted(signum)
-    os.write(2, b"\nending at the next safe point; Ctrl-C (again) ends at once, without a checkpoint\n")
+    if _State.speaks:
+        os.write(2, b"\nending at the next safe point; Ctrl-C (again) ends at once, without a checkpoint\n")

@@ -11,13 +11,15 @@ import traceback
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from difflib import get_close_matches
+from typing import NoReturn
 
 import lightning
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 
-from omg_lightning import interrupts
+from omg_lightning import interrupts, ranks
 from omg_lightning.choices import explain
+from omg_lightning.training import processes
 from omg_lightning.types import ConfigError
 from omg_lightning.users_code import TRACEBACK, users_error
 
@@ -43,9 +45,14 @@ def one_line() -> Iterator[None]:
     except (interrupts.Interrupted, SIGTERMException) as stop:
         signum = stop.signal if isinstance(stop, interrupts.Interrupted) else signal.SIGTERM
         advice = "; ".join(getattr(stop, "__notes__", ["nothing was saved: run the same command again"]))
-        print(f"interrupted by {signum.name}: {advice}", file=sys.stderr)
+        if interrupts.speaks() and ranks.rank() == 0:
+            print(f"interrupted by {signum.name}: {advice}", file=sys.stderr)
         sys.exit(128 + signum if signum in (signal.SIGINT, signal.SIGTERM) else 1)
+    except interrupts.Lost as lost:
+        _end_with_others(lost)
     except (Exception, SystemExit) as error:
+        if ranks.lost(error):
+            _end_with_others(error)
         full = isinstance(error, OSError) and error.errno in DISK and users_error(error) is None
         line = _unwritten(error) if full else mistake(error)
         if line is None:
@@ -54,8 +61,18 @@ def one_line() -> Iterator[None]:
             raise
         if os.environ.get(TRACEBACK) not in (None, "", "0"):
             traceback.print_exception(error)
-        print(f"error: {line}", file=sys.stderr)
+        ranks.only_first(lambda: print(f"error: {line}", file=sys.stderr))
         sys.exit(1 if full else 2)
+
+
+def _end_with_others(error: BaseException) -> NoReturn:
+    """End the program because another process of this run has ended: with its line, or with that of its mistake."""
+    what = processes.blame(error)
+    if (signum := interrupts.received()) is not None:
+        sys.exit(128 + signum)
+    if not processes.mistaken():
+        ranks.only_first(lambda: print(f"error: {what}", file=sys.stderr))
+    sys.exit(processes.MISTAKE if processes.mistaken() else 1)
 
 
 def _unwritten(error: BaseException) -> str:

@@ -16,6 +16,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "draws": set(),
     "files": {"types"},
     "interrupts": set(),
+    "ranks": {"interrupts"},
     "users_code": set(),
     "losses": {"types"},
     "samples": {"types"},
@@ -28,7 +29,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "spec": RULES,
     # who plays: an actor is given callables, never the models that own them
     "actors": RULES | {"draws", "losses", "search", "sources"},
-    "rollout": RULES | {"actors", "interrupts"},
+    "rollout": RULES | {"actors", "interrupts", "ranks"},
     # what learns: never a rollout
     "encoders": RULES | {"spec"},
     "metrics": RULES | {"events", "losses"},
@@ -36,8 +37,9 @@ MAY_IMPORT: dict[str, set[str]] = {
     "rewards": MODELS,
     "algorithms": MODELS | {"actors"},
     # how both come together: the data module gets the learner's callables as values
-    "data": RULES | {"spec", "seeds", "actors", "rollout", "interrupts"},
-    "training": MODELS | {"files", "seeds", "actors", "metrics", "opponents", "algorithms", "rewards", "sources"},
+    "data": RULES | {"spec", "seeds", "actors", "rollout", "interrupts", "ranks"},
+    "training": MODELS
+    | {"files", "seeds", "actors", "metrics", "opponents", "algorithms", "rewards", "sources", "interrupts", "ranks"},
     # trained agents in environments that somebody else runs; never a rollout
     "agents": RULES | {"spec", "seeds", "search", "actors", "training"},
     # people, agents and scripts at one board

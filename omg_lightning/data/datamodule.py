@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -9,7 +10,7 @@ from lightning import LightningDataModule
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from omg_lightning import interrupts
+from omg_lightning import interrupts, ranks
 from omg_lightning.actors import (
     LEARNER,
     PAST,
@@ -34,6 +35,7 @@ from omg_lightning.data.settings import (
     TrainingConfig,
     check_at_least,
     check_memory,
+    check_shares,
 )
 from omg_lightning.envs.base import VectorEnv, as_env
 from omg_lightning.games import Game
@@ -61,7 +63,8 @@ class EpisodeDataModule(LightningDataModule):
             each), `past` (the learner as it was at an earlier round), `checkpoint:PATH`, or the dotted path of a class
             that follows `omg_lightning.games.Player`. A list of such line-ups spreads them over the environments in
             turn; `callbacks.SeatSchedule` changes them while training.
-        num_envs: B, environments played at once.
+        num_envs: B, environments played at once. With several `--trainer.devices` these share them, as they share
+            batches, the buffer and evaluations: all sizes here are totals.
         workers: processes that share them, at most one for each core; each takes B / workers. Where they can be
             forked, as on Linux, and on the CPU only. The run depends on this number, as on the seed.
         partners: who sits beside the learner in `test`, each in all seats but seat 0, the learner's; by default
@@ -173,6 +176,24 @@ class EpisodeDataModule(LightningDataModule):
                 "--trainer.max_epochs"
             )
 
+    def check_ranks(self, count: int, on_policy: OnPolicy | None, fits: bool = True) -> None:
+        """Raise ConfigError where so many ranks cannot share a `fit`, or else an evaluation, evenly.
+
+        Args:
+            count: of ranks.
+            on_policy: how the algorithm uses a round's episodes, see `attach`.
+            fits: they are to train, too.
+        """
+        if fits:
+            minibatches = None if on_policy is None else on_policy.minibatches
+            check_shares(count, self.num_envs, self.training, minibatches)
+        self.evaluation.check_shares(count, self.num_envs)
+
+    def setup(self, stage: str) -> None:
+        """Keep this rank's share of the buffer; ranks are known by now."""
+        if self.rounds == 0:
+            self.buffer = EpisodeBuffer(self.training.capacity // ranks.size(), self.env.max_steps)
+
     def seat(self, lineups: list[list[str]]) -> None:
         """Seat other line-ups from the next round on; beliefs start anew, because others sit there."""
         if lineups != self.lineups:
@@ -200,9 +221,9 @@ class EpisodeDataModule(LightningDataModule):
         """Play one round into the buffer and drop episodes older than `max_age` rounds.
 
         Returns:
-            What was played, and how many episodes were dropped.
+            What was played, with the environment steps of all ranks, and how many episodes were dropped.
         """
-        random = self.random("rollout")
+        random, carried = self.random("rollout"), self.collector.state_dict()
         before, past = random.get_state(), self.population.past
 
         def learners(names: Sequence[str]) -> dict[str, Actor]:
@@ -213,11 +234,14 @@ class EpisodeDataModule(LightningDataModule):
 
         due = self.offline_lineups if self.offline else self.lineups
         try:
-            played = self.collector.round(due, learners, random, self.offline)
+            with ranks.together():
+                played = self.collector.round(due, learners, random, self.offline)
         except interrupts.Interrupted:
             random.set_state(before)  # a checkpoint of this moment has nothing of the round
+            self.collector.load_state_dict(carried)
             self.population.past = past
             raise
+        played = played._replace(env_steps=sum(ranks.gather(played.env_steps)))
         self.latest = played
         self._drawn, self._passes = 0, None
         self.buffer.add(played.episodes, self.rounds)
@@ -254,12 +278,20 @@ class EpisodeDataModule(LightningDataModule):
 
     def adapt(self, indices: list[int]) -> LazyDataset[AdaptationSegment]:
         """Return the adaptation protocol beside the partners at these `indices` of `partners`."""
-        names, settings = [self.partners[index] for index in indices], self.adaptation
+        names, settings, rank, first = [self.partners[index] for index in indices], self.adaptation, None, 0
+        if not settings.networks:  # networks that learn go on alone, on one rank
+            mine = ranks.rows(settings.relationships)
+            settings, rank, first = replace(settings, relationships=len(mine)), ranks.stream(), int(mine[0])
 
         def begin() -> tuple[Relationships, Practice | None]:
-            random = generator_of(self.seed, "adaptation", self.device, *indices)
-            now = Relationships(self.env, names, indices, settings, self._judged, random, self.workers)
-            sizes = (self.buffer.capacity, self.env.max_steps, self.training.batch_size, self.training.steps_per_epoch)
+            random = generator_of(self.seed, "adaptation", self.device, *indices, rank=rank)
+            now = Relationships(self.env, names, indices, settings, self._judged, random, self.workers, first)
+            sizes = (
+                self.training.capacity,
+                self.env.max_steps,
+                self.training.batch_size,
+                self.training.steps_per_epoch,
+            )
             draws = generator_of(self.seed, "practice", "cpu", *indices)
             return now, Practice(*sizes, draws, self.env_steps) if settings.networks else None
 
@@ -269,7 +301,7 @@ class EpisodeDataModule(LightningDataModule):
         """Return the generator of a role, seeded from `seed`; its state is in the checkpoint."""
         if role not in self._random:
             device = torch.device("cpu") if role == "buffer" else self.device
-            self._random[role] = generator_of(self.seed, role, device)
+            self._random[role] = generator_of(self.seed, role, device, rank=ranks.stream())
         return self._random[role]
 
     # Lightning ------------------------------------------------------------------------------------------------------
@@ -280,10 +312,12 @@ class EpisodeDataModule(LightningDataModule):
         length = count if plan is None else plan.epochs * plan.minibatches
 
         def draw(index: int) -> Batch:
-            interrupts.check()
+            with ranks.together():
+                interrupts.check()
             random = self.random("buffer")
             if plan is None:
-                episodes = self._turned(self.buffer.sample(self.training.batch_size, random), random)
+                count = self.training.batch_size // ranks.size()
+                episodes = self._turned(self.buffer.sample(count, random), random)
             else:
                 episodes = self._next_of_passes(plan, random)
             self._drawn = (self._drawn + 1) % length
@@ -318,9 +352,14 @@ class EpisodeDataModule(LightningDataModule):
         return _loader(self.evaluate(self.eval_lineups, episodes))
 
     def test_dataloader(self) -> DataLoader:
-        """Return the adaptation protocol: all partners at once or, where networks learn, one after the other."""
-        self.adaptation.check(self.env.max_steps)
+        """Return the adaptation protocol: all partners at once or, where networks learn, one after the other.
+
+        Ranks share out the relationships, or the partners where networks learn.
+        """
+        self.adaptation.check(self.env.max_steps, len(self.partners), ranks.size())
         indices = range(len(self.partners))
+        if self.adaptation.networks:
+            indices = indices[ranks.rank() :: ranks.size()]
         parts = [self.adapt([k]) for k in indices] if self.adaptation.networks else [self.adapt(list(indices))]
         each = len(parts[0])
         return _loader(LazyDataset(lambda index: parts[index // each].draw(index % each), each * len(parts)))
@@ -330,8 +369,11 @@ class EpisodeDataModule(LightningDataModule):
         return _loader(self.evaluate(self.eval_lineups, self.evaluation.predict_episodes))
 
     def state_dict(self) -> dict[str, Any]:
-        """Return buffer, counters, beliefs carried over and generators: a resumed run goes on bit by bit."""
-        return {
+        """Return buffer, counters, beliefs carried over and generators: a resumed run goes on bit by bit.
+
+        With several ranks, the state is that of rank 0, and has those of all others under `others`.
+        """
+        state = {
             "buffer": self.buffer.state_dict(),
             "rounds": self.rounds,
             "env_steps": self.env_steps,
@@ -341,16 +383,23 @@ class EpisodeDataModule(LightningDataModule):
             "before_passes": self._before_passes,
             "generators": {name: generator.get_state() for name, generator in self._random.items()},
         }
+        return ranks.merge(state)
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Restore what `state_dict` gave, to go on with a `fit`; an evaluation does not need it.
 
         Raises:
-            ConfigError: the sizes of buffer or batch are others than in the checkpoint.
+            ConfigError: the sizes of buffer or batch, or the number of ranks, are others than in the checkpoint.
         """
+        count, state = 1 + len(state.get("others", [])), ranks.own(state)
         self.env_steps, self.population.past = state["env_steps"], state["past"]
         if self.trainer is not None and self.trainer.state.fn != "fit":
             return
+        if count != ranks.size():
+            raise ConfigError(
+                f"the checkpoint was trained with {count} process{'es' * (count > 1)}, this run has {ranks.size()}: "
+                f"set --trainer.devices {count} (times --trainer.num_nodes), or train anew"
+            )
         self.collector.load_state_dict(state["collector"])
         self.buffer.load_state_dict(state["buffer"])
         self.rounds, self._drawn = state["rounds"], state.get("drawn", 0)  # an earlier version had neither

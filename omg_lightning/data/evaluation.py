@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 import torch
 
+from omg_lightning import ranks
 from omg_lightning.actors import LEARNER, Actor, arrange, check_true_goals
 from omg_lightning.data.buffer import EpisodeBuffer
 from omg_lightning.data.dataset import LazyDataset
@@ -26,7 +27,8 @@ def evaluation(
 ) -> LazyDataset[Episodes]:
     """Return greedy episodes in chunks of `num_envs`: the same starts each time, whatever the learner does.
 
-    Each chunk has a random stream of its own, so that one chunk's randomness never moves the next one's starts.
+    Each chunk has a random stream of its own, so that one chunk's randomness never moves the next one's starts. Several
+    ranks share out each chunk: all have the same number of items.
 
     Args:
         env: what is played.
@@ -42,12 +44,15 @@ def evaluation(
 
     def draw(index: int) -> Episodes:
         nonlocal carried
-        count = min(num_envs, episodes - index * num_envs)
-        seating = arrange(lineups, count, env, device)
+        total = min(num_envs, episodes - index * num_envs)
+        mine = ranks.rows(total).to(device)
+        count, seating = len(mine), arrange(lineups, total, env, device)
+        seating = seating if count == total else seating.keep(mine)
         prior = {name: rows[:count] for name, rows in carried.items()} if carried is not None and index else None
         found = learners(seating.names)
-        random = generator_of(seed, "evaluation", device, index)
-        played = play(env, seating, found, random, prior, greedy=True, measure=True, workers=workers)
+        random = generator_of(seed, "evaluation", device, index, rank=ranks.stream())
+        with ranks.together():
+            played = play(env, seating, found, random, prior, greedy=True, measure=True, workers=workers)
         check_true_goals(seating, found[LEARNER], played.episodes)
         carried = played.prior
         return played.episodes

@@ -22,6 +22,7 @@ class Relationships:
         learners: the actors with networks that sit in seats of these names, by name; asked anew before each episode.
         generator: all randomness; its device is where everything runs.
         workers: processes that share the relationships.
+        first: the number of the first relationship with each partner.
     """
 
     def __init__(
@@ -33,6 +34,7 @@ class Relationships:
         learners: Callable[[Sequence[str]], Mapping[str, Actor]],
         generator: torch.Generator,
         workers: int = 1,
+        first: int = 0,
     ) -> None:
         self.env, self.config, self.generator, self.workers = env, config, generator, workers
         self.device = generator.device
@@ -42,7 +44,7 @@ class Relationships:
         self._learners = lambda: learners(self.seating.names)
         rows = torch.arange(batch, device=self.device)
         self.partner = torch.tensor(indices, device=self.device)[rows % len(partners)]  # int64 [B]
-        self.number = rows // len(partners)  # int64 [B] of the relationship, among those with this partner
+        self.number = first + rows // len(partners)  # int64 [B] of the relationship, among those with this partner
         self.steps = torch.zeros_like(rows)  # int64 [B] environment steps played
         self.prior: Prior = {}  # what each learner carries to the next episode
 

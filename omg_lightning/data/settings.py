@@ -79,6 +79,42 @@ class EvaluationConfig:
         for name in ("episodes", "val_episodes", "predict_episodes"):
             check_at_least(f"evaluation.{name}", getattr(self, name), 1)
 
+    def check_shares(self, ranks: int, num_envs: int) -> None:
+        """Raise ConfigError where so many ranks cannot share out each chunk of `num_envs` episodes."""
+        if num_envs < ranks:
+            raise ConfigError(f"data.num_envs is {num_envs}: it must be at least 1 for each of {ranks} processes")
+        for name in ("episodes", "val_episodes"):
+            count = getattr(self, name)
+            if 0 < (rest := count % num_envs) < ranks:
+                raise ConfigError(
+                    f"data.evaluation.{name} is {count}: the last {rest} of them, after chunks of data.num_envs "
+                    f"{num_envs}, are too few for {ranks} processes: set it to {count + ranks - rest}"
+                )
+
+
+def check_shares(ranks: int, num_envs: int, training: TrainingConfig, minibatches: int | None = None) -> None:
+    """Raise ConfigError where so many ranks cannot share out environments and batches evenly.
+
+    Args:
+        ranks: processes that train together.
+        num_envs: environments of all ranks together.
+        training: its `batch_size` is that of all ranks together.
+        minibatches: parts of a pass over the newest round; None where batches are drawn from the buffer.
+    """
+    sizes = {"num_envs": num_envs}
+    sizes |= {"training.batch_size": training.batch_size} if minibatches is None else {}
+    for name, size in sizes.items():
+        if size % ranks:
+            raise ConfigError(
+                f"data.{name} is {size}, which {ranks} processes cannot share evenly: set it to a multiple of {ranks}, "
+                f"such as {-(-size // ranks) * ranks}"
+            )
+    if minibatches is not None and num_envs // ranks < minibatches:
+        raise ConfigError(
+            f"data.num_envs is {num_envs}, {num_envs // ranks} for each of {ranks} processes, too few for "
+            f"{minibatches} minibatches: raise data.num_envs or lower model.algorithm.minibatches"
+        )
+
 
 def check_memory(env: VectorEnv, num_envs: int, training: TrainingConfig) -> None:
     """Raise ConfigError where a round, the buffer and a batch need more memory than this machine has.
@@ -138,8 +174,17 @@ class AdaptationConfig:
                 "references"
             )
 
-    def check(self, max_steps: int) -> None:
-        """Raise ConfigError where no episode of at most `max_steps` steps needs to end within the last steps."""
+    def check(self, max_steps: int, partners: int = 1, ranks: int = 1) -> None:
+        """Raise ConfigError where no episode of at most `max_steps` steps needs to end within the last steps.
+
+        Or where so many `ranks` cannot share out the relationships, or the `partners` where networks learn.
+        """
+        name, count = ("partners", partners) if self.networks else ("adaptation.relationships", self.relationships)
+        if count < ranks:
+            raise ConfigError(
+                f"`test` shares out data.{name} over processes, but there are {count} for {ranks} processes: set "
+                "--trainer.devices 1"
+            )
         if not max_steps <= self.score_steps <= self.steps:
             raise ConfigError(
                 f"data.adaptation.score_steps is {self.score_steps}: it must be at least the longest episode, "

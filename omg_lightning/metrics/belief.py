@@ -77,10 +77,12 @@ class BeliefMetrics(Metric):
 
     def compute(self) -> dict[str, Tensor]:
         """Return scalars by flat name; none before the first script with a goal."""
-        if not sum(map(len, self.lengths)):
+        if len(self.lengths) == 0:  # a list of batches or, gathered from several processes, one tensor
             return {}
         belief, truth, length = (dim_zero_cat(state) for state in (self.beliefs, self.truths, self.lengths))
-        exact = dim_zero_cat(self.exacts) if self.exacts else None
+        if len(length) == 0:
+            return {}
+        exact = dim_zero_cat(self.exacts) if len(self.exacts) else None
         found: dict[str, Tensor] = {}
         joint = self._joint(belief, truth, length - 1)
         varies = informative(joint)

@@ -42,7 +42,7 @@ class ReturnMetrics(Metric):
 
     def compute(self) -> dict[str, Tensor]:
         """Return scalars by flat name; none before the first episode."""
-        if not self.returns:
+        if len(self.returns) == 0:  # a list of batches or, gathered from several processes, one tensor
             return {}
         discounted = dim_zero_cat(self.discounted).mean()
         found = return_statistics(dim_zero_cat(self.returns), dim_zero_cat(self.lengths), self.bounds)

@@ -5,6 +5,7 @@ from typing import Any
 
 import torch
 
+from omg_lightning import ranks
 from omg_lightning.actors import LEARNER, Actor, Seating, arrange, check_true_goals
 from omg_lightning.envs.base import VectorEnv
 from omg_lightning.rollout.play import Played, Prior, play
@@ -16,7 +17,7 @@ class Collector:
 
     Args:
         env: what is played.
-        num_envs: B, environments played at once.
+        num_envs: environments played at once, on all ranks together; this rank plays its share of them.
         workers: processes that share them.
     """
 
@@ -44,7 +45,9 @@ class Collector:
         if lineups != self._lineups:
             self._lineups, self._prior, self._seating = lineups, None, None
         if self._seating is None:
-            self._seating = arrange(lineups, self.num_envs, self.env, generator.device)
+            whole = arrange(lineups, self.num_envs, self.env, generator.device)
+            mine = ranks.rows(self.num_envs).to(generator.device)
+            self._seating = whole if len(mine) == self.num_envs else whole.keep(mine)
         found = learners(self._seating.names)
         played = play(self.env, self._seating, found, generator, self._prior, workers=self.workers)
         if not scripted:
@@ -63,9 +66,9 @@ class Collector:
             ConfigError: another number of environments was played.
         """
         for rows in (state["prior"] or {}).values():
-            if len(rows) != self.num_envs:
+            if len(rows) != len(ranks.rows(self.num_envs)):
                 raise ConfigError(
-                    f"the checkpoint was trained with data.num_envs {len(rows)}, this run has {self.num_envs}: "
-                    "set it as it was"
+                    f"the checkpoint was trained with data.num_envs {len(rows) * ranks.size()}, this run has "
+                    f"{self.num_envs}: set it as it was"
                 )
         self._prior, self._lineups = state["prior"], state["lineups"]

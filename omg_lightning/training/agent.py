@@ -9,6 +9,7 @@ from lightning import LightningModule
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
 
+from omg_lightning import ranks
 from omg_lightning.actors import Actor
 from omg_lightning.algorithms import Algorithm, BestResponseSearch
 from omg_lightning.encoders import MLP, Encoder, EncoderFactory, ModelSpec, Sharing
@@ -173,12 +174,13 @@ class Agent(LightningModule):
         """Compute all losses on one batch of whole episodes; return their weighted sum.
 
         Returns:
-            None where nothing is to be trained: the offline phase of a run that trains the policy alone.
+            None where nothing is to be trained: the offline phase of a run that trains the policy alone. With several
+            ranks a loss without any weight in it: another rank may have something to train.
         """
         losses = self.losses(batch)
         loss = self.weigh(losses, batch)
         if loss is None:
-            return None
+            return None if ranks.size() == 1 else torch.zeros((), device=self.device, requires_grad=True)
         named = {f"goal/{name}" if name.endswith("top1") else f"loss/{name}": x for name, x in losses.items()}
         self._logged.append({name: value.detach() for name, value in named.items()})
         self.env_steps = batch.env_steps
@@ -190,10 +192,10 @@ class Agent(LightningModule):
 
     def on_train_epoch_end(self) -> None:
         """Log epoch means: per-batch logging is as slow as the update."""
-        if self._logged:
-            names = dict.fromkeys(name for found in self._logged for name in found)
-            parts = {name: torch.stack([found[name] for found in self._logged if name in found]) for name in names}
-            self.log_dict({**{name: part.mean() for name, part in parts.items()}, "step": float(self.env_steps)})
+        names = dict.fromkeys(name for found in self._logged for name in found)
+        parts = {name: torch.stack([found[name] for found in self._logged if name in found]) for name in names}
+        if means := ranks.mean({name: part.mean() for name, part in parts.items()}):
+            self.log_dict({**means, "step": float(self.env_steps)})
 
     def on_train_batch_end(self, outputs: Any, batch: Batch, batch_idx: int) -> None:
         """Let the opponent model follow the step."""
@@ -288,13 +290,22 @@ class Agent(LightningModule):
     def noise(self) -> torch.Generator:
         """The generator of all noise in the losses, on the module's device; its state is in the checkpoint."""
         if self._noise is None:
-            self._noise = generator_of(self.seed, "losses", self.device)
+            self._noise = generator_of(self.seed, "losses", self.device, rank=ranks.stream())
         return self._noise
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Add the generator's state and the count of environment steps."""
+        """Add the state of each rank's generator, and the count of environment steps.
+
+        Raises:
+            ConfigError: a weight is not finite, or ranks have different ones.
+        """
         check_finite(checkpoint)
-        checkpoint["noise"] = self.noise.get_state()
+        if name := ranks.align(self.state_dict()):
+            raise ConfigError(
+                f"the weight {name} is not the same on all processes: change it by losses alone, or draw nothing at "
+                "random when it is changed"
+            )
+        checkpoint["noise"], *checkpoint["noise_of_others"] = ranks.gather(self.noise.get_state())
         checkpoint["env_steps"] = self.env_steps
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
@@ -303,7 +314,8 @@ class Agent(LightningModule):
         check_match(settings, self.hparams, True, self.other_rules)
         check_fit(checkpoint["state_dict"], self.state_dict(), differing(settings, self.hparams))
         if "noise" in checkpoint:
-            self.noise.set_state(checkpoint["noise"].cpu())
+            states = [checkpoint["noise"], *checkpoint.get("noise_of_others", [])]
+            self.noise.set_state(states[ranks.rank() % len(states)].cpu())
             self.trained_seed = checkpoint["hyper_parameters"]["seed"]
             self.env_steps = checkpoint["env_steps"]
 

@@ -104,6 +104,11 @@ class RunFolder:
                 folder.rmdir()  # fails, and ends this, where another run has its folder by now
 
 
+def no_run(root: str | os.PathLike[str]) -> RunLogger:
+    """Return a logger that writes nothing: of a rank that is not the first, which tells it the run folder."""
+    return RunLogger(str(root), name="lightning_logs", version=0, default_hp_metric=False)
+
+
 class SaveConfig(SaveConfigCallback):
     """Writes the configuration into the run folder, and notes whether the run has begun.
 

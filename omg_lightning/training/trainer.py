@@ -1,14 +1,11 @@
 """Checks of the trainer's settings that Lightning takes without a word, or refuses late or in words of its own."""
 
 import math
-import os
 import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
 from omg_lightning.types import ConfigError
-
-_PROCESSES = max(8, os.cpu_count() or 1)
 
 
 def _at_least(least: int, *others: Any) -> Callable[[Any], bool]:
@@ -16,9 +13,9 @@ def _at_least(least: int, *others: Any) -> Callable[[Any], bool]:
     return lambda value: value in others or (isinstance(value, int | float) and least <= value < math.inf)
 
 
-def _few_devices(value: Any) -> bool:
-    """Whether `value` is no number, which Lightning checks, or a number of processes that can be started."""
-    return not str(value).lstrip("-").isdigit() or 1 <= int(value) <= _PROCESSES or int(value) == -1
+def _some_devices(value: Any) -> bool:
+    """Whether `value` is no number, which Lightning checks, or a number of processes."""
+    return not str(value).lstrip("-").isdigit() or int(value) >= 1 or int(value) == -1
 
 
 PRECISIONS = ("32-true", "32", 32, "bf16-mixed")
@@ -36,7 +33,7 @@ RULES: dict[str, tuple[Callable[[Any], object], str]] = {
     "log_every_n_steps": (_at_least(0), "at least 0"),
     "num_sanity_val_steps": (_at_least(-1), "at least 0, or -1 for all"),
     "num_nodes": (_at_least(1), "at least 1"),
-    "devices": (_few_devices, f"1 to {_PROCESSES} processes on this machine"),
+    "devices": (_some_devices, "at least 1, the processes on this machine, or -1 for all GPUs"),
     "precision": (lambda value: value in PRECISIONS, "32-true or bf16-mixed: games, players and search need 32 bits"),
     "barebones": (
         lambda value: not value,

@@ -1,0 +1,181 @@
+"""Ranks: the processes of one run that train the same weights, and what they exchange. Alone, nothing is exchanged."""
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any, TypeVar
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+
+from omg_lightning import interrupts
+
+Value = TypeVar("Value")
+
+
+class _Group:
+    """The processes that exchange Python objects: always on the CPU, also where tensors are exchanged between GPUs."""
+
+    objects: dist.ProcessGroup | None = None
+
+
+def connect() -> None:
+    """Prepare the exchange, once the default process group of PyTorch is there; on all ranks."""
+    if size() > 1 and dist.get_backend() != "gloo" and _Group.objects is None:
+        _Group.objects = dist.new_group(backend="gloo")
+
+
+def leave() -> None:
+    """Leave the others: from now on this process is alone."""
+    _Group.objects = None
+    if dist.is_available() and dist.is_initialized():
+        dist.destroy_process_group()
+
+
+def size() -> int:
+    """Return the number of ranks."""
+    return dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
+
+
+def rank() -> int:
+    """Return the number of this rank, 0 to size - 1."""
+    return dist.get_rank() if size() > 1 else 0
+
+
+def stream() -> int | None:
+    """Return what tells this rank's random streams from those of others, see `omg_lightning.seeds`; None alone."""
+    return rank() if size() > 1 else None
+
+
+def rows(total: int) -> Tensor:
+    """Return which of `total` rows are this rank's, int64; the first ranks have one more where they do not go up."""
+    return torch.arange(total).tensor_split(size())[rank()]
+
+
+def gather(value: Value) -> list[Value]:
+    """Return the value of each rank, in order; a collective, as all functions below: every rank has to call it."""
+    if size() == 1:
+        return [value]
+    found: list[Any] = [None] * size()
+    dist.all_gather_object(found, value, group=_Group.objects)
+    return found
+
+
+def mean(numbers: Mapping[str, Any]) -> dict[str, float]:
+    """Return the means of named numbers over the ranks that have them: the same names and values on all ranks."""
+    if size() == 1:
+        return dict(numbers)
+    found = gather({name: float(value) for name, value in numbers.items()})
+    names = dict.fromkeys(name for each in found for name in each)
+    parts = {name: [each[name] for each in found if name in each] for name in names}
+    return {name: sum(values) / len(values) for name, values in parts.items()}
+
+
+def first(value: Value) -> Value:
+    """Return the value of rank 0."""
+    return gather(value)[0]
+
+
+@contextmanager
+def together() -> Iterator[None]:
+    """Do a piece of work on all ranks. Where a signal breaks it off on one of them, break it off on all.
+
+    Raises:
+        Interrupted: a signal asks the program to end; at this same place on all ranks.
+    """
+    signum = 0
+    try:
+        yield
+    except interrupts.Interrupted as stop:
+        if size() == 1:
+            raise
+        signum = int(stop.signal)
+    if size() == 1:
+        return
+    received = torch.zeros(size(), dtype=torch.int64)
+    received[rank()] = signum or interrupts.received() or 0
+    dist.all_reduce(received, op=dist.ReduceOp.MAX, group=_Group.objects)
+    if received.any():
+        agreed = int(received[received > 0][0])
+        interrupts.receive(agreed)
+        raise interrupts.Interrupted(agreed)
+
+
+def merge(state: dict[str, Any]) -> dict[str, Any]:
+    """Return rank 0's state for a checkpoint, with those of the other ranks under `others`; see `own`."""
+    if size() == 1:
+        return state
+    states = gather(state)
+    return {**states[0], "others": states[1:]}
+
+
+def own(state: Mapping[str, Any]) -> dict[str, Any]:
+    """Return this rank's part of what `merge` gave; of a checkpoint of fewer ranks that of rank 0."""
+    others = state.get("others", [])
+    return dict(state if rank() == 0 or len(others) < rank() else others[rank() - 1])
+
+
+def align(weights: Mapping[str, Tensor]) -> str | None:
+    """Overwrite weights by those of rank 0, from which they may differ by rounding alone.
+
+    Processors of different kinds round differently, and a run must not drift apart.
+
+    Returns:
+        The name of a weight that differs by more on some rank, and nothing is overwritten; or None.
+    """
+    if size() == 1:
+        return None
+    theirs = {name: weight.detach().clone() for name, weight in weights.items()}
+    copy_first(theirs.values())
+    differ = [name for name, weight in weights.items() if not torch.allclose(weight, theirs[name], 1e-3, 1e-5)]
+    if found := [name for each in gather(differ) for name in each]:
+        return found[0]
+    for name, weight in weights.items():
+        weight.detach().copy_(theirs[name])
+    return None
+
+
+def average_gradients(weights: Iterable[Tensor]) -> None:
+    """Average the gradients of `weights` over ranks, in place.
+
+    A rank without a gradient counts as one with a gradient of 0, and where no rank has one, there is none afterwards.
+    So it does not matter which losses are due on which rank.
+    """
+    weights = list(weights)
+    if size() == 1 or not weights:
+        return
+    there = weights[0].new_tensor([float(weight.grad is not None) for weight in weights])
+    parts = [torch.zeros_like(weight) if weight.grad is None else weight.grad for weight in weights]
+    flat = torch.cat([there, *(part.reshape(-1).to(there.dtype) for part in parts)])
+    dist.all_reduce(flat)
+    there, *values = flat.split([len(weights), *(weight.numel() for weight in weights)])
+    for weight, known, value in zip(weights, there.tolist(), values, strict=True):
+        weight.grad = (value / size()).view_as(weight).to(weight.dtype) if known else None
+
+
+def copy_first(tensors: Iterable[Tensor]) -> None:
+    """Overwrite tensors by those of rank 0."""
+    if size() == 1:
+        return
+    for tensor in tensors:
+        dist.broadcast(tensor, 0)
+
+
+def only_first(speak: Callable[[], None]) -> None:
+    """Call `speak` on the first rank that gets here, and on no other: for a mistake that all of them may find."""
+    if size() > 1:
+        try:
+            store = dist.distributed_c10d._get_default_store()
+            if store.add("omg_lightning/spoken", 1) > 1:
+                return
+        except RuntimeError:  # rank 0, which keeps the store, is gone
+            pass
+    speak()
+
+
+def lost(error: BaseException) -> bool:
+    """Say whether an error means that another rank has gone, or did not answer in time."""
+    if size() == 1 or not isinstance(error, RuntimeError):
+        return False
+    words: Sequence[str] = ("gloo", "NCCL", "Connection", "connection", "Timed out", "socket")
+    return isinstance(error, dist.DistError) or any(word in str(error) for word in words)

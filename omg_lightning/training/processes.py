@@ -1,0 +1,323 @@
+"""Several processes as one run: how they start, find each other, take a training step together, and end."""
+
+import os
+import signal
+import sys
+import threading
+import time
+import traceback
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import timedelta
+from typing import Any, ClassVar
+
+import torch
+import torch.distributed as dist
+from lightning.fabric.plugins.collectives.torch_collective import default_pg_timeout
+from lightning.fabric.utilities.seed import reset_seed
+from lightning.pytorch.overrides.distributed import _sync_module_states
+from lightning.pytorch.strategies import DDPStrategy
+from lightning.pytorch.strategies.launchers import _SubprocessScriptLauncher
+from torch import Tensor
+from torch.optim import Optimizer
+
+from omg_lightning import interrupts, ranks
+from omg_lightning.types import ConfigError
+
+JOIN_SECONDS = 180.0
+WATCH, GRACE = 0.2, 20.0  # seconds between two looks at the others; seconds to end in, where another one has ended
+PLACE = ("MASTER_ADDR", "MASTER_PORT", "NODE_RANK", "LOCAL_RANK", "WORLD_SIZE")  # environment variables of a rank
+MISTAKE = 2  # exit code of a process that has told the user of a mistake
+
+
+class Processes(DDPStrategy):
+    """Distributed data parallel training, as `--trainer.devices 2` asks for: on CPU cores or GPUs, on several nodes.
+
+    Gradients are averaged after the backward pass, instead of by PyTorch's wrapper: which losses are due depends on
+    what a rank has played, and the wrapper waits for ever where a rank has none. After each step all ranks have the
+    buffers of rank 0, as with the wrapper.
+
+    Args:
+        settings: of Lightning's strategy.
+
+    Attributes:
+        join_seconds: to wait for the other processes at the start.
+        threads: of each process, for operations on tensors.
+    """
+
+    join_seconds: float = JOIN_SECONDS
+    threads: int = 1
+
+    def _configure_launcher(self) -> None:
+        """Fork processes, instead of starting the script that is running anew."""
+        assert self.cluster_environment is not None
+        self._launcher = _Launcher(self.cluster_environment, self.num_processes, self.num_nodes)
+
+    def setup_distributed(self) -> None:
+        """Connect to the other processes.
+
+        Raises:
+            ConfigError: not all of them have come in time.
+        """
+        if dist.is_initialized():
+            return
+        torch.set_num_threads(self.threads)  # not before: threads do not live on in a forked process
+        reset_seed()
+        self.set_world_ranks()
+        self._process_group_backend = self._get_process_group_backend()
+        assert self.cluster_environment is not None
+        store = self._meet(self.cluster_environment.main_address, self.cluster_environment.main_port)
+        dist.init_process_group(
+            self._process_group_backend,
+            store=store,
+            rank=self.global_rank,
+            world_size=self.world_size,
+            timeout=self._timeout,
+            device_id=None if self.root_device.type == "cpu" else self.root_device,
+        )
+        _Family.joined = True
+        ranks.connect()
+
+    def _meet(self, host: str, port: int) -> dist.Store:
+        """Return the store of all ranks, once each of them has come; look after signals in the meantime.
+
+        Raises:
+            ConfigError: not all of them have come in time.
+        """
+        # A forked process waits longer, so that the one that has forked it tells the user.
+        end = time.monotonic() + self.join_seconds + GRACE * _Family.forked
+        keeps = self.global_rank == 0 and os.environ.get("TORCHELASTIC_USE_AGENT_STORE") != "True"
+        names = [f"omg_lightning/ready/{rank}" for rank in range(self.world_size)]
+        store: dist.Store | None = None
+        while True:
+            interrupts.check()
+            why = "not all of them came"
+            try:
+                if store is None:
+                    found = dist.TCPStore(host, port, self.world_size, keeps, timedelta(seconds=5), False)
+                    found.set_timeout(self._timeout or default_pg_timeout)
+                    store = dist.PrefixStore(os.environ.get("TORCHELASTIC_RESTART_COUNT", "0"), found)
+                    store.set(names[self.global_rank], "")
+                if store.check(names):
+                    return store
+            except dist.DistNetworkError as error:  # rank 0 is not there yet, or the port is taken
+                why = _short(error)
+            if time.monotonic() > end:
+                raise ConfigError(
+                    f"{self.world_size} processes were to meet at {host}:{port} within {self.join_seconds:g} s "
+                    f"({why}): start the same command on each of --trainer.num_nodes nodes, with MASTER_ADDR, "
+                    "MASTER_PORT and NODE_RANK set, or raise --join_seconds"
+                )
+            time.sleep(WATCH)
+
+    def configure_ddp(self) -> None:
+        """Start all ranks with the weights of rank 0."""
+        assert self.model is not None
+        _sync_module_states(self.model)
+
+    def optimizer_step(self, optimizer: Optimizer, closure: Callable[[], Any], model: Any = None, **kwargs: Any) -> Any:
+        """Take a step with the gradients averaged over ranks."""
+        assert self.lightning_module is not None
+        weights = [weight for weight in self.lightning_module.parameters() if weight.requires_grad]
+
+        def averaged() -> Any:
+            found = closure()
+            ranks.average_gradients(weights)
+            return found
+
+        output = super().optimizer_step(optimizer, averaged, model, **kwargs)
+        kept: dict[str, Tensor] = self.lightning_module.state_dict()
+        ranks.copy_first(kept[name] for name, _ in self.lightning_module.named_buffers() if name in kept)
+        return output
+
+
+class _Launcher(_SubprocessScriptLauncher):
+    """Forks the other processes of this node, unless something else starts them (`torchrun`, SLURM)."""
+
+    def launch(self, function: Callable, *args: Any, trainer: Any = None, **kwargs: Any) -> Any:
+        """Fork at the first call; then call the function, in each process."""
+        self.cluster_environment.validate_settings(num_devices=self.num_processes, num_nodes=self.num_nodes)
+        if not self.cluster_environment.creates_processes_externally:
+            self._fork()
+        return function(*args, **kwargs)
+
+    def _fork(self) -> None:
+        """Fork a process for each other rank of this node; it goes on as this one does.
+
+        Raises:
+            ConfigError: this platform cannot fork, or a GPU is in use already.
+        """
+        if not hasattr(os, "fork") or torch.cuda.is_initialized():
+            raise ConfigError(
+                "--trainer.devices above 1 needs processes that can be forked, as on Linux, before a GPU is used: "
+                "start them with torchrun, or set --trainer.devices 1"
+            )
+        environment, parent = self.cluster_environment, os.getpid()
+        place = (environment.main_address, environment.main_port, environment.node_rank(), 0)
+        size = self.num_processes * self.num_nodes
+        os.environ.update(zip(PLACE, map(str, (*place, size)), strict=True))
+        _Family.placed = True
+        sys.stdout.flush()
+        for local in range(1, self.num_processes):
+            if (pid := os.fork()) == 0:
+                _Family.children, _Family.forked = [], True
+                os.environ["LOCAL_RANK"] = str(local)
+                interrupts.follow()
+                threading.Thread(target=_watch_parent, args=(parent, local), daemon=True).start()
+                return
+            _Family.children.append(_Child(pid))
+        if _Family.children:
+            interrupts.pass_on(_tell)
+            threading.Thread(target=_watch_children, args=(_Family.children,), daemon=True).start()
+
+
+class _Child:
+    """A process that this one has forked.
+
+    Args:
+        pid: its number.
+    """
+
+    def __init__(self, pid: int) -> None:
+        self.pid = pid
+        self.code: int | None = None
+        self._lock = threading.RLock()  # a signal may come while it is held
+
+    def poll(self) -> int | None:
+        """Return its exit code, or minus the signal that has ended it; None while it runs."""
+        with self._lock:
+            if self.code is None:
+                pid, status = os.waitpid(self.pid, os.WNOHANG)
+                self.code = os.waitstatus_to_exitcode(status) if pid else None
+            return self.code
+
+    def send(self, signum: int) -> None:
+        """Send it a signal, if it runs."""
+        if self.poll() is None:
+            os.kill(self.pid, signum)
+
+
+class _Family:
+    """The processes that this one has forked, rank 1 of this node first, and whether it was forked itself."""
+
+    children: ClassVar[list[_Child]] = []
+    forked = False
+    placed = False  # the environment says where this process is among the others
+    joined = False  # it has met them
+    over = False  # this process is ending, so its children may, too
+
+
+def _tell() -> None:
+    """Tell children that a signal has been received: by SIGTERM, since a second SIGINT would end them at once."""
+    for child in _Family.children:
+        child.send(signal.SIGTERM)
+
+
+def _watch_children(children: list[_Child]) -> None:
+    """End this process where a child has ended before it."""
+
+    def needed() -> bool:
+        return _Family.children is children and not _Family.over
+
+    what, end = None, 0.0
+    while needed() and (what is None or time.monotonic() < end):
+        time.sleep(WATCH)
+        if what is None and (what := ended()):
+            interrupts.lose(what)
+            end = time.monotonic() + GRACE
+    if not needed():
+        return
+    for child in children:  # this process waits for something, and does not look around
+        child.send(signal.SIGKILL)
+    if not mistaken():
+        os.write(2, f"error: {what}\n".encode())
+    os._exit(MISTAKE if mistaken() else 1)
+
+
+def _watch_parent(parent: int, local: int) -> None:
+    """End this process when the one that has forked it has died."""
+    while os.getppid() == parent:
+        time.sleep(WATCH)
+    if interrupts.received() is None and local == 1:
+        os.write(2, b"error: the main process of this run was killed, so all have ended: go on from last.ckpt\n")
+    os._exit(1)
+
+
+def ended() -> str | None:
+    """Say which child has ended too early; None where none has."""
+    for local, child in enumerate(_Family.children, 1):
+        code = child.poll()
+        if code in (None, 0) or (interrupts.received() is not None and code > 0):
+            continue
+        how = f"was killed by {signal.Signals(-code).name}" if code < 0 else f"ended with exit code {code}"
+        return (
+            f"process {local} of the {len(_Family.children) + 1} on this machine {how}, so all have ended: look at the "
+            "lines above and at the memory, and go on from last.ckpt"
+        )
+    return None
+
+
+def mistaken() -> bool:
+    """Say whether a child has ended with a mistake of the user's, and has said so."""
+    return any(child.poll() == MISTAKE for child in _Family.children)
+
+
+def blame(error: BaseException) -> str:
+    """Return what has happened to another process, where `error` says that one is lost; it takes a moment to see it."""
+    end = time.monotonic() + GRACE / 2
+    while _Family.children and interrupts.received() is None and ended() is None and time.monotonic() < end:
+        time.sleep(WATCH)
+    if _Family.forked:
+        time.sleep(GRACE)  # the parent ends this process, and says why
+    return interrupts.lost() or ended() or f"the processes of this run have lost each other ({_short(error)})"
+
+
+def _short(error: BaseException) -> str:
+    return " ".join(str(error).split())[:200]
+
+
+@contextmanager
+def ends() -> Iterator[None]:
+    """Let no process outlive the one that has forked it; in a forked process, end here."""
+    patience = 0.0
+    try:
+        yield
+        patience = 60.0
+    except SystemExit as stop:
+        patience = 60.0 if stop.code in (0, None) else GRACE if interrupts.received() is not None else 0.0
+        if _Family.forked:
+            _leave(stop.code)
+        raise
+    finally:
+        if _Family.forked:  # without an error, or with one that is the program's fault
+            if patience == 0.0:
+                traceback.print_exc()
+            _leave(0 if patience else 1)
+        _Family.over = True
+        with interrupts.deferred():
+            _wait(patience)
+
+
+def _wait(seconds: float) -> None:
+    """Wait for all children, and kill those that go on for too long; leave nothing of them behind."""
+    end = time.monotonic() + seconds
+    for child in _Family.children:
+        while child.poll() is None and time.monotonic() < end:
+            time.sleep(WATCH / 4)
+        child.send(signal.SIGKILL)
+        while child.poll() is None:
+            time.sleep(WATCH / 4)
+    if _Family.placed:
+        for name in PLACE:
+            os.environ.pop(name, None)
+    if _Family.joined:
+        ranks.leave()
+    _Family.children, _Family.placed, _Family.joined, _Family.over = [], False, False, False
+    interrupts.alone()
+
+
+def _leave(code: Any) -> None:
+    """End a forked process without what its parent has to clean up."""
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code if isinstance(code, int) else 0)
