@@ -75,12 +75,13 @@ class Report(Callback):
         """Writes the numbers of a `validate`, and prints what they say."""
         if trainer.state.fn != "validate":
             return
-        folder, more = _folder(trainer), dict[str, float]()
-        if trainer.is_global_zero and (found := random_play(trainer.datamodule)) is not None:  # type: ignore[attr-defined]
-            more["return/team_random"] = found
-        numbers = self._write(trainer, pl_module, folder, more)
+        about = self._about(trainer, pl_module)  # on all ranks, since it asks for the run folder
+        if not trainer.is_global_zero:
+            return
+        found = random_play(trainer.datamodule)  # type: ignore[attr-defined]
+        numbers = self._write(trainer, pl_module, about.folder, {} if found is None else {"return/team_random": found})
         if numbers:
-            rank_zero_info("\n" + summary(numbers, self._about(trainer, pl_module, folder)))
+            rank_zero_info("\n" + summary(numbers, about))
 
     def on_test_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Starts a new record; fails now, not at the end, where the references cannot be read."""
@@ -97,8 +98,8 @@ class Report(Callback):
         dataloader_idx: int = 0,
     ) -> None:
         """Adds the episodes of a segment."""
-        fields = (batch.partner, batch.relationship, batch.returns, batch.length)
-        self._segments.append(AdaptationSegment(*(x.cpu() for x in fields)))  # type: ignore[arg-type]  # nothing big
+        partner, relationship, returns, length = (field.cpu() for field in batch[:4])
+        self._segments.append(AdaptationSegment(partner, relationship, returns, length))  # nothing big is kept
 
     def on_test_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Logs the numbers beside each partner."""
@@ -131,17 +132,18 @@ class Report(Callback):
         """Restores the seconds of training so far."""
         self._fit_s = state_dict["fit_s"]
 
-    def _about(self, trainer: Trainer, pl_module: LightningModule, folder: Path) -> About:
+    def _about(self, trainer: Trainer, pl_module: LightningModule) -> About:
         data = _data(trainer)
         seats = [" or ".join(dict.fromkeys(names)) for names in zip(*data.eval_lineups, strict=True)]
         own = data.env.game is not None and type(data.env.game).__module__.startswith("omg_lightning.")
         playable = own and not pl_module.opponent.needs_true_goal  # type: ignore[union-attr]
+        folder = _folder(trainer)
         return About(data.env.name, seats, folder, str(trainer.ckpt_path), data.env_steps, self._fit_s, playable)
 
     @rank_zero_only
     def _write(
         self, trainer: Trainer, pl_module: LightningModule, folder: Path, more: dict[str, float]
-    ) -> dict[str, float] | None:
+    ) -> dict[str, float]:
         """Writes `metrics.json` and returns its numbers; `more` is added to what was logged."""
         numbers = self._trained | more | {name: float(value) for name, value in trainer.callback_metrics.items()}
         numbers.pop("step", None)
@@ -175,6 +177,11 @@ class Report(Callback):
                     logger.experiment.add_figure(f"adaptation/{result.label}", figure, data.env_steps)
 
 
+def _folder(trainer: Trainer) -> Path:
+    """Return the run folder; every rank has to ask for it."""
+    return Path(trainer.log_dir or trainer.default_root_dir)
+
+
 def random_play(data: Any) -> float | None:
     """Return the mean team return where every seat with networks plays at random; None if there is no such seat.
 
@@ -189,11 +196,6 @@ def random_play(data: Any) -> float | None:
     batch = min(each, data.num_envs)
     returns = [match(data.env, lineup, {}, each, batch, random) for lineup in lineups]
     return float(torch.cat(returns).sum(-1).mean())
-
-
-def _folder(trainer: Trainer) -> Path:
-    """Return the run folder; every rank has to ask for it."""
-    return Path(trainer.log_dir or trainer.default_root_dir)
 
 
 def _data(trainer: Trainer) -> Any:

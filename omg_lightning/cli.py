@@ -31,7 +31,7 @@ from omg_lightning.data import EpisodeDataModule
 from omg_lightning.mistakes import end_of_thread, one_line, suggest
 from omg_lightning.training import Agent, processes
 from omg_lightning.training.checkpoint import WholeCheckpointIO, read_checkpoint
-from omg_lightning.training.folders import CONFIG, RunFolder, RunLogger, SaveConfig, newest_checkpoint, no_run
+from omg_lightning.training.folders import CONFIG, RunFolder, RunLogger, SaveConfig, newest_checkpoint
 from omg_lightning.training.trainer import check_resume, check_trainer
 from omg_lightning.types import ConfigError
 
@@ -192,9 +192,6 @@ class CLI(LightningCLI):
             scheduled = bool(self._get(self.config_init, "seat_schedule").schedule)
             self.datamodule.check_rounds(float("inf") if rounds in (None, -1) else rounds, scheduled)
         logger, root = settings.get("logger"), settings.get("default_root_dir") or "."
-        own_folder = not settings.get("fast_dev_run") and logger in (None, True, False)
-        if own_folder:
-            kwargs["logger"] = False  # the folder is made once it is known which rank this is
         if self.subcommand == "predict":
             kwargs |= {"devices": _one(settings.get("devices")), "num_nodes": 1, "strategy": "auto"}  # a few episodes
         switches = {"enable_progress_bar": ProgressBar, "enable_checkpointing": Checkpoint}
@@ -202,39 +199,40 @@ class CLI(LightningCLI):
         kwargs["callbacks"] = [item for item in _listed(settings.get("callbacks")) if not isinstance(item, off)]
         kwargs["plugins"] = [*_listed(settings.get("plugins")), WholeCheckpointIO()]
         StrategyRegistry.register("ddp", processes.Processes, override=True)  # `auto` takes it for several devices, too
-        trainer = super().instantiate_trainer(**kwargs)
-        self._share(trainer, settings.get("strategy"))
-        if settings.get("fast_dev_run") or not trainer.is_global_zero:
+        if settings.get("fast_dev_run"):
             self._folder = None
-            if own_folder and logger is not False:
-                trainer.logger = no_run(root)
-            return trainer
-        if own_folder:
-            self._folder = RunFolder.new(root)
+            return self._shared(super().instantiate_trainer(**kwargs))
+        if logger in (None, True, False):
+            trainer = self._shared(super().instantiate_trainer(**kwargs, logger=False))
+            folder = RunFolder.new(root) if trainer.is_global_zero else RunFolder.unknown(root)
             if logger is False:
-                trainer._default_root_dir = str(self._folder.path)  # type: ignore[attr-defined]
+                trainer._default_root_dir = str(folder.path)  # type: ignore[attr-defined]
             else:
-                trainer.logger = self._folder.logger()
-            return trainer
-        self._folder = RunFolder(Path(trainer.log_dir or root))
-        if (self._folder.path / CONFIG).exists():
+                trainer.logger = folder.logger()
+        else:
+            trainer = self._shared(super().instantiate_trainer(**kwargs))
+            folder = RunFolder(Path(trainer.log_dir or root))
+        self._folder = folder if trainer.is_global_zero else None
+        if self._folder is not None and (self._folder.path / CONFIG).exists():
             raise ConfigError(
                 f"{trainer.log_dir} has the files of another run: give trainer.logger another folder, name or version"
             )
         return trainer
 
-    def _share(self, trainer: Trainer, strategy: Any) -> None:
+    def _shared(self, trainer: Trainer) -> Trainer:
         """Prepare for several processes: check that they can share the work evenly, and say what each does."""
-        rank_zero_only.rank = trainer.global_rank  # type: ignore[attr-defined]  # Lightning looks at environment variables, of whatever else
+        strategy = self._get(self.config_init, "trainer").get("strategy")
+        # Lightning takes the rank from environment variables, which another program may have left behind.
+        rank_zero_only.rank = trainer.global_rank  # type: ignore[attr-defined]
         if not isinstance(trainer.strategy, SingleDeviceStrategy | processes.Processes):
             raise ConfigError(f"--trainer.strategy is {strategy}: expected auto or ddp")
         count, data = trainer.world_size, self.datamodule
         if not isinstance(trainer.strategy, processes.Processes):
-            return
+            return trainer
         trainer.strategy.join_seconds = self._get(self.config_init, "join_seconds")
         trainer.strategy.threads = self._get(self.config_init, "threads")
         if count == 1:
-            return
+            return trainer
         data.check_ranks(count, self.model.algorithm.on_policy, self.subcommand == "fit")
         # Lightning's handlers exchange something with other ranks wherever a signal comes; ours wait for a safe point.
         trainer._signal_connector.register_signal_handlers = lambda: None  # type: ignore[method-assign]
@@ -242,6 +240,7 @@ class CLI(LightningCLI):
             f"{count} processes: each plays {data.num_envs / count:g} of data.num_envs {data.num_envs} environments "
             "and learns from its share of each batch; data.* and metrics are about all of them together"
         )
+        return trainer
 
     def _instantiate_trainer(self, config: dict[str, Any], callbacks: list[Callback]) -> Trainer:
         """Put the schedules before the other callbacks, except those that the user's list names, too."""

@@ -75,20 +75,6 @@ def check() -> None:
         raise Interrupted(_State.received)
 
 
-@contextmanager
-def held() -> Iterator[None]:
-    """Hold signals back until the context ends, also in processes that are forked within it: until they `forget`.
-
-    A new process has the handlers of its parent. A signal that came before it has its own would end it with a
-    traceback, and the parent would take that for a fault.
-    """
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, ALL)
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
-
-
 def received() -> int | None:
     """Return the signal that has been received, or None."""
     return _State.received
@@ -127,6 +113,20 @@ def speaks() -> bool:
 def alone() -> None:
     """Forget all other processes: they have ended."""
     _State.tell = _State.lost = None
+
+
+@contextmanager
+def held() -> Iterator[None]:
+    """Hold signals back until the context ends, also in processes that are forked within it: until they `forget`.
+
+    A new process has the handlers of its parent. A signal that came before it has its own would end it with a
+    traceback, and the parent would take that for a fault.
+    """
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, ALL)
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def forget() -> None:

@@ -70,6 +70,11 @@ class RunFolder:
             raise ConfigError(f"cannot write to {parent} ({error.strerror}): set --trainer.default_root_dir") from error
         return found
 
+    @classmethod
+    def unknown(cls, root: str | os.PathLike[str]) -> "RunFolder":
+        """Return a folder that nothing is written to: on a rank that the first one tells where the run's files are."""
+        return cls(Path(root) / "lightning_logs/version_0")
+
     def logger(self) -> RunLogger:
         """Return a TensorBoard logger in this folder, one of those that `new` makes."""
         version, logs = int(self.path.name.removeprefix("version_")), self.path.parent
@@ -102,11 +107,6 @@ class RunFolder:
         for folder in self._missing:
             if folder.is_dir():
                 folder.rmdir()  # fails, and ends this, where another run has its folder by now
-
-
-def no_run(root: str | os.PathLike[str]) -> RunLogger:
-    """Return a logger that writes nothing: of a rank that is not the first, which tells it the run folder."""
-    return RunLogger(str(root), name="lightning_logs", version=0, default_hp_metric=False)
 
 
 class SaveConfig(SaveConfigCallback):
