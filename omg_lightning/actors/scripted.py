@@ -8,6 +8,7 @@ from torch import Tensor
 
 from omg_lightning.actors.base import Actor, Choice, Scene
 from omg_lightning.envs.base import VectorEnv
+from omg_lightning.games.axelrod_player import PREFIX, AxelrodPlayer
 from omg_lightning.games.scripts import Player, RandomPlayer, ScriptedPlayer, actions_of, best_chance, goals_of
 from omg_lightning.games.switcher import SWITCHER, Switcher, parse_steps
 from omg_lightning.types import NO_GOAL, ConfigError, View
@@ -103,14 +104,15 @@ def make_player(name: str, game: Any) -> Player:
 
     Args:
         name: `random`; a name of `game.players`; `switcher`, with the steps at which it changes, such as
-            `switcher:5:12`; or the dotted path of a class that follows `Player` and needs no arguments.
+            `switcher:5:12`; a strategy of the package axelrod, such as `axelrod.TitForTat`; or the dotted path of a
+            class that follows `Player` and needs no arguments.
         game: a `Game` or a `VectorEnv`.
 
     Raises:
         ConfigError: there is no such player, it cannot be imported, built or used, or it does not know this game.
     """
     player = _made(name, game)
-    if isinstance(player, ScriptedPlayer):
+    if isinstance(player, ScriptedPlayer | AxelrodPlayer):
         player.check(game)
     return player
 
@@ -124,6 +126,8 @@ def _made(name: str, game: Any) -> Player:
         return Switcher(lambda script: _made(script, game), parse_steps(name))
     if isinstance(name, str) and (name == "learner" or name.startswith("checkpoint:")):
         raise ConfigError(f"'{name}' needs trained networks: put it into `data.seats`; a player is {words}")
+    if isinstance(name, str) and name.startswith(PREFIX):
+        return AxelrodPlayer(name)
     if not isinstance(name, str) or "." not in name.strip("."):
         raise ConfigError(f"unknown player {name!r} in {game.name}: use {words}, 'learner' or 'checkpoint:PATH'")
     return _build(name, _import(name, words))

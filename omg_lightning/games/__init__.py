@@ -1,5 +1,6 @@
 """Games: pure batched rules. `Game` is the contract, the rest implement it."""
 
+from omg_lightning.games.axelrod_player import AxelrodPlayer
 from omg_lightning.games.base import Game
 from omg_lightning.games.coin import CoinGame, CoinState
 from omg_lightning.games.grid.foraging import ForagingState, LevelBasedForaging
@@ -9,6 +10,7 @@ from omg_lightning.games.matrix import MatrixGame, MatrixState
 from omg_lightning.games.scripts import Player, ScriptedPlayer, uniform
 
 __all__ = [
+    "AxelrodPlayer",
     "CoinGame",
     "CoinState",
     "ForagingState",
