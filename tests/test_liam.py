@@ -221,5 +221,5 @@ def test_the_oracle_beats_liam_which_beats_no_opponent_model_and_a_line_tells_th
     assert none == pytest.approx(12.9, abs=0.4)
     assert oracle == pytest.approx(16, abs=0.4)
     assert none + 1 < liam < oracle - 0.4
-    assert view == pytest.approx(0.8, abs=0.06)  # the last action alone
+    assert view == pytest.approx(0.8, abs=0.1)  # the last action alone
     assert embedding > 0.95

@@ -102,13 +102,13 @@ class LOLA(Algorithm):
         The others' weights of today are constants here: the ego's loss must not train them.
         """
         others = [seat for seat in seats if seat != ego]
-        now = [dict(weights) for weights in own]
+        now = list(own)
         for seat in range(len(now)):
             if seat != ego:
                 now[seat] = {name: weight.detach().requires_grad_() for name, weight in own[seat].items()}
         for _ in range(self.steps if self.lookahead else 0):
             values = objective(now)
-            moved = {}
+            moved: dict[int, Weights] = {}
             for seat in others:
                 weights = list(now[seat].values())
                 slopes = torch.autograd.grad(values[seat], weights, create_graph=True)
@@ -155,7 +155,7 @@ class Objective:
         ratios = []
         for seat, own in enumerate(weights):
             here = self.learner[..., seat]
-            logits = functional_call(self.policy.nets[seat], own, (self.features[:, :, seat],))
+            logits = functional_call(self.policy.nets[seat], dict(own), (self.features[:, :, seat],))
             log_policy = masked_logits(logits, self.legal[:, :, seat]).log_softmax(-1)
             action = torch.where(here, self.action[..., seat], 0)
             chosen = log_policy.gather(-1, action[..., None])[..., 0]
@@ -197,8 +197,9 @@ class SeatPolicies(LightningModule):
 
         self.nets = nn.ModuleList([make(self.actions) for _ in range(self.seats)])
         self.values = nn.ModuleList([make(1) for _ in range(self.seats)])
-        for table in [] if hidden else self.nets:
-            nn.init.zeros_(table.weight)  # type: ignore[arg-type]  # play is uniform at first
+        if not hidden:
+            for net in self.nets:
+                nn.init.zeros_(next(net.parameters()))  # play is uniform at first
 
     def features(self, observation: Tensor, active: Tensor) -> Tensor:
         """Return inputs `[..., n]` of views `[..., *shape]`; 0 for seats that are not active, bool `[...]`."""

@@ -1,5 +1,7 @@
 """A linear probe (Alain and Bengio 2017, arXiv 1610.01644): how well a linear map reads a label from vectors."""
 
+from typing import Any
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -23,7 +25,7 @@ def linear_probe(vectors: Tensor, labels: Tensor, test_vectors: Tensor, test_lab
         weight = torch.zeros(x.shape[1] + 1, count, requires_grad=True)
         optimizer = torch.optim.LBFGS([weight], max_iter=200, line_search_fn="strong_wolfe")
 
-        def closure() -> Tensor:
+        def closure() -> Any:
             optimizer.zero_grad()
             loss = F.cross_entropy(x @ weight[:-1] + weight[-1], labels) + _DECAY * weight[:-1].square().sum()
             loss.backward()
