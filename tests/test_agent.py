@@ -142,14 +142,15 @@ def test_a_single_part_can_be_trained_alone(weights, offline):
 
 def test_the_loss_is_the_weighted_sum_and_its_parts_are_logged_as_epoch_means(monkeypatch):
     agent = tiny_agent(stag_hunt(), "Direct", losses={"coplayer": 2.0, "policy": 0.5, "value": 0.25})
+    batch = as_batch(play_with(agent, stag_hunt(), ["learner", "random"]), env_steps=77)
     parts = {"coplayer": 1.0, "coplayer_top1": 100.0, "policy": 4.0, "value": 8.0}
     monkeypatch.setattr(agent, "losses", lambda batch: {name: torch.tensor(x) for name, x in parts.items()})
     logged = {}
     monkeypatch.setattr(agent, "log_dict", lambda named, **kwargs: logged.update(named))
     agent.on_train_epoch_start()
-    assert float(agent.training_step(as_batch(None, env_steps=77), 0)) == 2 + 2 + 2
+    assert float(agent.training_step(batch, 0)) == 2 + 2 + 2
     parts["coplayer"] = 2.0
-    assert float(agent.training_step(as_batch(None, env_steps=77), 1)) == 4 + 2 + 2
+    assert float(agent.training_step(batch, 1)) == 4 + 2 + 2
     assert not logged
     agent.on_train_epoch_end()
     means = {"loss/coplayer": 1.5, "goal/coplayer_top1": 100.0, "loss/policy": 4.0, "loss/value": 8.0, "step": 77.0}
@@ -158,13 +159,14 @@ def test_the_loss_is_the_weighted_sum_and_its_parts_are_logged_as_epoch_means(mo
 
 def test_the_losses_of_an_epoch_that_was_broken_off_are_not_logged(monkeypatch):
     agent = tiny_agent(stag_hunt(), "Direct")
+    batch = as_batch(play_with(agent, stag_hunt(), ["learner", "random"]))
     parts, logged = {"coplayer": 5.0}, {}
     monkeypatch.setattr(agent, "losses", lambda batch: {name: torch.tensor(x) for name, x in parts.items()})
     monkeypatch.setattr(agent, "log_dict", lambda named, **kwargs: logged.update(named))
-    agent.training_step(as_batch(None), 0)
+    agent.training_step(batch, 0)
     agent.on_train_epoch_start()
     parts["coplayer"] = 1.0
-    agent.training_step(as_batch(None), 0)
+    agent.training_step(batch, 0)
     agent.on_train_epoch_end()
     assert float(logged["loss/coplayer"]) == 1
 

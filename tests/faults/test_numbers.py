@@ -31,7 +31,7 @@ MAY_BE_NEGATIVE = {"stag_reward", "hare_reward", "drift_reward", "shovel_cost", 
 MAY_BE_ZERO = MAY_BE_NEGATIVE | {
     *("rounds", "num_stags", "num_hares", "num_blocks", "steps_after_first_hunt", "memory", "episode"),
     *("c_puct", "c_visit", "c_scale", "gumbel_scale", "td_lambda", "discount", "gae_lambda", "num_simulations"),
-    *("alpha", "floor", "start", "temperature", "weight", "entropy", "slowness", "leak"),
+    *("alpha", "floor", "start", "temperature", "weight", "entropy", "slowness", "leak", "lookahead"),
     *("action", "next_actions", "kl_weight", "kl_warmup", "free_bits"),
 }
 
