@@ -1,11 +1,15 @@
 """Runs the command line in this process, small and on the smoke configuration, for the tests of it and of commands."""
 
 import json
+import signal
+import sys
 from pathlib import Path
 
 import pytest
 
+from omg_lightning import interrupts
 from omg_lightning.cli import main
+from omg_lightning.interrupts import Interrupted
 
 ROOT = Path(__file__).parents[1]
 SMOKE = ["--config", str(ROOT / "configs/smoke.yaml")]
@@ -15,6 +19,7 @@ DATA += ["--data.game.max_steps=10"]
 FEW = "--trainer.callbacks=[callbacks.GoalQuality,callbacks.RunCheckpoint,callbacks.Report]"
 TINY = [*DATA, "--model.algorithm.simulations=2", "--model.algorithm.trees=1", FEW]
 QUIET = ["--trainer.enable_progress_bar=false"]
+PPO = ["--model.algorithm=PPO", "--model.algorithm.epochs=2", "--model.algorithm.minibatches=2"]
 _TRAINED: list[Path] = []
 
 
@@ -51,3 +56,34 @@ def refused(args: list[str], capsys: pytest.CaptureFixture[str]) -> str:
     assert "Traceback" not in printed
     (line,) = [line for line in printed.splitlines() if line.startswith("error: ")]
     return line
+
+
+PLACES = {  # the function that asks, and which of its questions is answered with a signal
+    "the first rollout": ("step", lambda asked: not asked.f_locals["self"].greedy, 3),
+    "a rollout": ("step", lambda asked: not asked.f_locals["self"].greedy, 25),
+    "a search": ("_simulate", None, 33),
+    "the first batch of a round": ("draw", None, 9),
+    "a batch": ("draw", None, 11),
+    "processes that play": ("deferred", None, 5),
+    "an evaluation": ("step", lambda asked: asked.f_locals["self"].greedy, 4),
+}
+
+
+def interrupted(place: str, folder: Path, args: list[str], monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The folder of a run that a SIGTERM ends at some place."""
+    name, is_meant, number = PLACES[place]
+    asked = []
+
+    def check() -> None:
+        frame = sys._getframe(1)
+        if frame.f_code.co_name == name and (is_meant is None or is_meant(frame)):
+            asked.append(name)
+            if len(asked) == number:
+                raise Interrupted(signal.SIGTERM)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(interrupts, "check", check)
+        with pytest.raises(SystemExit) as stop:
+            main(["fit", *SMOKE, "--trainer.default_root_dir", str(folder), *QUIET, *args])
+    assert stop.value.code == 143
+    return newest(folder)

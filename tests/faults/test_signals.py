@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from command_line import QUIET, ROOT, SMOKE, TINY, newest, numbers, run
+from command_line import PLACES, PPO, QUIET, ROOT, SMOKE, TINY, interrupted, newest, numbers, run
 
 from omg_lightning import interrupts
 from omg_lightning.cli import main
@@ -18,12 +18,7 @@ from omg_lightning.interrupts import Interrupted
 from omg_lightning.rollout.workers import at_once
 
 PLAY = [*TINY, "--data.training.steps_per_epoch=4", "--data.offline.rounds=1", "--trainer.max_epochs=4"]
-PPO = [
-    "--model.algorithm=PPO",
-    "--model.algorithm.epochs=2",
-    "--model.algorithm.minibatches=2",
-    "--model.opponent=Direct",
-]
+DIRECT_PPO = [*PPO, "--model.opponent=Direct"]
 SIGNALS = list(interrupts.ALL)
 
 
@@ -74,41 +69,13 @@ def test_a_signal_that_comes_while_a_process_is_forked_waits_until_it_can_end_si
 
 # Safe points --------------------------------------------------------------------------------------------------------
 
-PLACES = {  # the function that asks, and which of its questions is answered with a signal
-    "the first rollout": ("step", lambda asked: not asked.f_locals["self"].greedy, 3),
-    "a rollout": ("step", lambda asked: not asked.f_locals["self"].greedy, 25),
-    "a search": ("_simulate", None, 33),
-    "the first batch of a round": ("draw", None, 9),
-    "a batch": ("draw", None, 11),
-    "an evaluation": ("step", lambda asked: asked.f_locals["self"].greedy, 4),
-}
-
-
-def interrupted(place: str, folder: Path, args: list[str], monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The folder of a run that a SIGTERM ends at some place."""
-    name, is_meant, number = PLACES[place]
-    asked = []
-
-    def check() -> None:
-        frame = sys._getframe(1)
-        if frame.f_code.co_name == name and (is_meant is None or is_meant(frame)):
-            asked.append(name)
-            if len(asked) == number:
-                raise Interrupted(signal.SIGTERM)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(interrupts, "check", check)
-        with pytest.raises(SystemExit) as stop:
-            main(["fit", *SMOKE, "--trainer.default_root_dir", str(folder), *QUIET, *args])
-    assert stop.value.code == 143
-    return newest(folder)
-
 
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory):
     """Runs that nobody interrupts, by algorithm."""
     return {
-        name: run("fit", tmp_path_factory.mktemp(name), *PLAY, *args) for name, args in (("search", []), ("ppo", PPO))
+        name: run("fit", tmp_path_factory.mktemp(name), *PLAY, *args)
+        for name, args in (("search", []), ("ppo", DIRECT_PPO))
     }
 
 
@@ -117,7 +84,7 @@ def whole(tmp_path_factory):
     [*(("search", place) for place in PLACES), ("ppo", "the first batch of a round"), ("ppo", "a batch")],
 )
 def test_a_run_that_a_signal_ended_goes_on_bit_by_bit(algorithm, place, whole, tmp_path, monkeypatch, capsys):
-    args = PPO if algorithm == "ppo" else []
+    args = DIRECT_PPO if algorithm == "ppo" else []
     part = interrupted(place, tmp_path, [*PLAY, *args], monkeypatch)
     (line,) = [line for line in capsys.readouterr().err.splitlines() if line.startswith("interrupted by ")]
     command = f"python -m omg_lightning fit --config {part}/config.yaml --ckpt_path {part}/last.ckpt"
