@@ -181,7 +181,28 @@ def test_flat_names_leave_out_unknown_numbers():
     assert found["adapt/random_return"] == one.final
     assert found["adapt/random_episode_1"] == 2
     assert found["return/random_seat_0_mean"] == pytest.approx(25 / 6)
+    known = ("return", "low", "high", "episodes", "episode_1")  # it has not adapted, and there is no reference
+    assert {name for name in found if name.startswith("adapt/random_")} == {f"adapt/random_{name}" for name in known}
+    assert (found["adapt/random_low"], found["adapt/random_high"]) == (one.low, one.high)
+    scored = numbers([one._replace(score=0.5, random=1.25, best_response=9.25, adapted=2)])
+    assert [scored[f"adapt/random_{name}"] for name in ("score", "random", "best_response", "adapted_at")] == [
+        0.5,
+        1.25,
+        9.25,
+        2,
+    ]
     assert not {"adapt/random_episode_5", "adapt/random_score", "adapt/b_return"} & found.keys()
+
+
+def test_intervals_of_a_result_stay_within_what_the_game_pays():
+    free, bound = (recorded().result(0, "random", "random", 5, 3, *each) for each in ((), ((0.0, 10.0), (0.0, 20.0))))
+    half = 12.706204736 * (6.5 - 4) / 2  # t with 1 degree of freedom; the relationships end with 4 and 6.5
+    assert (free.low, free.high) == pytest.approx((5.25 - half, 5.25 + half))
+    assert (bound.low, bound.high) == (0, 10)
+    assert (bound.curve.low >= 0).all()
+    assert (free.curve.low < 0).any()
+    # Every team has earned 0: Student's interval is a point, the one from bounds knows that six episodes are few.
+    assert free.returns["return/team_high"] == 0 < bound.returns["return/team_high"]
 
 
 # References ---------------------------------------------------------------------------------------------------------

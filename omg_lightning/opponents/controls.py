@@ -1,5 +1,6 @@
 """Opponent models that withhold what another one knows: controls that show whether goals change play."""
 
+from abc import ABC, abstractmethod
 from typing import Any, NamedTuple
 
 import torch
@@ -10,7 +11,7 @@ from omg_lightning.types import Episodes, Estimate, GoalModel, View
 _SEED = 104_729  # the ranks that shuffle are the same in each episode: acting is a pure function
 
 
-class Control:
+class Control(ABC):
     """Acts as another opponent model does, but for what a subclass changes.
 
     Args:
@@ -32,17 +33,17 @@ class Control:
         """Return the source's memory from `[B, P, ...]` and `[B, P]`."""
         return self.source.start(prior, true_goal)
 
+    @abstractmethod
     def infer(self, memory: Any, view: View) -> Estimate:
-        """Return the source's goals."""
-        return self.source.infer(memory, view)
+        """Return what is left of the source's goals."""
 
     def uninformed(self, memory: Any, view: View) -> Estimate:
         """Return the goals of an observer that has seen nothing."""
         return self.source.uninformed(memory, view)
 
+    @abstractmethod
     def update(self, memory: Any, view: View, actions: Tensor, achieved: Tensor) -> Any:
-        """Return the source's memory after a step."""
-        return self.source.update(memory, view, actions, achieved)
+        """Return the memory after a step."""
 
     def carry(self, prior: Tensor, episodes: Episodes) -> Tensor:
         """Return the source's prior of the next episode."""
