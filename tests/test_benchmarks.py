@@ -199,3 +199,20 @@ def test_the_embedding_of_a_run_is_probed_beside_exact_bayes(tmp_path, monkeypat
     assert bayes["return"] == pytest.approx(15.06, abs=1)
     assert bayes["kind"]["19"] > 0.95
     assert "| LIAM | 0 |" in capsys.readouterr().out
+
+
+# Long runs ----------------------------------------------------------------------------------------------------------
+
+
+def test_growth_is_the_last_third_of_the_readings_minus_the_third_before_it():
+    soak = script("soak")
+    rows = [dict.fromkeys(soak.KINDS, float(value)) for value in (100, 1, 2, 3, 5, 6, 10)]
+    assert soak.growth(rows) == dict.fromkeys(soak.KINDS, (6 + 10) / 2 - (3 + 5) / 2)
+    found = soak.reading()
+    kept = [torch.zeros(2**18) for _ in range(3)]
+    more = soak.reading()
+    assert more["tensors"] - found["tensors"] == len(kept)
+    assert more["tensors_mib"] - found["tensors_mib"] == pytest.approx(3)
+    with open(FOLDER / "soak.py"):
+        assert soak.reading()["files"] == found["files"] + 1
+    assert found["threads"] >= 1
