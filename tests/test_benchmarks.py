@@ -64,6 +64,7 @@ def test_games(observe):
 SMALL = {"preset": "2h1s_4x4", "trees": 2, "simulations": 3, "num_envs": 2}
 
 
+@pytest.mark.slow
 def test_iteration_scales_to_its_decisions():
     iteration = script("iteration")
     row = iteration.measure(1, **SMALL)

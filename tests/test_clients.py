@@ -83,6 +83,7 @@ def test_torchrl_plays_games_off_the_grid():
         assert rollout["next", "done"].sum() >= 20, "an episode has at most 6 steps"
 
 
+@pytest.mark.slow
 def test_stable_baselines_recipe_learns_in_the_environment():
     pytest.importorskip("stable_baselines3", reason="stable_baselines3 is not installed")
     from stable_baselines3.common.env_checker import check_env

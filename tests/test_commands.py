@@ -144,6 +144,7 @@ def test_cross_play_seats_the_first_checkpoint_in_seat_0_and_the_second_in_all_o
     assert seats[0, 2].tolist() == [0, 2]
 
 
+@pytest.mark.slow
 def test_seeds_are_put_together_with_figures(trained, here, capsys):
     other, args = run("fit", here, "--seed_everything=1") / "last.ckpt", ["--data.partners=[random,nearest_hare]"]
     runs = [str(run("test", here, *args, "--ckpt_path", str(path))) for path in (trained, other)]

@@ -96,6 +96,7 @@ def test_random_play_is_in_every_seat_with_networks_alone(monkeypatch):
     assert random_play(attached(tiny_data(seats=["random", "nearest_stag"]))) is None
 
 
+@pytest.mark.slow
 def test_the_last_evaluation_has_tags_of_its_own_and_the_layout_shows_returns_first(tmp_path_factory):
     folder = trained_smoke(tmp_path_factory)
     log = EventAccumulator(str(folder), size_guidance={"scalars": 0, "tensors": 0}).Reload()

@@ -85,6 +85,7 @@ def test_a_game_is_played_out_without_people_and_beside_scripts():
         played.play({})
 
 
+@pytest.mark.slow
 def test_the_same_seed_gives_the_same_games_and_another_game_another_start():
     one, two = (session(("agent", "random"), seed=3) for _ in range(2))
     for each in (one, two):
@@ -122,6 +123,7 @@ def test_scripts_act_after_an_undo_as_they_did_before():
     assert plain(played.frames) == before
 
 
+@pytest.mark.slow
 def test_agents_remember_partners_from_game_to_game_until_others_sit_there():
     played = Session({"agent": agent()}, ["agent", "nearest_hare"], GAME, 0)
     for _ in range(3):
@@ -185,6 +187,7 @@ def test_a_game_is_kept_in_the_form_of_the_buffer():
     assert not episodes.learner.any()
 
 
+@pytest.mark.slow
 def test_saved_games_are_numbered_and_can_be_read_again(tmp_path):
     played = session(("agent", "random"))
     for _ in range(2):

@@ -146,6 +146,7 @@ def test_where_processes_cannot_share_it_is_said(monkeypatch):
         rollout(game, count=2)
 
 
+@pytest.mark.slow
 def test_training_evaluations_and_matches_are_shared(monkeypatch):
     module, shared = import_module("omg_lightning.rollout.play"), []
     monkeypatch.setattr(module, "at_once", lambda jobs: shared.append(len(jobs)) or at_once(jobs))
@@ -162,6 +163,7 @@ def test_training_evaluations_and_matches_are_shared(monkeypatch):
     assert returns.shape == (6, 2)
 
 
+@pytest.mark.slow
 def test_a_run_with_workers_is_the_same_again_and_goes_on(tmp_path):
     args = [*TINY, "--data.workers=2"]
     whole, again = (run("fit", tmp_path / name, *args, "--trainer.max_epochs=4") for name in ("whole", "again"))
