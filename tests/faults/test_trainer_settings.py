@@ -15,7 +15,7 @@ WORKS = ""
 TABLE = {  # argument: what is typed, and words of the line, or WORKS
     "accelerator": {"abc": "Available names are", "7": REFUSES},
     "strategy": {"abc": "invalid strategy name", "-1": REFUSES},
-    "devices": {"abc": REFUSES, "0": "expected 1 to", "-1": REFUSES, "0.5": REFUSES},
+    "devices": {"abc": REFUSES, "0": "expected at least 1", "-1": REFUSES, "0.5": REFUSES},
     "num_nodes": {"abc": "expected at least 1", "0": "expected at least 1", "0.5": "expected at least 1"},
     "precision": {"abc": "expected 32-true or bf16-mixed", "16-true": "expected 32-true"},
     "logger": {"abc": "is abc: expected", "[1]": "is [1]: expected"},
