@@ -11,18 +11,10 @@ TRACEBACK = "OMG_TRACEBACK"  # environment variable: set to 1, the command line 
 _OURS = tuple(str(Path(__file__).parents[1] / name) + "/" for name in ("omg_lightning", "callbacks", "benchmarks"))
 _SITE = tuple({*(sysconfig.get_path(name) for name in ("purelib", "platlib")), *site.getsitepackages()})
 _STANDARD = tuple(sysconfig.get_path(name) for name in ("stdlib", "platstdlib"))
-_LIBRARIES: tuple[str, ...] = (
-    "torch",
-    "lightning",
-    "jsonargparse",
-    "torchmetrics",
-    "numpy",
-    "scipy",
-    "matplotlib",
-    "PIL",
-    "yaml",
-)
-_LIBRARIES += ("gymnasium", "pettingzoo", "tensorboard", "tqdm")  # what this project calls itself
+_LIBRARIES = {  # what this project calls itself
+    "torch", "lightning", "lightning_utilities", "jsonargparse", "torchmetrics", "numpy", "scipy", "matplotlib", "PIL",
+    "yaml", "gymnasium", "pettingzoo", "tensorboard", "tqdm",
+}  # fmt: skip
 _MOST = 500  # letters of a message
 
 

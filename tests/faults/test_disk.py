@@ -194,7 +194,7 @@ def check_full(name: str, space: int, folder: Path, last: Path | None, capsys, m
     command, args = FAIL[name]
     args = [*args, "--data.offline.rounds=1", "--trainer.max_epochs=2", "--trainer.default_root_dir", str(folder)]
     if command != "fit":
-        args = [*args, "--ckpt_path", str(last)]
+        args = [*args, "--ckpt_path", str(last), "--data.game.max_steps=35"]  # as it was trained
     disk_of(space, monkeypatch, name)
     with pytest.raises(SystemExit) as stop:
         main([command, *SMOKE, *TINY, *QUIET, *args])
