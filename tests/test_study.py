@@ -191,7 +191,7 @@ def test_results_have_numbers_code_machine_command_versions_and_time(here, capsy
     assert one["command"].startswith("python -m omg_lightning fit --team 3 --seed_everything 1 ")
     assert one["numbers"]["strangers/adapt/random_return"] == 7
     assert (one["env_steps"], one["fit_s"]) == (10, 1.5)
-    assert 0 <= one["wall_clock_s"] < 60
+    assert one["wall_clock_s"] > 0
     assert one["versions"]["torch"] == torch.__version__
     assert one["machine"]["cores"] >= 1
     assert one["commit"] is None or len(one["commit"].removesuffix("-dirty")) == 40

@@ -199,8 +199,7 @@ class LoadedAgent:
             shown = self.module.opponent.belief_view(episode.seen_goals(), self.spec.goal_names)
         if shown is None:
             return {name: {} for name, _ in self._others(episode)}
-        names = shown.names or tuple(f"code_{code}" for code in range(shown.values.shape[-1]))
-        return {name: self._chances(names, shown.values[:, seat], seat) for name, seat in self._others(episode)}
+        return {name: self._chances(shown.labels, shown.values[:, seat], seat) for name, seat in self._others(episode)}
 
     def predict(self) -> dict[str, Chances]:
         """Return what each co-player is expected to do at this step: a dict of actions and their probabilities.

@@ -21,6 +21,7 @@ from matplotlib.figure import Figure
 from omg_lightning.commands.parser import CommandParser
 from omg_lightning.evaluation.comparison import Group, compare
 from omg_lightning.evaluation.comparison_figure import comparison_figure
+from omg_lightning.evaluation.figures import save_figure
 from omg_lightning.evaluation.runs import STUDY, Run, find, study_runs
 from omg_lightning.files import check_writable, compact, replace_text
 from omg_lightning.types import ConfigError
@@ -67,7 +68,7 @@ def main(args: Sequence[str]) -> None:
         print(_each(games, own.metrics[0]) + "\n")
     if own.plot is not None:
         figure = comparison_figure(found, lines)
-        figure.savefig(own.plot, dpi=300)
+        save_figure(figure, own.plot)
         replace_text(own.plot.with_suffix(".json"), compact(found))
         print(f"written to {own.plot} and {own.plot.with_suffix('.json')}")
 

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from omg_lightning.actors import CHECKPOINT
 from omg_lightning.cli import Networks, run
-from omg_lightning.commands.parser import CommandParser
+from omg_lightning.commands.parser import CommandParser, named
 from omg_lightning.envs.base import describe
 from omg_lightning.evaluation import align, labels
 from omg_lightning.evaluation.figures import heat_map, save_figure
@@ -131,7 +131,7 @@ def _short(path: str) -> str:
 
 def _named(checkpoints: Sequence[str]) -> tuple[list[str], list[str]]:
     """Return names for figures, and paths, of what the user wrote: NAME=PATH or PATH."""
-    split = [word.rpartition("=") for word in checkpoints]
-    paths = [path for _, _, path in split]
+    split = [named(word) for word in checkpoints]
+    paths = [path for _, path in split]
     short = labels([_short(path) for path in paths])
-    return [name or given for (name, _, _), given in zip(split, short, strict=True)], paths
+    return [name or given for (name, _), given in zip(split, short, strict=True)], paths

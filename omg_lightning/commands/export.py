@@ -19,7 +19,7 @@ import yaml
 
 from omg_lightning import __version__
 from omg_lightning.commands.parser import CommandParser
-from omg_lightning.files import unwritable
+from omg_lightning.files import replace_text, unwritable
 from omg_lightning.sources import WEIGHTS, ZOO_FOLDER, find_agent
 from omg_lightning.training import read_agent, restore, write_agent
 from omg_lightning.types import ConfigError
@@ -73,7 +73,7 @@ def export(source: str, folder: Path, command: str | None = None, commit: str | 
     made |= {name: value for name, value in (("command", command), ("commit", commit)) if value is not None}
     write_agent(stored._replace(made=made), folder)
     if config is not None:
-        (folder / CONFIG).write_text(yaml.safe_dump(config, sort_keys=False))
+        replace_text(folder / CONFIG, yaml.safe_dump(config, sort_keys=False))
     return (folder / WEIGHTS).stat().st_size
 
 

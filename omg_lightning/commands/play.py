@@ -13,7 +13,7 @@ from pathlib import Path
 from types import ModuleType
 
 from omg_lightning.agents import LoadedAgent, load_agent
-from omg_lightning.commands.parser import CommandParser
+from omg_lightning.commands.parser import CommandParser, named
 from omg_lightning.files import check_writable
 from omg_lightning.types import ConfigError
 from omg_lightning.viewer import HUMAN, Session
@@ -64,7 +64,7 @@ def named_agents(sources: Sequence[str]) -> dict[str, LoadedAgent]:
     """Load agents written as SOURCE or NAME=SOURCE; the first without a name is called `agent`."""
     found: dict[str, LoadedAgent] = {}
     for source in sources:
-        name, _, path = source.rpartition("=")
+        name, path = named(source)
         name = name or ("agent" if "agent" not in found else f"agent_{len(found) + 1}")
         if name in found or name == HUMAN:
             raise ConfigError(f"--agent names {name!r} twice, or takes the name of people: give another name")

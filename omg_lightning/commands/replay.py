@@ -15,8 +15,9 @@ from typing import Any
 import yaml
 
 from omg_lightning.agents import LoadedAgent, load_agent
-from omg_lightning.commands.parser import CommandParser
+from omg_lightning.commands.parser import CommandParser, named
 from omg_lightning.files import check_writable
+from omg_lightning.sources import find_agent
 from omg_lightning.types import ConfigError
 from omg_lightning.viewer import Session, write_html
 from omg_lightning.viewer.export import Side, side_of
@@ -44,8 +45,8 @@ def main(args: Sequence[str]) -> None:
         raise ConfigError(f"--episodes is {own.episodes}: it must be at least 1")
     if own.html is not None:
         check_writable(own.html, "--html")
-    split = [word.rpartition("=") for word in own.runs]
-    shown = [_episodes(name or (path if len(split) > 1 else ""), path, own) for name, _, path in split]
+    split = [named(word) for word in own.runs]
+    shown = [_episodes(name or (path if len(split) > 1 else ""), path, own) for name, path in split]
     games = {side[0].about["name"] for side in shown}
     if len(games) > 1:
         raise ConfigError(f"the runs are of different games, {', '.join(sorted(games))}: show them one by one")
@@ -79,7 +80,8 @@ def _episodes(name: str, path: str, own: Any) -> list[Side]:
 def seats_of(path: str, agent: LoadedAgent) -> list[str]:
     """Return the first line-up of a run's configuration; where there is none, the agent in all seats."""
     alone = [AGENT] * agent.spec.num_players
-    config = Path(path) / "config.yaml" if Path(path).is_dir() else Path(path).with_name("config.yaml")
+    stored = find_agent(path)
+    config = (stored if stored.is_dir() else stored.parent) / "config.yaml"
     if not config.is_file():
         return alone
     data = (yaml.safe_load(config.read_text()) or {}).get("data", {})

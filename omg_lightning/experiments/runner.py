@@ -109,7 +109,7 @@ def execute(run: Run, threads: int | None = None, processes: Processes | None = 
     for name, words in _missing(run, found).items():
         step: Callable[..., int | None] = _fit if name == "fit" else partial(_evaluate, name)
         code = step(run, found, threads, processes)
-        found["wall_clock_s"] = round(before + time.perf_counter() - start, 1)
+        found["wall_clock_s"] = round(before + time.perf_counter() - start, 3)
         if code != 0:
             found["error"] = STOPPED if processes.ended else _reason(run.folder / LOG, name, code)
             break

@@ -59,6 +59,11 @@ class BeliefView(NamedTuple):
     values: Tensor  # float [..., K]
     names: tuple[str, ...] | None  # K names; None for learned codes, which have none
 
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """The K names; learned codes are called `code_0`, `code_1`, ..."""
+        return self.names or tuple(f"code_{code}" for code in range(self.values.shape[-1]))
+
 
 class OpponentModel(LightningModule, ABC):
     """Infers what the others are after, predicts their actions from it, and learns both.

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+from omg_lightning.files import replace_text, replacing
 from omg_lightning.sources import DESCRIPTION, WEIGHTS, find_agent
 from omg_lightning.training.checkpoint import read_checkpoint
 from omg_lightning.types import ConfigError
@@ -63,9 +64,9 @@ def write_agent(stored: StoredAgent, folder: Path) -> None:
         text = json.dumps(about, indent=1)
     except TypeError as error:
         raise ConfigError(f"a setting of the agent is no plain value ({error}): it cannot be exported") from error
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / WEIGHTS).write_bytes(weights)
-    (folder / DESCRIPTION).write_text(text + "\n")  # last: a folder without it holds no agent
+    with replacing(folder / WEIGHTS) as file:
+        file.write(weights)
+    replace_text(folder / DESCRIPTION, text + "\n")  # last: a folder without it holds no agent
 
 
 def _read_folder(folder: Path) -> StoredAgent:

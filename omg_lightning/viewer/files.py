@@ -7,7 +7,7 @@ from typing import Any
 import torch
 
 from omg_lightning.envs.base import RulesEnv, describe
-from omg_lightning.files import replace_text
+from omg_lightning.files import replace_text, replacing
 from omg_lightning.types import ConfigError
 from omg_lightning.viewer.export import Side, side_of
 from omg_lightning.viewer.session import Session
@@ -24,11 +24,11 @@ def save_game(session: Session, folder: Path) -> Path:
     Returns:
         The path of the first.
     """
-    folder.mkdir(parents=True, exist_ok=True)
     number = max((int(path.stem.split("_")[1]) for path in folder.glob(_PATTERN)), default=0) + 1
     path = folder / f"episode_{number:04}.pt"
     episodes = session.episodes()
-    torch.save({"game": describe(RulesEnv(session.game)), "episodes": episodes.tensors()}, path)
+    with replacing(path) as file:
+        torch.save({"game": describe(RulesEnv(session.game)), "episodes": episodes.tensors()}, file)
     replace_text(path.with_suffix(".json"), json.dumps(side_of("", session)._asdict()))
     return path
 

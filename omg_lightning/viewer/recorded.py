@@ -88,8 +88,7 @@ def _minds(episodes: Episodes, t: int, b: int, game: Game, opponent: OpponentMod
         name = game.agent_names[seat]
         predict[name] = rounded(dict(zip(game.action_names, expected[row], strict=True)))
         if belief is not None:
-            names = belief.names or tuple(f"code_{code}" for code in range(belief.values.shape[-1]))
-            after[name] = rounded(dict(zip(names, belief.values[row], strict=True)))
+            after[name] = rounded(dict(zip(belief.labels, belief.values[row], strict=True)))
     found = {}
     for seat in (episodes.learner[t, b] & there).nonzero()[:, 0].tolist():
         own = game.agent_names[seat]

@@ -17,7 +17,7 @@ from omg_lightning.spaces import dtype_of
 from omg_lightning.types import NO_GOAL, ConfigError, Episodes
 from omg_lightning.viewer.frames import describe_game, describe_mind, describe_state
 
-HUMAN, AGENT = "human", "agent"
+HUMAN = "human"
 _SEEDS = 2**31
 
 
