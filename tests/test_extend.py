@@ -32,7 +32,10 @@ def folder(tmp_path, monkeypatch):
             del sys.modules[name]
 
 
-@pytest.mark.parametrize("title", SECTIONS)
+QUICK = ("A game", "An opponent model")
+
+
+@pytest.mark.parametrize("title", [pytest.param(t, marks=[] if t in QUICK else pytest.mark.slow) for t in SECTIONS])
 def test_example_runs_as_it_stands_in_the_page(title, folder):
     section = SECTIONS[title]
     for block in blocks(section, "python") + blocks(section, "yaml"):

@@ -50,7 +50,10 @@ ENDS = {
 }
 
 
-@pytest.mark.parametrize("end", ENDS)
+QUICK = ("max_steps within a round", "max_epochs", "max_time")
+
+
+@pytest.mark.parametrize("end", [pytest.param(end, marks=[] if end in QUICK else pytest.mark.slow) for end in ENDS])
 def test_last_checkpoint_has_the_weights_that_are_measured_however_a_run_ends(end, tmp_path):
     args, steps = ENDS[end]
     folder = run("fit", tmp_path, *PLAY, LONG, *args)
@@ -65,7 +68,13 @@ def test_last_checkpoint_has_the_weights_that_are_measured_however_a_run_ends(en
             assert numbers(again)[name] == numbers(folder)[name], name
 
 
-@pytest.mark.parametrize("stop", ["--trainer.max_steps=6", "--trainer.max_steps=8", with_callback(StopInRound)])
+@pytest.mark.parametrize(
+    "stop",
+    [
+        "--trainer.max_steps=6",
+        *(pytest.param(stop, marks=pytest.mark.slow) for stop in ("--trainer.max_steps=8", with_callback(StopInRound))),
+    ],
+)
 def test_a_run_that_was_cut_off_goes_on_bit_by_bit(stop, tmp_path):
     length = ["--trainer.max_steps=18"] if "max_steps" in stop else ["--trainer.max_epochs=5"]
     whole = checkpoint(run("fit", tmp_path / "whole", *PLAY, LONG, *length))

@@ -82,8 +82,14 @@ def whole(tmp_path_factory):
 @pytest.mark.parametrize(
     ("algorithm", "place"),
     [
-        *(("search", place) for place in PLACES if place != "processes that play"),
-        ("ppo", "the first batch of a round"),
+        ("search", "a batch"),
+        ("search", "a search"),
+        *(
+            pytest.param("search", place, marks=pytest.mark.slow)
+            for place in PLACES
+            if place not in ("a batch", "a search", "processes that play")
+        ),
+        pytest.param("ppo", "the first batch of a round", marks=pytest.mark.slow),
         ("ppo", "a batch"),
     ],
 )
