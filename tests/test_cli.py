@@ -333,7 +333,14 @@ def stacked(names: tuple[str, ...]) -> list[str]:
     return [word for path in paths for word in ("--config", str(path))]
 
 
-@pytest.mark.parametrize("names", STACKS, ids="+".join)
+SLOW = {"adapt_6x6.yaml", "adapt_8x8.yaml"}  # as adapt_4x4.yaml, but for sizes
+
+
+@pytest.mark.parametrize(
+    "names",
+    [pytest.param(names, marks=pytest.mark.slow if SLOW & set(names) else ()) for names in STACKS],
+    ids="+".join,
+)
 def test_every_shipped_config_runs(names, tmp_path):
     if "pettingzoo.yaml" in names:
         pytest.importorskip("mpe2", reason=ENVS)

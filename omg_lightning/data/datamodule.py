@@ -3,6 +3,7 @@
 import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -26,6 +27,7 @@ from omg_lightning.actors.population import Weights
 from omg_lightning.data.buffer import EpisodeBuffer
 from omg_lightning.data.dataset import LazyDataset
 from omg_lightning.data.evaluation import Practice, adaptation, evaluation
+from omg_lightning.data.recorded import beside, read_recorded
 from omg_lightning.data.relationships import Relationships
 from omg_lightning.data.settings import (
     AdaptationConfig,
@@ -113,9 +115,15 @@ class EpisodeDataModule(LightningDataModule):
         self.partners = default_partners(self.env) if partners is None else list(dict.fromkeys(partners))
         if not self.partners:
             raise ConfigError("data.partners is empty: name at least one, such as random")
-        beside = [beside_learner(partner, self.env.num_players) for partner in self.partners]
-        for lineups in (self.lineups, self.eval_lineups, beside, self.offline_lineups):
+        tests = [beside_learner(partner, self.env.num_players) for partner in self.partners]
+        for lineups in (self.lineups, self.eval_lineups, tests, self.offline_lineups):
             self.check(lineups)  # fails now, not when they are to play
+        self.recorded = None if offline.recorded is None else read_recorded(Path(offline.recorded), self.env)
+        if self.recorded is not None and (count := num_envs + self.recorded.active.shape[1]) > training.capacity:
+            raise ConfigError(
+                f"data.training.capacity is {training.capacity}, too few for the {count} episodes of a round and those "
+                f"of data.offline.recorded: set it to at least {count}"
+            )
         self.symmetries = Symmetries(self.env) if training.symmetries else None
         self.population = Population(training.past_every, training.past_keep)
         self.collector = Collector(self.env, num_envs, workers)
@@ -245,6 +253,9 @@ class EpisodeDataModule(LightningDataModule):
         self.latest = played
         self._drawn, self._passes = 0, None
         self.buffer.add(played.episodes, self.rounds)
+        if self.recorded is not None and self.offline:
+            mine = self.recorded.map(lambda field: field[:, ranks.rank() :: ranks.size()])
+            self.buffer.add(beside(mine, played.episodes), self.rounds)
         dropped = 0 if max_age is None else self.buffer.drop(self.rounds - max_age + 1)
         self.rounds += 1
         self.env_steps += played.env_steps

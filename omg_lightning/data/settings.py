@@ -50,13 +50,20 @@ class OfflineConfig:
         rounds: played before the online phase.
         lineups: who sits in each seat; by default k of the first of the game's scripts beside P-k of the second for
             k = 0..P (nearest_stag and nearest_hare, cleaner and defector), and all random.
+        recorded: folder of games that `python -m omg_lightning play` saved; each round of the phase has them, too.
     """
 
     rounds: int = 10
     lineups: list[list[str]] | None = None
+    recorded: str | None = None
 
     def __post_init__(self) -> None:
         check_at_least("offline.rounds", self.rounds, 0)
+        if self.recorded is not None and self.rounds == 0:
+            raise ConfigError(
+                "data.offline.recorded names games for the offline phase, but data.offline.rounds is 0: set it to at "
+                "least 1"
+            )
 
 
 @dataclass(frozen=True)
