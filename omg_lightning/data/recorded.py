@@ -67,8 +67,8 @@ def _joined(games: list[Episodes]) -> Episodes:
         return F.pad(field, (0, 0) * (field.ndim - 1) + (0, longest - len(field)), value=value)
 
     def of(game: Episodes) -> Episodes:
-        goals = {name: padded(getattr(game, name), NO_GOAL) for name in ("achieved_goal", "true_goal")}
-        return game.map(padded)._replace(**goals)
+        achieved, pursued = (padded(goal, NO_GOAL) for goal in (game.achieved_goal, game.true_goal))
+        return game.map(padded)._replace(achieved_goal=achieved, true_goal=pursued)
 
     even = [of(game) for game in games]
     return Episodes._make([*(torch.cat(fields, 1) for fields in zip(*(game[:-1] for game in even), strict=True)), {}])
