@@ -215,11 +215,17 @@ def test_the_return_with_meaningless_goals_is_that_of_the_same_evaluation_under_
     for end, name in (("", "mean"), ("_low", "low"), ("_high", "high"), ("_discounted", "discounted")):
         assert found[f"goal/return_inferred{end}"] == found[f"return/team_{name}"]
     data.attach(agent.actor, agent.load_actor)
+    inferred = torch.cat([episodes.reward.sum((0, 2)) for episodes in data.evaluate(data.eval_lineups, 10)])  # [10]
     for name, control in (("shuffled", ShuffledGoals), ("none", UninformedGoals)):
         metric = ReturnMetrics()
         for episodes in data.evaluate(data.eval_lineups, 10, lambda x, c=control: replace(x, opponent=c(x.opponent))):
             metric.update(episodes)
         assert found[f"goal/return_{name}"] == pytest.approx(float(metric.compute()["return/team_mean"]))
+    gains = (inferred - torch.cat(metric.returns).sum(-1)).double()  # of each start, to random goals
+    half = 2.262157 * float(gains.std()) / 10**0.5  # Student's t with 9 degrees of freedom
+    assert found["goal/return_gain"] == pytest.approx(float(gains.mean()))
+    assert found["goal/return_gain_low"] == pytest.approx(float(gains.mean()) - half, abs=1e-5)
+    assert found["goal/return_gain_high"] == pytest.approx(float(gains.mean()) + half, abs=1e-5)
 
 
 def test_fewer_episodes_are_whole_chunks_of_the_evaluation():

@@ -17,8 +17,8 @@ NUMBERS = {
     "return/episodes": 500.0, "return/team_mean": 10.0, "return/team_low": 9.93, "return/team_high": 10.0,
     "return/team_random": 1.2345, "return/team_most": 12.0, "return/seat_0_mean": 6.0, "return/seat_1_mean": 4.0,
     "goal/action_top1": 0.8818, "goal/action_share": 0.9976, "goal/action_majority": 0.414,
-    "goal/return_inferred": 9.0, "goal/return_inferred_low": 8.5, "goal/return_inferred_high": 9.5,
-    "goal/return_none": 6.0, "goal/return_none_low": 5.5, "goal/return_none_high": 6.5,
+    "goal/return_inferred": 9.0, "goal/return_none": 6.0,
+    "goal/return_gain": 3.0, "goal/return_gain_low": 2.25, "goal/return_gain_high": 3.75,
 }  # fmt: skip
 
 
@@ -33,7 +33,8 @@ def test_each_line_by_hand(tmp_path):
         "team return   10.00 (95%: 9.93 to 10.00) in 500 episodes; random play 1.23; the most possible 12.00",
         "seats         6.00 learner, 4.00 nearest_stag",
         "prediction    88.2% of co-players' actions, 99.8% of the best possible; always the commonest action: 41.4%",
-        "goals         raise the return: team return 9.00 with inferred goals, 6.00 with goals drawn blindly",
+        "goals         raise the return by 3.00 (95%: 2.25 to 3.75): "
+        "team return 9.00 with inferred goals, 6.00 with random goals",
         "training      39,083 environment steps in 152 s",
         f"files         {tmp_path}: metrics.json, last.ckpt",
         f"next          python -m omg_lightning replay {tmp_path}   # episodes in the browser, and what it believes",
@@ -50,14 +51,15 @@ def test_each_line_by_hand(tmp_path):
 @pytest.mark.parametrize(
     ("none", "low", "high", "words"),
     [
-        (9.0, 8.5, 9.5, "change nothing: team return 9.00 with"),
-        (8.9, 8.4, 9.4, "no clear difference: team return 9.00 with inferred goals, 8.90"),
-        (11.0, 10.5, 11.5, "lower the return: team return 9.00 with"),
-        (8.0, None, None, "         team return 9.00 with"),  # one episode has no interval
+        (9.0, 0.0, 0.0, "goals         change nothing: team return 9.00 with"),
+        (8.9, -0.25, 0.45, "goals         no clear difference, 0.10 (95%: -0.25 to 0.45): team return 9.00 with"),
+        (11.0, -3.5, -0.5, "goals         lower the return by 2.00 (95%: 0.50 to 3.50): team return 9.00 with"),
+        (8.0, None, None, "goals         team return 9.00 with inferred goals, 8.00"),  # one episode has no interval
     ],
 )
-def test_goals_change_play_only_where_the_intervals_are_apart(none, low, high, words):
-    found = NUMBERS | {"goal/return_none": none, "goal/return_none_low": low, "goal/return_none_high": high}
+def test_goals_change_play_only_where_the_interval_of_the_difference_leaves_out_zero(none, low, high, words):
+    gain = {"goal/return_gain": 9.0 - none, "goal/return_gain_low": low, "goal/return_gain_high": high}
+    found = NUMBERS | {"goal/return_none": none} | gain
     assert words in summary({name: value for name, value in found.items() if value is not None}, ABOUT)
 
 

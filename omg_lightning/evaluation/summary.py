@@ -78,20 +78,21 @@ def _prediction(numbers: Mapping[str, float]) -> str:
 
 
 def _goals(numbers: Mapping[str, float]) -> str:
-    """Say whether play with inferred goals earns more than with goals drawn blindly."""
-    with_, without = numbers.get("goal/return_inferred"), numbers.get("goal/return_none")
-    if with_ is None or without is None:
+    """Say by how much inferred goals change the team return, compared with random goals."""
+    inferred, random = numbers.get("goal/return_inferred"), numbers.get("goal/return_none")
+    if inferred is None or random is None:
         return ""
-    ends = [numbers.get(f"goal/return_{name}_{end}") for name in ("inferred", "none") for end in ("low", "high")]
-    both = f"team return {with_:.2f} with inferred goals, {without:.2f} with goals drawn blindly"
-    if with_ == without:
+    both = f"team return {inferred:.2f} with inferred goals, {random:.2f} with random goals"
+    if inferred == random:
         return f"change nothing: {both}"
-    if any(end is None for end in ends):
+    gain, low, high = (numbers.get(f"goal/return_gain{end}") for end in ("", "_low", "_high"))
+    if gain is None or low is None or high is None:
         return both
-    low, high, blind_low, blind_high = (float(end or 0.0) for end in ends)
-    if low > blind_high or high < blind_low:
-        return f"{'raise' if with_ > without else 'lower'} the return: {both}"
-    return f"no clear difference: {both}"
+    if low <= 0 <= high:
+        return f"no clear difference, {gain:.2f} (95%: {low:.2f} to {high:.2f}): {both}"
+    ends = sorted((abs(low), abs(high)))
+    word = "raise" if gain > 0 else "lower"
+    return f"{word} the return by {abs(gain):.2f} (95%: {ends[0]:.2f} to {ends[1]:.2f}): {both}"
 
 
 def _training(about: About) -> str:
