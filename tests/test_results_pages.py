@@ -1,0 +1,166 @@
+"""Numbers of the documentation against the result files in docs/results."""
+
+import json
+import re
+from typing import Any
+
+import numpy as np
+import pytest
+from pages import DOCS
+
+from omg_lightning.metrics.intervals import student
+
+RESULTS = DOCS / "results"
+CONTROLS = json.loads((RESULTS / "controls.json").read_text())
+
+
+def page(name: str) -> str:
+    """The text of a page."""
+    return (DOCS / name).read_text(encoding="utf-8")
+
+
+# Studies ------------------------------------------------------------------------------------------------------------
+
+
+def leaves(found: Any) -> set[float]:
+    """The sizes of all numbers in a result file."""
+    if isinstance(found, dict | list):
+        return set().union(*(leaves(each) for each in (found.values() if isinstance(found, dict) else found)))
+    return set() if isinstance(found, str) else {abs(float(found))}
+
+
+def test_every_number_of_the_control_studies_is_in_their_result_file():
+    text = page("studies.md")
+    text = text[text.index("## The control variables") :]
+    text = text[: text.index("### Hit ratio")] + text[text.index("### What gets self-play") :]
+    pairs = [
+        pair for group in CONTROLS["groups"].values() for each in group["methods"].values() for pair in each.values()
+    ]
+    intervals = re.findall(r"([+-]?\d+\.\d+) \+- (\d+\.\d+)", text)
+    assert len(intervals) > 20
+    assert {(abs(float(mean)), float(half)) for mean, half in intervals} <= {(abs(mean), half) for mean, half in pairs}
+    decimals = {float(number) for number in re.findall(r"(?<![\d.])\d+\.\d+", text)}
+    assert decimals <= leaves(CONTROLS)
+
+
+def test_every_control_study_has_a_figure_and_names_its_command():
+    text = page("studies.md")
+    for name in CONTROLS["groups"]:
+        assert f"(images/controls/{name}.png)" in text
+        assert f"--group {name}" in text
+        assert (DOCS / f"images/controls/{name}.png").is_file()
+
+
+# Results: version 0.2.0 ---------------------------------------------------------------------------------------------
+
+
+def runs(name: str) -> list[dict[str, float]]:
+    """The metrics of the runs `name`_0, `name`_1, ..."""
+    folders = sorted((RESULTS / "five_protocols").glob(f"{name}_[0-9]"))
+    return [json.loads((folder / "metrics.json").read_text()) for folder in folders]
+
+
+def rows(text: str) -> dict[str, list[str]]:
+    """The rows of all tables of a text by their first cell; the last one of equal names counts."""
+    lines = re.findall(r"^ *\| (.*) \|$", text, flags=re.MULTILINE)
+    return {first: cells for first, *cells in (line.split(" | ") for line in lines)}
+
+
+@pytest.fixture(scope="module")
+def newest() -> dict[str, list[str]]:
+    """The rows of the section on version 0.2.0."""
+    text = page("results.md")
+    return rows(text[text.index("## Version 0.2.0") : text.index("## The main job")])
+
+
+@pytest.mark.parametrize(
+    ("row", "name"), [("main job", "main"), ("4h1s_4x4", "4x4"), ("4h1s_6x6", "6x6"), ("msg", "msg")]
+)
+def test_a_row_of_the_results_is_computed_from_the_metrics_of_its_runs(newest, row, name):
+    found = runs(name)
+    seeds, steps, seconds, each, mean, interval = newest[row]
+    returns = [metrics["return/team_mean"] for metrics in found]
+    bounds = found[0]["return/team_least"], found[0]["return/team_most"]
+    low, high = student(returns, bounds)
+    assert int(seeds) == len(found) > 1
+    assert int(steps.replace(",", "")) == round(np.mean([metrics["buffer/env_steps"] for metrics in found]))
+    assert int(seconds.replace(",", "")) == round(np.mean([metrics["time/fit_s"] for metrics in found]))
+    assert each == ", ".join(f"{value:.2f}" for value in returns)
+    assert mean == f"{np.mean(returns):.2f}"
+    assert interval == f"{low:.2f} to {high:.2f}"
+
+
+@pytest.mark.parametrize(("row", "name"), [("penalty, k = 0", "penalty"), ("climbing", "climbing")])
+def test_returns_and_times_of_ppo_are_those_of_its_runs(row, name):
+    text = page("results.md")
+    cells = rows(text[text.index("**PPO in matrix games.**") : text.index("**Search in matrix games.**")])[row]
+    found = runs(name)
+    seconds = [metrics["time/fit_s"] for metrics in found]
+    assert cells[2] == ", ".join(f"{metrics['return/seat_0_mean']:.0f}" for metrics in found)
+    assert cells[3] == f"{min(seconds):.0f} to {max(seconds):.0f}"
+
+
+def test_best_responses_are_counted_in_the_result_file():
+    text = page("results.md")
+    table = rows(text[text.index("**Search in matrix games.**") : text.index("## The main job")])
+    found = json.loads((RESULTS / "five_protocols/best_response.json").read_text())
+    for preset in ("prisoners_dilemma", "chicken", "stag_hunt", "battle_of_the_sexes", "climbing"):
+        for seed, cell in enumerate(table[preset]):
+            here = [each for each in found if f"'{preset}'" in each["game"] and each["seed"] == seed]
+            best = sum(each["decisions"] == 1 for each in here)
+            assert cell.removesuffix(" run") == f"{best} of {len(here)}"
+
+
+# Other result files -------------------------------------------------------------------------------------------------
+
+
+def test_goal_sources_differ_as_the_result_file_says():
+    """Paired differences of the returns, which the page gives with two decimals."""
+    found = json.loads((RESULTS / "selfplay.json").read_text())["rows"]
+    for row in found:
+        assert row["mean"] == pytest.approx(np.mean(row["returns"]), abs=0.011)
+    early = {row["method"]: row["returns"] for row in found if row["game"] == "4h2s, ends early"}
+    text = page("results.md")
+    for method, shown in (
+        ("codebook", "0.61 +- 0.35"),
+        ("declared", "0.65 +- 0.56"),
+        ("codebook, blind", "0.73 +- 0.55"),
+    ):
+        gains = np.subtract(early[method], early["none"])
+        low, high = student(gains)
+        mean, half = (float(each) for each in shown.split(" +- "))
+        assert gains.mean() == pytest.approx(mean, abs=0.011)
+        assert (high - low) / 2 == pytest.approx(half, abs=0.02)
+        assert shown in text
+
+
+def test_returns_of_liam_are_those_of_its_result_file():
+    found = json.loads((RESULTS / "liam.json").read_text())
+    text = " ".join(page("concepts.md").split())
+    for opponent, sentence in (
+        ("Direct", "{} for PPO with `Direct`"),
+        ("LIAM", "{} with `LIAM`"),
+        ("Oracle", "{} with `Oracle`"),
+    ):
+        returns = [each["return"] for each in found if each["opponent"] == opponent]
+        assert len(returns) == 3
+        assert sentence.format(f"{np.mean(returns):.1f}") in text
+
+
+def test_numbers_of_several_processes_are_those_of_their_result_file():
+    rows = json.loads((RESULTS / "ranks.json").read_text())["rows"]
+    curve, steps = (
+        [np.mean([row[key] for row in rows if row["processes"] == processes]) for processes in (1, 2)]
+        for key in ("curve", "steps_to_90")
+    )
+    text = " ".join(page("reliability.md").split())
+    assert f"{curve[0]:.1f} with one process and {curve[1]:.1f} with two" in text
+    assert f"{steps[0]:,.0f} and {steps[1]:,.0f} steps" in text
+
+
+def test_counts_of_changed_code_are_those_of_their_result_file():
+    total = json.loads((RESULTS / "mutation.json").read_text())["total"]
+    text = " ".join(page("reliability.md").split())
+    assert f"{total['run']} of {total['mutants']:,} changes" in text
+    assert f"noticed {total['killed']}" in text
+    assert f"{total['no test']} were in functions" in text
