@@ -21,7 +21,7 @@ class GoalEffect(Callback):
 
     `goal/return_inferred` is the return of the evaluation itself. `goal/return_shuffled` uses the goals that were
     inferred in other environments, and `goal/return_none` random goals, drawn from the belief before the first
-    observation (see `ShuffledGoals` and `UninformedGoals`). Each has a 95% interval (`..._low`, `..._high`; left out for
+    observation (see `ShuffledGoals` and `UninformedGoals`). Each has a 95% interval (`..._low`, `..._high`; none for
     a single episode) and a discounted return (`..._discounted`). `goal/return_gain` is the mean difference of inferred
     and random goals over episodes with the same start; its interval is Student's t over these differences.
 

@@ -122,6 +122,17 @@ def test_the_belief_is_stacked_under_the_true_goal(drawn):
     assert all(corners(area)[2] > 1 for area in strip)
     assert axes.lines[0].get_ydata().tolist() == [0.5, 0.9, 0.9], "exact Bayes: its probability of the first goal"
     assert "seat 1" in axes.get_ylabel()
+    assert [(text.get_text(), text.get_position()[0]) for text in axes.texts[:2]] == [("stag", 0.5), ("hare", 1.5)]
+    assert drawn.get_suptitle() == "What the learner believes about its partner in one evaluation episode"
+    labels = [text.get_text() for text in drawn.legends[0].get_texts()]
+    assert labels == ["belief: stag", "belief: hare", "stag, by exact Bayes with known scripts"]
+
+
+def test_a_goal_of_few_steps_has_no_name_in_the_bar():
+    frames = {0: np.zeros((8, 8, 3), dtype=np.uint8), 35: np.zeros((8, 8, 3), dtype=np.uint8)}
+    panel = Panel(1, "switcher:1", np.full((35, 2), 0.5), [0] + [1] * 34, None)
+    axes = belief_figure(frames, [panel], named_parts(NAMES, 2, None), NAMES).axes[-1]
+    assert [text.get_text() for text in axes.texts] == ["hare", "true goal"]
 
 
 def test_frames_stand_over_their_steps(drawn):
