@@ -51,6 +51,7 @@ class Report(Callback):
 
     def __init__(self) -> None:
         self._segments, self._results = list[AdaptationSegment](), list[evaluation.Result]()
+        self._groups = list[evaluation.Group]()
         self._fit_s, self._started = 0.0, 0.0
         self._trained: dict[str, float] = {}  # the last numbers of training, which an evaluation does not repeat
 
@@ -85,7 +86,7 @@ class Report(Callback):
 
     def on_test_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Starts a new record; fails now, not at the end, where the references cannot be read."""
-        self._segments, self._results = [], []
+        self._segments, self._results, self._groups = [], [], []
         evaluation.References(_data(trainer).adaptation.references or evaluation.REFERENCES)
 
     def on_test_batch_end(
@@ -108,17 +109,23 @@ class Report(Callback):
             for segment in segments:
                 record.add(segment)
         references = evaluation.References(data.adaptation.references or evaluation.REFERENCES)
-        labels, env = evaluation.labels(data.partners), data.env
-        for index, (partner, label) in enumerate(zip(data.partners, labels, strict=True)):
-            steps, last, bounds = data.adaptation.steps, data.adaptation.score_steps, (env.seat_bounds, env.team_bounds)
-            found = record.result(index, partner, label, steps, last, *bounds)
-            if found is not None:
-                self._results.append(evaluation.refer(found, references, describe(env)))
-        pl_module.log_dict(evaluation.numbers(self._results) | {"step": float(data.env_steps)})
+        labels, env = evaluation.labels(data.strangers), data.env
+        steps, last, seen = data.adaptation.steps, data.adaptation.score_steps, len(data.partners)
+        each = list[evaluation.Result | None]()
+        for index, (partner, label) in enumerate(zip(data.strangers, labels, strict=True)):
+            found = record.result(index, partner, label, steps, last, env.seat_bounds, env.team_bounds)
+            each.append(None if found is None else evaluation.refer(found, references, describe(env)))
+        kinds = {evaluation.ALL: range(len(each))}
+        if seen < len(each):
+            kinds |= {evaluation.SEEN: range(seen), evaluation.UNSEEN: range(seen, len(each))}
+        groups = [record.group(label, some, each, steps, last, env.seat_bounds) for label, some in kinds.items()]
+        self._results = [result for result in each if result is not None]
+        self._groups = [group for group in groups if group is not None]
+        pl_module.log_dict(evaluation.numbers(self._results, self._groups) | {"step": float(data.env_steps)})
 
     def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Prints the table, which is then seen even where nothing can be written; writes numbers and figures."""
-        rank_zero_info("\n" + evaluation.table(self._results, _data(trainer).adaptation.score_steps))
+        rank_zero_info("\n" + evaluation.table(self._results, _data(trainer).adaptation.score_steps, self._groups))
         if not trainer.fast_dev_run:  # type: ignore[attr-defined]
             folder = _folder(trainer)
             self._write(trainer, pl_module, folder, {})
@@ -165,7 +172,8 @@ class Report(Callback):
         data = _data(trainer)
         about = {"seed": seed, "game": describe(data.env), "checkpoint": str(trainer.ckpt_path)}
         about |= {"seat_bounds": data.env.seat_bounds}
-        evaluation.save(folder / evaluation.FILE, self._results, **about, **asdict(data.adaptation))
+        settings = asdict(data.adaptation)
+        evaluation.save(folder / evaluation.FILE, self._results, self._groups, **about, **settings)
         over = f"{data.adaptation.relationships} relationships"
         for result in self._results:
             final, references = (result.final, result.low, result.high), (result.random, result.best_response)

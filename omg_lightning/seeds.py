@@ -4,7 +4,7 @@ import numpy as np
 import torch
 
 # A role's place in this list is a part of its stream: append, never insert.
-ROLES = ("rollout", "buffer", "losses", "evaluation", "adaptation", "practice", "match", "agent")
+ROLES = ("rollout", "buffer", "losses", "evaluation", "adaptation", "practice", "match", "agent", "meetings")
 
 
 _RANKS = 2**16  # a rank's streams start here, far behind the roles

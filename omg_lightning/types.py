@@ -101,8 +101,8 @@ class AdaptationSegment(NamedTuple):
     One row for each of E whole episodes; those of a relationship in the order in which they were played.
     """
 
-    partner: Tensor  # int64 [E] who sat beside the learner: index in the data module's `partners`
-    relationship: Tensor  # int64 [E] the players who meet again and again; numbered within the partner
+    partner: Tensor  # int64 [E] who sat beside the learner: index in the data module's `strangers`
+    relationship: Tensor  # int64 [E] which episodes belong together: no two have the same number
     returns: Tensor  # float [E, P] undiscounted
     length: Tensor  # int64 [E] environment steps
     batches: tuple[Batch, ...] = ()  # what the networks are to learn from now; none where they do not learn

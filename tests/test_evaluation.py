@@ -62,16 +62,16 @@ def test_an_episode_counts_by_its_end_and_as_a_whole():
 
 def test_a_curve_ends_where_the_shortest_relationship_ends():
     long, short = (Relationship(np.array(values), np.ones(len(values))) for values in ([1.0, 3.0, 9.0], [3.0, 5.0]))
-    found = curve([long, short])
+    found = curve([long.returns, short.returns])
     assert found.mean.tolist() == [2, 4]
     assert found.smooth.tolist() == [3, 3]
     half = 12.706204736 * 2**0.5 / 2**0.5  # t with 1 degree of freedom; values that are 2 apart deviate by sqrt(2)
     np.testing.assert_allclose(found.high - found.smooth, half)
     np.testing.assert_allclose(found.smooth - found.low, half)
-    alone = curve([long])
+    alone = curve([long.returns])
     assert alone.smooth.tolist() == [13 / 3] * 3
     assert np.isnan([alone.low, alone.high]).all(), "one relationship has no interval"
-    assert curve([long, short], (2, 5)).low.tolist() == [2, 2]
+    assert curve([long.returns, short.returns], (2, 5)).low.tolist() == [2, 2]
 
 
 def test_smooth_is_the_mean_of_the_next_episodes_and_near_the_end_of_the_last_ones():
@@ -140,7 +140,7 @@ def segments() -> list[AdaptationSegment]:
 
     def segment(*rows: tuple[int, int, float, int]) -> AdaptationSegment:
         partner, number, focal, length = (torch.tensor(column) for column in zip(*rows, strict=True))
-        return AdaptationSegment(partner, number, torch.stack([focal, -focal], 1), length)
+        return AdaptationSegment(partner, 2 * partner + number, torch.stack([focal, -focal], 1), length)
 
     return [
         segment((0, 0, 1.0, 2), (1, 0, 5.0, 4), (0, 1, 3.0, 2), (1, 1, 7.0, 4)),
@@ -283,6 +283,8 @@ def test_seeds_are_put_together(tmp_path):
     assert found["partners"]["random"]["return"]["mean"]["value"] == 1.5
     assert found["partners"]["random"]["score"]["values"] == [[0, 0.25, 0.5, 0.75]]
     assert found["overall"]["score"]["iqm"]["value"] == 0.375
+    assert found["overall"]["br_prox"]["values"] == [[0, 0.25, 0.5, 0.75]], "the best response has 4"
+    assert (found["partners"]["random"]["random"], found["partners"]["random"]["best_response"]) == (0, 4)
     assert found["overall"]["score"]["mean"]["low"] < 0.375 < found["overall"]["score"]["mean"]["high"]
     shape = seed_curve([np.array([0.0, float(seed), 9.0]) for seed in range(4)])
     assert shape.mean.tolist() == [0, 1.5, 9]
@@ -297,7 +299,7 @@ def test_seeds_are_put_together(tmp_path):
 def test_without_references_there_is_no_overall_score(tmp_path):
     found = summarise(read([a_run(tmp_path, seed, None) for seed in range(2)]))
     assert "overall" not in found
-    assert "score" not in found["partners"]["random"]
+    assert not {"score", "br_prox", "random"} & found["partners"]["random"].keys()
 
 
 def test_runs_that_do_not_belong_together_are_refused(tmp_path):

@@ -9,6 +9,7 @@ from toys import attached, same, tiny_agent, tiny_data
 from omg_lightning.actors import LEARNER, Actor, Choice
 from omg_lightning.algorithms import PPO
 from omg_lightning.data import AdaptationConfig, Relationships
+from omg_lightning.data.meetings import meetings
 from omg_lightning.opponents.explicit import BeliefConfig
 from omg_lightning.rollout import matches
 from omg_lightning.seeds import generator_of
@@ -26,17 +27,17 @@ def protocol(**settings) -> AdaptationConfig:
 def relationships(config: AdaptationConfig, partners=PARTNERS, seed: int = 0) -> Relationships:
     data = attached(tiny_data(), **BELIEF)
     random = torch.Generator().manual_seed(seed)
-    return Relationships(data.env, partners, range(len(partners)), config, data.population.learners, random)
+    met = meetings(config, len(partners), 0, torch.Generator())
+    return Relationships(data.env, partners, met, config, data.population.learners, random)
 
 
 def follow(now: Relationships, steps: int):
     """Plays on and books, environment by environment, the episodes of each relationship: (first belief, next prior)."""
-    rows = {(int(p), int(n)): b for b, (p, n) in enumerate(zip(now.partner, now.number, strict=True))}
-    found = [[] for _ in rows]
+    found = [[] for _ in now.number]
     for segment, played in now.play_until(steps):
-        for column, who in enumerate(zip(segment.partner.tolist(), segment.relationship.tolist(), strict=True)):
+        for column, row in enumerate(segment.relationship.tolist()):
             first, prior = played.episodes.goal[0, column], played.prior[LEARNER][column]
-            found[rows[who]].append((first, prior, int(segment.length[column])))
+            found[row].append((first, prior, int(segment.length[column])))
             assert torch.equal(segment.returns[column], played.episodes.reward[:, column].sum(0))
     return found
 
@@ -44,7 +45,7 @@ def follow(now: Relationships, steps: int):
 def test_everybody_plays_until_the_steps_are_over_and_no_longer():
     now = relationships(protocol(), seed=1)
     assert now.partner.tolist() == [0, 1, 2] * 2
-    assert now.number.tolist() == [0, 0, 0, 1, 1, 1]
+    assert now.number.tolist() == [0, 1, 2, 3, 4, 5]
     for until in (16, 40):
         before = now.steps.clone()
         for row, episodes in enumerate(follow(now, until)):
@@ -71,7 +72,8 @@ def test_without_the_belief_each_episode_starts_afresh_but_a_checkpoint_goes_on_
     data, agent = tiny_data(), tiny_agent(tiny_data().env, "Declared", **BELIEF)
     data.attach(agent.actor, lambda path: agent.actor())
     partners, random = [f"checkpoint:{path}"], torch.Generator().manual_seed(0)
-    now = Relationships(data.env, partners, [0], protocol(belief=False), data.population.learners, random)
+    met = torch.zeros(2, 1, dtype=torch.int64)
+    now = Relationships(data.env, partners, met, protocol(belief=False), data.population.learners, random)
     for episodes in follow(now, 40):
         assert all((first == 0.5).all() for first, _, _ in episodes)
     assert (now.prior[LEARNER] == 0.5).all()
@@ -87,8 +89,12 @@ def test_the_loader_gives_all_partners_in_segments_that_repeat():
     for segment in segments:
         assert not segment.batches
         assert segment.returns.shape == (len(segment.length), 2)
-        pairs = set(zip(segment.partner.tolist(), segment.relationship.tolist(), strict=True))
-        assert pairs == {(partner, number) for partner in range(3) for number in range(2)}, "all play in every segment"
+        assert (segment.partner == segment.relationship % 3).all()
+    numbers = torch.cat([segment.relationship for segment in segments])
+    length = torch.cat([segment.length for segment in segments])
+    total = torch.zeros(6, dtype=torch.int64).index_add(0, numbers, length)
+    assert (total >= 40).all()
+    assert (total < 48).all(), "nobody begins an episode after the last step"
     assert same(segments, list(loader))
     assert len(data.buffer) == 0
 

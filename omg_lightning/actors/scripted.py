@@ -10,7 +10,7 @@ from omg_lightning.actors.base import Actor, Choice, Scene
 from omg_lightning.envs.base import VectorEnv
 from omg_lightning.games.axelrod_player import PREFIX, AxelrodPlayer
 from omg_lightning.games.scripts import Player, RandomPlayer, ScriptedPlayer, actions_of, best_chance, goals_of
-from omg_lightning.games.switcher import SWITCHER, Switcher, parse_steps
+from omg_lightning.games.switcher import HANDOVER, SWITCHER, Handover, Switcher, parse_handover, parse_steps
 from omg_lightning.types import NO_GOAL, ConfigError, View
 
 ANYWHERE = {"random": RandomPlayer}  # players that know every game; a game's own are its `players`
@@ -104,8 +104,8 @@ def make_player(name: str, game: Any) -> Player:
 
     Args:
         name: `random`; a name of `game.players`; `switcher`, with the steps at which it changes, such as
-            `switcher:5:12`; a strategy of the package axelrod, such as `axelrod.TitForTat`; or the dotted path of a
-            class that follows `Player` and needs no arguments.
+            `switcher:5:12`; `handover:LATEST:FIRST:OTHER`, see `Handover`; a strategy of the package axelrod, such as
+            `axelrod.TitForTat`; or the dotted path of a class that follows `Player` and needs no arguments.
         game: a `Game` or a `VectorEnv`.
 
     Raises:
@@ -123,7 +123,9 @@ def _made(name: str, game: Any) -> Player:
     if isinstance(name, str) and name in known:
         return known[name]()
     if isinstance(name, str) and name.partition(":")[0] == SWITCHER:
-        return Switcher(lambda script: _made(script, game), parse_steps(name))
+        return Switcher(lambda script: make_player(script, game), parse_steps(name))
+    if isinstance(name, str) and name.partition(":")[0] == HANDOVER:
+        return Handover(lambda kind: make_player(kind, game), *parse_handover(name))
     if isinstance(name, str) and (name == "learner" or name.startswith("checkpoint:")):
         raise ConfigError(f"'{name}' needs trained networks: put it into `data.seats`; a player is {words}")
     if isinstance(name, str) and name.startswith(PREFIX):

@@ -4,7 +4,8 @@
 
 A RUN is the folder of a `test`, or its `adaptation.json`; the runs differ in the seed alone. Prints, for each co-player
 and over all of them, mean and interquartile mean (Agarwal et al. 2021, arXiv 2108.13264) with 95% intervals over seeds
-(Student's t), and writes them to a JSON file. With --plot, also draws the scores,
+(Student's t), of the return, the score and the share of the best response's return (BR-Prox), and writes them to a
+JSON file. With --plot, also draws the scores,
 and for each co-player the return over episode indices (`adaptation_<partner>.png`).
 """
 
@@ -70,13 +71,16 @@ def draw(path: Path, runs: Sequence[dict[str, Any]], found: dict[str, Any]) -> N
 
 
 def _table(found: dict[str, Any]) -> str:
-    lines = [["co-player", "return: mean", "return: IQM", "score: mean", "score: IQM"]]
+    lines = [
+        ["co-player", "random", "best", *(f"{what}: {kind}" for what in _WHAT.values() for kind in ("mean", "IQM"))]
+    ]
     rows = {entry["label"]: entry for entry in found["partners"].values()}
     if "overall" in found:
         rows[f"all {len(found['overall']['partners'])} with a score"] = found["overall"]
     for name, entry in rows.items():
-        cells = [_cell(entry[what][kind]) if what in entry else "-" for what in ("return", "score") for kind in _KINDS]
-        lines.append([name, *cells])
+        ends = [f"{entry[key]:.2f}" if key in entry else "-" for key in ("random", "best_response")]
+        cells = [_cell(entry[what][kind]) if what in entry else "-" for what in _WHAT for kind in _KINDS]
+        lines.append([name, *ends, *cells])
     count = len(found["seeds"])
     note = "one seed: there is no interval" if count == 1 else f"{count} seeds; [95% interval over seeds]"
     if "overall" not in found:
@@ -85,6 +89,7 @@ def _table(found: dict[str, Any]) -> str:
 
 
 _KINDS = ("mean", "iqm")
+_WHAT = {"return": "return", "score": "score", "br_prox": "of best"}
 
 
 def _cell(summary: dict[str, float | None]) -> str:

@@ -2,7 +2,6 @@
 
 import os
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +26,7 @@ from omg_lightning.actors.population import Weights
 from omg_lightning.data.buffer import EpisodeBuffer
 from omg_lightning.data.dataset import LazyDataset
 from omg_lightning.data.evaluation import Practice, adaptation, evaluation
+from omg_lightning.data.meetings import kinds_met, meetings
 from omg_lightning.data.recorded import beside, read_recorded
 from omg_lightning.data.relationships import Relationships
 from omg_lightning.data.settings import (
@@ -115,7 +115,10 @@ class EpisodeDataModule(LightningDataModule):
         self.partners = default_partners(self.env) if partners is None else list(dict.fromkeys(partners))
         if not self.partners:
             raise ConfigError("data.partners is empty: name at least one, such as random")
-        tests = [beside_learner(partner, self.env.num_players) for partner in self.partners]
+        met = {"data.partners": [self.partners], "data.seats": self.lineups}
+        met |= {"data.offline.lineups": self.offline_lineups} if offline.rounds else {}
+        self.strangers = kinds_met(adaptation, self.partners, met)  # whom `test` plays beside, the unseen ones last
+        tests = [beside_learner(partner, self.env.num_players) for partner in self.strangers]
         for lineups in (self.lineups, self.eval_lineups, tests, self.offline_lineups):
             self.check(lineups)  # fails now, not when they are to play
         self.recorded = None if offline.recorded is None else read_recorded(Path(offline.recorded), self.env)
@@ -288,15 +291,19 @@ class EpisodeDataModule(LightningDataModule):
         return found
 
     def adapt(self, indices: list[int]) -> LazyDataset[AdaptationSegment]:
-        """Return the adaptation protocol beside the partners at these `indices` of `partners`."""
-        names, settings, rank, first = [self.partners[index] for index in indices], self.adaptation, None, 0
-        if not settings.networks:  # networks that learn go on alone, on one rank
-            mine = ranks.rows(settings.relationships)
-            settings, rank, first = replace(settings, relationships=len(mine)), ranks.stream(), int(mine[0])
+        """Return the adaptation protocol beside the partners at these `indices` of `strangers`."""
+        settings, seen = self.adaptation, len(self.partners)
+        table = meetings(settings, seen, len(self.strangers) - seen, generator_of(self.seed, "meetings", "cpu"))
+        number, rank = torch.arange(len(table)), None
+        if settings.networks:
+            number = number[torch.isin(table[:, 0], torch.tensor(indices))]
+        else:  # networks that learn go on alone, on one rank
+            mine, rank = ranks.rows(settings.relationships), ranks.stream()
+            number = number.view(settings.relationships, -1)[mine].flatten()
 
         def begin() -> tuple[Relationships, Practice | None]:
             random = generator_of(self.seed, "adaptation", self.device, *indices, rank=rank)
-            now = Relationships(self.env, names, indices, settings, self._judged, random, self.workers, first)
+            given = (self.env, self.strangers, table[number], settings, self._judged, random, self.workers, number)
             sizes = (
                 self.training.capacity,
                 self.env.max_steps,
@@ -304,7 +311,8 @@ class EpisodeDataModule(LightningDataModule):
                 self.training.steps_per_epoch,
             )
             draws = generator_of(self.seed, "practice", "cpu", *indices)
-            return now, Practice(*sizes, draws, self.env_steps) if settings.networks else None
+            practice = Practice(*sizes, draws, self.env_steps) if settings.networks else None
+            return Relationships(*given), practice
 
         return adaptation(begin, settings.segments(self.env.max_steps))
 
@@ -367,8 +375,8 @@ class EpisodeDataModule(LightningDataModule):
 
         Ranks share out the relationships, or the partners where networks learn.
         """
-        self.adaptation.check(self.env.max_steps, len(self.partners), ranks.size())
-        indices = range(len(self.partners))
+        self.adaptation.check(self.env.max_steps, len(self.strangers), ranks.size())
+        indices = range(len(self.strangers))
         if self.adaptation.networks:
             indices = indices[ranks.rank() :: ranks.size()]
         parts = [self.adapt([k]) for k in indices] if self.adaptation.networks else [self.adapt(list(indices))]

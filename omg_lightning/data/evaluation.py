@@ -91,7 +91,8 @@ def adaptation(
 
     Args:
         begin: makes relationships that are to start, and what networks learn from; None where they do not.
-        ends: environment steps after which each segment is over.
+        ends: environment steps after which each segment is over. Where networks learn, relationships wait there for
+            each other; else a segment is what is played until the last one is there.
     """
     now: Relationships
     practice: Practice | None
@@ -101,7 +102,7 @@ def adaptation(
         if index == 0:
             now, practice = begin()
         segments, last = [], index == len(ends) - 1
-        for segment, played in now.play_until(ends[index]):
+        for segment, played in now.play_until(ends[index], ends[index] if practice else ends[-1]):
             segments.append(segment)
             if practice is not None:
                 practice.buffer.add(played.episodes, index)

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
 import torch
+from torch import Tensor
 
 from omg_lightning.actors import LEARNER, Actor, Seating, arrange, beside_learner, check_true_goals
 from omg_lightning.data.settings import AdaptationConfig
@@ -16,63 +17,78 @@ class Relationships:
 
     Args:
         env: what is played.
-        partners: names of who sits beside the learner; each has `config.relationships` relationships.
-        indices: the number by which each partner is reported.
+        partners: names of all kinds that may sit beside the learner.
+        meetings: which of them does, int64 `[B, E]`: in episode e of each relationship; the last one stays.
         config: the protocol.
         learners: the actors with networks that sit in seats of these names, by name; asked anew before each episode.
         generator: all randomness; its device is where everything runs.
         workers: processes that share the relationships.
-        first: the number of the first relationship with each partner.
+        number: int64 `[B]` by which each relationship is reported; by default 0 .. B-1.
     """
 
     def __init__(
         self,
         env: VectorEnv,
         partners: Sequence[str],
-        indices: Sequence[int],
+        meetings: Tensor,
         config: AdaptationConfig,
         learners: Callable[[Sequence[str]], Mapping[str, Actor]],
         generator: torch.Generator,
         workers: int = 1,
-        first: int = 0,
+        number: Tensor | None = None,
     ) -> None:
         self.env, self.config, self.generator, self.workers = env, config, generator, workers
         self.device = generator.device
+        self.meetings = meetings.to(self.device)
+        batch, self.kinds = len(meetings), len(partners)
+        # Environment b * kinds + k is relationship b beside kind k: one of them is seated in each episode.
         lineups = [beside_learner(name, env.num_players) for name in partners]
-        batch = config.relationships * len(partners)
-        self.seating: Seating = arrange(lineups, batch, env, self.device)
+        self.seating: Seating = arrange(lineups, batch * self.kinds, env, self.device)
         self._learners = lambda: learners(self.seating.names)
-        rows = torch.arange(batch, device=self.device)
-        self.partner = torch.tensor(indices, device=self.device)[rows % len(partners)]  # int64 [B]
-        self.number = first + rows // len(partners)  # int64 [B] of the relationship, among those with this partner
-        self.steps = torch.zeros_like(rows)  # int64 [B] environment steps played
+        self.number = torch.arange(batch, device=self.device) if number is None else number.to(self.device)
+        self.steps = torch.zeros(batch, dtype=torch.int64, device=self.device)  # environment steps played
+        self.episodes = torch.zeros_like(self.steps)  # int64 [B] episodes played
         self.prior: Prior = {}  # what each learner carries to the next episode
 
-    def play_until(self, steps: int) -> Iterator[tuple[AdaptationSegment, Played]]:
-        """Plays in rounds until every relationship has been going on for `steps`; those that have, wait.
+    @property
+    def partner(self) -> Tensor:
+        """Return who sits beside the learner in the next episode of each relationship, int64 `[B]`."""
+        episode = self.episodes.clamp(max=self.meetings.shape[1] - 1)
+        return self.meetings.gather(1, episode[:, None])[:, 0]
+
+    def play_until(self, steps: int, total: int | None = None) -> Iterator[tuple[AdaptationSegment, Played]]:
+        """Plays in rounds until every relationship has been going on for `steps`.
+
+        A batch costs little more than a single environment. So no relationship waits for the others before it has
+        reached `total`.
+
+        Args:
+            steps: environment steps that each has to reach.
+            total: environment steps at which each is over; by default `steps`.
 
         Yields:
             One episode of each relationship that plays on: as rows, and as it was played.
         """
-        while len(index := (self.steps < steps).nonzero()[:, 0]):
+        while int(self.steps.min()) < steps:
+            index = (self.steps < (total or steps)).nonzero()[:, 0]
             learners = self._learners()
             if not self.prior:
                 self.prior = self._fresh(learners)
             prior = {name: rows[index] for name, rows in self.prior.items()}
-            seating, workers = self.seating.keep(index), self.workers
+            partner = self.partner[index]
+            seating, workers = self.seating.keep(index * self.kinds + partner), self.workers
             played = play(self.env, seating, learners, self.generator, prior, greedy=True, workers=workers)
             for name, rows in played.prior.items():
                 self.prior[name][index] = rows
             if not self.config.belief:
                 self.prior |= self._fresh({LEARNER: learners[LEARNER]})
             if len(index) == len(self.steps):
-                check_true_goals(self.seating, learners[LEARNER], played.episodes)
+                check_true_goals(seating, learners[LEARNER], played.episodes)
             length = played.episodes.active.any(-1).sum(0)
             self.steps[index] += length
-            yield (
-                AdaptationSegment(self.partner[index], self.number[index], played.episodes.reward.sum(0), length),
-                played,
-            )
+            self.episodes[index] += 1
+            returns = played.episodes.reward.sum(0)
+            yield AdaptationSegment(partner, self.number[index], returns, length), played
 
     def _fresh(self, learners: Mapping[str, Actor]) -> Prior:
         """Return what learners know before they meet anybody, leading B; an actor without a prior is left out."""

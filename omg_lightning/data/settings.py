@@ -2,8 +2,9 @@
 
 import math
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Literal
 
 from omg_lightning.envs.base import VectorEnv
 from omg_lightning.types import ConfigError
@@ -163,6 +164,15 @@ class AdaptationConfig:
             `relationships` to 1 to see what a single learner makes of its `steps`.
         references: file in which `python -m omg_lightning references` keeps the returns that scores are normalised by;
             by default `references.json`, if there is one.
+        unseen: more partners, which training must not have met; they are reported apart from the others, too.
+        ratio: seen to unseen partners, such as `10:5`: relationships are shared out in this ratio between
+            `data.partners` and `unseen`. By default each kind has as many. What is left of a relationship after each
+            change is drawn in the same ratio.
+        change_episodes: change the partner after so many episodes of a relationship, or `random`: after 2, 5, 10 or 20,
+            drawn anew each time. By default partners stay. There are `relationships` for each kind, as ever, but each
+            meets all kinds.
+        change_within: change each partner's kind within each episode, at a step drawn evenly from 1 to this one: the
+            seat is handed over to another of the partners, see `omg_lightning.games.Handover`.
     """
 
     relationships: int = 16
@@ -171,15 +181,54 @@ class AdaptationConfig:
     belief: bool = True
     networks: bool = False
     references: str | None = None
+    unseen: list[str] = field(default_factory=list)
+    ratio: str | None = None
+    change_episodes: int | Literal["random"] | None = None
+    change_within: int | None = None
 
     def __post_init__(self) -> None:
         for name in ("relationships", "steps", "score_steps"):
             check_at_least(f"adaptation.{name}", getattr(self, name), 1)
+        for name in ("change_episodes", "change_within"):
+            if isinstance(value := getattr(self, name), int):
+                check_at_least(f"adaptation.{name}", value, 1)
+        if self.change_episodes is not None and self.change_within is not None:
+            raise ConfigError(
+                f"data.adaptation.change_episodes is {self.change_episodes} and change_within {self.change_within}: "
+                "partners change between episodes or within them, so leave one out"
+            )
+        changing = self.change_episodes is not None or self.ratio is not None
+        if self.networks and changing:
+            raise ConfigError(
+                "data.adaptation.networks is true, and then there is one partner at a time: leave out change_episodes "
+                "and ratio"
+            )
+        if self.shares[1] and not self.unseen:
+            raise ConfigError(
+                f"data.adaptation.ratio is {self.ratio}, but there are no unseen partners: name some in "
+                "data.adaptation.unseen"
+            )
         if self.references is not None and not Path(self.references).is_file():
             raise ConfigError(
                 f"data.adaptation.references: no file {self.references}; make it with python -m omg_lightning "
                 "references"
             )
+
+    @property
+    def shares(self) -> tuple[int, int]:
+        """Return both numbers of `ratio`; 1 and 0 where there is none.
+
+        Raises:
+            ConfigError: it is no ratio.
+        """
+        if self.ratio is None:
+            return 1, 0
+        parts = str(self.ratio).split(":")
+        if len(parts) != 2 or not all(part.isdecimal() for part in parts) or not any(map(int, parts)):
+            raise ConfigError(
+                f"data.adaptation.ratio is {self.ratio!r}: expected seen to unseen partners in quotes, such as '10:5'"
+            )
+        return int(parts[0]), int(parts[1])
 
     def check(self, max_steps: int, partners: int = 1, ranks: int = 1) -> None:
         """Raise ConfigError where no episode of at most `max_steps` steps needs to end within the last steps.

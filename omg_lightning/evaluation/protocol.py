@@ -1,93 +1,22 @@
-"""The adaptation protocol's results: from the episodes played to a table, to flat names, and to a file and back."""
+"""The adaptation protocol's results: to a table, to flat names, and to a file and back."""
 
 import json
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
-import torch
 
+from omg_lightning.evaluation.record import ALL, SEEN, UNSEEN, Group, Result
 from omg_lightning.evaluation.references import COMMAND, References
-from omg_lightning.evaluation.scores import Curve, Relationship, adapted_at, curve, final_return, normalise, within
+from omg_lightning.evaluation.scores import normalise
 from omg_lightning.files import replace_text
-from omg_lightning.metrics import return_statistics
-from omg_lightning.metrics.intervals import Bounds, student
-from omg_lightning.types import AdaptationSegment, ConfigError
+from omg_lightning.games.switcher import HANDOVER, parse_handover
+from omg_lightning.types import ConfigError
 
 FILE = "adaptation.json"
 SHOWN = (1, 5, 10)  # episode indices in the table
-
-
-class Result(NamedTuple):
-    """How a learner adapted to one kind of partner. Returns are those of the learner's seat."""
-
-    partner: str
-    label: str  # the partner's name in metrics and files
-    curve: Curve  # over episode indices
-    final: float  # mean over relationships of the return in the last steps; NaN if the protocol was cut short
-    low: float  # 95% interval of `final`, over relationships; NaN for a single one
-    high: float
-    adapted: int | None  # episode index at which it did about as well as in the end
-    random: float | None = None  # references: a random player and a best response in the learner's place
-    best_response: float | None = None
-    score: float | None = None  # `final`, normalised between them
-    note: str = ""  # why there is no score
-    returns: dict[str, float] | None = None  # the statistics of all episodes, by name
-
-
-class Record:
-    """Collects the episodes of a run of the protocol."""
-
-    def __init__(self) -> None:
-        self._segments: list[AdaptationSegment] = []
-
-    def add(self, segment: AdaptationSegment) -> None:
-        """Add the episodes of a segment."""
-        self._segments.append(segment._replace(batches=()))  # nothing big is kept
-
-    def result(
-        self,
-        index: int,
-        partner: str,
-        label: str,
-        steps: int,
-        last: int,
-        seat: Bounds | None = None,
-        team: Bounds | None = None,
-    ) -> Result | None:
-        """Return the result beside a partner, without references; None if no episode was played with it.
-
-        Args:
-            index: of the partner, in `AdaptationSegment.partner`.
-            partner: its name.
-            label: its name in metrics and files.
-            steps: environment steps of each relationship; episodes that end later do not count.
-            last: steps at the end that make the final return.
-            seat: bounds of the return of a seat, where they are known.
-            team: and of the team.
-        """
-        mine = [segment.partner == index for segment in self._segments]
-        if not any(bool(rows.any()) for rows in mine):
-            return None
-        parts = list(zip(self._segments, mine, strict=True))
-        number = torch.cat([segment.relationship[rows] for segment, rows in parts]).cpu()
-        returns = torch.cat([segment.returns[rows] for segment, rows in parts]).cpu()
-        length = torch.cat([segment.length[rows] for segment, rows in parts]).cpu()
-        played, finals, kept_rows = [], [], []
-        for each in number.unique():
-            own = (number == each).nonzero()[:, 0]
-            whole = Relationship(returns[own, 0].numpy(), length[own].numpy())
-            finals.append(final_return(whole, steps, last))
-            played.append(within(whole, steps))
-            kept_rows.append(own[: len(played[-1].returns)])
-        kept = torch.cat(kept_rows)
-        low, high = map(float, student(finals, seat))
-        final, shape = float(np.mean(finals)), curve(played, seat)
-        statistics = return_statistics(returns[kept], length[kept], team)
-        numbers = {name: float(value) for name, value in statistics.items()}
-        return Result(partner, label, shape, final, low, high, adapted_at(shape.smooth, final), returns=numbers)
 
 
 def refer(result: Result, references: References, game: Mapping[str, Any]) -> Result:
@@ -96,7 +25,8 @@ def refer(result: Result, references: References, game: Mapping[str, Any]) -> Re
     if entry is None:
         return result._replace(note=f"{references.missing(game, result.partner)}: {COMMAND} makes it")
     random, best = float(entry["random"]), float(entry["best_response"])
-    result = result._replace(random=random, best_response=best)
+    share = result.final / best if best > 0 and np.isfinite(result.final) else None
+    result = result._replace(random=random, best_response=best, prox=share)
     try:
         return result._replace(score=normalise(result.final, random, best))
     except ValueError as error:
@@ -105,21 +35,23 @@ def refer(result: Result, references: References, game: Mapping[str, Any]) -> Re
 
 def labels(partners: Sequence[str]) -> list[str]:
     """Return names of partners for metrics and files: unique, of plain letters, with the last two parts of a path."""
-    found: list[str] = []
+    taken, found = [ALL, SEEN, UNSEEN], list[str]()
     for partner in partners:
         kind, colon, rest = partner.partition(":")
         short = kind + colon + "/".join(Path(rest).parts[-2:])
+        if kind == HANDOVER:
+            short = f"{parse_handover(partner)[1][0]}_{HANDOVER}"  # the kind that it begins as
         label = base = re.sub(r"[^A-Za-z0-9_.-]+", "_", short)
         count = 1
-        while label in found:
+        while label in taken + found:
             count += 1
             label = f"{base}_{count}"
         found.append(label)
     return found
 
 
-def numbers(results: Sequence[Result]) -> dict[str, float]:
-    """Return the numbers of all results by flat name, as in `metrics.json`; unknown ones are left out."""
+def numbers(results: Sequence[Result], groups: Sequence[Group] = ()) -> dict[str, float]:
+    """Return the numbers of all results and groups by flat name, as in `metrics.json`; unknown ones are left out."""
     found: dict[str, float] = {}
     for result in results:
         mean = result.curve.mean
@@ -130,6 +62,10 @@ def numbers(results: Sequence[Result]) -> dict[str, float]:
             "score": result.score,
             "random": result.random,
             "best_response": result.best_response,
+            "br_prox": result.prox,
+            "gain": result.gain.value,
+            "gain_low": result.gain.low,
+            "gain_high": result.gain.high,
             "adapted_at": result.adapted,
             "episodes": len(mean),
             **{f"episode_{k}": float(mean[k - 1]) for k in SHOWN if k <= len(mean)},
@@ -138,22 +74,28 @@ def numbers(results: Sequence[Result]) -> dict[str, float]:
         found |= {name: float(value) for name, value in named.items() if value is not None and np.isfinite(value)}
         for name, value in (result.returns or {}).items():
             found[name.replace("return/", f"return/{result.label}_")] = value
+    for group in groups:
+        each = {"return": group.final, "low": group.low, "high": group.high, "score": group.score}
+        named = {f"adapt/{group.label}_{name}": value for name, value in (each | {"br_prox": group.prox}).items()}
+        found |= {name: float(value) for name, value in named.items() if value is not None and np.isfinite(value)}
     return found
 
 
-def table(results: Sequence[Result], last: int) -> str:
-    """Return a table with a line for each partner, and the notes below it."""
-    head = ["partner", "adapted at", *(f"episode {k}" for k in SHOWN), f"last {last} steps", "random", "best", "score"]
-    lines = [head]
+def table(results: Sequence[Result], last: int, groups: Sequence[Group] = ()) -> str:
+    """Return a table with a line for each partner and each group of partners, and the notes below it."""
+    gains = any(np.isfinite(result.gain.value) for result in results)
+    head = ["partner", "adapted at", *(f"episode {k}" for k in SHOWN), *(["gain"] if gains else [])]
+    lines = [[*head, f"last {last} steps", "random", "best", "score", "of best"]]
     for result in results:
         mean = result.curve.mean
         adapted = "-" if result.adapted is None else str(result.adapted)
         early = [_two(mean[k - 1]) if k <= len(mean) else "-" for k in SHOWN]
-        final = _two(result.final)
-        if np.isfinite(result.low):
-            final += f" [{_two(result.low)}, {_two(result.high)}]"
-        rest = [_two(result.random), _two(result.best_response), _two(result.score)]
-        lines.append([result.label, adapted, *early, final, *rest])
+        early += [_two(result.gain.value)] if gains else []
+        rest = [_two(result.random), _two(result.best_response), _two(result.score), _two(result.prox)]
+        lines.append([result.label, adapted, *early, _interval(result), *rest])
+    for group in groups:
+        blank = ["-"] * (len(head) - 1)
+        lines.append([group.label, *blank, _interval(group), "-", "-", _two(group.score), _two(group.prox)])
     notes = dict.fromkeys(f"no score: {result.note}" for result in results if result.note)
     return "\n".join([align(lines), *notes])
 
@@ -165,10 +107,11 @@ def align(lines: Sequence[Sequence[str]]) -> str:
     return "\n".join([rows[0], "-" * len(rows[0]), *rows[1:]])
 
 
-def save(path: Path, results: Sequence[Result], **about: Any) -> None:
+def save(path: Path, results: Sequence[Result], groups: Sequence[Group] = (), **about: Any) -> None:
     """Write results, and facts `about` the run, as JSON."""
-    partners = {result.partner: _plain(result) for result in results}
-    replace_text(path, json.dumps({**about, "partners": partners}, indent=2, allow_nan=False) + "\n")
+    found = {"partners": {result.partner: _plain(result) for result in results}}
+    found |= {"groups": {group.label: _plain(group) for group in groups}} if groups else {}
+    replace_text(path, json.dumps({**about, **found}, indent=2, allow_nan=False) + "\n")
 
 
 def load(path: Path) -> dict[str, Any]:
@@ -193,11 +136,15 @@ def _two(value: float | None) -> str:
     return "-" if value is None or not np.isfinite(value) else f"{value:.2f}"
 
 
-def _plain(result: Result) -> dict[str, Any]:
+def _interval(found: Result | Group) -> str:
+    """Return a final return with its interval, where it has one."""
+    return _two(found.final) + (f" [{_two(found.low)}, {_two(found.high)}]" if np.isfinite(found.low) else "")
+
+
+def _plain(value: Any) -> Any:
     """Return a result in the types of JSON; NaN becomes null."""
-    shape = {name: [_known(x) for x in values.tolist()] for name, values in result.curve._asdict().items()}
-    return {key: _known(value) for key, value in (result._asdict() | {"curve": shape}).items()}
-
-
-def _known(value: Any) -> Any:
+    if isinstance(value, tuple) and hasattr(value, "_asdict"):
+        return {key: _plain(each) for key, each in value._asdict().items()}
+    if isinstance(value, np.ndarray):
+        return [_plain(each) for each in value.tolist()]
     return None if isinstance(value, float) and not np.isfinite(value) else value

@@ -10,6 +10,7 @@ from omg_lightning.metrics.intervals import Bounds, student
 
 WINDOW = 5  # episodes in the moving average that tells when a learner has adapted
 SHARE = 0.9  # of the final return that it has to reach
+GAIN = 20  # episodes at the start and at the end that the adaptation gain compares
 
 
 class Relationship(NamedTuple):
@@ -17,6 +18,7 @@ class Relationship(NamedTuple):
 
     returns: NDArray  # float [E] of the focal seat
     length: NDArray  # int [E] environment steps
+    counts: NDArray | None = None  # bool [E] the episodes beside the partners that are asked about; None for all
 
 
 class Curve(NamedTuple):
@@ -31,7 +33,7 @@ class Curve(NamedTuple):
 def within(played: Relationship, steps: int) -> Relationship:
     """Return the episodes that end within the first `steps` environment steps."""
     count = int((np.cumsum(played.length) <= steps).sum())
-    return Relationship(played.returns[:count], played.length[:count])
+    return Relationship(*(None if field is None else field[:count] for field in played))  # type: ignore[arg-type]
 
 
 def final_return(played: Relationship, steps: int, last: int) -> float:
@@ -44,10 +46,43 @@ def final_return(played: Relationship, steps: int, last: int) -> float:
         NaN if there is none, or if the relationship did not last for all steps.
     """
     ends = np.cumsum(played.length)
-    if len(ends) == 0 or ends[-1] < steps:
+    if is_short(played, steps):
         return float("nan")
-    counts = (ends > steps - last) & (ends <= steps)
+    counts = (ends > steps - last) & (ends <= steps) & (True if played.counts is None else played.counts)
     return float(played.returns[counts].mean()) if counts.any() else float("nan")
+
+
+def is_short(played: Relationship, steps: int) -> bool:
+    """Say whether the relationship did not last for all steps."""
+    return int(played.length.sum()) < steps
+
+
+def gain(played: Relationship) -> float:
+    """Return the adaptation gain: mean return of the last `GAIN` episodes that count, minus that of the first.
+
+    Returns:
+        NaN if these would share episodes.
+    """
+    returns = played.returns if played.counts is None else played.returns[played.counts]
+    return float(returns[-GAIN:].mean() - returns[:GAIN].mean()) if len(returns) >= 2 * GAIN else float("nan")
+
+
+def stretches(played: Relationship) -> list[NDArray]:
+    """Return the returns of each run of episodes that count, without one that was cut off by the end.
+
+    A run is the time that a partner stays. One that stays all the time is not cut off.
+    """
+    if played.counts is None or played.counts.all():
+        return [played.returns]
+    edges = np.flatnonzero(np.diff(np.concatenate([[0], played.counts.astype(int), [0]])))
+    runs = [(int(start), int(stop)) for start, stop in edges.reshape(-1, 2)]
+    return [played.returns[start:stop] for start, stop in runs if stop < len(played.returns)]
+
+
+def mean_stretch(runs: Sequence[NDArray]) -> NDArray:
+    """Return the mean return at each episode index over runs of any length, as far as the longest goes: float `[K]`."""
+    longest = max(map(len, runs))
+    return np.array([np.mean([run[k] for run in runs if len(run) > k]) for k in range(longest)])
 
 
 def smooth(values: NDArray, window: int = WINDOW) -> NDArray:
@@ -56,15 +91,24 @@ def smooth(values: NDArray, window: int = WINDOW) -> NDArray:
     return np.array([values[min(k, last) :][:window].mean() for k in range(len(values))])
 
 
-def curve(relationships: Sequence[Relationship], bounds: Bounds | None = None) -> Curve:
-    """Return the mean return at each episode index that all relationships reached, with Student's t intervals.
+def curve(rows: Sequence[NDArray], bounds: Bounds | None = None, ragged: bool = False) -> Curve:
+    """Return the mean return at each episode index, with Student's t intervals.
 
-    Beyond it the mean would be over the relationships with short episodes alone.
+    Args:
+        rows: for each relationship, the return at each episode index.
+        bounds: of a return, where they are known.
+        ragged: go on to the longest row. By default the curve ends where the shortest row does: beyond, the mean would
+            be over the relationships with short episodes alone. Where partners change after so many episodes, lengths
+            have nothing to do with play.
     """
-    length = min(len(each.returns) for each in relationships)
-    table = np.stack([each.returns[:length] for each in relationships]).astype(float)  # [R, K]
-    smoothed = np.stack([smooth(row) for row in table])
-    return Curve(table.mean(0), smoothed.mean(0), *student(smoothed.T, bounds))
+    length = (max if ragged else min)(map(len, rows))
+    table, smoothed = np.full((2, len(rows), length), np.nan)
+    for k, row in enumerate(rows):
+        kept = np.asarray(row[:length], dtype=float)
+        table[k, : len(kept)], smoothed[k, : len(kept)] = kept, smooth(kept)
+    columns = [column[~np.isnan(column)] for column in smoothed.T]
+    ends = np.array([student(column, bounds) for column in columns]).reshape(length, 2)
+    return Curve(np.nanmean(table, 0), np.array([column.mean() for column in columns]), *ends.T)
 
 
 def adapted_at(smoothed: NDArray, final: float) -> int | None:

@@ -13,7 +13,7 @@ from omg_lightning.evaluation.statistics import Summary, iqm, mean
 from omg_lightning.metrics.intervals import Bounds, student
 from omg_lightning.types import ConfigError
 
-_SHARED = ("game", "steps", "score_steps", "belief", "networks")
+_SHARED = ("game", "steps", "score_steps", "belief", "networks", "unseen", "ratio", "change_episodes", "change_within")
 
 
 def read(paths: Sequence[Path]) -> list[dict[str, Any]]:
@@ -44,9 +44,13 @@ def read(paths: Sequence[Path]) -> list[dict[str, Any]]:
 
 
 def summarise(runs: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    """Return mean and interquartile mean of final returns and scores, for each co-player and over all with a score."""
+    """Return mean and interquartile mean of final returns, scores and shares of the best response's return (BR-Prox).
+
+    For each co-player, and over all that have them.
+    """
     partners, bounds = list(runs[0]["partners"]), runs[0].get("seat_bounds")
     scales: dict[str, Bounds | None] = {}  # of scores
+    shares: dict[str, NDArray] = {}
     found: dict[str, Any] = {"seeds": [run["seed"] for run in runs], "partners": {}}
     for partner in partners:
         entry: dict[str, Any] = {
@@ -54,6 +58,10 @@ def summarise(runs: Sequence[dict[str, Any]]) -> dict[str, Any]:
             "return": _both([_values(runs, partner, "final")], bounds),
         }
         result = runs[0]["partners"][partner]
+        entry |= {key: result[key] for key in ("random", "best_response") if result[key] is not None}
+        if result["best_response"] is not None and result["best_response"] > 0:
+            shares[partner] = _values(runs, partner, "final") / result["best_response"]
+            entry["br_prox"] = _both([shares[partner]], None)
         if result["score"] is not None:
             ends = [normalise(end, result["random"], result["best_response"]) for end in bounds or ()]
             scales[partner] = (ends[0], ends[1]) if ends else None
@@ -64,6 +72,8 @@ def summarise(runs: Sequence[dict[str, Any]]) -> dict[str, Any]:
         known = [scale for name in scored if (scale := scales[name]) is not None]
         whole = (min(low for low, _ in known), max(high for _, high in known)) if known else None
         found["overall"] = {"partners": scored, "score": _both([_values(runs, x, "score") for x in scored], whole)}
+        if all(partner in shares for partner in scored):
+            found["overall"]["br_prox"] = _both([shares[partner] for partner in scored], None)
     return found
 
 

@@ -1,18 +1,76 @@
-"""A player that changes its mind: between episodes, or within one."""
+"""Players that change their kind: between episodes, at fixed steps of each, or at a random step."""
 
+from abc import abstractmethod
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from omg_lightning.games.scripts import Player, ScriptedPlayer, goals_of, scripts_of
+from omg_lightning.games.scripts import Player, ScriptedPlayer, actions_of, goals_of, scripts_of
 from omg_lightning.types import ConfigError
 
-SWITCHER = "switcher"
+SWITCHER, HANDOVER = "switcher", "handover"
 
 
-class Switcher(ScriptedPlayer):
+class Changing(ScriptedPlayer):
+    """Follows one of several players at each step; a subclass says which one is in force.
+
+    Args:
+        make: makes a player of a name, which knows the game.
+
+    Attributes:
+        scripts: these players; there are none before `check`.
+    """
+
+    def __init__(self, make: Callable[[str], Player]) -> None:
+        self.scripts: tuple[Player, ...] = ()
+        self._make = make
+
+    @abstractmethod
+    def names(self, game: Any) -> Sequence[str]:
+        """Return the names of the players that it follows.
+
+        Raises:
+            ConfigError: the game has no such players, or no time for the changes.
+        """
+
+    @abstractmethod
+    def in_force(self) -> Tensor:
+        """Return which of `scripts` acts next, int64 `[B]`."""
+
+    def check(self, game: Any) -> None:
+        """Raises ConfigError unless all its players know the game, which has time for the changes."""
+        self.scripts = tuple(self._make(each) for each in self.names(game))
+
+    def reset(self, batch_size: int, seat: int, game: Any, generator: torch.Generator) -> None:
+        """Starts new episodes; see `Player.reset`."""
+        super().reset(batch_size, seat, game, generator)
+        for script in self.scripts:
+            script.reset(batch_size, seat, game, generator)
+        self._time = 0
+
+    def pursues(self, observation: Tensor, legal: Tensor) -> Tensor:
+        """Return the goals of the next action, int64 `[B]`, or NO_GOAL; see `Player`."""
+        return self._chosen([goals_of(script, self._game, observation, legal) for script in self.scripts])
+
+    def act(self, observation: Tensor, legal: Tensor) -> Tensor:
+        """Acts as the player in force does: int64 `[B]`."""
+        chosen = self._chosen([actions_of(script, observation, legal).to(torch.int64) for script in self.scripts])
+        self._time += 1
+        return chosen
+
+    def action_probabilities(self, observation: Tensor, legal: Tensor) -> Tensor:
+        """Returns `[B, A]`: the distribution of the player in force, which must know its own."""
+        return self._chosen([script.action_probabilities(observation, legal) for script in self.scripts])  # type: ignore[attr-defined]
+
+    def _chosen(self, each: Sequence[Tensor]) -> Tensor:
+        """Return row b of that of the tensors `[B, ...]` whose player is in force in row b."""
+        force = self.in_force()
+        return torch.stack(tuple(each))[force, torch.arange(len(force), device=force.device)]
+
+
+class Switcher(Changing):
     """Follows one of the game's two scripts, drawn anew for each episode: half cooperator, half defector.
 
     In a seat it is written `switcher`; `switcher:5:12` also changes to the other script at steps 5 and 12 of each
@@ -21,60 +79,72 @@ class Switcher(ScriptedPlayer):
     Args:
         make: makes a player of a script's name.
         steps: when it changes within an episode, rising.
-
-    Attributes:
-        scripts: the game's two scripts, the cooperator first; there are none before `check`.
     """
 
     def __init__(self, make: Callable[[str], Player], steps: Sequence[int] = ()) -> None:
-        self.scripts: tuple[Player, ...] = ()
-        self._make, self._steps = make, tuple(steps)
+        super().__init__(make)
+        self._steps = tuple(steps)
 
-    def check(self, game: Any) -> None:
-        """Raises ConfigError unless the game has two scripts, and time for all the changes."""
-        name = game.name
+    def names(self, game: Any) -> Sequence[str]:
+        """Return the names of the game's two scripts, the cooperator first."""
         if not (names := scripts_of(game)):
             raise ConfigError(
-                f"Switcher changes between a game's two scripts, but {name} names none: set its `scripts`"
+                f"Switcher changes between a game's two scripts, but {game.name} names none: set its `scripts`"
             )
-        if self._steps and self._steps[-1] >= game.max_steps:
-            raise ConfigError(
-                f"Switcher changes at step {self._steps[-1]}, but {name} is over after {game.max_steps} steps: "
-                "name an earlier step"
-            )
-        self.scripts = tuple(self._make(each) for each in names)
-        for script in self.scripts:
-            if isinstance(script, ScriptedPlayer):
-                script.check(game)
+        if self._steps:
+            check_time("Switcher changes at", self._steps[-1], game)
+        return names
 
     def reset(self, batch_size: int, seat: int, game: Any, generator: torch.Generator) -> None:
         """Starts new episodes, each with a script of its own; see `Player.reset`."""
         super().reset(batch_size, seat, game, generator)
-        for script in self.scripts:
-            script.reset(batch_size, seat, game, generator)
         self._first = torch.rand(batch_size, generator=generator, device=generator.device) < 0.5
-        self._time = 0
 
-    def pursues(self, observation: Tensor, legal: Tensor) -> Tensor:
-        """Return the goals of the next action, int64 `[B]`, or NO_GOAL; see `Player`."""
-        first, second = (goals_of(script, self._game, observation, legal) for script in self.scripts)
-        return torch.where(self._follows_first(), first, second)
-
-    def act(self, observation: Tensor, legal: Tensor) -> Tensor:
-        """Acts as the script in force does: int64 `[B]`."""
-        first, second = (script.act(observation, legal) for script in self.scripts)
-        chosen = torch.where(self._follows_first(), first, second)
-        self._time += 1
-        return chosen
-
-    def action_probabilities(self, observation: Tensor, legal: Tensor) -> Tensor:
-        """Returns `[B, A]`: the distribution of the script in force, which must know its own."""
-        first, second = (script.action_probabilities(observation, legal) for script in self.scripts)  # type: ignore[attr-defined]
-        return torch.where(self._follows_first()[:, None], first, second)
-
-    def _follows_first(self) -> Tensor:
+    def in_force(self) -> Tensor:
+        """Return 0 or 1, int64 `[B]`."""
         changes = sum(self._time >= step for step in self._steps)
-        return self._first ^ (changes % 2 == 1)
+        return (self._first ^ (changes % 2 == 0)).long()
+
+
+class Handover(Changing):
+    """Plays as one kind, and hands its seat to another kind at a random step, both drawn once for each episode.
+
+    In a seat it is written `handover:LATEST:FIRST:OTHER[:OTHER ...]`: the step is drawn evenly from 1 to LATEST,
+    counted from 0, so that FIRST has at least one action; who takes over is drawn evenly among the others.
+
+    Args:
+        make: makes a player of a name.
+        latest: the last step at which it may change.
+        kinds: names of players, the first one first.
+    """
+
+    def __init__(self, make: Callable[[str], Player], latest: int, kinds: Sequence[str]) -> None:
+        super().__init__(make)
+        self._latest, self._kinds = latest, tuple(kinds)
+
+    def names(self, game: Any) -> Sequence[str]:
+        """Return the names of all kinds."""
+        check_time("Handover may change at", self._latest, game)
+        return self._kinds
+
+    def reset(self, batch_size: int, seat: int, game: Any, generator: torch.Generator) -> None:
+        """Starts new episodes, each with a step and a successor of its own; see `Player.reset`."""
+        super().reset(batch_size, seat, game, generator)
+        random: dict[str, Any] = {"generator": generator, "device": generator.device}
+        self._step = torch.randint(1, self._latest + 1, (batch_size,), **random)
+        self._next = torch.randint(1, len(self._kinds), (batch_size,), **random)
+
+    def in_force(self) -> Tensor:
+        """Return 0 before the change, and the successor's index from then on, int64 `[B]`."""
+        return torch.where(self._time < self._step, 0, self._next)
+
+
+def check_time(what: str, step: int, game: Any) -> None:
+    """Raise ConfigError unless an episode has this step; `what` begins the message."""
+    if step >= game.max_steps:
+        raise ConfigError(
+            f"{what} step {step}, but {game.name} is over after {game.max_steps} steps: name an earlier step"
+        )
 
 
 def parse_steps(name: str) -> list[int]:
@@ -90,3 +160,23 @@ def parse_steps(name: str) -> list[int]:
             f"player {name!r}: write {SWITCHER}, or {SWITCHER}:5:12 with the steps at which it changes, rising from 1"
         )
     return steps
+
+
+def handover(latest: int, first: str, others: Sequence[str]) -> str:
+    """Return the name of a `Handover`."""
+    return ":".join([HANDOVER, str(latest), first, *others])
+
+
+def parse_handover(name: str) -> tuple[int, list[str]]:
+    """Return the last step and the kinds in `handover:LATEST:FIRST:OTHER[:OTHER ...]`.
+
+    Raises:
+        ConfigError: it is written in another way.
+    """
+    _, latest, *kinds = [*name.split(":"), ""][: max(2, name.count(":") + 1)]
+    if not latest.isdecimal() or int(latest) < 1 or len(set(kinds)) < max(2, len(kinds)) or "" in kinds:
+        raise ConfigError(
+            f"player {name!r}: write {HANDOVER}:LATEST:FIRST:OTHER with the last step at which it changes, at least 1, "
+            f"and two or more different kinds, such as {HANDOVER}:10:random:nearest_stag"
+        )
+    return int(latest), kinds

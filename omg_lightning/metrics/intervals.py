@@ -5,6 +5,7 @@ that are nearly always the same. `student` needs no bounds; it is exact for norm
 of many episodes. Single values of episodes are skewed: where bounds are known they get the first.
 """
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -44,6 +45,29 @@ def student(
         return Interval(np.full_like(middle, np.nan), np.full_like(middle, np.nan))
     deviation = table.std(-1, ddof=1) if spread is None else spread
     half = stats.t.ppf(_TAILS[1], count - 1 - less) * deviation / count**0.5
+    low, high = (-np.inf, np.inf) if bounds is None else bounds
+    return Interval(np.maximum(middle - half, low), np.minimum(middle + half, high))
+
+
+def stratified(strata: Sequence[ArrayLike], bounds: Bounds | None = None) -> Interval:
+    """Return the interval of the mean of independent values in strata, such as kinds of partners.
+
+    The strata are fixed, so what differs between them is no chance: the variance is that within them, and the degrees
+    of freedom are those of Welch and Satterthwaite (1946). There is no interval where a stratum has a single value.
+
+    Args:
+        strata: the values `[n]` of each; a stratum weighs as much as it has values.
+        bounds: of what is possible, where this is known.
+    """
+    tables = [np.asarray(values, dtype=float) for values in strata]
+    counts = np.array([len(values) for values in tables])
+    if not len(counts) or counts.min() < 2:
+        return Interval(np.array(np.nan), np.array(np.nan))
+    shares = counts / counts.sum()
+    parts = shares**2 * np.array([values.var(ddof=1) for values in tables]) / counts  # variance of the mean, by stratum
+    freedom = parts.sum() ** 2 / (parts**2 / (counts - 1)).sum() if parts.sum() else 1.0
+    half = stats.t.ppf(_TAILS[1], freedom) * parts.sum() ** 0.5
+    middle = np.concatenate(tables).mean()
     low, high = (-np.inf, np.inf) if bounds is None else bounds
     return Interval(np.maximum(middle - half, low), np.minimum(middle + half, high))
 
