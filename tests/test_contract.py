@@ -23,7 +23,7 @@ ALGORITHMS = {
     "PPO": partial(PPO, epochs=2, minibatches=2),
     "BestResponseSearch": partial(BestResponseSearch, trees=1, simulations=2),
 }
-OPPONENTS = ("Direct", "Declared", "Locations", "Codebook", "Subgoal", "Oracle", "LIAM", "MeLIBA")
+OPPONENTS = ("Direct", "Declared", "Locations", "Codebook", "Subgoal", "Oracle", "LIAM", "MeLIBA", "Recurrent")
 GAMES = {
     "grid": lambda: stag_hunt(max_steps=4),
     "cells": lambda: Snowdrift(height=3, width=3, num_players=2, num_drifts=2, max_steps=4),
@@ -63,7 +63,7 @@ def game_for(name, algorithm):
 def opponent_of(name):
     """Return an opponent model as a user gives it, with short codes."""
     small = {"Subgoal": {"goal_dim": 3}, "Codebook": {"num_codes": 3}}
-    small |= {"LIAM": {"embedding": 3}, "MeLIBA": {"embedding": 2}}
+    small |= {"LIAM": {"embedding": 3}, "MeLIBA": {"embedding": 2}, "Recurrent": {"embedding": 2}}
     return partial(getattr(opponents, name), **small.get(name, {}))
 
 

@@ -10,6 +10,7 @@ from omg_lightning.opponents.goal_vae import GoalVAE, VAEConfig
 from omg_lightning.opponents.liam import LIAM, MeLIBA
 from omg_lightning.opponents.locations import Locations
 from omg_lightning.opponents.oracle import Oracle
+from omg_lightning.opponents.recurrent import Recurrent
 from omg_lightning.opponents.selector import SelectorConfig
 from omg_lightning.opponents.subgoal import Subgoal
 from omg_lightning.opponents.subgoal_predictor import SubgoalPredictor
@@ -29,6 +30,7 @@ __all__ = [
     "MixtureConfig",
     "OpponentModel",
     "Oracle",
+    "Recurrent",
     "SelectorConfig",
     "ShuffledGoals",
     "Subgoal",

@@ -59,7 +59,7 @@ class Agent(LightningModule):
 
     Args:
         opponent: how the others are modelled: `Direct`, `Declared` (HOP), `Locations`, `Codebook`, `Subgoal` (OMG,
-            HOP+), `LIAM`, `MeLIBA`, `Oracle`, or a class of yours.
+            HOP+), `LIAM`, `MeLIBA`, `Recurrent`, `Oracle`, or a class of yours.
         algorithm: how the learner acts and what it learns from: `BestResponseSearch`, `PPO`, `LOLA`, or a class of
             yours.
         encoder: reads a view, at the front of every network: `MLP`, `Centred`, `Paths`, `Conv`, or a class of yours.
