@@ -5,7 +5,7 @@
 
 from pettingzoo import EnvSpec, aec_registry, parallel_registry, register
 
-from omg_lightning.envs import coin_v0, lbf_v0, matrix_v0, snowdrift_v0, stag_hunt_v0
+from omg_lightning.envs import coin_v0, lbf_v0, matrix_v0, overcooked_v0, snowdrift_v0, stag_hunt_v0
 from omg_lightning.envs.base import RulesEnv, Step, VectorEnv, as_env
 from omg_lightning.envs.copyable import CopyableGame, CopyState
 from omg_lightning.envs.parallel import GameParallelEnv
@@ -23,6 +23,7 @@ __all__ = [
     "coin_v0",
     "lbf_v0",
     "matrix_v0",
+    "overcooked_v0",
     "snowdrift_v0",
     "stag_hunt_v0",
 ]
@@ -41,5 +42,6 @@ def _register(name: str) -> None:
 _register("coin_v0")
 _register("lbf_v0")
 _register("matrix_v0")
+_register("overcooked_v0")
 _register("snowdrift_v0")
 _register("stag_hunt_v0")

@@ -4,6 +4,7 @@ from omg_lightning.games.axelrod_player import AxelrodPlayer
 from omg_lightning.games.base import Game
 from omg_lightning.games.coin import CoinGame, CoinState
 from omg_lightning.games.grid.foraging import ForagingState, LevelBasedForaging
+from omg_lightning.games.grid.overcooked import Overcooked, OvercookedState
 from omg_lightning.games.grid.snowdrift import Snowdrift, SnowdriftState
 from omg_lightning.games.grid.stag_hunt import StagHunt, StagHuntState
 from omg_lightning.games.matrix import MatrixGame, MatrixState
@@ -18,6 +19,8 @@ __all__ = [
     "LevelBasedForaging",
     "MatrixGame",
     "MatrixState",
+    "Overcooked",
+    "OvercookedState",
     "Player",
     "ScriptedPlayer",
     "Snowdrift",

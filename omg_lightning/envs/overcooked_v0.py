@@ -1,0 +1,46 @@
+"""Overcooked as a PettingZoo environment: `parallel_env()`, and `env()` for one agent at a time."""
+
+from typing import Any, ClassVar
+
+from pettingzoo import AECEnv
+from pettingzoo.utils.conversions import parallel_to_aec
+
+from omg_lightning.envs.parallel import GameParallelEnv, checked_kwargs
+from omg_lightning.games import Overcooked
+
+__all__ = ["OvercookedEnv", "env", "parallel_env"]
+
+
+class OvercookedEnv(GameParallelEnv):
+    """Cooks `player_0` and `player_1` make soups in one kitchen; see `Overcooked` for the rules.
+
+    `reset(options={"players": [(row, column, facing, held), ...]})` sets where they are, such as `(1, 3, "north",
+    "onion")`; with `"objects": [(row, column, object)]` and `"pots": [(row, column, onions, steps)]` what is on
+    counters and in pots, see `Overcooked.place`. `max_steps` truncates everyone.
+    """
+
+    metadata: dict[str, Any] = {**GameParallelEnv.metadata, "name": "overcooked_v0"}  # noqa: RUF012, as in the parent
+    layout_needs: ClassVar[tuple[str, ...]] = ("players",)
+    layout_may_have: ClassVar[tuple[str, ...]] = ("objects", "pots")
+    layout_entry: ClassVar[str] = "(row, column, facing, held)"
+
+
+def parallel_env(
+    render_mode: str | None = None, *, max_cycles: int | None = None, **game_kwargs: Any
+) -> OvercookedEnv:
+    """Make the environment in which all players act at once.
+
+    Args:
+        render_mode: see `GameParallelEnv`.
+        max_cycles: PettingZoo's name for `max_steps`.
+        **game_kwargs: parameters of `Overcooked`, such as `preset="coord_ring"`.
+
+    Raises:
+        ConfigError: a parameter is unknown or impossible.
+    """
+    return OvercookedEnv(Overcooked(**checked_kwargs(Overcooked, max_cycles, game_kwargs)), render_mode)
+
+
+def env(render_mode: str | None = None, **kwargs: Any) -> AECEnv:
+    """Make the same environment with PettingZoo's one-agent-at-a-time (AEC) interface; arguments as above."""
+    return parallel_to_aec(parallel_env(render_mode, **kwargs))
