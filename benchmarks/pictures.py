@@ -2,6 +2,7 @@
 
 Run:  python benchmarks/pictures.py docs/images/game.png
       python benchmarks/pictures.py docs/images/foraging.png --game foraging
+      python benchmarks/pictures.py docs/images/overcooked.png --game overcooked
 """
 
 import argparse
@@ -10,7 +11,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from omg_lightning.envs import GameParallelEnv, lbf_v0, stag_hunt_v0
+from omg_lightning.envs import GameParallelEnv, lbf_v0, overcooked_v0, stag_hunt_v0
 
 
 def stag_hunt() -> np.ndarray:
@@ -37,6 +38,16 @@ def foraging() -> np.ndarray:
     return np.concatenate([before, env.render()], 1)
 
 
+def overcooked() -> np.ndarray:
+    """Two cooks: one brings an onion, the other a dish for the soup in the second pot."""
+    layout = {
+        "players": [(1, 2, "north", "onion"), (3, 4, "east", "dish")],
+        "objects": [(2, 3, "onion"), (2, 5, "soup")],
+        "pots": [(0, 3, 2, -1), (0, 4, 3, 12)],
+    }
+    return shown(overcooked_v0.parallel_env(preset="counter_circuit", render_mode="rgb_array"), layout)
+
+
 def shown(env: GameParallelEnv, layout: dict[str, Any]) -> np.ndarray:
     """Return the picture of a layout, uint8 `[H, W, 3]`."""
     env.reset(seed=0, options=layout)
@@ -45,7 +56,7 @@ def shown(env: GameParallelEnv, layout: dict[str, Any]) -> np.ndarray:
     return picture
 
 
-GAMES = {"stag_hunt": stag_hunt, "foraging": foraging}
+GAMES = {"stag_hunt": stag_hunt, "foraging": foraging, "overcooked": overcooked}
 
 
 def main() -> None:

@@ -41,6 +41,7 @@ COMMANDS = {
     "compare": "Compare methods over seeds: learning curves, a table, statistics.",
     "references": "Make the references by which scores of `test` are normalised.",
     "adaptation": "Put together what `test` found with several seeds.",
+    "population": "Train partners by self-play, and keep them as they were at the start, half way and at the end.",
     "crossplay": "Play each of several checkpoints beside each other one.",
     "play": "Play with trained agents in the browser, and see what they believe.",
     "replay": "Show episodes of trained agents, or games that were played, in the browser or as one HTML file.",

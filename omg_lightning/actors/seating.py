@@ -1,6 +1,8 @@
 """Who sits where: line-ups of seat names, spread over the environments of a batch."""
 
+import re
 from collections.abc import Mapping, Sequence
+from glob import glob
 from typing import NamedTuple
 
 import torch
@@ -87,11 +89,55 @@ def scripted_lineups(env: VectorEnv) -> list[list[str]]:
 
 
 def as_lineups(seats: list[str] | list[list[str]]) -> list[list[str]]:
-    """Return the line-ups that a user wrote: one line-up, or a list of them."""
+    """Return the line-ups that a user wrote: one line-up, or a list of them.
+
+    A line-up with `checkpoint:FOLDER/*` becomes one for each agent that the pattern names; where it stands in several
+    seats, all of them hold the same agent.
+
+    Raises:
+        ConfigError: it is something else, or a pattern names no agent.
+    """
     nested = [not isinstance(entry, str) for entry in seats]
     if any(nested) and not all(nested):
         raise ConfigError(f"data.seats is {seats}: give one name for each seat, or a list of such lists, not both")
-    return [list(entry) for entry in seats] if any(nested) else [[str(name) for name in seats]]
+    lineups = [list(entry) for entry in seats] if any(nested) else [[str(name) for name in seats]]
+    return [each for lineup in lineups for each in _each_agent(lineup)]
+
+
+def agents_of(name: str) -> list[str]:
+    """Return the seats that a name stands for: `checkpoint:FOLDER/*` is each agent there, any other name itself.
+
+    Raises:
+        ConfigError: there is no agent.
+    """
+    if not is_pattern(name):
+        return [name]
+    pattern = name.removeprefix(CHECKPOINT)
+    found = sorted(glob(pattern), key=lambda path: [int(part) if part.isdigit() else part for part in _parts(path)])
+    if not found:
+        raise ConfigError(
+            f"the seat {name} names no agent: expected a pattern of paths, such as {CHECKPOINT}population/*"
+        )
+    return [f"{CHECKPOINT}{path}" for path in found]
+
+
+def is_pattern(name: str) -> bool:
+    """Say whether a seat's name stands for several agents."""
+    return name.startswith(CHECKPOINT) and "*" in name
+
+
+def _parts(path: str) -> list[str]:
+    """Split a path so that numbers in it can be sorted as such; every second part is one."""
+    return re.split(r"(\d+)", path)
+
+
+def _each_agent(lineup: list[str]) -> list[list[str]]:
+    """Return a line-up for each agent that the patterns in it name."""
+    pattern = next((name for name in lineup if is_pattern(name)), None)
+    if pattern is None:
+        return [lineup]
+    replaced = ([agent if name == pattern else name for name in lineup] for agent in agents_of(pattern))
+    return [each for one in replaced for each in _each_agent(one)]
 
 
 def beside_learner(partner: str, num_players: int) -> list[str]:

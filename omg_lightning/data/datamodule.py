@@ -16,6 +16,7 @@ from omg_lightning.actors import (
     PAST,
     Actor,
     Population,
+    agents_of,
     as_lineups,
     beside_learner,
     check_lineups,
@@ -64,7 +65,8 @@ class EpisodeDataModule(LightningDataModule):
             `switcher` (one of the game's two scripts, drawn for each episode; `switcher:5` also changes at step 5 of
             each), `past` (the learner as it was at an earlier round), `checkpoint:PATH`, or the dotted path of a class
             that follows `omg_lightning.games.Player`. A list of such line-ups spreads them over the environments in
-            turn; `callbacks.SeatSchedule` changes them while training.
+            turn, as `checkpoint:FOLDER/*` spreads all agents there; `callbacks.SeatSchedule` changes them while
+            training.
         num_envs: B, environments played at once. With several `--trainer.devices` these share them, as they share
             batches, the buffer and evaluations: all sizes here are totals.
         workers: processes that share them, at most one for each core; each takes B / workers. Where they can be
@@ -112,9 +114,15 @@ class EpisodeDataModule(LightningDataModule):
         self.lineups = as_lineups(seats)
         self.eval_lineups = self.lineups if evaluation.seats is None else as_lineups(evaluation.seats)
         self.offline_lineups = offline.lineups or scripted_lineups(self.env)
-        self.partners = default_partners(self.env) if partners is None else list(dict.fromkeys(partners))
+        named = default_partners(self.env) if partners is None else partners
+        self.partners = list(dict.fromkeys(agent for name in named for agent in agents_of(name)))
         if not self.partners:
             raise ConfigError("data.partners is empty: name at least one, such as random")
+        if len(self.lineups) > max(num_envs, len(seats)):  # what was written holds patterns
+            raise ConfigError(
+                f"data.seats stand for {len(self.lineups)} line-ups, but data.num_envs is {num_envs}, so some would "
+                f"never play: set it to {len(self.lineups)} or a multiple of it"
+            )
         met = {"data.partners": [self.partners], "data.seats": self.lineups}
         met |= {"data.offline.lineups": self.offline_lineups} if offline.rounds else {}
         self.strangers = kinds_met(adaptation, self.partners, met)  # whom `test` plays beside, the unseen ones last
@@ -165,7 +173,7 @@ class EpisodeDataModule(LightningDataModule):
 
     def check(self, lineups: list[list[str]]) -> None:
         """Raise ConfigError unless every name in these line-ups is known and can play this game."""
-        check_lineups(lineups, self.env)
+        check_lineups(as_lineups(lineups), self.env)
 
     def check_rounds(self, rounds: float, scheduled: bool = False) -> None:
         """Raise ConfigError where a `fit` of so many rounds cannot do what `seats` and `offline` say.
@@ -207,6 +215,7 @@ class EpisodeDataModule(LightningDataModule):
 
     def seat(self, lineups: list[list[str]]) -> None:
         """Seat other line-ups from the next round on; beliefs start anew, because others sit there."""
+        lineups = as_lineups(lineups)
         if lineups != self.lineups:
             self.check(lineups)
             self.lineups = lineups

@@ -12,7 +12,7 @@ __all__ = ["OvercookedEnv", "env", "parallel_env"]
 
 
 class OvercookedEnv(GameParallelEnv):
-    """Cooks `player_0` and `player_1` make soups in one kitchen; see `Overcooked` for the rules.
+    """Cooks `cook_0` and `cook_1` make soups in one kitchen; see `Overcooked` for the rules.
 
     `reset(options={"players": [(row, column, facing, held), ...]})` sets where they are, such as `(1, 3, "north",
     "onion")`; with `"objects": [(row, column, object)]` and `"pots": [(row, column, onions, steps)]` what is on

@@ -22,6 +22,7 @@ from omg_lightning.games.grid.paths import UNREACHABLE, distance_to, grow
 from omg_lightning.games.scripts import Player, ScriptedPlayer, uniform
 from omg_lightning.types import NO_GOAL
 
+_STROLLS = 0.2  # share of steps, where another player could come to the same cell
 _FACING = tuple(f"facing_{name}" for name in ("north", "south", "east", "west"))
 
 
@@ -58,8 +59,9 @@ class Cook(ScriptedPlayer):
     """Goes to the nearest cell of its task by a shortest path around the others, faces it and interacts.
 
     Ties are broken at random at each step, uniformly over the moves that bring it one step closer. Where it has nothing
-    to do, or no path leads there because somebody stands in the way, it strolls: a random move, or none. A subclass
-    says what to do with empty hands.
+    to do, or no path leads there because somebody stands in the way, it strolls: a random move, or none. It does so in
+    one step of five, too, while it walks and another player could reach the same cell: else two who want to be on one
+    cell would stop each other for ever. A subclass says what to do with empty hands.
     """
 
     def needs(self) -> tuple[str, ...]:
@@ -76,7 +78,7 @@ class Cook(ScriptedPlayer):
         return self.task(self._read(observation)).goal
 
     def action_probabilities(self, observation: Tensor, legal: Tensor) -> Tensor:
-        """Return `[B, 6]`: uniform over the moves that come closer, all on turning or interacting, or a stroll."""
+        """Return `[B, 6]`: uniform over the moves that come closer, on turning or interacting, mixed with a stroll."""
         seen = self._read(observation)
         target = self.task(seen).target
         free = seen.floor & ~seen.others
@@ -89,8 +91,13 @@ class Cook(ScriptedPlayer):
         does = arrived & (beside & seen.facing).any(1)
         wanted[does] = False
         wanted[:, INTERACT] = does
-        wanted[:, : STAY + 1] |= ~wanted.any(1, keepdim=True)
-        return uniform(wanted & legal)
+        stroll = torch.zeros_like(legal)
+        stroll[:, : STAY + 1] = True
+        wanted |= stroll & ~wanted.any(1, keepdim=True)
+        everywhere = torch.ones_like(free)
+        meets = _around(grow(grow(seen.others, everywhere), everywhere), seen.own, 0)[0] * ~arrived
+        share = (_STROLLS * meets)[:, None]
+        return (1 - share) * uniform(wanted & legal) + share * uniform(stroll & legal)
 
     def task(self, seen: Kitchen) -> Task:
         """Return what to do next: with something in its hands the same for every cook."""

@@ -165,6 +165,82 @@ def _coin(owner: int) -> Callable[[Pen], None]:
     return draw
 
 
+def _counter(pen: Pen) -> None:
+    """Draw a counter."""
+    pen.tile("#C9A882")
+    pen.line([(0.14, 0.1), (0.86, 0.1)], 0.05, "#DCC3A3")
+
+
+def _pot(pen: Pen) -> None:
+    """Draw a pot on a stove; the number of onions is written on it."""
+    pen.tile("#7B828F")
+    pen.ellipse(0.5, 0.82, 0.34, 0.08, "#4A5160")
+    for side in (-1, 1):
+        pen.line([(0.5 + side * 0.3, 0.46), (0.5 + side * 0.42, 0.46)], 0.07, INK)  # handles
+    pen.polygon([(0.18, 0.36), (0.82, 0.36), (0.77, 0.84), (0.23, 0.84)], INK)
+    pen.ellipse(0.5, 0.36, 0.32, 0.08, "#4A5160")
+
+
+def _heap(thing: Callable[[Pen], None]) -> Callable[[Pen], None]:
+    """Return a painter of a counter on which there are many of a thing."""
+
+    def draw(pen: Pen) -> None:
+        _counter(pen)
+        for x, y in ((0.3, 0.34), (0.7, 0.34), (0.5, 0.66)):
+            thing(pen.part(x, y, 0.5))
+
+    return draw
+
+
+def _hatch(pen: Pen) -> None:
+    """Draw where soups are served."""
+    pen.tile("#8FB58C")
+    pen.line([(0.24, 0.52), (0.45, 0.74), (0.76, 0.3)], 0.09, PAPER)
+
+
+def _onion(pen: Pen) -> None:
+    """Draw an onion."""
+    pen.line([(0.5, 0.3), (0.5, 0.1)], 0.07, "#7A9A4A")
+    pen.ellipse(0.5, 0.58, 0.34, 0.32, "#C98A2B")
+    pen.polygon([(0.36, 0.32), (0.64, 0.32), (0.5, 0.14)], "#C98A2B")
+    pen.ellipse(0.5, 0.58, 0.15, 0.3, "#E2AE58")
+
+
+def _dish(pen: Pen) -> None:
+    """Draw a dish."""
+    pen.ellipse(0.5, 0.5, 0.4, 0.4, "#8A919C")
+    pen.ellipse(0.5, 0.5, 0.37, 0.37, PAPER)
+    pen.ellipse(0.5, 0.5, 0.24, 0.24, TILE)
+
+
+def _soup(pen: Pen) -> None:
+    """Draw a dish with soup; the number of onions in it is written on it."""
+    _dish(pen)
+    pen.ellipse(0.5, 0.52, 0.3, 0.3, "#B5651D")
+
+
+def _cooking(pen: Pen) -> None:
+    """Draw a badge for the steps until a soup is ready."""
+    pen.ellipse(0.5, 0.56, 0.44, 0.44, "#D55E00")
+
+
+def _ready(pen: Pen) -> None:
+    """Draw a badge for a soup that is ready."""
+    pen.ellipse(0.5, 0.56, 0.44, 0.44, "#009E73")
+    pen.line([(0.32, 0.56), (0.46, 0.72), (0.7, 0.4)], 0.1, PAPER)
+
+
+def _facing(row: int, column: int) -> Callable[[Pen], None]:
+    """Return a painter of the edge of a cell that a player faces."""
+
+    def draw(pen: Pen) -> None:
+        x, y = 0.5 + 0.44 * column, 0.5 + 0.44 * row
+        across, down = (0.0, 0.3) if column else (0.3, 0.0)
+        pen.line([(x - across, y - down), (x + across, y + down)], 0.08, INK)
+
+    return draw
+
+
 # A game with other things adds a painter under the name of its plane.
 PAINTERS: dict[str, Callable[[Pen], None]] = {
     "blocks": _block,
@@ -174,6 +250,36 @@ PAINTERS: dict[str, Callable[[Pen], None]] = {
     "foods": _apple,
     "my_coin": _coin(0),  # pictures show what seat 0 sees
     "their_coin": _coin(1),
+    "counters": _counter,
+    "pots": _pot,
+    "onion_dispensers": _heap(_onion),
+    "dish_dispensers": _heap(_dish),
+    "hatches": _hatch,
+    "onions": _onion,
+    "dishes": _dish,
+    "soups": _soup,
+    "cooking": _cooking,
+    "ready": _ready,
+    "facing_north": _facing(-1, 0),
+    "facing_south": _facing(1, 0),
+    "facing_east": _facing(0, 1),
+    "facing_west": _facing(0, -1),
+}
+# Where a thing is drawn in its cell, (x, y, size), in place of the middle.
+PLACES: dict[str, tuple[float, float, float]] = {
+    **dict.fromkeys(("blocks", "counters", "pots", "onion_dispensers", "dish_dispensers", "hatches"), (0.5, 0.5, 1.0)),
+    **{f"facing_{way}": (0.5, 0.5, 1.0) for way in ("north", "south", "east", "west")},
+    "cooking": (0.78, 0.26, 0.46),
+    "ready": (0.78, 0.26, 0.46),
+}
+# How things are written in a text, where not by their first letter.
+SIGNS = {
+    "blocks": "#",
+    "counters": "#",
+    "facing_north": "^",
+    "facing_south": "v",
+    "facing_east": ">",
+    "facing_west": "<",
 }
 
 

@@ -97,6 +97,7 @@ class Overcooked(Game):
         self.prosocial = checks.flag("prosocial", prosocial)
         self.max_steps = checks.whole("max_steps", max_steps, 1)
         self.num_players = len(self.kitchen.starts)
+        self.agent_names = tuple(f"cook_{seat}" for seat in range(self.num_players))
         self.pot_codes = kitchens.PotCodes(self.cook_time)
         self.goal_names = ("pot_onion", "take_dish", "take_soup", "deliver", *(() if old_dynamics else ("cook",)))
         self.layout = kitchens.grid_layout(self.kitchen, self.cook_time)

@@ -12,7 +12,7 @@ from numpy.typing import ArrayLike, NDArray
 from PIL import Image, ImageDraw
 
 from omg_lightning.files import replacing
-from omg_lightning.games.grid.icons import GLOW, GOLD, INK, PAPER, TILE, Pen, draw_disc, draw_thing
+from omg_lightning.games.grid.icons import GLOW, GOLD, INK, PAPER, PLACES, SIGNS, TILE, Pen, draw_disc, draw_thing
 from omg_lightning.types import NO_GOAL, ConfigError
 
 SUPERSAMPLING = 3  # draw this many times larger and scale down: smooth edges
@@ -110,8 +110,9 @@ def board_only(picture: NDArray[np.uint8], cell: int) -> NDArray[np.uint8]:
 def text(planes: ArrayLike, plane_names: Sequence[str]) -> str:
     """Write the board, seat 0's view `[C, h, w]`, as lines: seats are digits, things the first letter of their plane.
 
-    A stag is `S`, a hare `H`, a block `#`, a free cell `.`; marks on the same cell are joined, as in `S01`. Where there
-    are levels, `F3` is a food of level 3, and `0:2` seat 0 with level 2.
+    A stag is `S`, a hare `H`, a block or a counter `#`, a free cell `.`; marks on the same cell are joined, as in `S01`.
+    Where there are levels, `F3` is a food of level 3, and `0:2` seat 0 with level 2; `^`, `v`, `<` and `>` is where a
+    player faces.
 
     Raises:
         ConfigError: `planes` is not one view, or does not fit the names.
@@ -125,7 +126,7 @@ def text(planes: ArrayLike, plane_names: Sequence[str]) -> str:
         for plane, name in things.items():
             if stack[plane]:
                 level = _level(stack, plane_names, name)
-                found += ("#" if name == "blocks" else name[0].upper()) + ("" if level is None else str(level))
+                found += SIGNS.get(name, name[0].upper()) + ("" if level is None else str(level))
         here = [seat for seat, plane in enumerate(seats) if stack[plane]]
         level = _level(stack, plane_names, "player") if len(here) == 1 else None
         return found + "".join(str(seat) for seat in here) + ("" if level is None else f":{level}")
@@ -181,9 +182,8 @@ def _draw_cell(pen: Pen, stack: NDArray, names: Sequence[str], capture: Capture 
         things.append((capture.kind + "s", capture.level))
         seats = sorted({*seats, *capture.seats})
     for name, level in things:
-        square = pen if name == "blocks" else pen.part(0.5, 0.36, 0.64) if seats else pen.part(0.5, 0.5, 0.94)
-        draw_thing(square, name, level)
-    _draw_seats(pen, seats, bool(things), strength)
+        draw_thing(pen.part(*PLACES.get(name, (0.5, 0.36, 0.64) if seats else (0.5, 0.5, 0.94))), name, level)
+    _draw_seats(pen, seats, any(name not in PLACES for name, _ in things), strength)
 
 
 def _draw_seats(pen: Pen, seats: Sequence[int], crowded: bool, level: int | None) -> None:
@@ -241,11 +241,14 @@ def _kind(name: str) -> str:
 
 
 def _level(stack: NDArray, names: Sequence[str], thing: str) -> int | None:
-    """Return the level of a thing, or of a `player`, in a cell, `stack` `[C]`; None where such things have none."""
+    """Return the level of a thing, or of a `player`, in a cell, `stack` `[C]`; None where such things have none.
+
+    It is the sum of the planes of levels that are 1, so these may be the levels, or their binary digits.
+    """
     levels = {k: int(name.rpartition("_")[2]) for k, name in enumerate(names) if name.startswith(f"{thing}_level_")}
     if not levels:
         return None
-    return max((level for k, level in levels.items() if stack[k]), default=min(levels.values()) - 1)
+    return sum(level for k, level in levels.items() if stack[k]) or min(levels.values()) - 1
 
 
 def _seats(names: Sequence[str]) -> list[int]:

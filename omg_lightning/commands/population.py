@@ -1,0 +1,109 @@
+"""Train a population of partners by self-play, for Fictitious Co-Play (Strouse et al., NeurIPS 2021, arXiv 2110.08176).
+
+    python -m omg_lightning population --config configs/overcooked.yaml --runs 3 --out population
+    python -m omg_lightning fit --config configs/overcooked.yaml --data.seats '[learner, checkpoint:population/*]'
+
+Each run is a `fit` with learners in all seats and a seed of its own. Of each, the agent is kept as it was before its
+training, half way and at its end, in the folders `OUT/seed_0_start`, `OUT/seed_0_half`, `OUT/seed_0_end` and so on,
+like those of `export`. A seat `checkpoint:OUT/*` stands for all of them: the environments are shared out evenly among
+them. A run whose agents are there already is not made again. All other options are those of `fit`.
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from lightning import Callback, Trainer
+
+from callbacks import Snapshots
+from omg_lightning import __version__
+from omg_lightning.actors import LEARNER
+from omg_lightning.cli import CLI, Networks, run
+from omg_lightning.commands.export import commit_of
+from omg_lightning.commands.parser import CommandParser
+from omg_lightning.experiments.record import shown
+from omg_lightning.files import check_writable, unwritable
+from omg_lightning.sources import DESCRIPTION
+from omg_lightning.training import write_agent
+from omg_lightning.training.stored import StoredAgent, read_description
+from omg_lightning.types import ConfigError
+
+
+def main(args: Sequence[str]) -> None:
+    """Run the command.
+
+    Raises:
+        ConfigError: the user made a mistake.
+    """
+    parser = CommandParser("population", __doc__)
+    parser.add_argument("--runs", type=int, default=3, help="self-play runs, each with a seed; default: %(default)s")
+    parser.add_argument("--seed", type=int, default=0, help="of the first run; the next one has the next seed")
+    parser.add_argument("--out", type=Path, default=Path("population"), help="the folder; default: %(default)s")
+    own, settings = parser.parse_known_args(args)
+    if own.runs < 1 or own.seed < 0:
+        raise ConfigError(f"--runs is {own.runs} and --seed {own.seed}: expected at least 1, and at least 0")
+    check_writable(own.out / DESCRIPTION)
+    networks = run(["validate", *settings], Networks)
+    if networks.config["validate"]["trainer"]["fast_dev_run"]:
+        raise ConfigError("a population needs a whole `fit`: leave out --trainer.fast_dev_run")
+    seats = json.dumps([LEARNER] * networks.datamodule.env.num_players)
+    made = 0
+    for seed in range(own.seed, own.seed + own.runs):
+        wanted = _plain({**networks.model.hparams, "seed": seed})
+        if _is_there(own.out, seed, wanted):
+            print(f"seed {seed}: is in {own.out} already", flush=True)
+            continue
+        print(f"seed {seed}: self-play", flush=True)
+        words = [*settings, f"--data.seats={seats}", f"--seed_everything={seed}"]
+        _keep(run(["fit", *words], Kept), own.out, seed, words)
+        made += 1
+    print(f"{made} of {own.runs} runs made; written to {own.out}: meet them with a seat checkpoint:{own.out}/*")
+
+
+class Kept(CLI):
+    """A `fit` that keeps snapshots."""
+
+    snapshots: Snapshots
+
+    def _instantiate_trainer(self, config: dict[str, Any], callbacks: list[Callback]) -> Trainer:
+        """Add the callback that keeps them."""
+        self.snapshots = Snapshots()
+        return super()._instantiate_trainer(config, [*callbacks, self.snapshots])
+
+
+def folder_of(out: Path, seed: int, name: str) -> Path:
+    """Return where an agent of a population is."""
+    return out / f"seed_{seed}_{name}"
+
+
+def _is_there(out: Path, seed: int, wanted: Mapping[str, Any]) -> bool:
+    """Say whether all agents of a seed are there; raise ConfigError where some are, or such of other settings."""
+    folders = [folder_of(out, seed, name) for name in Snapshots().shares]
+    there = [folder for folder in folders if folder.exists()]
+    if there and len(there) < len(folders):
+        raise ConfigError(f"{there[0]} is there, but not all agents of this run: name another --out, or remove it")
+    for folder in there:
+        if read_description(folder)["settings"] != wanted:
+            raise ConfigError(f"{folder} was made with other settings: name another --out, or remove it")
+    return bool(there)
+
+
+def _keep(trained: Kept, out: Path, seed: int, words: Sequence[str]) -> None:
+    """Write the agents of a run."""
+    if not trained.trainer.is_global_zero:
+        return
+    made = {"seed": seed, "version": __version__, "commit": commit_of(), "command": shown(["fit", *words])}
+    made |= {"rounds": trained.trainer.max_epochs, "env_steps": trained.datamodule.env_steps}
+    for name, weights in trained.snapshots.weights.items():
+        folder, about = folder_of(out, seed, name), {**made, "share": trained.snapshots.shares[name]}
+        try:
+            write_agent(StoredAgent(_plain(trained.model.hparams), weights, about), folder)
+        except OSError as error:
+            raise unwritable(folder, error) from error
+
+
+def _plain(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Return settings as JSON keeps them."""
+    found: dict[str, Any] = json.loads(json.dumps(dict(settings)))
+    return found
