@@ -1,7 +1,7 @@
 """Times the rules of a game (legal actions and a joint step); Stag-Hunt beside JaxMARL's Overcooked if asked.
 
 Run:  python benchmarks/games.py [--peer-python peer/bin/python] [--growth]
-      python benchmarks/games.py --game coin           # or a preset of Level-Based Foraging, such as 8x8-2p-3f
+      python benchmarks/games.py --game coin           # or a preset of Level-Based Foraging or Overcooked
 `--peer-python` is an interpreter with JaxMARL (`python -m venv peer; peer/bin/pip install jaxmarl`), run in turns with
 ours. The rules of the two games differ, so the peer is a yardstick and not a rival: two cooks, step without reset, at
 the same batch. Ours: 8x8, four hunters, five block pieces; each step computes what is legal and plays a joint action;
@@ -25,7 +25,8 @@ import omg_lightning  # noqa: F401 - first, for it sets how threads wait before 
 # isort: split
 import torch
 
-from omg_lightning.games import CoinGame, Game, LevelBasedForaging, StagHunt
+from omg_lightning.games import CoinGame, Game, LevelBasedForaging, Overcooked, StagHunt
+from omg_lightning.games.grid.kitchen import GRIDS
 
 STEPS = 32
 TARGET: dict[str, Any] = {"batch": 4096}
@@ -74,8 +75,9 @@ def measure(
         blocks = 5 if side >= 8 else 3
         game = StagHunt.preset("4h1s", num_players=num_players, height=side, width=side, num_blocks=blocks)
     else:
-        game = CoinGame() if name == "coin" else LevelBasedForaging(name)
-        num_players, side = game.num_players, game.height
+        game = CoinGame() if name == "coin" else Overcooked(name) if name in GRIDS else LevelBasedForaging(name)
+        assert game.layout is not None
+        num_players, side = game.num_players, game.layout.height
     start = state = game.reset(batch, generator)
     actions = []
     for _ in range(STEPS):
@@ -110,7 +112,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--peer-python", help="interpreter that has JaxMARL")
     parser.add_argument("--repeats", type=int, default=7)
-    parser.add_argument("--game", default="stag_hunt", help="stag_hunt, coin, or a preset such as 8x8-2p-3f")
+    parser.add_argument(
+        "--game", default="stag_hunt", help="stag_hunt, coin, or a preset: 8x8-2p-3f, cramped_room, ..."
+    )
     parser.add_argument("--growth", action="store_true", help="how cost grows with batch, players and grid")
     parser.add_argument("--observe", action="store_true", help="with every seat's observation, too")
     parser.add_argument("--threads", type=int, default=torch.get_num_threads(), help="for ours; JAX takes all cores")

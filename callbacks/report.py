@@ -13,7 +13,7 @@ from lightning.pytorch.loggers import TensorBoardLogger
 from lightning.pytorch.utilities import rank_zero_info, rank_zero_only
 
 from omg_lightning import evaluation, ranks
-from omg_lightning.actors import has_networks
+from omg_lightning.actors import has_networks, names_of_seats
 from omg_lightning.envs.base import describe
 from omg_lightning.evaluation.figures import adaptation_figure, save_figure
 from omg_lightning.evaluation.summary import About, summary
@@ -141,7 +141,7 @@ class Report(Callback):
 
     def _about(self, trainer: Trainer, pl_module: LightningModule) -> About:
         data = _data(trainer)
-        seats = [" or ".join(dict.fromkeys(names)) for names in zip(*data.eval_lineups, strict=True)]
+        seats = names_of_seats(data.eval_lineups)
         own = data.env.game is not None and type(data.env.game).__module__.startswith("omg_lightning.")
         playable = own and not pl_module.opponent.needs_true_goal  # type: ignore[union-attr]
         folder = _folder(trainer)

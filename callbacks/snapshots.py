@@ -18,7 +18,7 @@ class Snapshots(Callback):
         weights: name -> the weights then; empty before it is due.
     """
 
-    def __init__(self, shares: Mapping[str, float] = {"start": 0.0, "half": 0.5, "end": 1.0}) -> None:  # noqa: B006
+    def __init__(self, shares: Mapping[str, float] = {"start": 0.0, "half": 0.5, "end": 1.0}) -> None:
         if not all(0 <= share <= 1 for share in shares.values()):
             raise ConfigError(f"Snapshots shares are {dict(shares)}: they must lie between 0 and 1")
         self.shares = dict(shares)

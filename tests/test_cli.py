@@ -320,6 +320,7 @@ def test_a_mistake_in_the_code_of_a_users_game_shows_where_it_is(my_module, tmp_
 
 CONFIGS = sorted(path.name for path in (ROOT / "configs").glob("*.yaml"))
 SCRIPTED = ("subgoal.yaml", "vae.yaml")  # no learner plays in these, so all of their rounds are offline
+ON_POLICY = {f"{name}.yaml" for name in ("ppo", "pettingzoo", "predator_prey", "coin", "overcooked", "lola")}
 STACKS = [(name,) for name in CONFIGS if name not in ("ppo.yaml", "ends_early.yaml", "liam.yaml", "lola.yaml")]
 STACKS += [("4h2s.yaml", "ends_early.yaml"), ("base.yaml", "ppo.yaml", "liam.yaml"), ("matrix.yaml", "lola.yaml")]
 STACKS += [(name, "ppo.yaml") for name in ("base.yaml", "msg.yaml", "4h1s_6x6.yaml", "matrix.yaml", "smoke.yaml")]
@@ -342,10 +343,12 @@ SLOW = {"adapt_6x6.yaml", "adapt_8x8.yaml"}  # as adapt_4x4.yaml, but for sizes
     ids="+".join,
 )
 def test_every_shipped_config_runs(names, tmp_path):
-    if "pettingzoo.yaml" in names:
+    if {"pettingzoo.yaml", "predator_prey.yaml"} & set(names):
         pytest.importorskip("mpe2", reason=ENVS)
-    on_policy = {"ppo.yaml", "pettingzoo.yaml", "coin.yaml", "lola.yaml"} & set(names)
+    on_policy = ON_POLICY & set(names)
     flags = [*(DATA if on_policy else TINY[:-1]), *QUIET]  # with all callbacks of the file
+    if "overcooked.yaml" in names:
+        flags.append("--model.algorithm.minibatches=4")  # of four episodes
     if names[0] not in SCRIPTED:
         flags.append("--data.offline.rounds=0")  # a single round: play and learn in it
     dev = ["--trainer.fast_dev_run=true", "--trainer.default_root_dir", str(tmp_path)]
@@ -375,8 +378,8 @@ MISTAKES = {
     "opponent model": (["--model.opponent=Codebok"], "expected one of Codebook, Declared, Direct, LIAM, Locations"),
     "algorithm": (["--model.algorithm=PPPO"], "expected one of BestResponseSearch, LOLA, PPO,"),
     "encoder": (["--model.encoder=MPL"], "expected one of Centred, Conv, MLP, Paths,"),
-    "reward": (["--model.reward=Prosocal"], "expected one of GameReward, Prosocial,"),
-    "game": (["--data.game=StagHnt"], "expected one of CoinGame, CopyableGame, LevelBasedForaging, MatrixGame"),
+    "reward": (["--model.reward=Prosocal"], "expected one of GameReward, GoalBonus,"),
+    "game": (["--data.game=StagHnt"], "expected one of CoinGame, CopyableGame, LevelBasedForaging, MatrixGame,"),
     "game that does not inherit the base": (["--data.game=my_module.NotAGame"], "inherits omg_lightning.games.Game or"),
     "opponent model of another kind": (
         ["--model.opponent=torch.nn.Linear"],

@@ -45,9 +45,9 @@ def fields_of(game, state):
 
 
 def compare(game, rows, steps, seed, **settings):
-    """Play scripts that err half of the time, side by side with the package; return how often each goal was achieved."""
+    """Play scripts that err in two steps of five beside the package; return how often each goal was achieved."""
     mdp = original.OvercookedGridworld.from_layout_name(THEIR_NAMES[game.kitchen_name], **settings)
-    assert mdp.terrain_mtx == [[kitchen.MARKS[k] for k in row] for row in np.reshape(game.kitchen.kinds, mdp.shape[::-1])]
+    assert [kitchen.MARKS.index(mark) for row in mdp.terrain_mtx for mark in row] == list(game.kitchen.kinds)
     theirs, generator = [mdp.get_standard_start_state()] * rows, torch.Generator().manual_seed(seed)
     state, counts = game.reset(rows), np.zeros(6, int)
     names = ["independent", "onion_carrier", "dish_carrier"]

@@ -12,10 +12,10 @@ from toys import TokenGame, gradients, play_with, stag_hunt, tiny_agent, tiny_da
 
 from omg_lightning.algorithms import PPO
 from omg_lightning.games import MatrixGame
-from omg_lightning.rewards import SVO, GameReward, Prosocial, Reward, SocialInfluence
+from omg_lightning.rewards import SVO, GameReward, GoalBonus, Prosocial, Reward, SocialInfluence
 from omg_lightning.rewards.influence import divergence
 from omg_lightning.testing import CheckError, check_reward
-from omg_lightning.types import ConfigError
+from omg_lightning.types import NO_GOAL, ConfigError
 
 DILEMMA = MatrixGame("prisoners_dilemma", max_steps=4)
 REWARDS = {
@@ -24,6 +24,7 @@ REWARDS = {
     "ring": SVO,
     "angle": partial(SVO, 30, form="angle"),
     "influence": SocialInfluence,
+    "bonus": GoalBonus,
 }
 small_ppo = partial(PPO, epochs=1, minibatches=1)
 
@@ -70,6 +71,29 @@ def test_the_ring_weighs_own_and_others_by_cosine_and_sine(angle, expected):
 )
 def test_the_other_form_takes_off_the_distance_between_angles(angle, rewards, expected):
     assert paid(SVO(angle, form="angle", weight=0.4), *rewards) == pytest.approx(expected, abs=1e-6)
+
+
+def test_a_bonus_is_added_for_each_goal_that_is_named_to_who_achieves_it():
+    game = TokenGame(3, ragged=False)
+    agent = tiny_agent(game, "Direct", algorithm=PPO, reward=partial(GoalBonus, {"one": 3, "zero": -0.5}))
+    episodes = play_with(agent, game, ["random"] * 3, 1)
+    achieved = torch.tensor([[[0, 1, NO_GOAL]]])
+    one = episodes.map(lambda field: field[:1])._replace(achieved_goal=achieved)
+    one = one._replace(reward=torch.tensor([[[1.0, 2.0, 4.0]]]))
+    assert agent.reward.reward(one, agent.opponent)[0, 0].tolist() == [0.5, 5.0, 4.0]
+    left = one._replace(active=torch.tensor([[[True, False, True]]]))
+    assert agent.reward.reward(left, agent.opponent)[0, 0].tolist() == [0.5, 0.0, 4.0]
+    check_reward(partial(GoalBonus, {"one": 3, "zero": -0.5}), TokenGame(2, max_steps=3), batch_size=4)
+
+
+@pytest.mark.parametrize(
+    ("bonus", "says"),
+    [({"two": 1.0}, "names 'two', but TokenGame declares zero, one: name one"), ({"one": math.inf}, "must be finite")],
+)
+def test_a_bonus_that_cannot_be_paid_is_refused_in_one_line(bonus, says):
+    with pytest.raises(ConfigError, match=says) as caught:
+        tiny_agent(TokenGame(3), "Direct", algorithm=PPO, reward=partial(GoalBonus, bonus))
+    assert "\n" not in str(caught.value)
 
 
 @pytest.mark.parametrize("reward", [Prosocial(), SVO(), SVO(form="angle")])

@@ -6,7 +6,7 @@ from toys import TokenGame, attached, same, stag_hunt, tiny_agent, tiny_data
 from omg_lightning.actors import arrange
 from omg_lightning.algorithms import PPO
 from omg_lightning.envs import as_env
-from omg_lightning.games import MatrixGame, Snowdrift, StagHunt
+from omg_lightning.games import MatrixGame, Overcooked, Snowdrift, StagHunt
 from omg_lightning.games.grid.symmetry import Symmetries
 from omg_lightning.rollout import play
 from omg_lightning.types import ConfigError
@@ -83,6 +83,26 @@ def test_goals_that_are_cells_turn_with_the_board(index):
     )
     assert torch.equal(moved.goal[..., -1:], nowhere)
     assert torch.equal(symmetries(game).apply(episodes, index).goal, episodes.goal), "goals that are no cells stay"
+
+
+@pytest.mark.parametrize("index", range(4))
+def test_where_a_cook_faces_turns_with_the_board(index):
+    """Each turned episode is one of the kitchen that is turned as well."""
+    game = Overcooked("cramped_room", max_steps=12)
+    moved = symmetries(game).apply(rollout(game, ["random", "independent"], 3), index)
+    cells = [list(row) for row in ("XXPXX", "O  2O", "X1  X", "XDXSX")]
+    turn, mirror = symmetries(game).each[index]
+    cells = [row[::-1] for row in cells] if mirror else cells
+    for _ in range(turn):
+        cells = [list(row) for row in zip(*cells, strict=True)][::-1]
+    turned = Overcooked(grid=["".join(row) for row in cells], max_steps=12)
+    state = turned.reset(3)
+    first = torch.tensor([turned.layout.plane_names.index("facing_north")])
+    facing = moved.observation[0, :, 0, first : first + 4].flatten(2).any(2).byte().argmax(1)
+    state = state._replace(facing=facing[:, None].expand(-1, 2))
+    for t in range(12):
+        assert torch.equal(turned.observe(state), moved.observation[t].float())
+        state, _ = turned.step(state, moved.action[t])
 
 
 def test_a_rectangle_has_four():

@@ -19,6 +19,7 @@ from omg_lightning.actors.seating import (
     check_true_goals,
     default_partners,
     has_networks,
+    names_of_seats,
     scripted_lineups,
 )
 
@@ -47,5 +48,6 @@ __all__ = [
     "default_partners",
     "has_networks",
     "make_player",
+    "names_of_seats",
     "scripted_lineups",
 ]

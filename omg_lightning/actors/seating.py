@@ -76,6 +76,12 @@ def arrange(lineups: Sequence[Sequence[str]], batch: int, env: VectorEnv, device
     return Seating(who, names, scripted)
 
 
+def names_of_seats(lineups: Sequence[Sequence[str]]) -> list[str]:
+    """Say for each seat who may sit there, for pictures and tables: three names at most."""
+    each = [list(dict.fromkeys(names)) for names in zip(*lineups, strict=True)]
+    return [" or ".join(names if len(names) <= 3 else [names[0], f"{len(names) - 1} others"]) for names in each]
+
+
 def scripted_lineups(env: VectorEnv) -> list[list[str]]:
     """Return the line-ups of the offline phase: k of the first script beside P-k of the second, and all random.
 

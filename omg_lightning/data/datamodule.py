@@ -21,6 +21,7 @@ from omg_lightning.actors import (
     beside_learner,
     check_lineups,
     default_partners,
+    names_of_seats,
     scripted_lineups,
 )
 from omg_lightning.actors.population import Weights
@@ -58,9 +59,9 @@ class EpisodeDataModule(LightningDataModule):
     the rest by `seats`.
 
     Args:
-        game: which game: `StagHunt`, `Snowdrift`, `LevelBasedForaging`, `MatrixGame`, `CoinGame`, `PettingZooEnv`,
-            `CopyableGame`, or a `Game` or `VectorEnv` of yours by its dotted path; its own arguments stand below this
-            key.
+        game: which game: `StagHunt`, `Snowdrift`, `LevelBasedForaging`, `Overcooked`, `MatrixGame`, `CoinGame`,
+            `PettingZooEnv`, `CopyableGame`, or a `Game` or `VectorEnv` of yours by its dotted path; its own arguments
+            stand below this key.
         seats: who sits in each seat: `learner`, `random`, a scripted player of the game (such as `nearest_stag`),
             `switcher` (one of the game's two scripts, drawn for each episode; `switcher:5` also changes at step 5 of
             each), `past` (the learner as it was at an earlier round), `checkpoint:PATH`, or the dotted path of a class
@@ -168,8 +169,7 @@ class EpisodeDataModule(LightningDataModule):
     @property
     def seats(self) -> list[str]:
         """Who may sit in each seat in training, for pictures: three names at most."""
-        each = [list(dict.fromkeys(names)) for names in zip(*self.lineups, strict=True)]
-        return [" or ".join(names if len(names) <= 3 else [names[0], f"{len(names) - 1} others"]) for names in each]
+        return names_of_seats(self.lineups)
 
     def check(self, lineups: list[list[str]]) -> None:
         """Raise ConfigError unless every name in these line-ups is known and can play this game."""

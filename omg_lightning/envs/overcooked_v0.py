@@ -14,20 +14,17 @@ __all__ = ["OvercookedEnv", "env", "parallel_env"]
 class OvercookedEnv(GameParallelEnv):
     """Cooks `cook_0` and `cook_1` make soups in one kitchen; see `Overcooked` for the rules.
 
-    `reset(options={"players": [(row, column, facing, held), ...]})` sets where they are, such as `(1, 3, "north",
-    "onion")`; with `"objects": [(row, column, object)]` and `"pots": [(row, column, onions, steps)]` what is on
-    counters and in pots, see `Overcooked.place`. `max_steps` truncates everyone.
+    `reset(options={"players": [(1, 3, "north", "onion"), ...], "objects": [(0, 0, "dish")], "pots": [(0, 2, 3, 20)]})`
+    sets where the players are, where they face, what they hold, and what is on counters and in pots; see
+    `Overcooked.place`. `max_steps` truncates everyone.
     """
 
     metadata: dict[str, Any] = {**GameParallelEnv.metadata, "name": "overcooked_v0"}  # noqa: RUF012, as in the parent
-    layout_needs: ClassVar[tuple[str, ...]] = ("players",)
-    layout_may_have: ClassVar[tuple[str, ...]] = ("objects", "pots")
-    layout_entry: ClassVar[str] = "(row, column, facing, held)"
+    layout_needs: ClassVar[tuple[str, ...]] = ("players", "objects", "pots")
+    layout_entry: ClassVar[str] = "(row, column, ...)"
 
 
-def parallel_env(
-    render_mode: str | None = None, *, max_cycles: int | None = None, **game_kwargs: Any
-) -> OvercookedEnv:
+def parallel_env(render_mode: str | None = None, *, max_cycles: int | None = None, **game_kwargs: Any) -> OvercookedEnv:
     """Make the environment in which all players act at once.
 
     Args:

@@ -63,7 +63,8 @@ class Agent(LightningModule):
         algorithm: how the learner acts and what it learns from: `BestResponseSearch`, `PPO`, `LOLA`, or a class of
             yours.
         encoder: reads a view, at the front of every network: `MLP`, `Centred`, `Paths`, `Conv`, or a class of yours.
-        reward: what is learned from: `GameReward`, `Prosocial`, `SVO`, `SocialInfluence`, or a class of yours.
+        reward: what is learned from: `GameReward`, `GoalBonus`, `Prosocial`, `SVO`, `SocialInfluence`, or a class of
+            yours.
         networks: width of all networks, and what seats share.
         losses: weights of losses by name, over those of their parts, such as `{vae: 0.5}`.
         learning_rate: of Adam; 5e-4 as published.

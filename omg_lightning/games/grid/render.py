@@ -110,7 +110,7 @@ def board_only(picture: NDArray[np.uint8], cell: int) -> NDArray[np.uint8]:
 def text(planes: ArrayLike, plane_names: Sequence[str]) -> str:
     """Write the board, seat 0's view `[C, h, w]`, as lines: seats are digits, things the first letter of their plane.
 
-    A stag is `S`, a hare `H`, a block or a counter `#`, a free cell `.`; marks on the same cell are joined, as in `S01`.
+    A stag is `S`, a hare `H`, a block or a counter `#`, a free cell `.`; marks on one cell are joined, as in `S01`.
     Where there are levels, `F3` is a food of level 3, and `0:2` seat 0 with level 2; `^`, `v`, `<` and `>` is where a
     player faces.
 

@@ -22,7 +22,8 @@ class Symmetries:
     """The turns and reflections of a game's board, with what they make of its actions.
 
     They are the eight of a square, or the four of a rectangle that leave it as it is. Moves are known by their names
-    (`up`, `down`, `left`, `right`, or `north`, `south`, `west`, `east`); other actions have no direction.
+    (`up`, `down`, `left`, `right`, or `north`, `south`, `west`, `east`); other actions have no direction. So are planes
+    that show a direction, such as `facing_north`: their names end with one of these words.
 
     Args:
         env: its rules must not care which way is up.
@@ -48,6 +49,8 @@ class Symmetries:
         turns = range(4) if height == width else (0, 2)
         self.each = [(turn, mirror) for mirror in (False, True) for turn in turns]
         self._maps = torch.tensor([_renamed(names, turn, mirror) for turn, mirror in self.each])
+        planes = list(env.layout.plane_names)
+        self._planes = torch.tensor([_renamed(planes, turn, mirror) for turn, mirror in self.each])
 
     def __len__(self) -> int:
         """How many there are, with the one that changes nothing, which comes first."""
@@ -65,8 +68,9 @@ class Symmetries:
         turn, mirror = self.each[index]
         new = self._maps[index].to(episodes.action.device)  # [A] what each action is called now
         old = new.argsort()  # [A] what the action of this name was called before
+        planes = self._planes[index].to(episodes.action.device).argsort()  # [C] the same of planes
         return episodes._replace(
-            observation=_moved(episodes.observation, turn, mirror),
+            observation=_moved(episodes.observation, turn, mirror)[..., planes, :, :],
             legal=episodes.legal[..., old],
             action=new[episodes.action],
             goal=_moved_cells(episodes.goal, self.shape, turn, mirror) if cells else episodes.goal,
@@ -86,12 +90,15 @@ def _moved_cells(goal: Tensor, shape: tuple[int, int], turn: int, mirror: bool) 
 
 
 def _renamed(names: list[str], turn: int, mirror: bool) -> list[int]:
-    """For each action the number of the one that does the same on the moved board."""
+    """For each action, or plane, the number of the one that means the same on the moved board."""
     found = []
     for name in names:
-        row, column = _STEPS.get(name, (0, 0))
+        stem, _, word = name.rpartition("_")
+        row, column = _STEPS.get(word, (0, 0))
         column = -column if mirror else column
         for _ in range(turn):
             row, column = -column, row
-        found.append(names.index(next((move for move in names if _STEPS.get(move) == (row, column)), name)))
+        alike = (other for other in names if other.rpartition("_")[0] == stem)
+        turned = (other for other in alike if _STEPS.get(other.rpartition("_")[2]) == (row, column))
+        found.append(names.index(next(turned, name)))
     return found
