@@ -57,7 +57,7 @@ def improved_logits(node, config):
     low, high = min(q.values()), max(q.values())
     if math.isclose(low, high, rel_tol=1e-13):  # equal up to rounding
         return {a: math.log(node.prior[a]) for a in node.actions}
-    scale = (config.c_visit + max(node.visits)) * config.c_scale / (high - low)
+    scale = (config.c_visit + max(node.visits)) * config.c_scale / max(high - low, config.least_span)
     return {a: math.log(node.prior[a]) + (q[a] - low) * scale for a in node.actions}
 
 

@@ -173,6 +173,7 @@ def test_a_temperature_that_has_no_effect_is_refused():
         ({"td_lambda": -0.1}, "planner.td_lambda is -0.1"),
         ({"c_puct": -1.0}, "planner.c_puct is -1.0"),
         ({"beta": 0.0}, "beta 0.0"),
+        ({"least_span": -1.0}, "planner.least_span is -1.0"),
     ],
 )
 def test_a_planner_setting_out_of_range_is_one_clear_line(setting, says):
@@ -229,6 +230,24 @@ def test_greedy_play_draws_no_random_number_of_its_own(kind):
     game.reset(8, start)  # the start of an episode is the only thing that is drawn
     assert torch.equal(states[True], start.get_state())
     assert not torch.equal(states[False], start.get_state()), "in training actions are drawn"
+
+
+def test_the_least_span_of_values_is_in_standard_deviations_of_the_returns():
+    game = TokenGame(1)
+    policies = []
+    for least, deviation in ((1.0, 100.0), (2.0, 50.0), (2.0, 100.0)):
+        planner = PlannerConfig(rule="gumbel", policy="search", least_span=least)
+        agent = tiny_agent(game, "Direct", search_args={"simulations": 7, "planner": planner})
+        head = agent.algorithm.policy.net.out  # values of 0, so that their unit changes nothing but the span
+        torch.nn.init.zeros_(head.weight)
+        torch.nn.init.zeros_(head.bias)
+        agent.algorithm.policy.variance.fill_(deviation**2)
+        env, random = as_env(game), torch.Generator().manual_seed(0)
+        seating = arrange([["learner"]], 8, env, CPU)
+        played = play(env, seating, {"learner": agent.actor()}, random, greedy=True).episodes
+        policies.append(played.extras["root_policy"][0])
+    assert torch.equal(policies[0], policies[1])
+    assert not torch.allclose(policies[0], policies[2])
 
 
 @pytest.mark.parametrize("kind", ACTORS)

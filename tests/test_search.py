@@ -93,6 +93,16 @@ def test_gumbel_bandit_by_hand():
     torch.testing.assert_close(result.policy, expected)
 
 
+@pytest.mark.parametrize(
+    ("least", "expected"), [(0.5, [0.0, 1.0, 0.5]), (2.0, [0.0, 1.0, 0.5]), (8.0, [0.0, 0.25, 0.125])]
+)
+def test_values_that_differ_by_less_than_the_least_span_are_rescaled_by_it(least, expected):
+    config = SearchConfig(num_simulations=12, rule="gumbel", gumbel_scale=0, least_span=least)
+    result = search(*bandit([0.0, 2.0, 1.0]), config)
+    scale = (50 + result.visits.max()) * 0.1
+    torch.testing.assert_close(result.policy, torch.tensor([expected]).mul(scale).softmax(-1))
+
+
 def test_v_mix_by_hand():
     visits = torch.tensor([[2.0], [1.0], [0.0]])
     total = torch.tensor([[6.0], [1.0], [0.0]])
@@ -114,8 +124,15 @@ def test_halving_schedule_equals_the_reference(considered):
 def test_every_simulation_equals_the_reference_search(rule, actions, seed):
     game = TableGame(seed, actions)
     root, trees = game.root(6), 6
+    least = 2.0 * (seed % 2)  # of some nodes the values differ by more, of others by less
     config = SearchConfig(
-        num_simulations=30, rule=rule, c_puct=1.5, discount=0.95, max_num_considered_actions=4, gumbel_scale=0.7
+        num_simulations=30,
+        rule=rule,
+        c_puct=1.5,
+        discount=0.95,
+        max_num_considered_actions=4,
+        least_span=least,
+        gumbel_scale=0.7,
     )
     result = search(root, game.model, config, seeded(seed))
     asked = game.calls[:]
@@ -397,6 +414,7 @@ def test_search_stays_on_the_input_device_and_reads_it_at_most_once_per_simulati
         ("max_num_considered_actions", 0),
         ("c_visit", math.inf),
         ("c_scale", -0.1),
+        ("least_span", -1.0),
         ("gumbel_scale", -1.0),
     ],
 )

@@ -25,6 +25,9 @@ class PlannerConfig:
         c_puct: weight of the prior in PUCT; published 1 for Stag-Hunt and 15 for Snowdrift.
         c_scale: of `gumbel`: weight of values against the prior, see `SearchConfig.c_scale`; published 1 for board
             games and 0.1 for Atari (Danihelka et al. 2022). With a small one a settled prior is slow to change.
+        least_span: of `gumbel`: actions whose values differ by less than this, in standard deviations of the returns, are
+            weighed as if they differed by this: small differences, which may be luck, then move the prior little. With
+            0, as published, the best of a few samples always has the full weight.
         discount: per step.
         policy: what is played and learned: `values`, softmax(beta * Q) of the root values averaged over trees (HOP,
             ICML 2024); or `search`, the search's own answer: under `puct` shares of visits, averaged over trees, as in
@@ -42,6 +45,7 @@ class PlannerConfig:
     rule: Literal["puct", "gumbel"] = "puct"
     c_puct: float = 1.0
     c_scale: float = 0.1
+    least_span: float = 0.0
     discount: float = 0.95
     policy: Literal["values", "search"] = "values"
     beta: float = 2.0
@@ -67,8 +71,9 @@ class PlannerConfig:
             )
         if not (0 <= self.c_puct < float("inf") and 0 < self.beta < float("inf")):
             raise ConfigError(f"planner.c_puct is {self.c_puct} and beta {self.beta}: expected >= 0 and > 0, finite")
-        if not 0 <= self.c_scale < float("inf"):
-            raise ConfigError(f"planner.c_scale is {self.c_scale}: it must be at least 0 and finite")
+        for name in ("c_scale", "least_span"):
+            if not 0 <= getattr(self, name) < float("inf"):
+                raise ConfigError(f"planner.{name} is {getattr(self, name)}: it must be at least 0 and finite")
 
 
 @dataclass(frozen=True)
@@ -84,6 +89,7 @@ class SearchActor(ModelActor):
         num_actions: A.
         sparse: the networks also read sparse views.
         distances: these must include walking distances.
+        value_unit: standard deviation of the returns, for `planner.least_span`.
     """
 
     policy: Any
@@ -93,6 +99,7 @@ class SearchActor(ModelActor):
     num_actions: int
     sparse: bool = False
     distances: bool = False
+    value_unit: float = 1.0
 
     @property
     def records(self) -> Mapping[str, Record]:  # type: ignore[override]
@@ -133,6 +140,7 @@ class SearchActor(ModelActor):
             num_simulations=self.simulations,
             c_puct=config.c_puct,
             c_scale=config.c_scale,
+            least_span=config.least_span * self.value_unit,
             rule=config.rule,
             discount=config.discount,
             gumbel_scale=0.0 if scene.greedy else 1.0,  # no exploration in evaluation

@@ -61,6 +61,7 @@ class BestResponseSearch(Algorithm):
             self.spec.game.num_actions,
             encoder.sparse,
             encoder.distances,
+            float(self.policy.deviation),
         )
 
     def prepare(self, observation: Tensor) -> Tensor:

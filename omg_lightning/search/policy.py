@@ -32,6 +32,8 @@ class SearchConfig:
         max_num_considered_actions: Gumbel: number of root actions that sequential halving starts with.
         c_visit: Gumbel: the scale of Q is `(c_visit + max_a N(a)) * c_scale`.
         c_scale: Gumbel: see `c_visit`; for Q rescaled to [0, 1] over a node's legal actions.
+        least_span: Gumbel: Q that differ by less than this over a node's legal actions are rescaled as if they differed
+            by this, so that small differences, which may be noise, do not outweigh the prior. 0 as in mctx.
         gumbel_scale: Gumbel: scale of the noise at the root. Set it to 0 for greedy play: no random number is drawn.
         random_ties: break ties between equally good actions at random, in an order that each tree draws from the
             generator; for training. If False, the first of equals is chosen, so visits favour low action indices.
@@ -44,6 +46,7 @@ class SearchConfig:
     max_num_considered_actions: int = 16
     c_visit: float = 50.0
     c_scale: float = 0.1
+    least_span: float = 0.0
     gumbel_scale: float = 1.0
     random_ties: bool = False
 
@@ -53,7 +56,7 @@ class SearchConfig:
         considered = self.max_num_considered_actions
         self._require("max_num_considered_actions", self._is_int(considered, 1), "an integer of at least 1")
         self._require("discount", 0 <= self.discount <= 1, "a number in [0, 1]")
-        for name in ("c_puct", "c_visit", "c_scale", "gumbel_scale"):
+        for name in ("c_puct", "c_visit", "c_scale", "least_span", "gumbel_scale"):
             value = getattr(self, name)
             self._require(name, 0 <= value < math.inf, "a finite number of at least 0")
         self._require("random_ties", isinstance(self.random_ties, bool), "True or False")
@@ -156,7 +159,7 @@ def _improved(config: SearchConfig, q: Tensor, most: Tensor, log_prior: Tensor) 
     # Adding N equal returns one by one is off by up to N / 8 * eps. This test allows a span of 8 + N / 4 to 16 + N / 2
     # times `eps * |low|`: so small a part of a larger span would change `low`.
     equal = low.addcdiv(span, most + ROUNDING) == low
-    scale = most.add_(config.c_visit).mul_(config.c_scale).div_(span).masked_fill_(equal, 0)
+    scale = most.add_(config.c_visit).mul_(config.c_scale).div_(span.clamp_(config.least_span)).masked_fill_(equal, 0)
     return q.sub_(low).mul_(scale).add_(log_prior)
 
 
