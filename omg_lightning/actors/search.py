@@ -25,8 +25,8 @@ class PlannerConfig:
         c_puct: weight of the prior in PUCT; published 1 for Stag-Hunt and 15 for Snowdrift.
         c_scale: of `gumbel`: weight of values against the prior, see `SearchConfig.c_scale`; published 1 for board
             games and 0.1 for Atari (Danihelka et al. 2022). With a small one a settled prior is slow to change.
-        least_span: of `gumbel`: values that differ by less than this, in standard deviations of the returns, are weighed
-            as if they differed by this, so that small differences, which may be luck, move the prior little. With 0, as
+        least_span: of `gumbel`: values that differ by less than this, in standard deviations of the returns, count as if
+            they differed by this, so that small differences, which may be luck, move the prior little. With 0, as
             published, the best action of a few samples always has the full weight.
         discount: per step.
         policy: what is played and learned: `values`, softmax(beta * Q) of the root values averaged over trees (HOP,
