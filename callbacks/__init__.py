@@ -1,4 +1,4 @@
-"""Lightning callbacks: a hook does one thing, and there is no algorithm in here."""
+"""Lightning callbacks. Each hook does one thing; algorithms live elsewhere."""
 
 from callbacks.buffer_refresh import BufferRefresh
 from callbacks.code_drift import CodeDrift

@@ -1,4 +1,4 @@
-"""Keeps the episode buffer fresh."""
+"""Drop old episodes from the buffer."""
 
 import time
 

@@ -1,4 +1,4 @@
-"""How fast the meaning of goals changes under those who rely on it."""
+"""Measure how far goal codes move during training."""
 
 import torch
 from lightning import Callback, LightningModule, Trainer

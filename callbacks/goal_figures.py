@@ -1,4 +1,4 @@
-"""What an evaluation says of goals, as figures: actions predicted, codes in use, a belief over an episode."""
+"""Figures of an evaluation: predicted actions, codes in use, and the belief over an episode."""
 
 from collections.abc import Sequence
 from functools import partial

@@ -1,4 +1,4 @@
-"""What the goal codes say, as pictures: the true view, the decoded view, the decoded subgoal, and what came."""
+"""Pictures of goal codes: true observation, decoded observation, decoded subgoal, and the future that followed."""
 
 import torch
 from lightning import Callback, LightningModule, Trainer

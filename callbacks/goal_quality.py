@@ -1,4 +1,4 @@
-"""How good the goals are, in numbers, at each evaluation."""
+"""Metrics of inferred goals at each evaluation."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""Episodes as animations: one now and then in TensorBoard, all of a `predict` as files."""
+"""Episodes as animations: some in TensorBoard, all episodes of a `predict` as files."""
 
 import io
 from collections.abc import Container

@@ -1,4 +1,4 @@
-"""Writes what an evaluation found."""
+"""Write the results of an evaluation."""
 
 import json
 import resource

@@ -1,4 +1,4 @@
-"""The figure that a reader of a run wants first: what the team earns, and who gets it."""
+"""The figure of returns: of the team and of each seat, over environment steps."""
 
 import time
 from collections.abc import Sequence

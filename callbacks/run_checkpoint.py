@@ -1,4 +1,4 @@
-"""Leaves `last.ckpt` and `best.ckpt` in the run folder."""
+"""Write `last.ckpt` and `best.ckpt` into the run folder."""
 
 import shlex
 from collections.abc import Mapping

@@ -1,4 +1,4 @@
-"""Changes who sits where while training."""
+"""Change line-ups during training."""
 
 from lightning import Callback, LightningModule, Trainer
 

@@ -1,4 +1,4 @@
-"""Two tables as figures: actions played against actions predicted, and codes against goals."""
+"""Two tables as figures: played against predicted actions, and codes against goals."""
 
 from collections.abc import Sequence
 from functools import partial

@@ -1,4 +1,4 @@
-"""Changes the number of search trees while training."""
+"""Change the number of search trees during training."""
 
 from lightning import Callback, LightningModule, Trainer
 

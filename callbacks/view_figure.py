@@ -1,4 +1,4 @@
-"""Draws views and what is believed of them: each thing as likely as it is, on the cell where it may be."""
+"""Draw observations and distributions over them: each object with its probability in each cell."""
 
 import math
 from collections.abc import Callable, Sequence

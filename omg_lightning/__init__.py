@@ -1,4 +1,4 @@
-"""Agents that infer what the others want, predict what they will do, and plan a best response."""
+"""Agents that infer the others' goals, predict their actions, and plan a best response."""
 
 import os
 from typing import TYPE_CHECKING, Any

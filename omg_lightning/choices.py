@@ -1,4 +1,4 @@
-"""The parts that a user chooses by class name, and plain words for mistakes with them."""
+"""Classes that a user chooses by name, and one-line errors for wrong choices."""
 
 import importlib
 import re

@@ -1,4 +1,4 @@
-"""Configuration files: where the shipped ones are, and checks of a file before it is read."""
+"""Configuration files: location of the shipped ones, and checks of a file before it is parsed."""
 
 import sys
 from collections.abc import Collection, Sequence

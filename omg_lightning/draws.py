@@ -1,4 +1,4 @@
-"""Draws that are spread evenly over the trees of a decision, so that few trees show what many would."""
+"""Stratified sampling over the trees of a decision, so that few trees represent the distribution."""
 
 import torch
 from torch import Tensor

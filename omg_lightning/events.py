@@ -1,4 +1,4 @@
-"""Events in whole episodes: where something happened to a seat, and which goal each step led to. Defined once, here."""
+"""Events in whole episodes: when a seat achieved a goal, and which goal each step led to. The only definition."""
 
 import torch
 import torch.nn.functional as F

@@ -1,4 +1,4 @@
-"""Files that a run or a command leaves: checked before hours of play, written whole, shared by several processes."""
+"""Output files: checked before long runs, written atomically, shared by several processes."""
 
 import fcntl
 import json

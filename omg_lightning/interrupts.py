@@ -1,4 +1,4 @@
-"""Signals: a run that is asked to end does so at its next safe point, and a second Ctrl-C ends it at once."""
+"""Signals: the first one ends a run at its next safe point, a second Ctrl-C at once."""
 
 import os
 import signal

@@ -1,4 +1,4 @@
-"""Losses as pure functions of tensors, each with its source. All return one number per sample unless said."""
+"""Losses as pure functions of tensors, each with its source. Each returns one number per sample by default."""
 
 import torch
 from torch import Tensor

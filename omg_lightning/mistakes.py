@@ -1,4 +1,4 @@
-"""How a program ends that goes wrong: one line, and an exit code that says whose fault it was."""
+"""Exit codes and one-line errors: a user's mistake, a full disk, or a bug of this project."""
 
 import argparse
 import errno

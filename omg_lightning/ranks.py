@@ -1,4 +1,4 @@
-"""Ranks: the processes of one run that train the same weights, and what they exchange. Alone, nothing is exchanged."""
+"""Ranks: processes that train the same weights, and their communication. A single process communicates nothing."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager

@@ -1,4 +1,4 @@
-"""Steps of a batch of episodes as flat samples: only steps at which a seat was really there."""
+"""Steps of a batch of episodes as flat samples: only steps at which the seat is active."""
 
 from __future__ import annotations
 

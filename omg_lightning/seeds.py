@@ -1,4 +1,4 @@
-"""Random streams: one seed for everything, and no two streams alike."""
+"""Independent random streams from one seed."""
 
 import numpy as np
 import torch

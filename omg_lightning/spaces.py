@@ -1,4 +1,4 @@
-"""Observation spaces: their tensor dtype, and a plain form that a checkpoint can hold."""
+"""Observation spaces: their tensor dtype, and a plain form for checkpoints."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""What a model must know of a game, in plain values, and how parts are chosen by class."""
+"""The description of a game that a model needs, in plain values, and the choice of parts by class."""
 
 from __future__ import annotations
 

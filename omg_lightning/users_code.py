@@ -1,4 +1,4 @@
-"""Tells errors of a user's classes from those of this project: one line that names class, method, file and line."""
+"""Separate errors of a user's classes from errors of this project: one line with class, method, file and line."""
 
 import site
 import sysconfig

@@ -1,4 +1,4 @@
-"""Actors: everything that can sit in a seat, and who sits where."""
+"""Actors: players, learners, checkpoints and past selves, and their assignment to seats."""
 
 from omg_lightning.actors.base import Actor, Choice, Scene
 from omg_lightning.actors.modelled import Decision, Memory, ModelActor

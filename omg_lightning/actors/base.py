@@ -1,4 +1,4 @@
-"""The contract of everything that sits in a seat: players, learners, checkpoints and past selves are all actors."""
+"""The contract of actors. Players, learners, checkpoints and past selves are all actors."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Actors that model the others: they infer goals by an opponent model, and decide given these."""
+"""Actors with an opponent model: they infer goals, and decide given these."""
 
 from abc import abstractmethod
 from collections.abc import Mapping

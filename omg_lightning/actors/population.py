@@ -1,4 +1,4 @@
-"""The learners that may sit in a seat: the one in training, checkpoints, and the learner as it was earlier."""
+"""The learners that can take a seat: the one in training, checkpoints, and past selves."""
 
 from collections.abc import Callable, Sequence
 

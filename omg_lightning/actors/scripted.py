@@ -1,4 +1,4 @@
-"""Scripted players as actors, and how a player is made from the name of a seat."""
+"""Scripted players as actors, and the construction of a player from a seat name."""
 
 import importlib
 from typing import Any, NamedTuple

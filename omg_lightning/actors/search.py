@@ -1,4 +1,4 @@
-"""The actor that plans: a tree search over its own model of the others, and the root policy made of it."""
+"""The actor that plans: a tree search with predicted co-players, and the root policy."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass

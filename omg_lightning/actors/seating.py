@@ -1,4 +1,4 @@
-"""Who sits where: line-ups of seat names, spread over the environments of a batch."""
+"""Line-ups of seat names, distributed over the environments of a batch."""
 
 import re
 from collections.abc import Mapping, Sequence

@@ -1,4 +1,4 @@
-"""The model that a search plans with: the game's own rules, and co-players that act by their predicted policies."""
+"""The model of a search: the rules of the game, and co-players that act by their predicted policies."""
 
 from typing import Any, NamedTuple
 

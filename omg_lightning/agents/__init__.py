@@ -1,4 +1,4 @@
-"""Trained agents for use from Python: load one, seat it in an environment, ask what it does and what it believes."""
+"""Trained agents for use from Python: load one, reset it in an environment, query its action and belief."""
 
 from omg_lightning.agents.loaded import LoadedAgent, RootSearch, load_agent
 

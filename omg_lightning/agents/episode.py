@@ -1,4 +1,4 @@
-"""One episode in the eyes of one seat: what was seen so far, and the actor's memory of it."""
+"""One episode as one seat observes it, with the memory of its actor."""
 
 from typing import Any, NamedTuple
 

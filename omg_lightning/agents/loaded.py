@@ -1,4 +1,4 @@
-"""A trained agent in one seat of an environment that somebody else runs."""
+"""A trained agent in one seat of the user's own environment loop."""
 
 import os
 from collections.abc import Mapping

@@ -1,4 +1,4 @@
-"""The episode that an agent has seen so far: what beliefs are carried on by."""
+"""The episode that an agent has observed so far; beliefs carry over from it."""
 
 import torch
 from torch import Tensor

@@ -1,4 +1,4 @@
-"""What an agent sees of the environment it sits in: one `Table` for each kind of environment, with one face."""
+"""Adapters from each kind of environment to what an agent observes: one `Table` each, with one interface."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The contract of learning algorithms: how the learner acts, and what it learns from."""
+"""The contract of learning algorithms: how the learner acts, and its losses."""
 
 from __future__ import annotations
 

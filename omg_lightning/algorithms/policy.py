@@ -1,4 +1,4 @@
-"""Policy and value of the ego, given what it takes the co-players' goals to be."""
+"""Policy and value of the learner, conditioned on the inferred goals of its co-players."""
 
 import torch
 from lightning import LightningModule

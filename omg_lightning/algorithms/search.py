@@ -1,4 +1,4 @@
-"""Best-response search: plan with predicted co-players, learn from what the search found."""
+"""Best-response search: plan with predicted co-players, and train on the search results."""
 
 from collections.abc import Mapping
 from typing import ClassVar

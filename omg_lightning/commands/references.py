@@ -1,4 +1,4 @@
-"""Make the references by which scores of `test` are normalised.
+"""Measure the references that normalise the scores of `test`.
 
     python -m omg_lightning references --config configs/base.yaml --partners '[random, nearest_stag]'
 

@@ -1,4 +1,4 @@
-"""Show episodes of trained agents, or games that were played, in the page of `play`.
+"""Show episodes of trained agents, or saved games, in the page of `play`.
 
     python -m omg_lightning replay runs/lightning_logs/version_0
     python -m omg_lightning replay belief=RUN_A none=RUN_B --html compare.html

@@ -1,4 +1,4 @@
-"""Make the runs of a study: games x methods x seeds, from one file.
+"""Run a study: games x methods x seeds, from one file.
 
     python -m omg_lightning study studies/smoke.yaml --list
     python -m omg_lightning study studies/smoke.yaml --jobs 2

@@ -1,4 +1,4 @@
-"""Episodes: played online, kept in one buffer, served as batches."""
+"""Episodes: played online, stored in one buffer, sampled as batches."""
 
 from omg_lightning.data.buffer import EpisodeBuffer
 from omg_lightning.data.datamodule import EpisodeDataModule

@@ -1,4 +1,4 @@
-"""The data module: plays episodes with the actors it was handed, keeps them, and serves them as batches."""
+"""The data module: plays episodes with given actors, stores them, and serves batches."""
 
 import os
 from collections.abc import Callable, Iterator, Sequence

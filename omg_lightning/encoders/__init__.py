@@ -1,4 +1,4 @@
-"""Encoders of views, goal-conditioned networks over them, and decoders."""
+"""Encoders of observations, goal-conditioned networks on top of them, and decoders."""
 
 from omg_lightning.encoders.base import Encoder
 from omg_lightning.encoders.centred import Centred

@@ -1,4 +1,4 @@
-"""The contract of encoders, the first layers of every network, and the fast way to read views of bits."""
+"""The contract of encoders, the first layers of every network, and the sparse encoding of bits."""
 
 from __future__ import annotations
 

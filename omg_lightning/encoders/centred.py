@@ -1,4 +1,4 @@
-"""The encoder of grids that reads everything from where the viewer stands."""
+"""The encoder of grids centred on the viewer."""
 
 import torch
 from torch import Tensor, nn

@@ -1,4 +1,4 @@
-"""Decoders: a vector back into a view, with the likelihood that fits the observation space."""
+"""Decoders: from a vector to an observation, with the likelihood that fits the observation space."""
 
 import math
 from abc import ABC, abstractmethod

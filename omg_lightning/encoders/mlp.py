@@ -1,4 +1,4 @@
-"""The encoder for views of any space."""
+"""The encoder for observations of any space."""
 
 import math
 

@@ -1,4 +1,4 @@
-"""The encoder of grids that is given walking distances."""
+"""The encoder of grids with walking distances as inputs."""
 
 import torch
 import torch.nn.functional as F

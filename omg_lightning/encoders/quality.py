@@ -1,4 +1,4 @@
-"""How good the codes are: what the decoder still knows of a view, and how many dimensions carry anything."""
+"""Quality of codes: recall of the decoder, and the number of active dimensions."""
 
 from collections.abc import Sequence
 

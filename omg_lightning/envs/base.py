@@ -1,4 +1,4 @@
-"""The contract of everything that can be played: many environments at once, stepped together."""
+"""The contract of environments: a batch of environments, stepped together."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Makes a game that can be searched of a third-party environment whose state can be copied."""
+"""Make a searchable game of a third-party environment whose state can be copied."""
 
 from __future__ import annotations
 

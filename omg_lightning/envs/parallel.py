@@ -1,4 +1,4 @@
-"""PettingZoo's parallel interface for any game: it plays one row of the game's batch and holds no rules."""
+"""PettingZoo's parallel interface for any game: it plays one row of the game's batch, and has no rules of its own."""
 
 import inspect
 import operator

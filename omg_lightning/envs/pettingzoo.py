@@ -1,4 +1,4 @@
-"""Plays third-party PettingZoo environments, B copies at once."""
+"""Third-party PettingZoo environments, B copies at once."""
 
 from typing import Any
 

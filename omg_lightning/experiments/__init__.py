@@ -1,1 +1,1 @@
-"""Studies: many runs from one file, where they run, and what each of them leaves."""
+"""Studies: many runs from one file, where they run, and their records."""

@@ -1,4 +1,4 @@
-"""Where the runs of a study are made: a pool of processes here, Ray, or a SLURM cluster through submitit."""
+"""Engines that execute the runs of a study: local processes, Ray, or a SLURM cluster through submitit."""
 
 import importlib
 import os

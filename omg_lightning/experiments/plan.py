@@ -1,4 +1,4 @@
-"""Reads the file of a study: which runs it asks for, and with which command each of them is made."""
+"""Read a study file: the runs it defines, and the command of each."""
 
 import hashlib
 import json

@@ -1,4 +1,4 @@
-"""What is kept of a run beside its numbers: code, machine, versions, command, time. One JSON file in its folder."""
+"""The record of a run: code, machine, versions, command and time, in one JSON file in its folder."""
 
 import json
 import os

@@ -1,4 +1,4 @@
-"""Makes one run of a study: `fit`, or what is left of it, then its evaluations, each as a command of its own."""
+"""Execute one run of a study: `fit`, or the rest of it, then its evaluations, each as a command."""
 
 import json
 import os

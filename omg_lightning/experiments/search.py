@@ -1,4 +1,4 @@
-"""Looks for the best settings of each method in each game, with Optuna over the search space of a study's file."""
+"""Hyperparameter search for each method in each game: Optuna on the search space of a study file."""
 
 import json
 from collections.abc import Callable, Mapping, Sequence

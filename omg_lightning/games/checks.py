@@ -1,4 +1,4 @@
-"""What games ask of their arguments: a check raises a one-line ConfigError, or returns the value to use."""
+"""Checks of constructor arguments of games: each returns the value, or raises a one-line ConfigError."""
 
 import math
 from collections.abc import Mapping

@@ -1,4 +1,4 @@
-"""The coin game: coins of two colours, and a choice to take the other's (LOLA, arXiv 1709.04326, section 5.2)."""
+"""The coin game: coins of two colours, each owned by a player (LOLA, arXiv 1709.04326, section 5.2)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Players that follow a script: the `Player` contract, and those whose action distribution is known."""
+"""Scripted players: the `Player` contract, and players with a known action distribution."""
 
 from inspect import getattr_static
 from typing import Any, Protocol, runtime_checkable

@@ -1,4 +1,4 @@
-"""Players that change their kind: between episodes, at fixed steps of each, or at a random step."""
+"""Players that change their script: between episodes, at fixed steps of each, or at a random step."""
 
 from abc import abstractmethod
 from collections.abc import Callable, Sequence

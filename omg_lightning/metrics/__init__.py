@@ -1,4 +1,4 @@
-"""Torchmetrics of finished episodes: returns, predicted actions, beliefs and codes of goals."""
+"""Torchmetrics of finished episodes: returns, predicted actions, beliefs and goal codes."""
 
 from omg_lightning.metrics.belief import BeliefMetrics
 from omg_lightning.metrics.codes import CodeMetrics

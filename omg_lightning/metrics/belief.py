@@ -1,4 +1,4 @@
-"""What an explicit belief says of the goals that scripted co-players really pursue."""
+"""Metrics of an explicit belief against the true goals of scripted co-players."""
 
 import torch
 from torch import Tensor

@@ -1,4 +1,4 @@
-"""What learned codes of goals stand for."""
+"""Metrics of learned goal codes against declared goals."""
 
 from collections.abc import Callable
 

@@ -1,4 +1,4 @@
-"""How much one thing tells of another."""
+"""Mutual information of discrete variables."""
 
 import torch
 from torch import Tensor

@@ -1,4 +1,4 @@
-"""How well the co-players' actions are predicted."""
+"""Accuracy of predicted co-players' actions."""
 
 from collections.abc import Sequence
 

@@ -1,4 +1,4 @@
-"""What episodes earn."""
+"""Returns of episodes."""
 
 from torch import Tensor, tensor
 from torchmetrics import Metric

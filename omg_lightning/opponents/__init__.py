@@ -1,4 +1,4 @@
-"""Opponent models: one file for one way of modelling the others, and their tools."""
+"""Opponent models, one file each, and their tools."""
 
 from omg_lightning.opponents.base import BeliefView, MixtureConfig, OpponentModel, Targets
 from omg_lightning.opponents.codebook import Codebook

@@ -1,4 +1,4 @@
-"""Predicts a co-player's next action from what it sees and what it is after."""
+"""Predict a co-player's next action from its observation and its goal."""
 
 import torch
 import torch.nn.functional as F

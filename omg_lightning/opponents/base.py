@@ -1,4 +1,4 @@
-"""The contract of opponent models: one class for one way of modelling the others."""
+"""The contract of opponent models: one class per model."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Opponent models that withhold what another one knows: controls that show whether goals change play."""
+"""Controls that withhold the inferred goals of an opponent model, to measure whether goals change play."""
 
 from abc import ABC, abstractmethod
 from typing import Any, NamedTuple

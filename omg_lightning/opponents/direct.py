@@ -1,4 +1,4 @@
-"""The opponent model without goals: co-players are predicted from what they see alone."""
+"""The opponent model without goals: it predicts actions from observations alone."""
 
 from torch import Tensor
 

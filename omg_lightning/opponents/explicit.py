@@ -1,4 +1,4 @@
-"""An explicit belief over a finite number of goals: what declared and learned goals share."""
+"""An explicit belief over finitely many goals: the common base of declared and learned goals."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace

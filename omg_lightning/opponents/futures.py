@@ -1,4 +1,4 @@
-"""What became of each sample: a later state of the same seat, and its next actions."""
+"""Futures of samples: a later state of the same seat, and its next actions."""
 
 from typing import NamedTuple
 

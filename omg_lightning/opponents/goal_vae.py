@@ -1,4 +1,4 @@
-"""The state VAE: the code of a goal is the code of a state, as the co-player in question sees it."""
+"""The state VAE: a goal's code is the code of a state in the co-player's observation."""
 
 import math
 from copy import deepcopy

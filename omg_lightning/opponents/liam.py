@@ -1,4 +1,4 @@
-"""Embeddings of the ego's own history that tell what its co-players see and do (LIAM, NeurIPS 2021; MeLIBA)."""
+"""Embeddings of the learner's own history from which its co-players are reconstructed (LIAM, NeurIPS 2021; MeLIBA)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Declared goals that are cells: which one a player heads for, and how many it will yet clear (HOP's Snowdrift)."""
+"""Declared goals that are cells: where a player heads, and how many it will still clear (HOP's Snowdrift)."""
 
 import math
 from collections.abc import Sequence

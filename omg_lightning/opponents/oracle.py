@@ -1,4 +1,4 @@
-"""The scripts' true goals: an upper bound for studies."""
+"""The true goals of scripted players: an upper bound for studies."""
 
 import torch
 from torch import Tensor

@@ -1,4 +1,4 @@
-"""Which future state was the co-player's subgoal? Decided in hindsight, from whole episodes (OMG, NeurIPS 2024)."""
+"""Selection of a co-player's subgoal among future states, in hindsight (OMG, NeurIPS 2024)."""
 
 import math
 from dataclasses import dataclass

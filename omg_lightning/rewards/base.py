@@ -1,4 +1,4 @@
-"""The contract of rewards that are learned from, and the game's own."""
+"""The contract of rewards for learning, and the game's own reward."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Social influence: a reward for actions that change what the others do next."""
+"""Social influence: a reward for actions that change the next actions of the others."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Rewards that count what the others earn."""
+"""Rewards that include the rewards of the others."""
 
 from torch import Tensor
 

@@ -1,4 +1,4 @@
-"""Social value orientation: how much the others' rewards count beside one's own, as an angle."""
+"""Social value orientation: an angle weighs the others' rewards against one's own."""
 
 import math
 from typing import Literal

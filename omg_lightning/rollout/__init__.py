@@ -1,4 +1,4 @@
-"""Rollouts: whole episodes, in many environments at once, played by actors in seats."""
+"""Rollouts: whole episodes in many environments at once, with actors in the seats."""
 
 from omg_lightning.rollout.collector import Collector
 from omg_lightning.rollout.matches import match

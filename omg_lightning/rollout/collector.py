@@ -1,4 +1,4 @@
-"""Collects rounds: the same line-ups go on playing, and carry over what they believe of each other."""
+"""Collect rounds of training episodes: line-ups persist, and beliefs carry over between episodes."""
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any

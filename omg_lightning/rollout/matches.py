@@ -1,4 +1,4 @@
-"""Evaluation rollouts of fixed players: they meet for so many episodes, and nobody learns."""
+"""Evaluation rollouts of fixed players, without learning."""
 
 from collections.abc import Mapping
 

@@ -1,4 +1,4 @@
-"""Plays whole episodes in many environments at once."""
+"""Play whole episodes in many environments at once."""
 
 from collections.abc import Mapping, Sequence
 from functools import partial

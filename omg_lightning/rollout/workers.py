@@ -1,4 +1,4 @@
-"""Runs jobs at the same time, each in a process of its own."""
+"""Run jobs in parallel, each in its own process."""
 
 import os
 import threading

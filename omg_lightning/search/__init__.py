@@ -1,4 +1,4 @@
-"""Batched tree search over a model function and a budget. It knows no game, no network and no Lightning."""
+"""Batched tree search over a model function, with a budget. It imports no game, no network and no Lightning."""
 
 from omg_lightning.search.policy import SearchConfig, SearchResult, greedy_action, pooled_policy
 from omg_lightning.search.search import search

@@ -1,4 +1,4 @@
-"""The contract of a learning algorithm, as a check that anyone can run on an algorithm of their own."""
+"""The contract of a learning algorithm, as a check for your own algorithm."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The contract of an encoder, as a check that anyone can run on an encoder of their own."""
+"""The contract of an encoder, as a check for your own encoder."""
 
 from __future__ import annotations
 

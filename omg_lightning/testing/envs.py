@@ -1,4 +1,4 @@
-"""The contract of an environment, as a check that anyone can run on an environment of their own."""
+"""The contract of an environment, as a check for your own environment."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Episodes to learn from in a check, and the same ones disturbed in ways that must not matter."""
+"""Episodes for the checks, and copies with changes that must not matter."""
 
 from __future__ import annotations
 

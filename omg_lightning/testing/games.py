@@ -1,4 +1,4 @@
-"""The contract of a game, as a check that anyone can run on a game of their own."""
+"""The contract of a game, as a check for your own game."""
 
 from __future__ import annotations
 

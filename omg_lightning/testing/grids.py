@@ -1,4 +1,4 @@
-"""Checks of what is on a grid: its layout, its planes, and sparse views of them."""
+"""Checks of grid games: layout, planes, and sparse observations."""
 
 from __future__ import annotations
 

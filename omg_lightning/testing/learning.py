@@ -1,4 +1,4 @@
-"""What opponent models and algorithms have in common: checks of their losses."""
+"""Checks of losses that opponent models and algorithms share."""
 
 from __future__ import annotations
 

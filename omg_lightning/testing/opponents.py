@@ -1,4 +1,4 @@
-"""The contract of an opponent model, as a check that anyone can run on a model of their own."""
+"""The contract of an opponent model, as a check for your own model."""
 
 from __future__ import annotations
 

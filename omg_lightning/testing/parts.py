@@ -1,4 +1,4 @@
-"""What the checks of encoders, opponent models and algorithms share: how a part is made, called, and compared."""
+"""Shared tools of the checks of encoders, opponent models and algorithms: construct, call and compare."""
 
 from __future__ import annotations
 

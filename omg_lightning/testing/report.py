@@ -1,4 +1,4 @@
-"""How a check words a failure: one sentence with what was got, what was expected, and the cure."""
+"""Wording of failed checks: one sentence with what was got, what was expected, and the cure."""
 
 from __future__ import annotations
 

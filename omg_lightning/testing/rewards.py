@@ -1,4 +1,4 @@
-"""The contract of a reward, as a check that anyone can run on a reward of their own."""
+"""The contract of a reward, as a check for your own reward."""
 
 from __future__ import annotations
 

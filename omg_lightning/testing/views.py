@@ -1,4 +1,4 @@
-"""Checks of views: that they lie in the observation space, and that they can be stored."""
+"""Checks of observations: they lie in the observation space, and can be stored."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Learning while being tested, and forgetting it afterwards."""
+"""Learning during a test, which is undone afterwards."""
 
 from collections.abc import Sequence
 from typing import Any, Protocol

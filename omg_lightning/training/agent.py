@@ -1,4 +1,4 @@
-"""The agent: an opponent model and an algorithm, one optimiser, one training step; it logs."""
+"""The agent: an opponent model, an algorithm, one optimiser, one training step, and logging."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass

@@ -1,4 +1,4 @@
-"""Checkpoint files: whole or not there, and refused where a byte is another one."""
+"""Checkpoint files: written atomically, and refused if any byte has changed."""
 
 import hashlib
 import os

@@ -1,4 +1,4 @@
-"""Run folders: a run never writes over another, and one that is refused leaves none."""
+"""Run folders: a run never overwrites another one, and a refused run leaves none."""
 
 import os
 from collections.abc import Iterator, Mapping, Sequence

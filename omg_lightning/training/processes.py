@@ -1,4 +1,4 @@
-"""Several processes as one run: how they start, find each other, take a training step together, and end."""
+"""Several processes as one run: start, connection, shared training steps, end."""
 
 import os
 import signal

@@ -1,4 +1,4 @@
-"""Trained agents as files: read from a checkpoint or an exported folder, and written as one."""
+"""Trained agents as files: read from a checkpoint or an exported folder, and exported."""
 
 import hashlib
 import json

@@ -1,4 +1,4 @@
-"""Checks of the trainer's settings that Lightning takes without a word, or refuses late or in words of its own."""
+"""Checks of trainer settings that Lightning accepts silently, or refuses late or unclearly."""
 
 import math
 import re

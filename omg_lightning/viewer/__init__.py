@@ -1,4 +1,4 @@
-"""Episodes that a person can watch and play, with what each agent believes: sessions, and a page that shows them."""
+"""Episodes to watch and play, with the belief of each agent: sessions, and the page."""
 
 from omg_lightning.viewer.export import write_html
 from omg_lightning.viewer.session import HUMAN, Session

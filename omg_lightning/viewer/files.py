@@ -1,4 +1,4 @@
-"""Games that people played, in files: for training in the form of the buffer, for the page as frames."""
+"""Saved games of people: in the format of the buffer for training, as frames for the page."""
 
 import json
 from pathlib import Path

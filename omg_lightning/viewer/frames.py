@@ -1,4 +1,4 @@
-"""What the page shows of one state: plain values that JSON can hold."""
+"""The frame of one state for the page, as plain JSON values."""
 
 import base64
 import io

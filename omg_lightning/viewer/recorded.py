@@ -1,4 +1,4 @@
-"""Episodes that were recorded, as the page shows them: without a search, which is not recorded."""
+"""Recorded episodes for the page, without search results, which are not recorded."""
 
 from collections.abc import Iterator
 from typing import Any

@@ -1,4 +1,4 @@
-"""The web server behind the page: one session for each tab, on this machine alone."""
+"""The web server of the page: one session per tab, for this machine only."""
 
 import asyncio
 import json

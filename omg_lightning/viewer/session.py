@@ -1,4 +1,4 @@
-"""One game at a time, played by a person, agents and scripts, step by step; steps can be taken back."""
+"""One game of a person, agents and scripts, step by step, with undo."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple

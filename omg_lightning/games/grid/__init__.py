@@ -1,1 +1,1 @@
-"""Games on a grid, and what they share: layouts, shortest paths, symmetries, scripted players, pictures."""
+"""Games on a grid, and their common tools: layouts, shortest paths, symmetries, scripted players, pictures."""

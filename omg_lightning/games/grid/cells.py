@@ -1,4 +1,4 @@
-"""What games on a grid ask of positions that a user gives."""
+"""Checks of positions on a grid that a user gives."""
 
 from collections.abc import Sequence
 from numbers import Integral

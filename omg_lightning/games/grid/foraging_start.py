@@ -1,4 +1,4 @@
-"""How an episode of Level-Based Foraging starts: names of presets, random layouts, layouts that a user gives."""
+"""Initial states of Level-Based Foraging: names of presets, random layouts, given layouts."""
 
 import re
 from collections.abc import Sequence

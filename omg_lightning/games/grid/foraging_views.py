@@ -1,4 +1,4 @@
-"""What a forager sees: planes of bits, or the vector of the original."""
+"""A forager's observation: planes of bits, or the vector of the original."""
 
 from typing import NamedTuple
 

@@ -1,4 +1,4 @@
-"""Views of a grid in the player's own frame."""
+"""Observations of a grid centred on the player."""
 
 import torch
 import torch.nn.functional as F

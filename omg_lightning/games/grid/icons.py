@@ -1,4 +1,4 @@
-"""Parts of the pictures: a pen in the coordinates of one cell, and a painter for each kind of thing."""
+"""Icons of the pictures: a pen in the coordinates of one cell, and a painter for each kind of object."""
 
 import math
 import re

@@ -1,4 +1,4 @@
-"""What the planes of a grid game's views mean."""
+"""Meaning of the planes of a grid game's observations."""
 
 from typing import NamedTuple
 

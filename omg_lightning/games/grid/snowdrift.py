@@ -1,4 +1,4 @@
-"""Markov Snowdrift Game: everyone gains from a drift that is gone, those who shovel it pay (HOP, arXiv 2406.08002)."""
+"""Markov Snowdrift Game: a cleared drift pays all players, and costs its shoveller (HOP, arXiv 2406.08002)."""
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple

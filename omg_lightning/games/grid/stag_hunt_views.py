@@ -1,4 +1,4 @@
-"""What a hunter sees: planes, or the places where they are 1, with the walks to everything if wanted."""
+"""A hunter's observation: planes, or the indices of their nonzero entries, with walking distances if requested."""
 
 import math
 from typing import NamedTuple

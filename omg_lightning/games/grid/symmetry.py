@@ -1,4 +1,4 @@
-"""Turned and mirrored boards: where a game looks the same from all sides, one episode is worth eight."""
+"""Rotated and reflected boards: data augmentation by a factor of eight for games with these symmetries."""
 
 from __future__ import annotations
 
