@@ -22,10 +22,10 @@ from omg_lightning.types import ConfigError, Episodes, Estimate, View
 
 @dataclass(frozen=True)
 class MixtureConfig:
-    """How often policy and value are trained on goals in hindsight instead of inferred ones (OMG, NeurIPS 2024).
+    """Probability that policy and value train on goals in hindsight instead of inferred goals (OMG, NeurIPS 2024).
 
     Args:
-        start: probability at first; 0.5 as published.
+        start: initial probability; 0.5 as published.
         steps: environment steps over which it falls linearly to 0; 50,000 as published.
     """
 
@@ -39,7 +39,7 @@ class MixtureConfig:
             )
 
     def share(self, env_steps: int) -> float:
-        """Return the probability after so many environment steps."""
+        """Return the probability after a number of environment steps."""
         return self.start * max(0.0, 1 - env_steps / self.steps)
 
 
@@ -54,7 +54,7 @@ class Targets(NamedTuple):
 
 
 class BeliefView(NamedTuple):
-    """A belief over something that can be named, for figures."""
+    """A belief over named goals, for figures."""
 
     values: Tensor  # float [..., K]
     names: tuple[str, ...] | None  # K names; None for learned codes, which have none
@@ -66,29 +66,30 @@ class BeliefView(NamedTuple):
 
 
 class OpponentModel(LightningModule, ABC):
-    """Infers what the others are after, predicts their actions from it, and learns both.
+    """Infers the goals of the other players, predicts their actions, and trains both.
 
-    Goals are about a seat, are vectors of length D, and are shared by all who watch the seat, unless `as_seen` says
-    otherwise. A subclass says what they are: it implements `targets`, and what of the rest its goals need; the defaults
-    are those of an opponent model without memory. It is chosen by `--model.opponent NAME`, with its own arguments below
-    that key; the first argument of its constructor is the `ModelSpec`. `testing.check_opponent` checks it.
+    Each seat has one goal, a vector of length D that all its observers share, unless `as_seen` returns another one. A
+    subclass defines the goals: it implements `targets`, and overrides the other methods as needed. The defaults are for
+    an opponent model without memory. Users choose it by `--model.opponent NAME`, with its own arguments below that key.
+    The first argument of the constructor is the `ModelSpec`. `testing.check_opponent` checks a subclass.
 
-    Acting: `prior` lives across the episodes that the same players play in a row. `memory` lives within an episode: it
-    is a value that is passed on and never changed in place, and has the environments as its leading dimension. Nothing
-    here may look at `Episodes.true_goal`, unless `needs_true_goal`.
+    While acting, `prior` persists over consecutive episodes of the same players. `memory` lasts for one episode. It is
+    an immutable value whose leading dimension is the environments. A model must not read `Episodes.true_goal`, unless
+    it sets `needs_true_goal`.
 
     Args:
-        spec: the game and the networks that the user chose.
+        spec: description of the game, and the networks.
         size: D, length of a goal vector.
-        online: go on training the co-player policies in the online phase; False keeps what they learned of scripts.
-        mixture: how often the policy is trained on goals in hindsight.
+        online: train the co-player policies in the online phase, too; False freezes them after the offline phase.
+        mixture: how often the policy trains on goals in hindsight.
 
     Attributes:
-        loss_weights: the name of each loss that `losses` can return, and its weight. A loss that is not named here is
-            refused; tensors without a gradient are logged as metrics.
-        needs_true_goal: `start` is called anew at each step with the goals that the scripts then pursue.
-        goals_change: `next_goal` is called at every node of a search.
-        goals_are_cells: goal vectors name the cells of a grid, and the last entry none, so they turn as a board turns.
+        loss_weights: name and weight of each loss that `losses` can return. A loss without a weight raises an error;
+            tensors without a gradient are logged as metrics.
+        needs_true_goal: `start` is called again at each step with the current goals of the scripts.
+        goals_change: the search calls `next_goal` at every node.
+        goals_are_cells: a goal vector has one entry per cell of a grid, and a last one for no cell. Augmentation then
+            rotates and reflects it with the board.
     """
 
     loss_weights: ClassVar[Mapping[str, float]] = {"coplayer": 1.0}
@@ -107,7 +108,7 @@ class OpponentModel(LightningModule, ABC):
     # Acting ---------------------------------------------------------------------------------------------------------
 
     def prior(self, batch_size: int) -> Tensor:
-        """Return what is believed before the first episode, float `[B, P, ...]`; empty by default."""
+        """Return the prior of the first episode, float `[B, P, ...]`; empty by default."""
         return torch.zeros(batch_size, self.spec.game.num_players, 0, device=self.device)
 
     def start(self, prior: Tensor, true_goal: Tensor) -> Any:
@@ -115,7 +116,7 @@ class OpponentModel(LightningModule, ABC):
 
         Args:
             prior: `[B, P, ...]`.
-            true_goal: int64 `[B, P]` the goals that scripts pursue; NO_GOAL unless `needs_true_goal`.
+            true_goal: int64 `[B, P]` current goals of the scripts; NO_GOAL unless `needs_true_goal`.
         """
         return prior
 
@@ -124,10 +125,10 @@ class OpponentModel(LightningModule, ABC):
         """Return the goals of all seats at the current step."""
 
     def uninformed(self, memory: Any, view: View) -> Estimate:
-        """Return the goals of all seats for an observer that has seen nothing: a control that shows what goals change.
+        """Return the goals of all seats before any observation: a control that measures the effect of inference.
 
         Args:
-            memory: as `start` returned it.
+            memory: the value that `start` returned.
             view: the current step.
         """
         return self.infer(memory, view)
@@ -136,8 +137,8 @@ class OpponentModel(LightningModule, ABC):
         """Return the memory after a step; unchanged by default.
 
         Args:
-            memory: before it.
-            view: what was seen before it.
+            memory: before the step.
+            view: the observations before the step.
             actions: int64 `[L, P]` in seat order.
             achieved: int64 `[L, P]` the declared goal that each seat achieved, or NO_GOAL.
         """
@@ -148,7 +149,7 @@ class OpponentModel(LightningModule, ABC):
         return prior
 
     def as_seen(self, goal: Tensor, ego: Tensor) -> Tensor:
-        """Return goals of all seats as the egos take them to be; by default everybody takes them to be the same.
+        """Return the goals of all seats from the perspective of the egos; by default all egos share them.
 
         Args:
             goal: float `[M, P, D]` in seat order, as in `Estimate.point` and `Episodes.goal`.
@@ -157,21 +158,24 @@ class OpponentModel(LightningModule, ABC):
         return goal
 
     def condition(self, goal: Tensor, seat: Tensor) -> Tensor:
-        """Return what `predict` needs of goals, float `[M, D]`, of seats, int64 `[M]`; a search computes it once."""
+        """Return the inputs of `predict` that depend on goals, float `[M, D]`, and seats, int64 `[M]`, alone.
+
+        A search computes them once.
+        """
         return self.predictor.condition(goal, seat)
 
     def predict(self, observation: Tensor, time: Tensor, condition: Tensor) -> Tensor:
         """Return logits `[M, A]` of the actions of co-players, `log pi_j(a_j | o_j, t, g_j)` up to a constant.
 
         Args:
-            observation: the co-players' own views, `[M, ...]` in any form that their encoder reads.
+            observation: observations of the co-players, `[M, ...]` in any form that their encoder accepts.
             time: float `[M]`.
-            condition: of `condition`.
+            condition: the result of `condition`.
         """
         return self.predictor(observation, time, condition)
 
     def next_goal(self, goal: Tensor, view: View, achieved: Tensor, generator: torch.Generator) -> Tensor:
-        """Return the goals after a step in a search, float `[L, P, D]`; they stay by default. See `goals_change`.
+        """Return the goals after a step of a search, float `[L, P, D]`; unchanged by default. See `goals_change`.
 
         Args:
             goal: float `[L, P, D]` before the step.
@@ -188,16 +192,16 @@ class OpponentModel(LightningModule, ABC):
         """Return the goals of all seats in hindsight. `TrainingBatch.targets` calls it once for a batch."""
 
     def losses(self, batch: TrainingBatch) -> dict[str, Tensor]:
-        """Return the losses that are due, by name, and metrics without a gradient; by default `coplayer_losses`."""
+        """Return the current losses by name, and metrics without a gradient; by default `coplayer_losses`."""
         return self.coplayer_losses(batch, batch.targets.label, batch.targets.known)
 
     def coplayer_losses(self, batch: TrainingBatch, goal: Tensor, known: Tensor) -> dict[str, Tensor]:
-        """Train the co-player policies on all seats that a learner has to predict.
+        """Return the loss of the co-player policies on all seats that a learner predicts.
 
         Args:
             batch: the episodes.
-            goal: float `[T, B, P, D]` the goals they are given.
-            known: bool `[T, B, P]` where there is one.
+            goal: float `[T, B, P, D]` goals of the seats.
+            known: bool `[T, B, P]` whether a seat has a goal at this step.
         """
         if not self.trains("coplayer") or not (batch.offline or self.online):
             return {}
@@ -208,30 +212,30 @@ class OpponentModel(LightningModule, ABC):
         return self.predictor.loss(view, time, goal[who], seat, episodes.legal[who], episodes.action[who])
 
     def trains(self, name: str) -> bool:
-        """Say whether the loss `name` has a weight above 0."""
+        """Return whether the loss `name` has a weight above 0."""
         return self.weights.get(name, 0.0) > 0
 
     def after_step(self, offline: bool) -> None:
-        """Follow each training step, such as by a moving average of weights; `offline` is the phase."""
+        """Update after each training step, such as a moving average of weights; `offline` is the phase."""
 
     def before_fit(self, read: Callable[[str], Mapping[str, Tensor]]) -> None:
-        """Prepare for a new `fit`, such as by weights of another run.
+        """Prepare for a new `fit`, such as by loading weights of another run.
 
         Args:
-            read: gives the weights in a checkpoint file; it refuses one of another game or of other networks.
+            read: returns the weights in a checkpoint file; raises for another game or other networks.
         """
 
     # Measuring ------------------------------------------------------------------------------------------------------
 
     def forecast(self, observation: Tensor, time: Tensor, seat: Tensor, legal: Tensor, goal: Tensor) -> Tensor:
-        """Return log probabilities, up to a constant, of the actions `[m, A]` that are expected of co-players.
+        """Return log probabilities, up to a constant, of the co-players' actions, `[m, A]`.
 
         Args:
             observation: `[m, *shape]`.
             time: float `[m]`.
             seat: int64 `[m]`.
             legal: bool `[m, A]`.
-            goal: float `[m, D]` what was recorded as `Estimate.point`.
+            goal: float `[m, D]` the recorded `Estimate.point`.
         """
         return masked_logits(self.predict(observation, time, self.condition(goal, seat)), legal)
 
@@ -240,13 +244,13 @@ class OpponentModel(LightningModule, ABC):
         return {}
 
     def codes(self, observation: Tensor) -> Tensor | None:
-        """Return learned codes of views `[M, *shape]`, float `[M, D]` or int64 `[M]`; None where none are learned."""
+        """Return learned codes of observations `[M, *shape]`: float `[M, D]` or int64 `[M]`; None without codes."""
         return None
 
     def code_vectors(self) -> Tensor | None:
-        """Return what learned discrete codes stand for, float `[G, size]`, for figures; None where none are learned."""
+        """Return the vectors of learned discrete codes, float `[G, size]`, for figures; None without codes."""
         return None
 
     def belief_view(self, goal: Tensor, goal_names: Sequence[str]) -> BeliefView | None:
-        """Return recorded goals `[..., D]` as a belief over something that can be named, for figures; None for none."""
+        """Return recorded goals `[..., D]` as a belief over named goals, for figures; None without such a belief."""
         return None

@@ -13,15 +13,15 @@ from omg_lightning.types import NO_GOAL, ConfigError, Episodes
 
 
 class Declared(ExplicitBelief):
-    """The game's declared goals under an explicit belief (HOP, ICML 2024).
+    """An explicit belief over the goals that the game declares (HOP, ICML 2024).
 
-    A step is labelled with the declared goal that its seat achieved next.
+    The label of a step is the declared goal that its seat achieves next.
 
     Args:
-        spec: the game and the networks.
-        belief: how the belief is updated.
-        online: go on training the co-player policies in the online phase.
-        mixture: how often the policy is trained on goals in hindsight.
+        spec: description of the game, and the networks.
+        belief: settings of the belief.
+        online: train the co-player policies in the online phase, too.
+        mixture: how often the policy trains on goals in hindsight.
         transition: how goals change within an episode.
 
     Raises:
@@ -40,7 +40,7 @@ class Declared(ExplicitBelief):
         super().__init__(spec, len(spec.game.goal_names), belief, online, mixture, transition=transition)
 
     def achieved(self, episodes: Episodes) -> Tensor:
-        """Return the goal that the game says was achieved last, int64 `[B, P]`."""
+        """Return the declared goal that each seat achieved last, int64 `[B, P]`."""
         return last_achieved(torch.where(episodes.active, episodes.achieved_goal, NO_GOAL))
 
     def targets(self, batch: TrainingBatch) -> Targets:

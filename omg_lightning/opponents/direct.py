@@ -9,18 +9,18 @@ from omg_lightning.types import Estimate, View
 
 
 class Direct(OpponentModel):
-    """Predicts co-players directly, without goals: goal vectors have length 0.
+    """Predicts actions from observations, without goals: goal vectors have length 0.
 
     Args:
-        spec: the game and the networks.
-        online: go on training the co-player policies in the online phase.
+        spec: description of the game, and the networks.
+        online: train the co-player policies in the online phase, too.
     """
 
     def __init__(self, spec: ModelSpec, online: bool = True) -> None:
         super().__init__(spec, 0, online)
 
     def infer(self, memory: Tensor, view: View) -> Estimate:
-        """Return empty goals; memory is the empty prior, `[L, P, 0]`."""
+        """Return empty goals; the memory is the empty prior, `[L, P, 0]`."""
         return Estimate(memory, lambda trees, generator: memory[:, None].expand(-1, trees, -1, -1))
 
     def targets(self, batch: TrainingBatch) -> Targets:

@@ -23,20 +23,20 @@ Labels = Literal["hindsight", "completed", "belief", "smoothing"]
 
 @dataclass(frozen=True)
 class BeliefConfig:
-    """How an explicit belief is updated.
+    """Settings of an explicit belief.
 
     Args:
         intra: update within an episode, at every step (HOP's intra-OM).
         inter: update the prior between episodes (HOP's inter-OM).
         alpha: smoothing of the prior; 0.995 in Stag-Hunt, 0.98 in Snowdrift as published.
-        floor: no goal's probability falls below it.
-        labels: which goals the co-player policies are trained under; not for `Locations`. `hindsight`: the goal that is
-            achieved next, so steps after which nothing is achieved teach nothing. `completed` (default): these learn
-            under goals drawn from the last belief of the episode. `belief`: in the online phase, goals drawn from the
-            belief of each step, and none in hindsight. Choose it where what is achieved next tells the action itself,
-            as in matrix games: in hindsight nothing but the goal then seems to matter. `smoothing`: goals drawn from
-            the posterior of each step, given the whole episode, see `omg_lightning.opponents.smoothing`. Choose it
-            where goals change: what is achieved next may not be what was pursued, where somebody else took that.
+        floor: smallest probability of a goal.
+        labels: goals on which the co-player policies are conditioned in training; not for `Locations`. `hindsight`: the
+            goal that is achieved next; steps without a later event are left out. `completed` (default): such steps get
+            a sample from the last belief of the episode. `belief`: in the online phase, samples from the belief of each
+            step. Choose it if the goal that is achieved next determines the action, as in matrix games: otherwise the
+            policy ignores the observation. `smoothing`: samples from the posterior of each step given the whole
+            episode, see `omg_lightning.opponents.smoothing`. Choose it if goals change within an episode: another
+            player may have taken the goal that was pursued.
     """
 
     intra: bool = True
@@ -55,7 +55,7 @@ class BeliefConfig:
 
 
 class Filter(NamedTuple):
-    """What is believed of each seat within an episode; leading L."""
+    """The belief about each seat within an episode; leading L."""
 
     log_belief: Tensor  # float [L, P, G] after the actions seen so far
     prior: Tensor  # float [L, P, G] at the start of the episode
@@ -63,21 +63,21 @@ class Filter(NamedTuple):
 
 
 class ExplicitBelief(OpponentModel):
-    """A hidden Markov filter over one-hot goals: a prior, a transition, and the co-player policies as emission.
+    """A hidden Markov filter over one-hot goals, with a prior, a transition, and co-player policies as emission model.
 
-    A subclass says which goals there are: `achieved` in whole episodes, and `targets`.
+    A subclass defines the goals: `achieved` in whole episodes, and `targets`.
 
     Args:
-        spec: the game and the networks.
-        size: G.
-        belief: how the filter's prior and emission are used.
-        online: go on training the co-player policies in the online phase.
-        mixture: how often the policy is trained on goals in hindsight.
-        most: goals that can be possible at once; by default all.
-        transition: how goals change within an episode, in the belief and in the trees of a search alike.
+        spec: description of the game, and the networks.
+        size: G, number of goals.
+        belief: settings of the belief.
+        online: train the co-player policies in the online phase, too.
+        mixture: how often the policy trains on goals in hindsight.
+        most: largest number of goals that are possible at once; by default all.
+        transition: how goals change within an episode, in the belief and in search trees.
 
     Raises:
-        ConfigError: the floor leaves no room for a belief.
+        ConfigError: the floor is too large for the number of goals.
     """
 
     def __init__(
@@ -102,18 +102,18 @@ class ExplicitBelief(OpponentModel):
         return torch.full((batch_size, self.spec.game.num_players, self.size), 1 / self.size, device=self.device)
 
     def start(self, prior: Tensor, true_goal: Tensor) -> Filter:
-        """Start the belief at the prior `[B, P, G]`, no goal below the floor; `true_goal` is not looked at."""
+        """Return the belief at the start: the prior `[B, P, G]` with its floor; `true_goal` is not used."""
         return Filter(
             self.alive(prior).log(), prior, torch.zeros(prior.shape[:-1], dtype=torch.bool, device=prior.device)
         )
 
     def infer(self, memory: Filter, view: View) -> Estimate:
-        """Return the belief `[L, P, G]`, and goals drawn from it."""
+        """Return the belief `[L, P, G]`, and samples from it."""
         belief = self.current(memory, view)
         return Estimate(belief, lambda trees, generator: draw_one_hot(belief, trees, generator))
 
     def current(self, memory: Filter, view: View) -> Tensor:
-        """Return the belief `[L, P, G]` at the view after the last step: goals may have changed by then."""
+        """Return the belief `[L, P, G]` after the transition of the last step."""
         belief = memory.log_belief.softmax(-1)
         if not self.transition.changes:
             return belief
@@ -122,7 +122,7 @@ class ExplicitBelief(OpponentModel):
         return self.alive(self.transition.filter(belief, shared_out(memory.prior, possible), possible, event))
 
     def update(self, memory: Filter, view: View, actions: Tensor, achieved: Tensor) -> Filter:
-        """Apply Bayes to the actions `[L, P]` of seats that still play."""
+        """Update the belief by the actions `[L, P]` of active seats (Bayes' rule)."""
         log_belief = self.current(memory, view).log() if self.transition.changes else memory.log_belief
         if self.belief.intra:
             likelihood = self.predictor.likelihood(view, actions)
@@ -131,21 +131,21 @@ class ExplicitBelief(OpponentModel):
         return Filter(log_belief, memory.prior, (achieved != NO_GOAL) & view.active)
 
     def next_goal(self, goal: Tensor, view: View, achieved: Tensor, generator: torch.Generator) -> Tensor:
-        """Draw goals `[L, P, G]` after a step from the same transition; a new one by how common it is."""
+        """Sample goals `[L, P, G]` after a step from the transition; new goals in proportion to their frequency."""
         possible = self.possible(view.observation, view.active)
         event = (achieved != NO_GOAL) | self.event(view)
         return self.transition.draw(goal, shared_out(self.common(), possible), possible, event, generator)
 
     def possible(self, observation: Tensor, active: Tensor) -> Tensor:
-        """Return which goals are still there, bool `[..., P, G]`, by views `[..., P, *shape]`; see `goals_there`."""
+        """Return which goals remain possible, bool `[..., P, G]`, given observations `[..., P, *shape]`."""
         return goals_there(observation, active, self.spec.game.layout, self.size)
 
     def event(self, view: View) -> Tensor:
-        """Return who has achieved a goal by the step that led to this view, bool `[L, P]`, where no game says it."""
+        """Return who achieved a goal in the last step, bool `[L, P]`, for goals that the game does not declare."""
         return torch.zeros_like(view.active)
 
     def common(self) -> Tensor:
-        """Return how common goals are, float `[G]`, up to a factor; by default all alike."""
+        """Return relative frequencies of goals, float `[G]`, up to a factor; uniform by default."""
         return torch.ones(self.size, device=self.device)
 
     def achieved(self, episodes: Episodes) -> Tensor:
@@ -153,17 +153,17 @@ class ExplicitBelief(OpponentModel):
         raise NotImplementedError
 
     def carry(self, prior: Tensor, episodes: Episodes) -> Tensor:
-        """Smooth the goals achieved in `episodes` into the prior `[B, P, G]`."""
+        """Move the prior `[B, P, G]` towards the goals achieved in `episodes`."""
         return smooth_prior(prior, self.achieved(episodes), self.belief.alpha) if self.belief.inter else prior
 
     def alive(self, belief: Tensor) -> Tensor:
-        """Return a belief `[..., G]` in which no goal is below the floor."""
+        """Return the belief `[..., G]` with the floor applied."""
         return floored(belief, self.belief.floor)
 
     def label_targets(self, batch: TrainingBatch, achieved: Tensor) -> Targets:
-        """Return one-hot targets in hindsight, or by belief: see `BeliefConfig.labels`.
+        """Return one-hot targets as `BeliefConfig.labels` defines them.
 
-        The inferred goal is one drawn from the belief when acting, as each tree of a search draws it.
+        The inferred goal is a sample from the recorded belief, as in each tree of a search.
 
         Args:
             batch: the episodes.
@@ -183,7 +183,7 @@ class ExplicitBelief(OpponentModel):
 
     @torch.no_grad()
     def smoothed(self, batch: TrainingBatch, achieved: Tensor) -> Tensor:
-        """Draw what each watched seat pursued at each step, int64 `[T, B, P]`; see `drawn_goals`."""
+        """Sample the goal that each observed seat pursued at each step, int64 `[T, B, P]`; see `drawn_goals`."""
         episodes, samples = batch.episodes, batch.samples
         who = watched(episodes)
         rows, seat = who[samples.mask], who.nonzero()[:, 2]
@@ -198,11 +198,11 @@ class ExplicitBelief(OpponentModel):
         return drawn_goals(evidence, prior, replace(self.transition, at_events=True), batch.noise)
 
     def forecast(self, observation: Tensor, time: Tensor, seat: Tensor, legal: Tensor, goal: Tensor) -> Tensor:
-        """Return log probabilities `[m, A]`: the policies under each goal, mixed by the belief `goal` `[m, G]`."""
+        """Return log probabilities `[m, A]`: a mixture of the policies of each goal with weights `goal` `[m, G]`."""
         return self.predictor.mixture(observation, time, seat, legal, goal)
 
     def metrics(self, goal_names: Sequence[str]) -> dict[str, Metric]:
-        """Return what the belief says of the scripts' true goals, where the game declares any."""
+        """Return metrics of the belief against true goals, if the game declares goals."""
         if not goal_names:
             return {}
         return {"belief": BeliefMetrics(len(goal_names), self.size, self.named, self.spec.game.max_steps)}
@@ -215,13 +215,13 @@ class ExplicitBelief(OpponentModel):
 
 
 def one_hot_targets(episodes: Episodes, goal: Tensor, generator: torch.Generator, share: float) -> Targets:
-    """Return one-hot targets for goals `[T, B, P]` (NO_GOAL where unknown); inferred ones are drawn from the belief."""
+    """Return one-hot targets for goals `[T, B, P]` (NO_GOAL: unknown); inferred goals are sampled from the belief."""
     label = one_hot_goals(goal, episodes.goal.shape[-1])
     return Targets(inferred_goals(episodes, generator), label, goal != NO_GOAL, share)
 
 
 def inferred_goals(episodes: Episodes, generator: torch.Generator) -> Tensor:
-    """Draw one-hot goals `[T, B, P, G]` from the recorded belief of each step; 0 where there was none."""
+    """Sample one-hot goals `[T, B, P, G]` from the recorded belief of each step; 0 without a belief."""
     belief = torch.where(episodes.active[..., None], episodes.goal, 0.0).flatten(0, 2)
     there = belief.sum(-1) > 0
     drawn = torch.zeros_like(belief)
@@ -232,18 +232,18 @@ def inferred_goals(episodes: Episodes, generator: torch.Generator) -> Tensor:
 
 
 def completed(episodes: Episodes, goal: Tensor, generator: torch.Generator) -> Tensor:
-    """Label steps after which nothing is achieved any more by a draw from the seat's last belief of the episode.
+    """Label steps without a later event by a sample from the seat's last belief of the episode.
 
-    Idle players still have a goal: a stag hunter without a stag still is one. This is the E-step of a mixture of
-    goal-conditioned policies, with the belief as responsibilities, where hindsight has no answer.
+    Idle players still have a goal: a stag hunter without a stag remains a stag hunter. This is the E-step of a mixture
+    of goal-conditioned policies, with the belief as responsibilities.
 
     Args:
         episodes: `[T, B, P, ...]`.
-        goal: int64 `[T, B, P]` of `next_achieved`.
-        generator: draws them, one for each seat of an episode.
+        goal: int64 `[T, B, P]`, the result of `next_achieved`.
+        generator: samples one goal per seat and episode.
 
     Returns:
-        int64 `[T, B, P]`; NO_GOAL is left for padding, and where there was no belief.
+        int64 `[T, B, P]`; NO_GOAL for padding, and without a belief.
     """
     last = (episodes.active.long().sum(0) - 1).clamp(min=0)  # seats are active from the start until they leave
     belief = episodes.goal.gather(0, last[None, ..., None].expand(1, *episodes.goal.shape[1:]))[0]

@@ -23,7 +23,7 @@ HEADINGS = ("heads for one", "nowhere")  # what is shown of a belief over cells
 
 
 class Heading(NamedTuple):
-    """What is believed of each seat within an episode; leading L."""
+    """The belief about each seat within an episode; leading L."""
 
     belief: Tensor  # float [L, P, S + 1] where it heads: each cell, bare by now or not, and nowhere
     number: Tensor  # float [L, P, N + 1] prior of how many cells it clears in this episode
@@ -31,23 +31,23 @@ class Heading(NamedTuple):
 
 
 class Locations(ExplicitBelief):
-    """Goals that are things lying on a grid, under a belief over which a player heads for and how many it clears.
+    """A belief over the cell that each player heads for, and over the number of cells that it clears.
 
-    Where two take a drift to be the other's, it stays. So it matters whether a player means to shovel at all, and that
-    is another question than where: a player clears n cells in an episode, with a prior over n that is carried from
-    episode to episode (HOP, ICML 2024: Poisson(1) at first, smoothed by `alpha`). After `c` of them it goes for one
-    more with probability `P(n > c | n >= c)`, for any of those that are left alike; what it then does moves the belief
-    by Bayes. A goal vector is a one-hot of the cell, or of the last entry for nowhere, `S + 1` long.
+    Goals are objects on a grid. A drift stays if each of two players expects the other to clear it, so the belief
+    covers two questions: whether a player clears another cell, and which one. A player clears n cells in an episode.
+    The prior over n carries over between episodes (HOP, ICML 2024: Poisson(1) at first, smoothed by `alpha`). After `c`
+    cells it heads for another one with probability `P(n > c | n >= c)`, uniform over the remaining cells. Its actions
+    update the belief by Bayes' rule. A goal vector of length `S + 1` is a one-hot of the cell, with a last entry for
+    nowhere.
 
     Args:
-        spec: the game and the networks.
-        belief: how the belief is updated.
-        online: go on training the co-player policies in the online phase.
-        mixture: how often the policy is trained on goals in hindsight.
+        spec: description of the game, and the networks.
+        belief: settings of the belief.
+        online: train the co-player policies in the online phase, too.
+        mixture: how often the policy trains on goals in hindsight.
 
     Raises:
-        ConfigError: the game is not on a grid or its goals are no things on cells; or the floor leaves no room for a
-            belief.
+        ConfigError: the game is not on a grid, its goals are not objects in cells, or the floor is too large.
     """
 
     goals_are_cells = True
@@ -71,22 +71,22 @@ class Locations(ExplicitBelief):
         self.layout: GridLayout = layout
 
     def prior(self, batch_size: int) -> Tensor:
-        """Return how many a player clears, before anything was seen: Poisson(1) up to N, float `[B, P, N + 1]`."""
+        """Return the prior over the number of cleared cells: Poisson(1) up to N, float `[B, P, N + 1]`."""
         weight = torch.tensor([1 / math.factorial(n) for n in range(self.most + 1)], device=self.device)
         return (weight / weight.sum()).expand(batch_size, self.spec.game.num_players, self.most + 1).clone()
 
     def start(self, prior: Tensor, true_goal: Tensor) -> Heading:  # type: ignore[override]
-        """Start with no cell likelier than another; `prior` is `[B, P, N + 1]`, `true_goal` is not looked at."""
+        """Start uniform over cells; `prior` is `[B, P, N + 1]`, `true_goal` is not used."""
         cleared = torch.zeros(prior.shape[:2], dtype=torch.int64, device=prior.device)
         return Heading(self._fresh(prior, cleared), prior, cleared)
 
     def infer(self, memory: Heading, view: View) -> Estimate:  # type: ignore[override]
-        """Return the belief over cells where something lies now, and nowhere: `[L, P, S + 1]`; goals drawn from it."""
+        """Return the belief over cells with an object and nowhere, `[L, P, S + 1]`, and samples from it."""
         belief = self._now(memory, view)
         return Estimate(belief, lambda trees, generator: draw_one_hot(belief, trees, generator))
 
     def update(self, memory: Heading, view: View, actions: Tensor, achieved: Tensor) -> Heading:  # type: ignore[override]
-        """Apply Bayes to the actions `[L, P]`; a player that has cleared a cell heads for another, or for none more."""
+        """Update the belief by the actions `[L, P]`; a player that has cleared a cell gets a new goal, or none."""
         done = (achieved != NO_GOAL) & view.active
         cleared = memory.cleared + done
         belief = self._now(memory, view)
@@ -105,21 +105,21 @@ class Locations(ExplicitBelief):
         return one_hot_targets(batch.episodes, label, batch.noise, self.mixture.share(batch.env_steps))
 
     def metrics(self, goal_names: Sequence[str]) -> dict[str, Metric]:
-        """Return none: scripts declare a goal by its number, and this belief is over cells."""
+        """Return no metrics: scripts report goals by index, and this belief is over cells."""
         return {}
 
     def belief_view(self, goal: Tensor, goal_names: Sequence[str]) -> BeliefView:
-        """Return whether a player heads for any cell: all cells are too many to tell apart in a picture."""
+        """Return the probability that a player heads for any cell: a figure cannot show all cells."""
         return BeliefView(torch.stack([goal[..., :-1].sum(-1), goal[..., -1]], -1), HEADINGS)
 
     def _fresh(self, number: Tensor, cleared: Tensor) -> Tensor:
-        """Return the belief `[..., S + 1]` about a player that has cleared so many and has not moved since."""
+        """Return the belief `[..., S + 1]` about a player directly after it has cleared a number of cells."""
         another = one_more(number, cleared)[..., None]
         each = (another / (self.size - 1)).expand(*cleared.shape, self.size - 1)
         return torch.cat([each, 1 - another], -1)
 
     def _now(self, memory: Heading, view: View) -> Tensor:
-        """Return the belief restricted to cells that still hold a thing; these share the mass of the other cells."""
+        """Return the belief restricted to cells that still hold an object, renormalised over these cells."""
         there = (view.observation[:, :, self.layout.things] > 0).any(2).flatten(2)  # [L, P, S]
         possible = torch.cat([there, torch.ones_like(there[..., :1])], -1)
         fresh = F.pad(there / there.sum(-1, keepdim=True).clamp(min=1), (0, 1))
@@ -130,11 +130,11 @@ class Locations(ExplicitBelief):
 
 
 def one_more(number: Tensor, cleared: Tensor) -> Tensor:
-    """Return the probability of another one after `cleared`: `P(n > c | n >= c)`, float `[...]`.
+    """Return the probability of another cell after `cleared` ones: `P(n > c | n >= c)`, float `[...]`.
 
     Args:
         number: float `[..., N + 1]` probabilities of n = 0 .. N.
-        cleared: int64 `[...]` c; at N and above there is no other one.
+        cleared: int64 `[...]` c; at N and above the probability is 0.
     """
     tail = number.flip(-1).cumsum(-1).flip(-1)  # P(n >= k)
     tail = torch.cat([tail, torch.zeros_like(tail[..., :1])], -1)
@@ -143,17 +143,17 @@ def one_more(number: Tensor, cleared: Tensor) -> Tensor:
 
 
 def location_labels(episodes: Episodes, noise: torch.Generator, layout: GridLayout) -> Tensor:
-    """Return where each seat was heading: the cell of the goal that it achieves next, or S, which is nowhere.
+    """Return the target cell of each seat: the cell of the goal that it achieves next, or S for nowhere.
 
-    A goal lies where its own plane shows it; without such planes, under the player that achieves it.
+    The plane of a goal shows its cell; without such planes it is the cell of the player that achieves it.
 
-    In a search a goal stays with its tree, also after the cell is bare, and a goal that is gone is no goal: to show
-    that to the networks, half of those who head nowhere are said to head for a bare cell.
+    In a search a tree keeps its goal after the cell is empty, and an empty cell means no goal. The networks learn this
+    from labels: half of the players without a target are labelled with an empty cell.
 
     Args:
         episodes: `[T, B, P, ...]`.
-        noise: draws these.
-        layout: of the views.
+        noise: samples these labels.
+        layout: of the observations.
 
     Returns:
         int64 `[T, B, P]`; arbitrary for padding.

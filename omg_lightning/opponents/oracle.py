@@ -15,13 +15,13 @@ from omg_lightning.types import NO_GOAL, Estimate, View
 
 
 class Oracle(OpponentModel):
-    """Knows the goals that scripts pursue. Memory is a one-hot, `[L, P, G]`, all zero where there is none.
+    """Observes the true goals of scripts. Memory is a one-hot vector, `[L, P, G]`, all 0 for a player without a goal.
 
     Args:
-        spec: the game and the networks.
-        online: go on training the co-player policies in the online phase.
-        mixture: how often the policy is trained on goals in hindsight.
-        transition: how goals change in the trees of a search: what a co-player is after next is not known.
+        spec: description of the game, and the networks.
+        online: train the co-player policies in the online phase, too.
+        mixture: how often the policy trains on goals in hindsight.
+        transition: how goals change in search trees; the oracle does not know future goals.
 
     Raises:
         ConfigError: the game declares no goals.
@@ -41,7 +41,7 @@ class Oracle(OpponentModel):
         self.transition, self.goals_change = transition, transition.changes
 
     def start(self, prior: Tensor, true_goal: Tensor) -> Tensor:
-        """Return one-hot vectors of the goals `[B, P]` that the scripts pursue."""
+        """Return one-hot vectors of the scripts' goals `[B, P]`."""
         return one_hot_goals(true_goal, self.size)
 
     def infer(self, memory: Tensor, view: View) -> Estimate:
@@ -49,12 +49,12 @@ class Oracle(OpponentModel):
         return Estimate(memory, lambda trees, generator: memory[:, None].expand(-1, trees, -1, -1))
 
     def uninformed(self, memory: Tensor, view: View) -> Estimate:
-        """Return all goals alike."""
+        """Return the uniform distribution over goals."""
         alike = torch.full((*view.active.shape, self.size), 1 / self.size, device=view.active.device)
         return Estimate(alike, lambda trees, generator: draw_one_hot(alike, trees, generator))
 
     def next_goal(self, goal: Tensor, view: View, achieved: Tensor, generator: torch.Generator) -> Tensor:
-        """Draw goals `[L, P, G]` after a step, among those that are still there."""
+        """Sample goals `[L, P, G]` after a step among the remaining ones."""
         possible = goals_there(view.observation, view.active, self.spec.game.layout, self.size)
         fresh = shared_out(torch.ones_like(goal), possible)
         return self.transition.draw(goal, fresh, possible, achieved != NO_GOAL, generator)

@@ -21,18 +21,18 @@ from omg_lightning.types import ConfigError, Estimate, View
 class Subgoal(OpponentModel):
     """Subgoals: codes of future states, one for each co-player (OMG, NeurIPS 2024). Memory is `[L, P, hidden]`.
 
-    A state VAE codes views; a selector picks in hindsight the future state that was the subgoal; a recurrent network
-    learns to infer its code online. Beliefs are implicit: there are no probabilities of goals.
+    A state VAE encodes observations. In hindsight a selector picks the future state that is the subgoal of a step. A
+    recurrent network learns to infer its code online. There are no explicit probabilities of goals.
 
     Args:
-        spec: the game and the networks.
+        spec: description of the game, and the networks.
         goal_dim: D, size of a subgoal's code.
-        selector: how the subgoal is chosen in hindsight.
-        vae: what the state VAE keeps, and how it is trained.
-        vae_online: go on training the VAE in the online phase; False freezes it after the offline phase.
-        vae_checkpoint: a run's checkpoint whose state VAE a `fit` starts from; its game and sizes must be this run's.
-        online: go on training the co-player policies in the online phase.
-        mixture: how often the policy is trained on subgoals in hindsight.
+        selector: how the subgoal is selected in hindsight.
+        vae: settings of the state VAE.
+        vae_online: train the VAE in the online phase, too; False freezes it after the offline phase.
+        vae_checkpoint: a checkpoint whose state VAE initialises a `fit`; it needs the same game and sizes.
+        online: train the co-player policies in the online phase, too.
+        mixture: how often the policy trains on subgoals in hindsight.
     """
 
     loss_weights: ClassVar[Mapping[str, float]] = {"vae": 1.0, "subgoal": 1.0, "coplayer": 1.0}
@@ -57,11 +57,11 @@ class Subgoal(OpponentModel):
         self.inference = SubgoalPredictor(spec, goal_dim, selector.alpha)
 
     def start(self, prior: Tensor, true_goal: Tensor) -> Tensor:
-        """Start the context afresh, `[B, P, hidden]`: there is no history yet."""
+        """Return an empty context, `[B, P, hidden]`."""
         return self.inference.start(len(prior), self.spec.game.num_players, prior.device)
 
     def infer(self, memory: Tensor, view: View) -> Estimate:
-        """Return the posterior's mean, and codes drawn from the posterior, given contexts `[L, P, hidden]`."""
+        """Return the mean of the posterior and samples from it, given contexts `[L, P, hidden]`."""
         code, _ = self.vae.codes(view.observation.flatten(0, 1))
         mean, log_var = self.inference.infer(memory, view, code.unflatten(0, view.active.shape))
 
@@ -73,7 +73,7 @@ class Subgoal(OpponentModel):
         return Estimate(mean, draw)
 
     def uninformed(self, memory: Tensor, view: View) -> Estimate:
-        """Return draws from N(0, I), the prior of codes, with 0 as the point."""
+        """Return samples from N(0, I), the prior of codes, with mean 0."""
         point = torch.zeros(*view.active.shape, self.size, device=view.active.device)
 
         def draw(trees: int, generator: torch.Generator) -> Tensor:
@@ -83,11 +83,11 @@ class Subgoal(OpponentModel):
         return Estimate(point, draw)
 
     def update(self, memory: Tensor, view: View, actions: Tensor, achieved: Tensor) -> Tensor:
-        """Move the context on by the view and all actions, `[L, P]`."""
+        """Update the context by the observations and all actions, `[L, P]`."""
         return self.inference.advance(memory, view, actions)
 
     def losses(self, batch: TrainingBatch) -> dict[str, Tensor]:
-        """Return the losses of state VAE, inference and co-player policies, as far as they are due."""
+        """Return the current losses of the state VAE, the inference network and the co-player policies."""
         found: dict[str, Tensor] = {}
         if self.trains("vae") and (batch.offline or self.vae_online):
             found |= self._vae_losses(batch)
@@ -100,7 +100,7 @@ class Subgoal(OpponentModel):
         return found
 
     def targets(self, batch: TrainingBatch) -> Targets:
-        """Return the codes of the subgoals selected in hindsight; `cache` holds what `losses` needs of them."""
+        """Return the codes of the subgoals selected in hindsight; `cache` stores the inputs of `losses`."""
         episodes, samples = batch.episodes, batch.samples
         with torch.no_grad():  # the codes are targets, and where the inference starts from
             mean, log_var = self.vae.codes(samples.observation)
@@ -118,18 +118,18 @@ class Subgoal(OpponentModel):
         return Targets(inferred, label, episodes.active, share, (inference, asked, selected))
 
     def codes(self, observation: Tensor) -> Tensor:
-        """Return the codes of views `[M, *shape]` by the slow encoder, float `[M, D]`."""
+        """Return codes of observations `[M, *shape]` by the EMA encoder, float `[M, D]`."""
         return self.vae.codes(observation.float())[0]
 
     def after_step(self, offline: bool) -> None:
-        """Move the codes: at once while everything is learned offline, slowly once others rely on them."""
+        """Update the EMA encoder: a copy of the encoder offline, a slow average online to keep targets stable."""
         self.vae.track(0.0 if offline else self.vae.config.slowness)
 
     def before_fit(self, read: Callable[[str], Mapping[str, Tensor]]) -> None:
-        """Give the state VAE the weights of `vae_checkpoint`, if there is one; an actor that it lacks stays untrained.
+        """Load the state VAE from `vae_checkpoint`, if given; an action decoder that it lacks stays untrained.
 
         Raises:
-            ConfigError: there is no such checkpoint, it has no VAE, or it is of another game or size.
+            ConfigError: the checkpoint is missing, has no VAE, or belongs to another game or size.
         """
         if not self.vae_checkpoint:
             return
@@ -149,7 +149,7 @@ class Subgoal(OpponentModel):
         self.vae.load_state_dict({**own, **{name: value for name, value in found.items() if name in own}})
 
     def _vae_losses(self, batch: TrainingBatch) -> dict[str, Tensor]:
-        """Return the losses of the state VAE, with the share of the KL that is due at this step."""
+        """Return the losses of the state VAE, with the annealed KL weight of this step."""
         config, later = self.vae.config, None
         if config.acts:
             later = futures(batch.episodes, batch.samples, config.horizon, config.next_steps, batch.noise)
