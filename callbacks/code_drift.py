@@ -55,7 +55,7 @@ class CodeDrift(Callback):
         return {"views": self._views, "last": self._last}
 
     def load_state_dict(self, state_dict: dict[str, Tensor | None]) -> None:
-        """Restores them."""
+        """Restore them."""
         self._views, self._last = state_dict["views"], state_dict["last"]
 
 

@@ -63,14 +63,14 @@ class GoalFigures(Callback):
         batch_idx: int,
         dataloader_idx: int = 0,
     ) -> None:
-        """Keeps the episode that is to be shown; the last one there is, if there are fewer."""
+        """Keep the episode that is to be shown; the last one there is, if there are fewer."""
         first = batch_idx * trainer.datamodule.num_envs  # type: ignore[attr-defined]
         if first <= self.episode:
             b = min(self.episode - first, batch.active.shape[1] - 1)
             self._chosen = batch.map(lambda field: field[:, b : b + 1])
 
     def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Draws them all."""
+        """Draw them all."""
         quality = self._quality(trainer)
         if not isinstance(pl_module, Agent) or quality is None:
             return
@@ -119,7 +119,7 @@ class GoalFigures(Callback):
 
 
 def _show(trainer: Trainer, folder: Path, name: str, figure: Figure) -> None:
-    """Puts a figure into TensorBoard as `figures/<name>`, and at the end as `<name>.png` into the run folder."""
+    """Put a figure into TensorBoard as `figures/<name>`, and at the end as `<name>.png` into the run folder."""
     last = trainer.state.fn == "validate" or trainer.current_epoch + 1 == trainer.max_epochs
     if last and not trainer.fast_dev_run:  # type: ignore[attr-defined]
         save_figure(figure, folder / f"{name}.png", bbox_inches="tight", pad_inches=0.05)

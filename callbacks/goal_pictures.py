@@ -116,7 +116,7 @@ def named(opponent: Subgoal, goals: Tensor, episodes: Episodes) -> Tensor:
 
 
 def draw_examples(opponent: Subgoal, data: EpisodeDataModule, ahead: Tensor, count: int) -> list[Example]:
-    """Draws steps of co-players that have a next step, each from another of the latest episodes.
+    """Draw steps of co-players that have a next step, each from another of the latest episodes.
 
     `ahead`, int64 `[T, B, P]`, says how many steps later the subgoal of a step came, see `selected`.
 

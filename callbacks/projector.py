@@ -26,7 +26,7 @@ class Projector(Callback):
         self.points = points
 
     def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Writes the points once: each call of `add_embedding` writes files of its own."""
+        """Write the points once: each call of `add_embedding` writes files of its own."""
         data = trainer.datamodule  # type: ignore[attr-defined]
         if data.latest is None or not trainer.is_global_zero:
             return

@@ -36,13 +36,13 @@ class EpisodeAnimation(Callback):
         self.every, self._shown = every, 0  # environment steps at the last animation
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Shows an episode when it is due."""
+        """Show an episode when it is due."""
         data = trainer.datamodule  # type: ignore[attr-defined]
         if (trainer.current_epoch + 1) % self.every == 0 and not data.latest_offline:
             self._show(trainer)
 
     def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Shows an episode, unless the last epoch has just done so."""
+        """Show an episode, unless the last epoch has just done so."""
         if trainer.datamodule.env_steps != self._shown:  # type: ignore[attr-defined]
             self._show(trainer)
 
@@ -71,7 +71,7 @@ class ReplayWriter(Callback):
         self._sides: list[Side] = []
 
     def on_predict_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Counts from 0."""
+        """Count from 0."""
         self._count, self._sides = 0, []
 
     def on_predict_batch_end(
@@ -83,7 +83,7 @@ class ReplayWriter(Callback):
         batch_idx: int,
         dataloader_idx: int = 0,
     ) -> None:
-        """Writes one animation for each of the B episodes."""
+        """Write one animation for each of the B episodes."""
         data = trainer.datamodule  # type: ignore[attr-defined]
         if data.game.layout is None:
             return
@@ -108,7 +108,7 @@ class ReplayWriter(Callback):
 def episode_frames(
     episodes: Episodes, b: int, game: Game, cell: int = 64, steps: Container[int] | None = None
 ) -> list[NDArray[np.uint8]]:
-    """Draws one episode, as seat 0 sees it: the start, and the board after each step with what the step took.
+    """Draw one episode, as seat 0 sees it: the start, and the board after each step with what the step took.
 
     What is shown after the last step is said at `omg_lightning.viewer.recorded.boards`.
 
@@ -134,7 +134,7 @@ def episode_frames(
 
 
 def add_gif(logger: TensorBoardLogger, tag: str, animation: bytes, step: int) -> None:
-    """Puts an animation among TensorBoard's images: `add_video` fails with moviepy 2, and the page shows any GIF."""
+    """Put an animation among TensorBoard's images: `add_video` fails with moviepy 2, and the page shows any GIF."""
     width, height = Image.open(io.BytesIO(animation)).size
     picture = Summary.Image(height=height, width=width, colorspace=3, encoded_image_string=animation)
     writer = logger.experiment._get_file_writer()  # the attribute `file_writer` is None after a first `fit`

@@ -56,24 +56,24 @@ class Report(Callback):
         self._trained: dict[str, float] = {}  # the last numbers of training, which an evaluation does not repeat
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Starts the clock; a resumed run goes on where it was. Lays out TensorBoard's custom scalars."""
+        """Start the clock; a resumed run goes on where it was. Lays out TensorBoard's custom scalars."""
         self._started = time.perf_counter() - self._fit_s
         for logger in trainer.loggers if trainer.is_global_zero else ():
             if isinstance(logger, TensorBoardLogger):
                 logger.experiment.add_custom_scalars(_LAYOUT)
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Reads the clock."""
+        """Read the clock."""
         self._fit_s = time.perf_counter() - self._started
         pl_module.log("time/fit_s", self._fit_s)
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Keeps the last numbers of training: the evaluation that follows starts with none."""
+        """Keep the last numbers of training: the evaluation that follows starts with none."""
         numbers = trainer.callback_metrics.items()
         self._trained = {name: float(value) for name, value in numbers if not name.startswith("return/")}
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Writes the numbers of a `validate`, and prints what they say."""
+        """Write the numbers of a `validate`, and prints what they say."""
         if trainer.state.fn != "validate":
             return
         about = self._about(trainer, pl_module)  # on all ranks, since it asks for the run folder
@@ -98,12 +98,12 @@ class Report(Callback):
         batch_idx: int,
         dataloader_idx: int = 0,
     ) -> None:
-        """Adds the episodes of a segment."""
+        """Add the episodes of a segment."""
         partner, relationship, returns, length = (field.cpu() for field in batch[:4])
         self._segments.append(AdaptationSegment(partner, relationship, returns, length))  # nothing big is kept
 
     def on_test_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Logs the numbers beside each partner."""
+        """Log the numbers beside each partner."""
         data, record = _data(trainer), evaluation.Record()
         for segments in ranks.gather(self._segments):
             for segment in segments:
@@ -136,7 +136,7 @@ class Report(Callback):
         return {"fit_s": self._fit_s}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Restores the seconds of training so far."""
+        """Restore the seconds of training so far."""
         self._fit_s = state_dict["fit_s"]
 
     def _about(self, trainer: Trainer, pl_module: LightningModule) -> About:
@@ -151,7 +151,7 @@ class Report(Callback):
     def _write(
         self, trainer: Trainer, pl_module: LightningModule, folder: Path, more: dict[str, float]
     ) -> dict[str, float]:
-        """Writes `metrics.json` and returns its numbers; `more` is added to what was logged."""
+        """Write `metrics.json` and returns its numbers; `more` is added to what was logged."""
         numbers = self._trained | more | {name: float(value) for name, value in trainer.callback_metrics.items()}
         numbers.pop("step", None)
         numbers["buffer/env_steps"] = float(trainer.datamodule.env_steps)  # type: ignore[attr-defined]
@@ -168,7 +168,7 @@ class Report(Callback):
 
     @rank_zero_only
     def _show(self, trainer: Trainer, seed: int, folder: Path) -> None:
-        """Writes the curves and draws them; `seed` is that of the training."""
+        """Write the curves and draws them; `seed` is that of the training."""
         data = _data(trainer)
         about = {"seed": seed, "game": describe(data.env), "checkpoint": str(trainer.ckpt_path)}
         about |= {"seat_bounds": data.env.seat_bounds}

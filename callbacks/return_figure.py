@@ -45,7 +45,7 @@ class ReturnFigure(Callback):
         self._shown: Any = None  # the last round and evaluation in the last figure
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Starts the clock; a resumed run goes on where it was."""
+        """Start the clock; a resumed run goes on where it was."""
         self._resumed_at = time.perf_counter() - self._seconds
 
     def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
@@ -71,13 +71,13 @@ class ReturnFigure(Callback):
             self._show(trainer, save=True)
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Reads the clock, and shows the figure when it is due."""
+        """Read the clock, and shows the figure when it is due."""
         self._seconds = time.perf_counter() - self._resumed_at
         if (trainer.current_epoch + 1) % self.every == 0:
             self._show(trainer)
 
     def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Shows and saves the figure."""
+        """Show and saves the figure."""
         self._show(trainer, save=True)
 
     def state_dict(self) -> dict[str, Any]:
@@ -85,7 +85,7 @@ class ReturnFigure(Callback):
         return {"rounds": self.rounds, "evaluations": self.evaluations, "seconds": self._seconds}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Restores the history."""
+        """Restore the history."""
         self.rounds, self.evaluations = list(state_dict["rounds"]), list(state_dict["evaluations"])
         self._seconds = state_dict["seconds"]
 
@@ -105,7 +105,7 @@ class ReturnFigure(Callback):
 def return_figure(
     rounds: Sequence[Sequence[float]], evaluations: Sequence[Sequence[float]], seats: Sequence[str]
 ) -> Figure:
-    """Draws the figure: above the team and the evaluations, below each seat.
+    """Draw the figure: above the team and the evaluations, below each seat.
 
     Args:
         rounds: `[env_steps, seconds, offline, return of seat 0, 1, ...]`, means over the episodes of a round.
@@ -164,7 +164,7 @@ def _curve(
     dash: Any = "-",
     dots: str = "_rounds",
 ) -> None:
-    """Draws a point for each round, and their moving average over the online rounds: before, nobody is learning.
+    """Draw a point for each round, and their moving average over the online rounds: before, nobody is learning.
 
     A point lies above everything else, so that none is hidden by an evaluation at the same step.
     """
@@ -207,7 +207,7 @@ def _shade(axes: Axes, steps: NDArray, offline: NDArray, words: str) -> None:
 
 
 def _clock(axes: Axes, steps: NDArray, seconds: NDArray) -> None:
-    """Adds wall-clock time along the top: a tick wherever a round number of seconds had passed."""
+    """Add wall-clock time along the top: a tick wherever a round number of seconds had passed."""
     top = axes.twiny()
     left, right = axes.get_xlim()
     top.set_xlim(left, right)

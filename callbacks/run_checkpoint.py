@@ -47,7 +47,7 @@ class RunCheckpoint(ModelCheckpoint):
         self._broken_off = False  # whether a signal has ended an evaluation within `fit`
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Puts everything into the run folder.
+        """Put everything into the run folder.
 
         Raises:
             ConfigError: this release of Lightning keeps its counters in another way, see `check_counters`.
@@ -58,13 +58,13 @@ class RunCheckpoint(ModelCheckpoint):
         super().setup(trainer, pl_module, stage)
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Writes `last.ckpt` when it is due."""
+        """Write `last.ckpt` when it is due."""
         super().on_train_epoch_end(trainer, pl_module)
         if (trainer.current_epoch + 1) % self.last_every == 0:
             self._save_last(trainer)
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Writes `last.ckpt` of the last weights, whatever ended the run."""
+        """Write `last.ckpt` of the last weights, whatever ended the run."""
         super().on_train_end(trainer, pl_module)
         self._save_last(trainer)
 
@@ -73,7 +73,7 @@ class RunCheckpoint(ModelCheckpoint):
         mark_resume_point(checkpoint["loops"][FIT], trainer.num_training_batches, self._broken_off)
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
-        """Writes `last.ckpt` where a signal ends the run; notes how to go on, also where a file cannot be written."""
+        """Write `last.ckpt` where a signal ends the run; notes how to go on, also where a file cannot be written."""
         super().on_exception(trainer, pl_module, exception)
         signalled = isinstance(exception, Interrupted | SIGTERMException)
         if (not isinstance(exception, OSError) and not signalled) or trainer.fast_dev_run:  # type: ignore[attr-defined]
@@ -97,11 +97,11 @@ class RunCheckpoint(ModelCheckpoint):
             exception.add_note(f"{done} with {words}")
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Keeps the best score of a resumed run; its files stay in the folder that they were written to."""
+        """Keep the best score of a resumed run; its files stay in the folder that they were written to."""
         super().load_state_dict({**state_dict, "dirpath": self.dirpath})
 
     def _save_last(self, trainer: Trainer) -> None:
-        """Writes `last.ckpt`, unless it has been written since the last batch."""
+        """Write `last.ckpt`, unless it has been written since the last batch."""
         now = (_rounds(trainer), trainer.global_step)
         if not trainer.fast_dev_run and now != self._saved:  # type: ignore[attr-defined]
             trainer.save_checkpoint(Path(str(self.dirpath)) / "last.ckpt")

@@ -24,20 +24,20 @@ class RunProgress(ProgressBar):
         self._enabled = False
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Opens the bar."""
+        """Open the bar."""
         self._open(trainer.max_epochs, trainer.current_epoch, "round")
 
     def on_test_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Opens a bar over the segments of the adaptation protocol."""
+        """Open a bar over the segments of the adaptation protocol."""
         self._open(int(sum(trainer.num_test_batches)), 0, "segment")
 
     def on_test_batch_end(self, *args: Any, **kwargs: Any) -> None:
-        """Moves the bar on by a segment."""
+        """Move the bar on by a segment."""
         if self._bar is not None:
             self._bar.update()
 
     def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Closes the bar."""
+        """Close the bar."""
         self.on_train_end(trainer, pl_module)
 
     def _open(self, total: int | None, initial: int, unit: str) -> None:
@@ -53,7 +53,7 @@ class RunProgress(ProgressBar):
         )
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Moves the bar on by a round."""
+        """Move the bar on by a round."""
         if self._bar is None:
             return
         numbers: dict[str, Any] = dict(trainer.callback_metrics)
@@ -68,11 +68,11 @@ class RunProgress(ProgressBar):
         self._bar.update()
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Closes the bar."""
+        """Close the bar."""
         if self._bar is not None:
             self._bar.close()
             self._bar = None
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
-        """Closes the bar before the error is printed."""
+        """Close the bar before the error is printed."""
         self.on_train_end(trainer, pl_module)

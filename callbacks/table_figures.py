@@ -23,7 +23,7 @@ _CELL, _VISIBLE = 96, 0.05  # pixels of a cell; what is less likely is not drawn
 
 
 def confusion_figure(confusion: Tensor, names: Sequence[str]) -> Figure:
-    """Draws which action was predicted when which one was played: each row in shares of its own.
+    """Draw which action was predicted when which one was played: each row in shares of its own.
 
     Args:
         confusion: `[A, A]` counts, rows are the actions played, columns those predicted.
@@ -60,7 +60,7 @@ def confusion_figure(confusion: Tensor, names: Sequence[str]) -> Figure:
 
 
 def code_figure(codes: Tensor, usage: Tensor, game: Game) -> Figure:
-    """Draws how often each code was at an event, and by which goal realised; above, what the code looks like.
+    """Draw how often each code was at an event, and by which goal realised; above, what the code looks like.
 
     Args:
         codes: `[G, size]` of `own_frame`.
@@ -88,7 +88,7 @@ def code_figure(codes: Tensor, usage: Tensor, game: Game) -> Figure:
 
 
 def _bars(axes: Axes, shares: NDArray, goal_names: Sequence[str]) -> None:
-    """Draws a bar for each row of `shares` `[m, num_goals + 1]`, stacked by goal."""
+    """Draw a bar for each row of `shares` `[m, num_goals + 1]`, stacked by goal."""
     bottom = np.zeros(len(shares))
     for goal, height in enumerate(shares.T):
         last = goal == len(goal_names)
@@ -105,7 +105,7 @@ def _bars(axes: Axes, shares: NDArray, goal_names: Sequence[str]) -> None:
 
 
 def code_picture(code: Tensor, game: Game) -> NDArray[np.uint8]:
-    """Draws what a code `[size]` stands for: what lies on and next to a player's own cell, as opaque as it is likely.
+    """Draw what a code `[size]` stands for: what lies on and next to a player's own cell, as opaque as it is likely.
 
     Returns:
         uint8 `[H, W, 3]`.

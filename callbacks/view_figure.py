@@ -38,7 +38,7 @@ class Example(NamedTuple):
 
 
 def goal_figure(rows: Sequence[Example], plane_names: Sequence[str], titles: Sequence[str]) -> Figure:
-    """Draws one row of pictures for each example."""
+    """Draw one row of pictures for each example."""
     height, width = rows[0].pictures[0].cells.shape[1:] if rows else (1, 1)
     tall = 1.62 * (height + _FOOTER) / width
     size, dpi = (7.6, tall * max(len(rows), 1) + 1.3), 35.0 * min(max(width, 4), 10)  # small cells stay legible
@@ -58,7 +58,7 @@ def goal_figure(rows: Sequence[Example], plane_names: Sequence[str], titles: Seq
 
 
 def belief_picture(picture: Picture, plane_names: Sequence[str], ego: int) -> NDArray[np.uint8]:
-    """Draws what is believed of one view of seat `ego`. Every plane has its own place in a cell, so nothing hides.
+    """Draw what is believed of one view of seat `ego`. Every plane has its own place in a cell, so nothing hides.
 
     Returns:
         uint8 `[H, W, 3]`.
@@ -84,7 +84,7 @@ def belief_picture(picture: Picture, plane_names: Sequence[str], ego: int) -> ND
 
 
 def _slots(planes: Sequence[int]) -> dict[int, tuple[float, float, float]]:
-    """Gives each plane a place in a cell: (x, y, size)."""
+    """Give each plane a place in a cell: (x, y, size)."""
     columns = math.ceil(math.sqrt(len(planes)))
     rows = math.ceil(len(planes) / columns)
     return {
@@ -94,7 +94,7 @@ def _slots(planes: Sequence[int]) -> dict[int, tuple[float, float, float]]:
 
 
 def _draw_player(place: Pen, likely: float, seat: int, present: bool = True) -> None:
-    """Draws a disc whose area is the probability, with its number if that can be read."""
+    """Draw a disc whose area is the probability, with its number if that can be read."""
     if likely > 0.3:
         draw_disc(place.part(0.5, 0.5, likely**0.5), seat, present)
     elif likely > _VISIBLE:

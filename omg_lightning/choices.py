@@ -97,7 +97,7 @@ def _why(path: str, message: str) -> str:
 
 
 def _wrong_value(key: str, message: str) -> str:
-    """Say which types of value an option takes, where the message does."""
+    """Return which types of value an option takes, where the message does."""
     if group := re.search(r"Unable to load config '(.*?)'", message):
         return f"--{key} is {group[1]}: expected its settings below it, such as --{key}.NAME VALUE"
     got = re.search(r"Given value: (.*)", message) or re.search(r"Got value: (.*?)(?: - | Subclass |$)", message)

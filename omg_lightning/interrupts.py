@@ -106,7 +106,7 @@ def follow() -> None:
 
 
 def speaks() -> bool:
-    """Say whether this process tells the user of signals, see `follow`."""
+    """Return whether this process tells the user of signals, see `follow`."""
     return _State.speaks
 
 

@@ -174,7 +174,7 @@ def only_first(speak: Callable[[], None]) -> None:
 
 
 def lost(error: BaseException) -> bool:
-    """Say whether an error means that another rank has gone, or did not answer in time."""
+    """Return whether an error means that another rank has gone, or did not answer in time."""
     if size() == 1 or not isinstance(error, RuntimeError):
         return False
     words: Sequence[str] = ("gloo", "NCCL", "Connection", "connection", "Timed out", "socket")

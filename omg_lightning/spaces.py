@@ -35,7 +35,7 @@ def check_space(space: Any, owner: str) -> Space:
 
 
 def is_binary(space: Space) -> bool:
-    """Say whether all entries are 0 or 1: a `MultiBinary`, or a `Box` of integers or booleans from 0 to 1."""
+    """Return whether all entries are 0 or 1: a `MultiBinary`, or a `Box` of integers or booleans from 0 to 1."""
     if isinstance(space, spaces.MultiBinary):
         return True
     whole = space.dtype is not None and space.dtype.kind in "iub"

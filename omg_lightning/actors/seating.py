@@ -39,7 +39,7 @@ class Seating(NamedTuple):
 
 
 def has_networks(name: str) -> bool:
-    """Say whether a seat's name stands for a learner, present, past or from a checkpoint, not for a player class."""
+    """Return whether a seat's name stands for a learner, present, past or from a checkpoint, not for a player class."""
     return name in (LEARNER, PAST) or name.startswith(CHECKPOINT)
 
 

@@ -30,7 +30,7 @@ class Networks(NamedTuple):
 
 
 def wants_board(game: Game, networks: Networks) -> bool:
-    """Say whether a search looks at sparse views that include distances, for which it needs the game's board."""
+    """Return whether a search looks at sparse views that include distances, for which it needs the game's board."""
     return networks.distances and networks.sparse and game.sparse_views and game.has_board
 
 

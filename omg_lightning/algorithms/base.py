@@ -69,5 +69,5 @@ class Algorithm(LightningModule, ABC):
         return None
 
     def trains(self, name: str) -> bool:
-        """Say whether the loss `name` has a weight above 0."""
+        """Return whether the loss `name` has a weight above 0."""
         return self.weights.get(name, 0.0) > 0

@@ -127,5 +127,5 @@ class IndexEncoder(Encoder):
 
 
 def is_sparse(observation: Tensor) -> bool:
-    """Say whether views are sparse: int32 `[M, n]`."""
+    """Return whether views are sparse: int32 `[M, n]`."""
     return observation.dtype == torch.int32 and observation.dim() == 2

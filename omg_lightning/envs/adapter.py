@@ -93,7 +93,7 @@ def _import(make: str) -> Any:
 
 
 def _missing(make: str, module: str, name: str) -> str:
-    """Say which package to install, or which name is wrong."""
+    """Return which package to install, or which name is wrong."""
     package = name.partition(".")[0]
     if package == module.partition(".")[0] and package != name:
         return f"make={make}: {name.rpartition('.')[0]} has no module {name.rpartition('.')[2]}; check the spelling"

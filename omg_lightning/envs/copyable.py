@@ -352,7 +352,7 @@ def _set_attributes(made: Any, attributes: dict[str, Any]) -> None:
 
 
 def _importable(code: Any) -> bool:
-    """Say whether a function or class is found by its name, so that pickle refers to it by that."""
+    """Return whether a function or class is found by its name, so that pickle refers to it by that."""
     try:
         return attrgetter(code.__qualname__)(sys.modules[code.__module__]) is code
     except (AttributeError, KeyError):

@@ -260,7 +260,7 @@ class GameParallelEnv(ParallelEnv[str, Observation, int]):
         return {agent: {"action_mask": seen["action_mask"].copy()} for agent, seen in observations.items()}
 
     def _ends(self) -> tuple[dict[str, bool], dict[str, bool]]:
-        """Say which of `agents` are terminated and which are truncated."""
+        """Return which of `agents` are terminated and which are truncated."""
         active = self.game.active(self._state)[0].tolist()
         by_rule = self.game.terminated(self._state)[0].tolist()
         seats = self._seats()

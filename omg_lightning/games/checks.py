@@ -10,28 +10,28 @@ from omg_lightning.types import ConfigError
 
 
 def whole(name: str, value: object, least: int) -> int:
-    """Returns `value` as an int, or raises ConfigError unless it is a whole number of at least `least`."""
+    """Return `value` as an int, or raises ConfigError unless it is a whole number of at least `least`."""
     if not isinstance(value, Integral) or isinstance(value, bool) or value < least:
         raise ConfigError(f"{name}={value!r}: expected a whole number >= {least}; set {name} to one.")
     return int(value)
 
 
 def number(name: str, value: object) -> float:
-    """Returns `value` as a float, or raises ConfigError unless it is a finite number."""
+    """Return `value` as a float, or raises ConfigError unless it is a finite number."""
     if not isinstance(value, Real) or isinstance(value, bool) or not math.isfinite(value):
         raise ConfigError(f"{name}={value!r}: expected a finite number; set {name} to one.")
     return float(value)
 
 
 def flag(name: str, value: object) -> bool:
-    """Returns `value`, or raises ConfigError unless it is True or False."""
+    """Return `value`, or raises ConfigError unless it is True or False."""
     if not isinstance(value, bool):
         raise ConfigError(f"{name}={value!r}: expected True or False; set {name} to one of them.")
     return value
 
 
 def device_of(generator: torch.Generator | None) -> torch.device:
-    """Returns the device on which `generator` draws; None is torch's own CPU generator."""
+    """Return the device on which `generator` draws; None is torch's own CPU generator."""
     return torch.device("cpu") if generator is None else generator.device
 
 

@@ -204,7 +204,7 @@ class Mixed(ScriptedPlayer):
         self.probabilities, self.goal = values, goal
 
     def check(self, game: Any) -> None:
-        """Raises ConfigError unless there is a probability for each action of `game`."""
+        """Raise ConfigError unless there is a probability for each action of `game`."""
         if len(self.probabilities) != game.num_actions:
             raise ConfigError(
                 f"Mixed has {len(self.probabilities)} probabilities, but {game.name} has {game.num_actions} actions: "
@@ -220,7 +220,7 @@ class Reactive(ScriptedPlayer):
     """Replies to the last joint action of a matrix game. A subclass implements `reply`; action 0 is to cooperate."""
 
     def check(self, game: Any) -> None:
-        """Raises ConfigError unless `game` shows joint actions as `MatrixGame` does, and has others to reply to."""
+        """Raise ConfigError unless `game` shows joint actions as `MatrixGame` does, and has others to reply to."""
         width, shape = game.num_players * game.num_actions, game.observation_space.shape
         if len(shape) != 1 or shape[0] % width or min(game.num_players, game.num_actions) < 2:
             raise ConfigError(

@@ -34,7 +34,7 @@ class Player(Protocol):
     """
 
     def reset(self, batch_size: int, seat: int, game: Any, generator: torch.Generator) -> None:
-        """Gets ready for new episodes.
+        """Get ready for new episodes.
 
         Args:
             batch_size: B, how many episodes start together.
@@ -44,7 +44,7 @@ class Player(Protocol):
         """
 
     def act(self, observation: Tensor, legal: Tensor) -> Tensor:
-        """Chooses an action in every episode.
+        """Choose an action in every episode.
 
         Args:
             observation: `[B, *shape]` the seat's own view; arbitrary once the seat has left.
@@ -137,7 +137,7 @@ class ScriptedPlayer:
         return ()
 
     def check(self, game: Any) -> None:
-        """Raises ConfigError unless `game` has what the script needs."""
+        """Raise ConfigError unless `game` has what the script needs."""
         layout, actions = game.layout, list(game.action_names)
         parts = [] if layout is None else list(layout.plane_names)
         if missing := [name for name in self.needs() if name not in parts + actions]:
@@ -148,7 +148,7 @@ class ScriptedPlayer:
             )
 
     def reset(self, batch_size: int, seat: int, game: Any, generator: torch.Generator) -> None:
-        """Starts new episodes; see `Player.reset`.
+        """Start new episodes; see `Player.reset`.
 
         Raises:
             ConfigError: the script does not fit the game.
@@ -158,12 +158,12 @@ class ScriptedPlayer:
         self._generator = generator
 
     def act(self, observation: Tensor, legal: Tensor) -> Tensor:
-        """Samples from `action_probabilities`: int64 `[B]`."""
+        """Sample from `action_probabilities`: int64 `[B]`."""
         probabilities = self.action_probabilities(observation, legal)
         return torch.multinomial(probabilities, 1, generator=self._generator)[:, 0]
 
     def action_probabilities(self, observation: Tensor, legal: Tensor) -> Tensor:
-        """Returns the script's exact action distribution: float32 `[B, A]`, 0 where illegal."""
+        """Return the script's exact action distribution: float32 `[B, A]`, 0 where illegal."""
         raise NotImplementedError
 
 
@@ -171,7 +171,7 @@ class RandomPlayer(ScriptedPlayer):
     """Plays uniformly at random over the legal actions."""
 
     def action_probabilities(self, observation: Tensor, legal: Tensor) -> Tensor:
-        """Returns `[B, A]`: one over the number of legal actions."""
+        """Return `[B, A]`: one over the number of legal actions."""
         return uniform(legal)
 
 

@@ -96,7 +96,7 @@ class Switcher(Changing):
         return names
 
     def reset(self, batch_size: int, seat: int, game: Any, generator: torch.Generator) -> None:
-        """Starts new episodes, each with a script of its own; see `Player.reset`."""
+        """Start new episodes, each with a script of its own; see `Player.reset`."""
         super().reset(batch_size, seat, game, generator)
         self._first = torch.rand(batch_size, generator=generator, device=generator.device) < 0.5
 

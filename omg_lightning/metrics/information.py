@@ -17,5 +17,5 @@ def normalised_information(joint: Tensor) -> Tensor:
 
 
 def informative(counts: Tensor) -> bool:
-    """Say whether more than one row of a table of counts `[X, Y]` occurs; else X carries no information."""
+    """Return whether more than one row of a table of counts `[X, Y]` occurs; else X carries no information."""
     return int((counts.sum(1) > 0).sum()) > 1

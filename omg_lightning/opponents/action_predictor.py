@@ -11,10 +11,10 @@ from omg_lightning.types import View
 
 
 class ActionPredictor(LightningModule):
-    """Goal-conditioned co-player policies `pi_j(a_j | o_j, t, g_j)`, each on the co-player's own view.
+    """Goal-conditioned co-player policies `pi_j(a_j | o_j, t, g_j)` on the co-player's own observation.
 
     Args:
-        spec: the game and the networks.
+        spec: description of the game, and the networks.
         goal_size: D, length of a goal vector.
     """
 
@@ -24,20 +24,20 @@ class ActionPredictor(LightningModule):
         self.net = spec.make_goal_net(goal_size, spec.game.num_actions)
 
     def condition(self, goal: Tensor, seat: Tensor) -> Tensor:
-        """Return what `forward` needs of goals `[M, D]` of seats, int64 `[M]`."""
+        """Return the goal inputs of `forward` for goals `[M, D]` of seats, int64 `[M]`."""
         return self.net.condition(goal, seat)
 
     def forward(self, observation: Tensor, time: Tensor, condition: Tensor) -> Tensor:
-        """Return logits `[M, A]` of views `[M, ...]` at `time` `[M]` under `condition`."""
+        """Return logits `[M, A]` for observations `[M, ...]` at `time` `[M]` under `condition`."""
         return self.net(observation, time, condition)
 
     def loss(
         self, observation: Tensor, time: Tensor, goal: Tensor, seat: Tensor, legal: Tensor, action: Tensor
     ) -> dict[str, Tensor]:
-        """Return the cross entropy of the co-players' actions, `coplayer`, and the share predicted, `coplayer_top1`.
+        """Return the cross entropy `coplayer` of the co-players' actions, and the accuracy `coplayer_top1`.
 
         Args:
-            observation: the co-player's own view, `[m, ...]` in any form that the encoder reads.
+            observation: observation of the co-player, `[m, ...]` in any form that the encoder accepts.
             time: float `[m]`.
             goal: float `[m, D]`.
             seat: int64 `[m]` the co-player's.
@@ -73,7 +73,7 @@ class ActionPredictor(LightningModule):
         return (self.under_each_goal(observation, time, seat, legal) + belief.log()[..., None]).logsumexp(1)
 
     def under_each_goal(self, observation: Tensor, time: Tensor, seat: Tensor, legal: Tensor) -> Tensor:
-        """Return log policies `[m, G, A]` of views under each one-hot goal; a view is read once."""
+        """Return log policies `[m, G, A]` under each one-hot goal; each observation is encoded once."""
         rows, goals = len(observation), self.goal_size
         each = torch.eye(goals, device=observation.device).repeat(rows, 1)  # [m * G, G]
         condition = self.net.condition(each, seat.repeat_interleave(goals)).unflatten(0, (rows, goals))

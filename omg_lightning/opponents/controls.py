@@ -12,10 +12,10 @@ _SEED = 104_729  # the ranks that shuffle are the same in each episode: acting i
 
 
 class Control(ABC):
-    """Acts as another opponent model does, but for what a subclass changes.
+    """An opponent model that withholds the goals of another one, as its subclass defines.
 
     Args:
-        source: the model whose goals are to be withheld.
+        source: the model whose goals are withheld.
     """
 
     def __init__(self, source: GoalModel) -> None:
@@ -26,7 +26,7 @@ class Control(ABC):
         self.as_seen = source.as_seen
 
     def prior(self, batch_size: int) -> Tensor:
-        """Return that of the source, float `[B, P, ...]`."""
+        """Return the prior of the source, float `[B, P, ...]`."""
         return self.source.prior(batch_size)
 
     def start(self, prior: Tensor, true_goal: Tensor) -> Any:
@@ -35,10 +35,10 @@ class Control(ABC):
 
     @abstractmethod
     def infer(self, memory: Any, view: View) -> Estimate:
-        """Return what is left of the source's goals."""
+        """Return the uninformative goals."""
 
     def uninformed(self, memory: Any, view: View) -> Estimate:
-        """Return the goals of an observer that has seen nothing."""
+        """Return the goals before any observation."""
         return self.source.uninformed(memory, view)
 
     @abstractmethod
@@ -51,7 +51,7 @@ class Control(ABC):
 
 
 class Ranked(NamedTuple):
-    """Memory of shuffled goals."""
+    """The memory of shuffled goals."""
 
     inner: Any  # of the source itself, leading L
     rank: Tensor  # float [L] a row's goals come from the row that is next by rank
@@ -60,9 +60,9 @@ class Ranked(NamedTuple):
 class ShuffledGoals(Control):
     """Gives each environment the goals that were inferred in another one, for the same seat at the same step.
 
-    So they look like what the learner is used to, and say nothing about its co-players. Environments stand in a
-    circle, in an order drawn once for each episode, and each gets the goals of the next one that is still being
-    played; the last one left gets its own.
+    Shuffled goals have the usual distribution, but no information about the co-players. Environments form a circle in a
+    random order, fixed per episode. Each gets the goals of the next environment that is still running; the last one
+    gets its own.
 
     Args:
         source: infers the goals.
@@ -82,17 +82,15 @@ class ShuffledGoals(Control):
         return Estimate(found.point[giver], lambda trees, generator: found.draw(trees, generator)[giver])
 
     def update(self, memory: Ranked, view: View, actions: Tensor, achieved: Tensor) -> Ranked:
-        """Let the source go on inferring every seat's own goals."""
+        """Update the source, which continues to infer every seat's own goals."""
         return memory._replace(inner=self.source.update(memory.inner, view, actions, achieved))
 
 
 class UninformedGoals(Control):
-    """Knows nothing about its co-players, and learns nothing: neither within an episode nor from one to the next.
-
-    What it says instead is the source's own answer, see `OpponentModel.uninformed`.
+    """Samples random goals, without any update within or between episodes; see `OpponentModel.uninformed`.
 
     Args:
-        source: the model whose goals are to be withheld.
+        source: the model whose goals are withheld.
     """
 
     def __init__(self, source: GoalModel) -> None:
@@ -100,13 +98,13 @@ class UninformedGoals(Control):
         self.needs_true_goal = False
 
     def infer(self, memory: Any, view: View) -> Estimate:
-        """Return what is believed without having seen anything."""
+        """Return the goals before any observation."""
         return self.source.uninformed(memory, view)
 
     def update(self, memory: Any, view: View, actions: Tensor, achieved: Tensor) -> Any:
-        """Keep the memory of the start."""
+        """Return the memory unchanged."""
         return memory
 
     def carry(self, prior: Tensor, episodes: Episodes) -> Tensor:
-        """Keep the prior."""
+        """Return the prior unchanged."""
         return prior

@@ -13,7 +13,7 @@ NO_ACTION = -1  # the seat has left by then
 
 
 class Futures(NamedTuple):
-    """What became of each of n samples."""
+    """A later state and the next actions of each of n samples."""
 
     goal: Tensor  # int64 [n] the sample that the same seat came to: 1 to H steps later, or itself at its last step
     action: Tensor  # int64 [n, S] what it did at this step and the next ones; NO_ACTION once it has left
@@ -21,14 +21,14 @@ class Futures(NamedTuple):
 
 
 def futures(episodes: Episodes, samples: Samples, horizon: int, steps: int, generator: torch.Generator) -> Futures:
-    """Draw a later state of the same seat for each sample, and read its next actions.
+    """Sample a later state of the same seat for each sample, and return its next actions.
 
     Args:
         episodes: `[T, B, P, ...]`.
         samples: of the same episodes.
-        horizon: H, the latest state to be drawn, in steps ahead.
-        steps: S, how many actions to read.
-        generator: draws the states, all of the next H alike.
+        horizon: H, largest number of steps ahead.
+        steps: S, number of actions.
+        generator: samples the states uniformly among the next H.
     """
     active, mask = episodes.active, samples.mask
     valid = candidates(active, horizon)

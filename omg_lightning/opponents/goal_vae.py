@@ -19,21 +19,21 @@ from omg_lightning.types import ConfigError
 
 @dataclass(frozen=True)
 class VAEConfig:
-    """What the code of a state has to keep, each with its weight, and how it is trained.
+    """Losses of the state VAE with their weights, and training settings.
 
     Args:
-        reconstruction: weight of the view itself.
-        action: weight of the seat's action, given its view and the code of a view it came to within `horizon` steps.
-        next_actions: weight of its next `next_steps` actions, given the same.
-        error: of the reconstruction: `likelihood` is that of the observation space (grid, bits or reals), `mse` the
+        reconstruction: weight of the reconstruction of the observation.
+        action: weight of the seat's action, predicted from its observation and the code of an observation that it
+            reaches within `horizon` steps.
+        next_actions: weight of the seat's next `next_steps` actions, predicted from the same.
+        error: loss of the reconstruction: `likelihood` of the observation space (grid, bits or reals), or `mse`, the
             published squared error.
-        next_steps: how many actions `next_actions` predicts.
-        horizon: how many steps ahead the view lies at most whose code leads the actions.
+        next_steps: number of actions that `next_actions` predicts.
+        horizon: largest number of steps to the observation whose code conditions the actions.
         kl_weight: weight of KL(q || prior), 0.001 as published.
-        kl_warmup: training batches over which that weight rises from 0.
-        free_bits: nats for each dimension below which the KL is not pressed further.
-        slowness: of the codes that subgoals are labelled with, once the VAE is adjusted online: they come from a
-            moving average of the encoder, which keeps this share of itself in each batch; 0 for the encoder itself.
+        kl_warmup: training batches over which this weight rises from 0.
+        free_bits: nats per dimension below which the KL has no gradient.
+        slowness: decay of the EMA encoder that labels subgoals while the VAE trains online; 0 for the encoder itself.
     """
 
     reconstruction: float = 1.0
@@ -75,15 +75,15 @@ class VAEConfig:
 class GoalVAE(LightningModule):
     """Encoder q(z | s) and decoder p(s | z) with prior N(0, I) (OMG, NeurIPS 2024; beta-VAE loss).
 
-    What a code has to keep is a choice, and the choices can be mixed: the view itself (`reconstruction`), or what its
-    seat did on the way there. For the latter a code is read as a goal: z is the code of a view that the seat came to,
-    and from z and the view s_t before it the actor predicts a_t (`action`) or a_t and the ones after it
+    A weighted sum of losses decides what a code keeps: the observation itself (`reconstruction`), or the seat's actions
+    on the way to it. For the latter a code acts as a goal: z is the code of an observation that the seat reaches. From
+    z and an earlier observation s_t an action decoder predicts a_t (`action`), or a_t and the following actions
     (`next_actions`).
 
     Args:
-        spec: the game and the networks.
+        spec: description of the game, and the networks.
         goal_dim: D, size of the code.
-        config: objectives, and the weight of the KL.
+        config: losses and their weights.
     """
 
     def __init__(self, spec: ModelSpec, goal_dim: int = 16, config: VAEConfig = VAEConfig()) -> None:
@@ -97,16 +97,16 @@ class GoalVAE(LightningModule):
         self.slow = nn.ModuleList([deepcopy(self.encoder), deepcopy(self.posterior)]).requires_grad_(False)
 
     def encode(self, observation: Tensor) -> tuple[Tensor, Tensor]:
-        """Return mean and log variance `[M, D]` of the code of views `[M, *shape]`. Codes know no time."""
+        """Return mean and log variance `[M, D]` of codes of observations `[M, *shape]`. Codes ignore the time."""
         return _encode(self.encoder, self.posterior, observation)
 
     def codes(self, observation: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the same by the slow encoder, a moving average: stable targets for others."""
+        """Return the same by the EMA encoder: stable targets."""
         return _encode(self.slow[0], self.slow[1], observation)
 
     @torch.no_grad()
     def track(self, decay: float) -> None:
-        """Move the slow encoder towards the one in training: `slow <- decay * slow + (1 - decay) * encoder`."""
+        """Update the EMA encoder: `slow <- decay * slow + (1 - decay) * encoder`."""
         fast = nn.ModuleList([self.encoder, self.posterior])
         for slow, weight in zip(self.slow.parameters(), fast.parameters(), strict=True):
             slow.lerp_(weight, 1 - decay)
@@ -116,13 +116,13 @@ class GoalVAE(LightningModule):
     ) -> dict[str, Tensor]:
         """Return the loss `vae`, and its parts `vae_<objective>` and `vae_kl`, averaged over samples.
 
-        Every active seat's view at every step is a sample; padding never is one.
+        Samples are the observations of active seats, without padding.
 
         Args:
             samples: the n samples.
-            generator: draws the codes.
-            futures: what became of them; needed for the objectives `action` and `next_actions`.
-            warmth: share of the KL's weight that is in force.
+            generator: samples the codes.
+            futures: their futures; needed for the losses `action` and `next_actions`.
+            warmth: factor of the KL weight, 0 to 1.
         """
         config = self.config
         mean, log_var = self.encode(samples.observation)
@@ -141,7 +141,7 @@ class GoalVAE(LightningModule):
     def _action_losses(
         self, actor: GoalNet | SeatNets, samples: Samples, code: Tensor, futures: Futures
     ) -> dict[str, Tensor]:
-        """Return the cross entropy of the actions on the way to the view that each code stands for."""
+        """Return the cross entropy of the actions on the way to the observation of each code."""
         condition = actor.condition(code[futures.goal], futures.goal)
         logits = actor(samples.observation, samples.time, condition).unflatten(-1, (-1, self.num_actions))
         logits = masked_logits(logits, futures.legal).transpose(1, 2)  # [n, A, S]

@@ -18,21 +18,20 @@ from omg_lightning.samples import TrainingBatch
 class LIAM(Recurrent):
     """Local information agent modelling (Papoudakis et al., NeurIPS 2021, arXiv 2006.09447).
 
-    A recurrent encoder reads the ego's own views and own actions into an embedding. A decoder reconstructs from the
-    embedding what each co-player sees and does at the same step: the losses `liam_view` and `liam_action`. So others'
-    views and actions are needed in training alone. The policy sees the embedding, and the policy's gradient does not
-    flow into the encoder.
+    A recurrent encoder embeds the learner's own observations and actions. From the embedding a decoder reconstructs
+    each co-player's observation and action at the same step (losses `liam_view` and `liam_action`). Co-players'
+    observations and actions are therefore needed in training only. The policy observes the embedding; its gradient does
+    not flow into the encoder.
 
-    An embedding is about all co-players of a seat, and only that seat knows it (`as_seen`). Views are reconstructed
-    with the likelihood of their space, where the paper has a squared error for all. Beside PPO, `Direct` is the paper's
-    baseline without an opponent model, and `Oracle` an upper bound: it knows what scripts are after. A search has to
-    predict co-players at views that are still to come: it asks the co-player policies (the loss `coplayer`), which are
-    given the co-player's view and the embedding, detached.
+    One embedding describes all co-players of a seat, and only this seat uses it (`as_seen`). The reconstruction loss is
+    the likelihood of the observation space; the paper uses a squared error. With PPO, `Direct` is the paper's baseline
+    without an opponent model, and `Oracle` an upper bound. A search has to predict co-players at future observations.
+    For this it uses co-player policies (loss `coplayer`) on the co-player's observation and the detached embedding.
 
     Args:
-        spec: the game and the networks.
+        spec: description of the game, and the networks.
         embedding: size of the embedding.
-        online: go on training the co-player policies in the online phase.
+        online: train the co-player policies in the online phase, too.
 
     Raises:
         ConfigError: the embedding has no entries.
@@ -49,11 +48,11 @@ class LIAM(Recurrent):
         self.action_decoder = nn.Sequential(nn.Linear(inputs, hidden), nn.ReLU(), nn.Linear(hidden, game.num_actions))
 
     def code(self, embedded: Tensor, noise: torch.Generator) -> Tensor:
-        """Return what the decoder sees of embeddings `[m, D]`."""
+        """Return the decoder's input of embeddings `[m, D]`."""
         return embedded
 
     def losses(self, batch: TrainingBatch) -> dict[str, Tensor]:
-        """Return the losses of the decoder and of the co-player policies, as far as they are due."""
+        """Return the current losses of the decoder and of the co-player policies."""
         pairs, found = pairs_of(batch.episodes), dict[str, Tensor]()
         embedded = batch.targets.cache[pairs.t, pairs.row, pairs.ego]
         if self.trains("liam_view") or self.trains("liam_action"):
@@ -62,7 +61,7 @@ class LIAM(Recurrent):
         return found
 
     def decoder_losses(self, batch: TrainingBatch, pairs: Pairs, code: Tensor) -> dict[str, Tensor]:
-        """Return how badly views and actions of co-players are reconstructed from codes `[m, ...]`, on average."""
+        """Return the mean reconstruction losses of co-players' observations and actions, from codes `[m, ...]`."""
         episodes, where, count = batch.episodes, self._watched(pairs), max(len(code), 1)  # an empty mean is NaN
         seats = episodes.active.shape[-1]
         which = F.one_hot((pairs.other - pairs.ego) % seats - 1, max(seats - 1, 1))[:, : seats - 1]
@@ -78,17 +77,18 @@ class LIAM(Recurrent):
 class MeLIBA(LIAM):
     """A variant of LIAM with two Gaussian latents, one of which stays (Zintgraf et al. 2021, arXiv 2101.03864).
 
-    The encoder gives a posterior over a permanent latent, for the kind of co-player, and over a temporal one, for what
-    it is up to. The policy sees mean and variance of both. The decoder of LIAM reconstructs the step from a draw of
-    both. From the permanent latent and a co-player's view alone, its action at a step to come is predicted, one drawn
-    for each step (`meliba_later`). Each posterior is held to the one of the step before, the first to N(0, I)
-    (`meliba_kl`). It is simpler than the paper's model: the temporal latent is not conditioned on the permanent one, no
-    future is unrolled from it, and what a co-player sees at the step is reconstructed as well, as in LIAM.
+    The encoder outputs a posterior over a permanent latent, for the kind of a co-player, and over a temporal latent,
+    for its current behaviour. The policy observes mean and variance of both. LIAM's decoder reconstructs the step from
+    a sample of both. A second decoder predicts the co-player's action at a random later step from the permanent latent
+    and the co-player's observation (`meliba_later`). The loss `meliba_kl` is the KL divergence of each posterior from
+    that of the step before, and of the first one from N(0, I). The model is simpler than the paper's: the temporal
+    latent is not conditioned on the permanent one, it unrolls no future, and it also reconstructs the co-player's
+    observation, as LIAM does.
 
     Args:
-        spec: the game and the networks.
+        spec: description of the game, and the networks.
         embedding: size of each latent.
-        online: go on training the co-player policies in the online phase.
+        online: train the co-player policies in the online phase, too.
     """
 
     loss_weights: ClassVar[Mapping[str, float]] = {**LIAM.loss_weights, "meliba_later": 1.0, "meliba_kl": 0.01}

@@ -16,13 +16,13 @@ ROWS = 256  # views to score subgoals for at once: with many candidates for each
 
 @dataclass(frozen=True)
 class SelectorConfig:
-    """How the subgoal is chosen in hindsight.
+    """Settings of the selection of subgoals in hindsight.
 
     Args:
         rule: `optimistic` (cooperative games), `conservative` (general-sum), `random` or `offset`.
-        horizon: H, how many steps ahead to look.
+        horizon: H, largest number of steps ahead.
         offset: steps ahead, for the rule `offset`.
-        temperature: of Gumbel noise on the scores.
+        temperature: scale of Gumbel noise on the scores.
         alpha: weight of KL(inferred || code of the selected subgoal), 0.001 as published.
     """
 
@@ -44,7 +44,7 @@ class SelectorConfig:
 
 
 def candidates(active: Tensor, horizon: int) -> Tensor:
-    """Return which of the next states may be a subgoal: those inside the episode and before the seat leaves.
+    """Return which of the next states are candidates: those within the episode and before the seat leaves.
 
     Args:
         active: bool `[T, ...]`, True from the start until the seat leaves.
@@ -118,8 +118,8 @@ def shift(x: Tensor, ahead: Tensor) -> Tensor:
 def seat_scores(batch: TrainingBatch, codes: Tensor, inferred: Tensor, valid: Tensor, values: Values) -> Tensor:
     """Return the values of candidate subgoals to the learners: V(s_t, g(s_k)) for each seat j and step k ahead.
 
-    A learner i scores a candidate of co-player j with its own view and value head, all other co-players' goals being
-    as inferred (OMG, NeurIPS 2024). Where several learners watch j, their values are averaged.
+    A learner i scores a candidate of co-player j with its own observation and value head; all other goals are the
+    inferred ones (OMG, NeurIPS 2024). The values of several learners are averaged.
 
     Args:
         batch: the episodes.
@@ -129,7 +129,7 @@ def seat_scores(batch: TrainingBatch, codes: Tensor, inferred: Tensor, valid: Te
         values: the learners' value head.
 
     Returns:
-        float `[H, T, B, P]`; 0 for seats that no learner watches.
+        float `[H, T, B, P]`; 0 for seats without an observing learner.
     """
     horizon, _, _, seats = valid.shape
     score = codes.new_zeros(valid.shape)
@@ -156,12 +156,12 @@ def select_subgoals(
 ) -> Tensor:
     """Return how many steps ahead each seat's selected subgoal lies, int64 `[T, B, P]` (OMG, NeurIPS 2024).
 
-    Without a value head (no learner has played) candidates are drawn at random.
+    Without a value head (no learner has played) the candidates are sampled uniformly.
 
     Args:
         batch: the episodes.
         codes: float `[T, B, P, D]` code of each seat's view at each step.
-        inferred: float `[T, B, P, D]` what the learner took the subgoals to be.
+        inferred: float `[T, B, P, D]` subgoals that the learner inferred.
         config: the rule.
         generator: all randomness.
     """

@@ -1,4 +1,4 @@
-"""Which goals a player pursued in a whole episode, in hindsight: draws from the smoothing posterior of the filter.
+"""Goals of a player over a whole episode, in hindsight: samples from the smoothing posterior of the filter.
 
 This is the E-step of a mixture of goal-conditioned policies whose weights are the prior (stochastic EM; Celeux and
 Diebolt 1985). Paths of goals are drawn by forward filtering and backward sampling (Carter and Kohn 1994).
@@ -26,15 +26,15 @@ class Evidence(NamedTuple):
 
 
 def drawn_goals(evidence: Evidence, prior: Tensor, transition: TransitionConfig, generator: torch.Generator) -> Tensor:
-    """Draw the goal that each seat pursued at each step, given everything that it did and achieved in the episode.
+    """Sample the goal that each seat pursued at each step, given all its actions and achieved goals of the episode.
 
-    A goal that was achieved is what was pursued at that step.
+    At the step of an event the pursued goal is the achieved one.
 
     Args:
         evidence: of the episodes.
         prior: float `[B, P, G]` at the start.
         transition: how goals change.
-        generator: all randomness; numbers are drawn for active steps alone, so they do not depend on the padding.
+        generator: all randomness; it is used for active steps only, so samples do not depend on the padding.
 
     Returns:
         int64 `[T, B, P]`; NO_GOAL for padding.

@@ -22,16 +22,15 @@ class Inference(NamedTuple):
 
 
 class SubgoalPredictor(LightningModule):
-    """Infers a subgoal from state and history, for each co-player in its own view.
+    """Infers a Gaussian over each co-player's subgoal from the state and the history.
 
-    A recurrent context over (previous view, all previous actions) and the current state give a Gaussian over the
-    subgoal; a decoder reconstructs the current view from subgoal and context (OMG, NeurIPS 2024, CVAE). A subgoal is a
-    state to come, and that depends on what everybody does: so the current state is read from every seat's point of
-    view, by one network, and its own code is where the subgoal's starts from. The next action is predicted by
-    `ActionPredictor`.
+    The inputs are a recurrent context over (previous observation, all previous actions), the current observations of
+    all seats, encoded by one network, and the code of the current state, to which the output is added. The observations
+    of all seats matter because a future state depends on all players. A decoder reconstructs the current observation
+    from subgoal and context (OMG, NeurIPS 2024, CVAE). `ActionPredictor` predicts the next action.
 
     Args:
-        spec: the game and the networks.
+        spec: description of the game, and the networks.
         goal_size: D, length of the goal vector.
         alpha: weight of KL(q(g | tau, s) || q_vae(g_bar | s_g)), 0.001 as published.
     """

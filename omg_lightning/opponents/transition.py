@@ -1,7 +1,8 @@
 """How goals change within an episode: the transition of the hidden Markov filter over a player's goals.
 
-The filter's initial distribution is the prior that is carried between episodes (inter-OM), its emission the
-goal-conditioned policy (intra-OM), see `omg_lightning.opponents.belief`. HOP's belief is the filter whose goals stay.
+The initial distribution of the filter is the prior that carries over between episodes (inter-OM). Its emission model is
+the goal-conditioned policy (intra-OM), see `omg_lightning.opponents.belief`. HOP's belief is the filter with fixed
+goals.
 """
 
 from dataclasses import dataclass
@@ -15,13 +16,13 @@ from omg_lightning.types import ConfigError
 
 @dataclass(frozen=True)
 class TransitionConfig:
-    """When a player takes another goal within an episode.
+    """When a player changes its goal within an episode.
 
     Args:
-        at_events: a player that has achieved its goal, or whose goal is gone, draws another one of those that are
-            still there. False: goals stay until the episode ends, as published (HOP, ICML 2024).
-        leak: probability, for each step, that a player draws another goal without any event (fixed share, Herbster and
-            Warmuth 1998). For partners that change their mind, or that are exchanged, within an episode.
+        at_events: sample a new goal among the remaining ones when a player has achieved its goal, or its goal is gone.
+            False: goals stay until the episode ends, as published (HOP, ICML 2024).
+        leak: probability per step that a player changes its goal without an event (fixed share, Herbster and Warmuth
+            1998); for partners that change their goal, or are exchanged, within an episode.
     """
 
     at_events: bool = False
@@ -37,18 +38,18 @@ class TransitionConfig:
         return self.at_events or self.leak > 0
 
     def filter(self, belief: Tensor, fresh: Tensor, possible: Tensor, event: Tensor) -> Tensor:
-        """Move a belief on by one step: `b'(g') = sum_g P(g' | g) b(g)`.
+        """Return the belief after one transition: `b'(g') = sum_g P(g' | g) b(g)`.
 
         `P(g' | g)` is `fresh` where `g` was achieved or is gone, and else `(1 - leak) 1(g' = g) + leak fresh(g')`.
 
         Args:
-            belief: float `[..., G]` after the actions of the step were seen.
-            fresh: float `[..., G]` what another goal is drawn from; 0 for goals that are not possible.
-            possible: bool `[..., G]` goals that are still there.
-            event: bool `[...]` the player has achieved a goal by the step.
+            belief: float `[..., G]` after the update by the actions of the step.
+            fresh: float `[..., G]` distribution of a new goal; 0 for impossible goals.
+            possible: bool `[..., G]` remaining goals.
+            event: bool `[...]` whether the player achieved a goal in the step.
 
         Returns:
-            float `[..., G]`; the same where goals stay.
+            float `[..., G]`; unchanged if goals stay.
         """
         if not self.changes:
             return belief
@@ -58,17 +59,17 @@ class TransitionConfig:
         return kept + (1 - kept.sum(-1, keepdim=True)) * fresh
 
     def draw(self, goal: Tensor, fresh: Tensor, possible: Tensor, event: Tensor, generator: torch.Generator) -> Tensor:
-        """Draw the goals after a step from the same transition: one-hot, float `[..., G]`.
+        """Sample the goals after a step from the same transition: one-hot, float `[..., G]`.
 
         Args:
             goal: one-hot, float `[..., G]` before the step; 0 for no goal, which stays.
             fresh: see `filter`.
             possible: see `filter`.
             event: see `filter`.
-            generator: all randomness: as many numbers as there are seats, whatever happens.
+            generator: all randomness: one number per seat, regardless of events.
 
         Returns:
-            The same goals where they stay.
+            The goals after the step.
         """
         if not self.changes:
             return goal
@@ -81,9 +82,9 @@ class TransitionConfig:
 
 
 def goals_there(observation: Tensor, active: Tensor, layout: GridLayout | None, goals: int) -> Tensor:
-    """Return which declared goals are still there, bool `[..., P, G]`.
+    """Return which declared goals remain, bool `[..., P, G]`.
 
-    Where views do not tell, all are. Where nothing is left any more, all are, too: nobody acts by it.
+    All remain if observations do not show goals, and also if no goal is left, because then no player acts on it.
 
     Args:
         observation: `[..., P, *shape]` views of all seats.
@@ -98,7 +99,7 @@ def goals_there(observation: Tensor, active: Tensor, layout: GridLayout | None, 
 
 
 def shared_out(weight: Tensor, possible: Tensor) -> Tensor:
-    """Return probabilities `[..., G]` in proportion to `weight` `[..., G]` among possible goals, all alike if 0."""
+    """Return probabilities `[..., G]` proportional to `weight` `[..., G]` over possible goals; uniform if all are 0."""
     found = weight * possible
     total = found.sum(-1, keepdim=True)
     alike = possible / possible.sum(-1, keepdim=True)

@@ -44,7 +44,7 @@ class _Jobs(Dataset["Item | ConfigError"], Generic[Item]):
 
 
 def at_once(jobs: Sequence[Callable[[], Item]]) -> list[Item]:
-    """Runs all jobs, each in a process forked from this one, with one thread.
+    """Run all jobs, each in a process forked from this one, with one thread.
 
     A process sees everything as it was when it was forked, and nothing has to be sent to it. All that it changes is
     lost, but for what it returns. A signal ends them all at once, and so does the death of this process.

@@ -434,7 +434,7 @@ def _check_measures(report: Report, model: OpponentModel, episodes: Episodes) ->
 
 
 def _is_record(memory: Any) -> bool:
-    """Say whether `omg_lightning.types.take` can index a memory."""
+    """Return whether `omg_lightning.types.take` can index a memory."""
     if isinstance(memory, tuple) and hasattr(memory, "_fields"):
         return all(_is_record(field) for field in memory)
     return memory is None or isinstance(memory, Tensor)

@@ -119,7 +119,7 @@ class SaveConfig(SaveConfigCallback):
     began = False  # whether a batch has been trained on, measured or predicted
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Writes the file, once."""
+        """Write the file, once."""
         folder = trainer.log_dir  # on all ranks: it waits for the others
         if folder is not None and trainer.is_global_zero and not self.already_saved:
             config, words = self.config.clone(), ""

@@ -244,7 +244,7 @@ def _watch_parent(parent: int, local: int) -> None:
 
 
 def ended() -> str | None:
-    """Say which child has ended too early; None where none has."""
+    """Return which child has ended too early; None where none has."""
     for local, child in enumerate(_Family.children, 1):
         code = child.poll()
         if code in (None, 0) or (interrupts.received() is not None and code > 0):
@@ -258,7 +258,7 @@ def ended() -> str | None:
 
 
 def mistaken() -> bool:
-    """Say whether a child has ended with a mistake of the user's, and has said so."""
+    """Return whether a child has ended with a mistake of the user's, and has said so."""
     return any(child.poll() == MISTAKE for child in _Family.children)
 
 

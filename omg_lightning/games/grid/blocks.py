@@ -88,18 +88,18 @@ def draw_blocks(
 
 
 def draw_distinct(free: Tensor, count: int, generator: torch.Generator | None = None) -> Tensor:
-    """Draws `count` different free cells per row, in random order: int64 `[B, count]` from bool `[B, h * w]`."""
+    """Draw `count` different free cells per row, in random order: int64 `[B, count]` from bool `[B, h * w]`."""
     scores = torch.rand(free.shape, generator=generator, device=free.device)
     return torch.where(free, scores, -1.0).topk(count, dim=1).indices
 
 
 def draw_any(free: Tensor, count: int, generator: torch.Generator | None = None) -> Tensor:
-    """Draws `count` free cells per row, repeats allowed: int64 `[B, count]` from bool `[B, h * w]`."""
+    """Draw `count` free cells per row, repeats allowed: int64 `[B, count]` from bool `[B, h * w]`."""
     return torch.multinomial(free.float(), count, replacement=True, generator=generator)
 
 
 def open_moves(free: Tensor) -> Tensor:
-    """Says which moves each cell allows: uint8 `[B, h, w]` from bool, bit a for action a, up to STAY; a block has 0."""
+    """Return the moves of each cell: uint8 `[B, h, w]` from bool, bit a for action a, up to STAY; a block has 0."""
     free = free.to(torch.uint8)
     code = torch.full_like(free, 1 << STAY)
     code[:, 1:] |= free[:, :-1] << UP
@@ -139,7 +139,7 @@ class _Layouts:
         self.placed = torch.zeros(batch_size, dtype=torch.int64, device=device)  # [B] pieces beside the frame
 
     def fit(self, rows: Tensor, shapes: _Shapes, kind: Tensor, corner: Tensor) -> Tensor:
-        """Say whether pieces `kind` `[M]` may be laid at `corner` `[M]` of the layouts `rows` `[M]`: bool `[M]`."""
+        """Return whether pieces `kind` `[M]` may be laid at `corner` `[M]` of the layouts `rows` `[M]`: bool `[M]`."""
         apart = (self._at(rows, shapes.cells[kind], corner) == 0).all(1)
         around = self._around(rows, shapes, kind, corner)
         beside = around > 0
@@ -203,7 +203,7 @@ def _shapes(height: int, width: int, device: torch.device) -> _Shapes | None:
 
 
 def _outline(shape: Sequence[str], width: int) -> tuple[list[int], list[int], list[int], list[int]]:
-    """Returns cells, ring, sides and corners of an orientation, as in `_Shapes`, on a framed grid of this width."""
+    """Return cells, ring, sides and corners of an orientation, as in `_Shapes`, on a framed grid of this width."""
     cells = [(r + 1, c + 1) for r, line in enumerate(shape) for c, mark in enumerate(line) if mark == "#"]
     near = [(r + a, c + b) for r, c in cells for a, b in product((-1, 0, 1), repeat=2)]
     ring = [cell for cell in dict.fromkeys(near) if cell not in cells]
@@ -229,7 +229,7 @@ def _padded(values: list[int], length: int, fill: int) -> list[int]:
 
 
 def _draw_pieces(shapes: _Shapes, count: int, width: int, generator: torch.Generator | None) -> tuple[Tensor, Tensor]:
-    """Draws orientations, and places for the upper left corners on a framed grid of this width: int64 `[count]`."""
+    """Draw orientations, and places for the upper left corners on a framed grid of this width: int64 `[count]`."""
     kind = torch.multinomial(shapes.weight, count, replacement=True, generator=generator)
     places = torch.stack([shapes.rows[kind], shapes.columns[kind]])  # [2, M]
     corner = torch.randint(2**31, (2, count), generator=generator, device=kind.device) % places

@@ -240,7 +240,7 @@ class LevelBasedForaging(Game):
         return _state(starts.placed(self.sizes, batch_size, players, foods, device))
 
     def active(self, state: ForagingState) -> Tensor:
-        """Say who is still playing: bool `[B, P]`, all of a row or none of it."""
+        """Return who is still playing: bool `[B, P]`, all of a row or none of it."""
         running = (state.time < self.max_steps) & (state.food_levels > 0).any(1)
         return running[:, None].repeat(1, self.num_players)
 
@@ -249,7 +249,7 @@ class LevelBasedForaging(Game):
         return (state.food_levels == 0).all(1, keepdim=True).repeat(1, self.num_players)
 
     def legal(self, state: ForagingState) -> Tensor:
-        """Say which actions are legal: bool `[B, P, A]`. Once the episode is over, `none` alone."""
+        """Return which actions are legal: bool `[B, P, A]`. Once the episode is over, `none` alone."""
         return self._legal(state, self._food_around(state))
 
     def observe(self, state: ForagingState) -> Tensor:
@@ -322,7 +322,7 @@ class LevelBasedForaging(Game):
         return acts, weight, (weight.sum(1) >= state.food_levels) & (state.food_levels > 0)
 
     def _legal(self, state: ForagingState, food: Tensor) -> Tensor:
-        """Say which actions are legal, given what `_food_around` returned."""
+        """Return which actions are legal, given what `_food_around` returned."""
         blocked = food.any(3)
         free = self._constants(state).inside[state.players] & ~blocked
         if self.variant == "jumanji":

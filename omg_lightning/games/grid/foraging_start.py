@@ -105,7 +105,7 @@ def _draw_foods(sizes: Sizes, free: Tensor, generator: torch.Generator | None) -
 
 
 def _close(variant: Variant, rows: Any, columns: Any) -> Any:
-    """Say whether cells so many rows and columns apart are too close for two foods; numbers, or tensors of them."""
+    """Return whether cells so many rows and columns apart are too close for two foods; numbers, or tensors of them."""
     if variant == "jumanji":
         return rows + columns <= 1
     return ((rows <= 1) & (columns <= 1)) | ((rows + columns <= 2) & (rows * columns == 0))

@@ -60,12 +60,12 @@ class Facts(NamedTuple):
 
 
 def grow(reached: Tensor, free: Tensor) -> Tensor:
-    """Adds the free neighbours (up, down, left, right) of the cells reached; all three are bool `[B, h, w]`."""
+    """Add the free neighbours (up, down, left, right) of the cells reached; all three are bool `[B, h, w]`."""
     return _spread(reached) & free
 
 
 def distance_to(targets: Tensor, free: Tensor) -> Tensor:
-    """Counts the steps from every cell to the nearest target: breadth-first search, all rows of the batch at once.
+    """Count the steps from every cell to the nearest target: breadth-first search, all rows of the batch at once.
 
     Args:
         targets: bool `[B, h, w]` where to go.

@@ -32,7 +32,7 @@ class PreySeeker(ScriptedPlayer):
         return (self.plane, self.take, *MOVES)
 
     def reset(self, batch_size: int, seat: int, game: Any, generator: torch.Generator) -> None:
-        """Starts new episodes, and looks up where this game keeps what the script needs; see `Player.reset`."""
+        """Start new episodes, and looks up where this game keeps what the script needs; see `Player.reset`."""
         super().reset(batch_size, seat, game, generator)
         planes, actions = list(game.layout.plane_names), list(game.action_names)
         self._prey = planes.index(self.plane)
@@ -41,7 +41,7 @@ class PreySeeker(ScriptedPlayer):
         self._moves = {actions.index(name): step for name, step in MOVES.items()}
 
     def action_probabilities(self, observation: Tensor, legal: Tensor) -> Tensor:
-        """Returns `[B, A]`: uniform over the moves that come closer, or all on taking the prey, or all on staying."""
+        """Return `[B, A]`: uniform over the moves that come closer, or all on taking the prey, or all on staying."""
         here, there = self._distances(observation, list(self._moves.values()))
         wanted = torch.zeros_like(legal)
         wanted[:, list(self._moves)] = there < here[:, None]
@@ -51,7 +51,7 @@ class PreySeeker(ScriptedPlayer):
         return uniform(wanted)
 
     def _distances(self, observation: Tensor, steps: list[tuple[int, int]]) -> tuple[Tensor, Tensor]:
-        """Returns the distances to the prey from the own cell `[B]` and from its four neighbours `[B, 4]`."""
+        """Return the distances to the prey from the own cell `[B]` and from its four neighbours `[B, 4]`."""
         view = observation > 0
         free = torch.ones_like(view[:, 0]) if self._blocks is None else ~view[:, self._blocks]
         distance = F.pad(distance_to(view[:, self._prey], free), (1, 1, 1, 1), value=UNREACHABLE)  # [B, h+2, w+2]
@@ -92,7 +92,7 @@ class Defector(ScriptedPlayer):
         return ("shovel",)
 
     def action_probabilities(self, observation: Tensor, legal: Tensor) -> Tensor:
-        """Returns `[B, A]`: one over the number of legal actions but shovelling."""
+        """Return `[B, A]`: one over the number of legal actions but shovelling."""
         wanted = legal.clone()
         wanted[:, self._game.action_names.index("shovel")] = False
         return uniform(wanted)

@@ -130,7 +130,7 @@ class Snowdrift(Game):
 
     @classmethod
     def preset(cls, name: str, **overrides: Any) -> "Snowdrift":
-        """Builds the game of the publication.
+        """Build the game of the publication.
 
         Args:
             name: `msg`: 4 players, 6 drifts, 8x8.
@@ -146,7 +146,7 @@ class Snowdrift(Game):
         return f"Snowdrift({', '.join(f'{name}={getattr(self, name)!r}' for name in names.split())})"
 
     def reset(self, batch_size: int, generator: torch.Generator | None = None) -> SnowdriftState:
-        """Draws `batch_size` layouts: drifts on distinct cells, players anywhere.
+        """Draw `batch_size` layouts: drifts on distinct cells, players anywhere.
 
         Args:
             batch_size: B.
@@ -167,7 +167,7 @@ class Snowdrift(Game):
         drifts: Sequence[Sequence[int]],
         device: torch.device | str = "cpu",
     ) -> SnowdriftState:
-        """Sets up a given layout in every row of a batch.
+        """Set up a given layout in every row of a batch.
 
         Args:
             batch_size: B.
@@ -190,12 +190,12 @@ class Snowdrift(Game):
         return self._build(at["players"], at["drifts"])
 
     def active(self, state: SnowdriftState) -> Tensor:
-        """Says who is still playing: bool `[B, P]`, all of a row or none of it."""
+        """Return who is still playing: bool `[B, P]`, all of a row or none of it."""
         running = (state.time < self.max_steps) & (state.left > 0)
         return running[:, None].repeat(1, self.num_players)
 
     def legal(self, state: SnowdriftState) -> Tensor:
-        """Says which actions are legal: bool `[B, P, A]`. Once the episode is over one may only stay."""
+        """Return which actions are legal: bool `[B, P, A]`. Once the episode is over one may only stay."""
         return (self._codes(state)[..., None] & self._constants(state).bits) != 0
 
     def terminated(self, state: SnowdriftState) -> Tensor:
@@ -242,7 +242,7 @@ class Snowdrift(Game):
         return self._walks[device].expand(len(state.cells), -1, -1)
 
     def step(self, state: SnowdriftState, actions: Tensor) -> tuple[SnowdriftState, Tensor]:
-        """Plays joint actions.
+        """Play joint actions.
 
         Args:
             state: where the players and drifts are.
@@ -270,31 +270,31 @@ class Snowdrift(Game):
         ), rewards
 
     def realised(self, state: SnowdriftState, actions: Tensor) -> Tensor:
-        """Returns the drift that each seat shovels by these actions: int64 `[B, P]`, NO_GOAL for none."""
+        """Return the drift that each seat shovels by these actions: int64 `[B, P]`, NO_GOAL for none."""
         shovels = self._effective(state, actions) == SHOVEL
         return torch.where(shovels, state.cells.gather(1, state.players).long() - 1, NO_GOAL)
 
     def _drift_cells(self, state: SnowdriftState) -> Tensor:
-        """Looks up where each drift lies: int64 `[B, num_drifts]`, `h * w` for one that is gone."""
+        """Look up where each drift lies: int64 `[B, num_drifts]`, `h * w` for one that is gone."""
         area = self.height * self.width
         cells = torch.arange(area, device=state.cells.device).expand_as(state.cells)
         where = cells.new_full((len(state.cells), self.num_drifts + 1), area)
         return where.scatter_(1, state.cells.long(), cells)[:, 1:]  # column 0 takes all the cells without a drift
 
     def _codes(self, state: SnowdriftState) -> Tensor:
-        """Looks up what each seat may do, as bits: uint8 `[B, P]`."""
+        """Look up what each seat may do, as bits: uint8 `[B, P]`."""
         drift = (state.cells.gather(1, state.players) != 0).to(torch.uint8)
         code = self._constants(state).moves[state.players] | drift << SHOVEL
         return torch.where(self.active(state), code, 1 << STAY)
 
     def _effective(self, state: SnowdriftState, actions: Tensor) -> Tensor:
-        """Replaces what is not legal, or no action at all, by staying: int64 `[B, P]`."""
+        """Replace what is not legal, or no action at all, by staying: int64 `[B, P]`."""
         known = actions.clamp(0, self.num_actions - 1)
         allowed = (self._codes(state) >> known) & 1
         return torch.where((known == actions) & (allowed != 0), known, STAY)
 
     def _build(self, players: Tensor, drifts: Tensor) -> SnowdriftState:
-        """Makes a starting state of cell indices, int64 `[B, P]` and `[B, num_drifts]`, and numbers the drifts."""
+        """Make a starting state of cell indices, int64 `[B, P]` and `[B, num_drifts]`, and numbers the drifts."""
         numbers = torch.arange(1, self.num_drifts + 1, dtype=torch.uint8, device=drifts.device)
         bare = torch.zeros(len(drifts), self.height * self.width, dtype=torch.uint8, device=drifts.device)
         cells = bare.scatter(1, drifts.sort(1).values, numbers.expand_as(drifts))
@@ -302,7 +302,7 @@ class Snowdrift(Game):
         return SnowdriftState(time, time + self.num_drifts, players, cells)
 
     def _constants(self, state: SnowdriftState) -> _Tables:
-        """Returns the tables on the state's device, made there at the first use."""
+        """Return the tables on the state's device, made there at the first use."""
         device = state.cells.device
         if device not in self._tables:
             seats = torch.arange(self.num_players, device=device)

@@ -143,7 +143,7 @@ class StagHunt(Game):
 
     @classmethod
     def preset(cls, name: str, **overrides: Any) -> "StagHunt":
-        """Builds one of the games of the publications.
+        """Build one of the games of the publications.
 
         Args:
             name: `4h1s`, `4h2s`, `4h1s_6x6`, `4h1s_4x4` or `2h1s_4x4`: hunters, stags, and the grid unless 8x8.
@@ -162,7 +162,7 @@ class StagHunt(Game):
         return f"StagHunt({', '.join(f'{name}={getattr(self, name)!r}' for name in names.split())})"
 
     def reset(self, batch_size: int, generator: torch.Generator | None = None) -> StagHuntState:
-        """Draws `batch_size` layouts: blocks, prey on distinct free cells, hunters on any free cells.
+        """Draw `batch_size` layouts: blocks, prey on distinct free cells, hunters on any free cells.
 
         Args:
             batch_size: B.
@@ -184,7 +184,7 @@ class StagHunt(Game):
         blocks: Sequence[Sequence[int]] = (),
         device: torch.device | str = "cpu",
     ) -> StagHuntState:
-        """Sets up a given layout in every row of a batch.
+        """Set up a given layout in every row of a batch.
 
         Args:
             batch_size: B.
@@ -217,11 +217,11 @@ class StagHunt(Game):
         return self._build(free.scatter(1, at["blocks"], True), at["hunters"].clone(), at["stags"], at["hares"])
 
     def active(self, state: StagHuntState) -> Tensor:
-        """Says who is still playing: bool `[B, P]`; all False once the episode is over."""
+        """Return who is still playing: bool `[B, P]`; all False once the episode is over."""
         return state.present & (state.time < state.closes)[:, None]
 
     def legal(self, state: StagHuntState) -> Tensor:
-        """Says which actions are legal: bool `[B, P, A]`. A seat that has left may only stay."""
+        """Return which actions are legal: bool `[B, P, A]`. A seat that has left may only stay."""
         codes = torch.where(self.active(state), state.cells.gather(1, state.hunters), 1 << STAY)
         return (codes[..., None] & self._constants(state).bits) != 0
 
@@ -254,7 +254,7 @@ class StagHunt(Game):
         return self._views.board(state)
 
     def step(self, state: StagHuntState, actions: Tensor) -> tuple[StagHuntState, Tensor]:
-        """Plays joint actions.
+        """Play joint actions.
 
         Args:
             state: where the hunters and preys are, and who is left.
@@ -277,7 +277,7 @@ class StagHunt(Game):
         return self._advance(state, here, active, acts, caught, cleared), rewards
 
     def realised(self, state: StagHuntState, actions: Tensor) -> Tensor:
-        """Returns what each seat captures by these actions: int64 `[B, P]`, 0 a stag, 1 a hare, NO_GOAL nothing."""
+        """Return what each seat captures by these actions: int64 `[B, P]`, 0 a stag, 1 a hare, NO_GOAL nothing."""
         here = state.cells.gather(1, state.hunters)
         acts = self._effective(here, self.active(state), actions)
         _, caught, _ = self._hunt(state, here, acts)
@@ -286,7 +286,7 @@ class StagHunt(Game):
     def _advance(
         self, state: StagHuntState, here: Tensor, active: Tensor, acts: Tensor, caught: Tensor, cleared: Tensor
     ) -> StagHuntState:
-        """Moves, removes, counts: `acts` `[B, P]` are legal, `cleared` marks hunters on a cell that loses its prey."""
+        """Move, removes, counts: `acts` `[B, P]` are legal, `cleared` marks hunters on a cell that loses its prey."""
         # Everyone on one cell writes the same there, so it does not matter who writes last.
         cells = state.cells.scatter(1, state.hunters, torch.where(cleared, here & _NO_PREY, here))
         closes = state.closes
@@ -302,7 +302,7 @@ class StagHunt(Game):
         )
 
     def _effective(self, here: Tensor, active: Tensor, actions: Tensor) -> Tensor:
-        """Replaces what is not legal, or no action at all, by staying: int64 `[B, P]`; `here` are the seats' cells."""
+        """Replace what is not legal, or no action at all, by staying: int64 `[B, P]`; `here` are the seats' cells."""
         known = actions.clamp(0, self.num_actions - 1)
         allowed = (here >> known) & 1
         return torch.where((known == actions) & active & (allowed != 0), known, STAY)
@@ -321,11 +321,11 @@ class StagHunt(Game):
         return hunting, after & cleared, cleared
 
     def _on_cell(self, state: StagHuntState, x: Tensor) -> Tensor:
-        """Sums `x` `[B, P]` over the seats on the same cell: `[B, P]`. A scatter is faster than P x P comparisons."""
+        """Sum `x` `[B, P]` over the seats on the same cell: `[B, P]`. A scatter is faster than P x P comparisons."""
         return x.new_zeros(state.cells.shape).scatter_add_(1, state.hunters, x).gather(1, state.hunters)
 
     def _build(self, blocks: Tensor, hunters: Tensor, stags: Tensor, hares: Tensor) -> StagHuntState:
-        """Makes a starting state of blocks, bool `[B, h * w]`, and cell indices, int64 `[B, ...]`."""
+        """Make a starting state of blocks, bool `[B, h * w]`, and cell indices, int64 `[B, ...]`."""
         batch = len(blocks)
         cells = pieces.open_moves(~blocks.view(batch, self.height, self.width)).flatten(1)
         for prey, action in ((stags, HUNT_STAG), (hares, HUNT_HARE)):
@@ -334,7 +334,7 @@ class StagHunt(Game):
         return StagHuntState(time, time + self.max_steps, hunters, torch.ones_like(hunters, dtype=torch.bool), cells)
 
     def _constants(self, state: StagHuntState) -> _Tables:
-        """Returns the tables on the state's device, made there at the first use."""
+        """Return the tables on the state's device, made there at the first use."""
         device = state.cells.device
         if device not in self._tables:
             self._tables[device] = _Tables(
@@ -361,7 +361,7 @@ class StagHunt(Game):
         return (min(seats), max(seats)), team
 
     def _check_room(self) -> None:
-        """Raises ConfigError unless the grid holds the blocks and, however large they turn out, the prey."""
+        """Raise ConfigError unless the grid holds the blocks and, however large they turn out, the prey."""
         taken, area = pieces.LARGEST_PIECE * self.num_blocks, self.height * self.width
         prey = self.num_stags + self.num_hares
         if max(prey, 1) > area - taken:
@@ -377,7 +377,7 @@ class StagHunt(Game):
 
 
 def _strength(strength: Sequence[float] | None, num_players: int) -> tuple[float, ...] | None:
-    """Checks the strengths; None stays None: all are equal."""
+    """Check the strengths; None stays None: all are equal."""
     if strength is None:
         return None
     wanted = f"expected {num_players} positive numbers, one for each player; set strength to these or to None."

@@ -103,7 +103,7 @@ class Views:
         return state.hunters.gather(1, seats).view(shape), state.present.gather(1, seats).view(shape)
 
     def _constants(self, state: StagHuntState) -> _Tables:
-        """Returns the tables on the state's device, made there at the first use."""
+        """Return the tables on the state's device, made there at the first use."""
         device = state.cells.device
         if device not in self._tables:
             seats = torch.arange(self.players, device=device)
