@@ -26,21 +26,21 @@ _CELL = 64  # pixels
 
 
 class GoalFigures(Callback):
-    """Draws what `GoalQuality`, which must stand before it in the list of callbacks, has measured in an evaluation.
+    """Draws the metrics of `GoalQuality`, which must stand before it in the list of callbacks.
 
-    Each figure goes to TensorBoard's images at every evaluation; that of a `validate`, or of the evaluation that ends
-    `fit`, into the run folder, too:
+    Each evaluation adds the figures to TensorBoard's images. `validate`, and the evaluation that ends `fit`, also write
+    them into the run folder:
 
-    - `figures/confusion`, `confusion.png`: which action the co-players took and which was predicted;
-    - `figures/codes`, `codes.png`, with `goals: codebook`: how often each code was at an event, which goal was realised
-      there, and what the code looks like;
-    - `figures/belief`, `belief.png`, with an explicit belief (`declared` or `codebook`): the frames of one episode, and
-      what was believed of each co-player under them. A latent subgoal is no distribution over anything that has a
-      name, so `goals: subgoal` has no such figure; `GoalPictures` decodes it instead.
+    - `figures/confusion`, `confusion.png`: actions of co-players against predicted actions;
+    - `figures/codes`, `codes.png`, with `Codebook`: how often each code occurred at an event, by achieved goal, and the
+      decoded code;
+    - `figures/belief`, `belief.png`, with an explicit belief (`Declared` or `Codebook`): the frames of one episode, and
+      the belief about each co-player below them. A latent subgoal is no distribution over named goals, so `Subgoal` has
+      no such figure; `GoalPictures` decodes it instead.
 
     Args:
-        episode: which episode of the evaluation is shown; it has the same start each time.
-        frames: of that episode, at most.
+        episode: index of the shown episode of the evaluation; its start is the same each time.
+        frames: largest number of frames.
     """
 
     def __init__(self, episode: int = 0, frames: int = 8) -> None:
@@ -50,7 +50,7 @@ class GoalFigures(Callback):
         self._chosen: Episodes | None = None  # [T, 1, P, ...]
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Says so at once if there is nobody who measures."""
+        """Raise ConfigError if `GoalQuality` is missing."""
         if self._quality(trainer) is None:
             raise ConfigError("GoalFigures draws what GoalQuality has measured: put callbacks.GoalQuality before it")
 

@@ -39,14 +39,14 @@ _LAYOUT = {  # of TensorBoard's custom scalars: what a reader wants first
 
 
 class Report(Callback):
-    """Writes the numbers of `validate`, `test` and the end of `fit` to `metrics.json`, and prints a summary.
+    """Writes the metrics of `validate`, `test` and the end of `fit` to `metrics.json`, and prints a summary.
 
-    `return/team_random` is the team return where every seat with networks plays at random, beside the same scripts.
-    `test`, the adaptation protocol, also prints a table and writes `adaptation.json` and a figure for each partner,
-    `adapt_<partner>.png`; the numbers are `adapt/<partner>_return`, `adapt/<partner>_score` and so on, and
-    `return/<partner>_team_mean` and so on of all its episodes. `return/team_least` and `return/team_most` are what a
-    team can earn in an episode at the least and at the most, where the game says so. After `fit` the hyperparameters
-    are logged with the final return, so that TensorBoard can compare runs.
+    `return/team_random` is the team return with random play in every seat with networks, beside the same scripts.
+    `return/team_least` and `return/team_most` are the bounds of the team return, if the game declares them. `test`, the
+    adaptation protocol, also prints a table and writes `adaptation.json` and a figure per partner,
+    `adapt_<partner>.png`. Its metrics are `adapt/<partner>_return`, `adapt/<partner>_score` and so on, and
+    `return/<partner>_team_mean` and so on over all its episodes. After `fit` the hyperparameters are logged with the
+    final return, so that TensorBoard can compare runs.
     """
 
     def __init__(self) -> None:
@@ -56,7 +56,7 @@ class Report(Callback):
         self._trained: dict[str, float] = {}  # the last numbers of training, which an evaluation does not repeat
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Start the clock; a resumed run goes on where it was. Lays out TensorBoard's custom scalars."""
+        """Start the clock, which a resumed run continues, and set the layout of TensorBoard's custom scalars."""
         self._started = time.perf_counter() - self._fit_s
         for logger in trainer.loggers if trainer.is_global_zero else ():
             if isinstance(logger, TensorBoardLogger):
@@ -73,7 +73,7 @@ class Report(Callback):
         self._trained = {name: float(value) for name, value in numbers if not name.startswith("return/")}
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Write the numbers of a `validate`, and prints what they say."""
+        """Write the metrics of a `validate`, and print the summary."""
         if trainer.state.fn != "validate":
             return
         about = self._about(trainer, pl_module)  # on all ranks, since it asks for the run folder
@@ -151,7 +151,7 @@ class Report(Callback):
     def _write(
         self, trainer: Trainer, pl_module: LightningModule, folder: Path, more: dict[str, float]
     ) -> dict[str, float]:
-        """Write `metrics.json` and returns its numbers; `more` is added to what was logged."""
+        """Write `metrics.json` with the logged metrics and `more`, and return its numbers."""
         numbers = self._trained | more | {name: float(value) for name, value in trainer.callback_metrics.items()}
         numbers.pop("step", None)
         numbers["buffer/env_steps"] = float(trainer.datamodule.env_steps)  # type: ignore[attr-defined]
@@ -168,7 +168,7 @@ class Report(Callback):
 
     @rank_zero_only
     def _show(self, trainer: Trainer, seed: int, folder: Path) -> None:
-        """Write the curves and draws them; `seed` is that of the training."""
+        """Write and draw the curves; `seed` is that of the training."""
         data = _data(trainer)
         about = {"seed": seed, "game": describe(data.env), "checkpoint": str(trainer.ckpt_path)}
         about |= {"seat_bounds": data.env.seat_bounds}
@@ -191,9 +191,9 @@ def _folder(trainer: Trainer) -> Path:
 
 
 def random_play(data: Any) -> float | None:
-    """Return the mean team return where every seat with networks plays at random; None if there is no such seat.
+    """Return the mean team return with random play in every seat with networks; None without such a seat.
 
-    Line-ups and starts are those of the evaluation; there are at most `RANDOM_EPISODES` episodes.
+    It plays the line-ups of the evaluation for at most `RANDOM_EPISODES` episodes.
     """
     lineups = [["random" if has_networks(name) else name for name in lineup] for lineup in data.eval_lineups]
     if lineups == data.eval_lineups:

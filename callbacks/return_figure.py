@@ -49,7 +49,7 @@ class ReturnFigure(Callback):
         self._resumed_at = time.perf_counter() - self._seconds
 
     def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
-        """Notes the round just played: before any evaluation or checkpoint of this epoch."""
+        """Record the latest round, before any evaluation or checkpoint of this epoch."""
         data = trainer.datamodule  # type: ignore[attr-defined]
         if data.latest is None or (self.rounds and self.rounds[-1][0] == data.env_steps):
             return
@@ -60,7 +60,7 @@ class ReturnFigure(Callback):
         self.rounds.append([float(data.env_steps), self._seconds, float(offline), *seats])
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Notes the evaluation, in place of an earlier one at the same step."""
+        """Record the evaluation; it replaces an earlier one at the same step."""
         found = trainer.callback_metrics
         if trainer.sanity_checking or not self._resumed_at or not self.rounds or "return/team_mean" not in found:
             return
@@ -71,17 +71,17 @@ class ReturnFigure(Callback):
             self._show(trainer, save=True)
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Read the clock, and shows the figure when it is due."""
+        """Read the clock, and show the figure every few epochs."""
         self._seconds = time.perf_counter() - self._resumed_at
         if (trainer.current_epoch + 1) % self.every == 0:
             self._show(trainer)
 
     def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Show and saves the figure."""
+        """Show and save the figure."""
         self._show(trainer, save=True)
 
     def state_dict(self) -> dict[str, Any]:
-        """The history, so that the figure of a resumed run shows all of it."""
+        """Return the history, for the figure of a resumed run."""
         return {"rounds": self.rounds, "evaluations": self.evaluations, "seconds": self._seconds}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
@@ -110,7 +110,7 @@ def return_figure(
     Args:
         rounds: `[env_steps, seconds, offline, return of seat 0, 1, ...]`, means over the episodes of a round.
         evaluations: `[env_steps, mean, low, high]` of the team return.
-        seats: who sits in each seat, in the online phase.
+        seats: the player in each seat, in the online phase.
     """
     table = np.asarray(rounds, dtype=float)
     steps, online, returns = table[:, 0], table[:, 2] == 0, table[:, 3:]
@@ -141,7 +141,7 @@ def return_figure(
 
 
 def smooth(values: NDArray) -> NDArray:
-    """Means of `WINDOW` neighbours, centred; at both ends, of those that there are."""
+    """Return centred means over `WINDOW` neighbours, over fewer at both ends."""
     if len(values) == 0:
         return values
     first, kernel = WINDOW // 2, np.ones(WINDOW)
@@ -197,7 +197,7 @@ def _evaluations(axes: Axes, evaluations: Sequence[Sequence[float]]) -> None:
 
 
 def _shade(axes: Axes, steps: NDArray, offline: NDArray, words: str) -> None:
-    """Shades the offline phase, from step 0 to its last round."""
+    """Shade the offline phase, from step 0 to its last round."""
     if not offline.any():
         return
     end = steps[offline].max()

@@ -21,12 +21,12 @@ COUNTS = {"ready", "started", "processed", "completed"}
 class RunCheckpoint(ModelCheckpoint):
     """Writes `last.ckpt` every few epochs and at the end, and `best.ckpt` at the best evaluation.
 
-    Both go into the run folder itself, next to `config.yaml` and the TensorBoard log. However a run ends (all epochs,
-    `max_steps`, `max_time`, early stopping), its `last.ckpt` has the weights that the evaluation after it measures.
-    On a signal `last.ckpt` is written at once, and a resumed run goes on from there.
+    Both are in the run folder, next to `config.yaml` and the TensorBoard log. However a run ends (all epochs,
+    `max_steps`, `max_time`, early stopping), `last.ckpt` has the weights of the final evaluation. On a signal
+    `last.ckpt` is written at once, and a resumed run continues from there.
 
     Args:
-        monitor: metric of the evaluation that decides what is best.
+        monitor: evaluation metric of the best checkpoint.
         mode: `max` or `min`.
         last_every: epochs between two `last.ckpt`; a run that dies loses at most these.
     """
@@ -64,16 +64,16 @@ class RunCheckpoint(ModelCheckpoint):
             self._save_last(trainer)
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Write `last.ckpt` of the last weights, whatever ended the run."""
+        """Write `last.ckpt` with the last weights."""
         super().on_train_end(trainer, pl_module)
         self._save_last(trainer)
 
     def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
-        """Says in Lightning's counters where a resumed run goes on, see `mark_resume_point`."""
+        """Set Lightning's counters to where a resumed run continues, see `mark_resume_point`."""
         mark_resume_point(checkpoint["loops"][FIT], trainer.num_training_batches, self._broken_off)
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
-        """Write `last.ckpt` where a signal ends the run; notes how to go on, also where a file cannot be written."""
+        """Write `last.ckpt` after a signal, and record the command to resume, even if the file cannot be written."""
         super().on_exception(trainer, pl_module, exception)
         signalled = isinstance(exception, Interrupted | SIGTERMException)
         if (not isinstance(exception, OSError) and not signalled) or trainer.fast_dev_run:  # type: ignore[attr-defined]

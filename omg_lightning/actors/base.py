@@ -40,14 +40,14 @@ class Choice(NamedTuple):
 class Actor(ABC):
     """Chooses the actions of some seats in many environments at once.
 
-    An actor is a value: what it remembers of an episode is `memory`, which is passed on and never changed in place. (A
-    scripted player may keep its memory to itself.) `prior` lives across the episodes that the same players play.
+    An actor is immutable. Its state within an episode is `memory`, a value that is never changed in place. (A scripted
+    player may keep internal state.) `prior` persists over consecutive episodes of the same players.
 
     Attributes:
         goal_size: D, length of the goal vectors in `Choice.goal`; 0 for none.
         records: extra fields of `Episodes` that `Choice.extras` and `observe` fill, by name.
         needs_true_goal: `with_true_goal` is called before each `act`.
-        goals_are_cells: goal vectors name the cells of a grid, and the last entry none.
+        goals_are_cells: a goal vector has one entry per cell of a grid, and a last one for no cell.
     """
 
     goal_size: int = 0

@@ -18,28 +18,28 @@ from omg_lightning.types import ConfigError, Estimate, Record, take
 
 @dataclass(frozen=True)
 class PlannerConfig:
-    """How a learner plans.
+    """Settings of the search.
 
     Args:
         rule: selection rule of the search, `puct` or `gumbel`.
         c_puct: weight of the prior in PUCT; published 1 for Stag-Hunt and 15 for Snowdrift.
-        c_scale: of `gumbel`: weight of values against the prior, see `SearchConfig.c_scale`; published 1 for board
-            games and 0.1 for Atari (Danihelka et al. 2022). With a small one a settled prior is slow to change.
-        least_span: of `gumbel`: values that differ by less than this, in standard deviations of the returns, count as if
-            they differed by this, so that small differences, which may be luck, move the prior little. With 0, as
-            published, the best action of a few samples always has the full weight.
+        c_scale: weight of values against the prior under `gumbel`, see `SearchConfig.c_scale`; published 1 for board
+            games and 0.1 for Atari (Danihelka et al. 2022). A small one makes a converged prior slow to change.
+        least_span: under `gumbel`, value differences below this, in standard deviations of the returns, count as if
+            they were this large, so that differences within sampling noise move the prior little. 0, as published,
+            always gives the best action of a few samples the full weight.
         discount: per step.
-        policy: what is played and learned: `values`, softmax(beta * Q) of the root values averaged over trees (HOP,
-            ICML 2024); or `search`, the search's own answer: under `puct` shares of visits, averaged over trees, as in
-            AlphaZero; under `gumbel` the policy improved by the trees' mean values, see `pooled_policy`. It follows the
-            prior where values are alike.
-        beta: of `values`.
-        td_lambda: lambda of the value's target: 1 for the discounted return of what was played (default), lower to rely
-            on the root values of the steps that follow, which know what better play would earn.
-        rescale: of `values`: let Q run from 0 to 1 over the legal actions first, so that choices are as sharp where one
-            point is at stake as where ten are.
-        temperature: of `search` alone: the answer to the power of 1 / temperature is played and learned, as in AlphaGo
-            Zero. Below 1, one of several equally good actions is soon preferred, and play becomes predictable.
+        policy: the root policy, for play and as training target. `values`: softmax(beta * Q) of the root values
+            averaged over trees (HOP, ICML 2024). `search`: under `puct` the visit distribution averaged over trees
+            (AlphaZero), under `gumbel` the policy improved by the trees' mean values, see `pooled_policy`. It follows
+            the prior among equal values.
+        beta: inverse temperature of `values`.
+        td_lambda: lambda of the value target: 1 for the discounted return (default); lower values rely on the root
+            values of later steps, which account for better play.
+        rescale: for `values`: scale Q to 0 to 1 over the legal actions first, so that the policy is equally sharp for
+            small and large rewards.
+        temperature: for `search`: the policy to the power of 1 / temperature, as in AlphaGo Zero. Below 1, play soon
+            prefers one of several equally good actions, and becomes predictable.
     """
 
     rule: Literal["puct", "gumbel"] = "puct"
@@ -78,7 +78,7 @@ class PlannerConfig:
 
 @dataclass(frozen=True)
 class SearchActor(ModelActor):
-    """Plans each decision by K trees, each with its own sampled goals, whose answers are averaged.
+    """Plans each decision by K trees, each with its own sampled goals, and averages their results.
 
     Args:
         opponent: infers goals and predicts co-players.

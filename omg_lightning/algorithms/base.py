@@ -18,21 +18,21 @@ from omg_lightning.types import GoalModel, OnPolicy
 class Algorithm(LightningModule, ABC):
     """A learning algorithm: one class, in one file.
 
-    It is chosen by `--model.algorithm NAME`, with its own arguments below that key; the first two arguments of its
+    Users choose it by `--model.algorithm NAME`, with its own arguments below that key. The first two arguments of its
     constructor are the `ModelSpec` and D, the length of the opponent model's goal vectors.
-    `omg_lightning.testing.check_algorithm` checks it.
+    `omg_lightning.testing.check_algorithm` checks a subclass.
 
     Args:
-        spec: the game and the networks that the user chose.
+        spec: description of the game, and the networks.
         goal_size: D.
 
     Attributes:
-        loss_weights: the name of each loss that `losses` can return, and its weight. A loss that is not named here is
-            refused; tensors without a gradient are logged as metrics.
-        discount: per step; also of the discounted return that evaluations report.
-        on_policy: how a round's episodes are used, where only data of the current policy may be; None where the buffer
-            may hold older episodes.
-        searches: True where acting needs a game whose states can be stepped.
+        loss_weights: name and weight of each loss that `losses` can return. A loss without a weight raises an error;
+            tensors without a gradient are logged as metrics.
+        discount: per step; also for the discounted return of evaluations.
+        on_policy: passes and minibatches of a round's episodes, for an algorithm that needs data of the current policy;
+            None if the buffer may hold older episodes.
+        searches: whether acting needs a game whose states can be stepped.
     """
 
     loss_weights: ClassVar[Mapping[str, float]] = {}
@@ -54,10 +54,10 @@ class Algorithm(LightningModule, ABC):
 
     @abstractmethod
     def losses(self, batch: TrainingBatch) -> dict[str, Tensor]:
-        """Return the losses that are due, by name, and metrics without a gradient.
+        """Return the current losses by name, and metrics without a gradient.
 
         Args:
-            batch: whole episodes; `batch.goals` are the co-players' goals to train on, `batch.reward` the rewards.
+            batch: whole episodes; `batch.goals` are the co-players' goals for training, `batch.reward` the rewards.
         """
 
     def prepare(self, observation: Tensor) -> Tensor:

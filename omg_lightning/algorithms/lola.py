@@ -23,31 +23,31 @@ Weights = dict[str, Tensor]
 
 
 class LOLA(Algorithm):
-    """LOLA-DiCE: policy gradients that look through the other learners' learning.
+    """LOLA-DiCE: policy gradients through the learning steps of the other learners.
 
-    Foerster et al. 2018 (LOLA, arXiv 1709.04326; DiCE, arXiv 1802.05098). Each learner i maximises its return as it is
-    after the others' next steps,
+    Foerster et al. 2018 (LOLA, arXiv 1709.04326; DiCE, arXiv 1802.05098). Each learner i maximises its return after the
+    next learning steps of the others,
 
         V_i(theta_i, theta_j + rate * grad_j V_j(theta_i, theta_j) for all other learners j),
 
-    and its gradient goes through these steps: what i does changes what j learns. All learners train in one agent, each
-    with a policy of its own, and all know each other's weights and rewards, as in the papers. Others than learners do
-    not look ahead.
+    and differentiates through these steps: the actions of i change what j learns. One agent trains all learners, each
+    with its own policy. All learners know each other's weights and rewards, as in the papers. Seats without a learner
+    have no learning step.
 
-    Everything is estimated from one round of episodes. An expected reward is that of the round, times the ratio of all
-    actions' probabilities up to that step to those with which they were drawn. At the weights that played the round
-    this is DiCE's objective, whose derivatives of all orders are unbiased; at the others' next weights it is importance
-    sampling, where the paper plays new episodes. A value of each seat's view is the baseline.
+    All estimates use one round of episodes. An expected reward is the mean reward of the round, weighted by the
+    probability ratio of all actions up to that step. At the weights that played the round this is DiCE's objective,
+    whose derivatives of all orders are unbiased. At the others' next weights it is importance sampling, where the paper
+    plays new episodes. The baseline is a value of each seat's observation.
 
     The objective is the discounted return of an episode; a time limit counts as its end. Play does not depend on the
     opponent model.
 
     Args:
-        spec: the game and the networks.
-        goal_size: D; goals are not read.
+        spec: description of the game, and the networks.
+        goal_size: D; not used.
         discount: per step.
-        lookahead: learning rate of the steps that others are expected to take; 0 for naive policy gradients.
-        steps: how many such steps.
+        lookahead: learning rate of the others' expected learning steps; 0 for naive policy gradients.
+        steps: number of such steps.
         hidden: units of each seat's network; 0 for a table over the last joint action, for matrix games.
 
     Raises:

@@ -12,13 +12,13 @@ DECAY = 0.99  # of the moving averages of returns, for each batch
 class PolicyModule(LightningModule):
     """Policy and value in one network, conditioned on the goals of all co-players.
 
-    The value head works in units of the returns' standard deviation, around their mean, and values are given out in the
-    game's own units. Returns differ by orders of magnitude among games: a network learns numbers of order 1 fast, and
-    the loss of larger ones would drown the policy's in the layers that both share. Mean and deviation are moving
-    averages over batches (van Hasselt et al. 2016, arXiv 1602.07714; with PPO: Yu et al. 2022, arXiv 2103.01955).
+    The value head predicts returns normalised by their mean and standard deviation; its outputs are converted to the
+    game's units. Returns differ by orders of magnitude between games. A network learns values of order 1 fast, and the
+    loss of larger values would dominate the policy loss in shared layers. Mean and deviation are moving averages over
+    batches (van Hasselt et al. 2016, arXiv 1602.07714; with PPO: Yu et al. 2022, arXiv 2103.01955).
 
     Args:
-        spec: the game and the networks.
+        spec: description of the game, and the networks.
         goal_size: D, length of one goal vector.
     """
 

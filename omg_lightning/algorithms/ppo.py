@@ -19,22 +19,22 @@ from omg_lightning.types import ConfigError, GoalModel
 class PPO(Algorithm):
     """Proximal policy optimisation with a clipped surrogate (Schulman et al. 2017, arXiv 1707.06347) and GAE.
 
-    The policy sees what the opponent model inferred when it acted (`Episodes.goal`), so every opponent model goes with
-    it; with `Subgoal` it is OMG (NeurIPS 2024). All learners share the weights, as `model.sharing` says. Each round's
-    episodes are used in `epochs` passes of `minibatches` parts, and then dropped. The returns of a seat that a time
-    limit cut off go on with the value of its last view; those of a seat that ended by the rules end there. The value is
+    The policy observes the goals that the opponent model inferred while acting (`Episodes.goal`), so PPO combines with
+    every opponent model; with `Subgoal` it is OMG (NeurIPS 2024). Learners share weights as `model.networks.sharing`
+    sets. Each round's episodes are used in `epochs` passes of `minibatches` parts, and then dropped. After a time limit
+    the return bootstraps with the value of the last observation; after a terminal state it does not. The value is
     learned in units of the returns' standard deviation, see `PolicyModule`.
 
     Args:
-        spec: the game and the networks.
+        spec: description of the game, and the networks.
         goal_size: D.
         discount: per step.
         gae_lambda: lambda of generalised advantage estimation (Schulman et al. 2016, arXiv 1506.02438, eq. 16).
-        clip: the probability ratio counts up to 1 +- this.
+        clip: clipping range of the probability ratio, 1 +- `clip`.
         epochs: passes over a round's episodes.
-        minibatches: parts of each pass.
+        minibatches: minibatches per pass.
         entropy: weight of the entropy bonus.
-        normalise: scale the advantages of a minibatch to mean 0 and standard deviation 1.
+        normalise: normalise the advantages of a minibatch to mean 0 and standard deviation 1.
     """
 
     loss_weights: ClassVar[Mapping[str, float]] = {"policy": 1.0, "value": 0.5, "entropy": 0.01}

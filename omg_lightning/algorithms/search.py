@@ -16,17 +16,17 @@ from omg_lightning.types import ConfigError, GoalModel
 
 
 class BestResponseSearch(Algorithm):
-    """Plans a best response by tree search, as HOP (ICML 2024) does, and learns a prior policy and a value from it.
+    """Plans a best response by tree search (HOP, ICML 2024), and trains a prior policy and a value on the results.
 
     Losses: cross entropy to the root policy, and squared error to the return; published weights 1/2 each.
 
     Args:
-        spec: the game and the networks.
+        spec: description of the game, and the networks.
         goal_size: D.
-        trees: K, search trees for each decision, each with its own sampled goals.
-        simulations: N, for each tree.
+        trees: K, search trees per decision, each with its own sampled goals.
+        simulations: N, per tree.
         planner: settings of the search.
-        offline_value: train the value in the offline phase already, on the returns of the scripts.
+        offline_value: train the value in the offline phase, too, on the returns of the scripts.
     """
 
     loss_weights: ClassVar[Mapping[str, float]] = {"policy": 0.5, "value": 0.5}

@@ -16,23 +16,23 @@ from omg_lightning.spaces import Space
 
 
 class Encoder(nn.Module, ABC):
-    """Reads one seat's view, and the time, into features.
+    """Maps one seat's observation, and the time, to features.
 
-    A subclass calls `super().__init__(observation_space, layout, hidden)` and implements `forward`. It is chosen by
+    A subclass calls `super().__init__(observation_space, layout, hidden)` and implements `forward`. Users choose it by
     `--model.encoder NAME`, with its own arguments below that key. `omg_lightning.testing.check_encoder` checks it.
 
     Args:
-        observation_space: of one seat's view.
-        layout: what the planes of a view mean, for games on a grid; else None.
+        observation_space: of one seat's observation.
+        layout: meaning of the planes of an observation, for games on a grid; else None.
         hidden: number of features.
 
     Attributes:
-        sparse: True where `forward` also reads views as indices of their ones: int32 `[M, n]`, indices in the flattened
-            view, and its size for none. Games with `sparse_views` then give these in a search.
-        distances: True where sparse views must also hold the indices of walking distances, see
+        sparse: whether `forward` also accepts observations as indices of their nonzero bits: int32 `[M, n]`, indices in
+            the flattened observation, and its size for padding. Games with `sparse_views` use this form in a search.
+        distances: whether sparse observations must include the indices of walking distances, see
             `omg_lightning.games.grid.paths.Facts`.
-        state_encoder: the class that codes whole states in place of this one, where this one is relative to the
-            viewer; None for the same class.
+        state_encoder: the class that encodes whole states instead of this one, if this one is relative to the viewer;
+            None for the same class.
     """
 
     sparse: bool = False
@@ -49,8 +49,8 @@ class Encoder(nn.Module, ABC):
         """Return features, float `[M, hidden]`.
 
         Args:
-            observation: views `[M, *shape]` of any dtype, or what `prepare` returned, or sparse views.
-            time: float `[M]`, the share of the episode that is gone.
+            observation: observations `[M, *shape]` of any dtype, the result of `prepare`, or sparse observations.
+            time: float `[M]`, elapsed share of the episode.
         """
 
     def prepare(self, observation: Tensor) -> Tensor:

@@ -12,10 +12,10 @@ from omg_lightning.types import ConfigError
 
 
 class Centred(IndexEncoder):
-    """One dense layer over planes that are moved so that the viewer is in the middle, and over its absolute cell.
+    """One dense layer over planes centred on the viewer, and over the viewer's absolute cell.
 
-    What lies two cells to the left is the same input wherever the viewer is, so there is less to learn. It costs no
-    more than `MLP`, because the ones are few.
+    An object two cells to the left is the same input everywhere, so learning needs fewer samples. The cost equals that
+    of `MLP`, because few bits are nonzero.
 
     Args:
         observation_space: see `Encoder`.

@@ -11,7 +11,7 @@ from omg_lightning.spaces import Space, is_binary
 
 
 class MLP(IndexEncoder):
-    """One dense layer over the flattened view and the time. On small boards it is the cheapest by far on a CPU.
+    """One dense layer over the flattened observation and the time. It is by far the fastest on small boards on a CPU.
 
     Args:
         observation_space: see `Encoder`.

@@ -10,9 +10,9 @@ from omg_lightning.games.grid.paths import Facts, facts_of
 
 
 class Paths(Centred):
-    """`Centred`, with the distance to each other player and thing, first steps towards it, and who else is near.
+    """`Centred`, with walking distances to players and objects, first steps towards them, and other players near them.
 
-    Around walls these are hard to learn to see. They are given, not learned: say so beside results. See
+    A network hardly learns distances around walls. Here they are inputs: report this beside results. See
     `omg_lightning.games.grid.paths.Facts`.
 
     Args:

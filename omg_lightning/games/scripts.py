@@ -22,15 +22,15 @@ class Player(Protocol):
             def act(self, observation, legal):
                 return torch.full((len(legal),), self.noop, device=legal.device)
 
-    It sees what a learner in that seat would see, and nothing else: its view, with the values of
-    `game.observation_space`, and the mask of legal actions, named by `game.action_names`. Views of bits come as float.
-    On a grid `game.layout.plane_names` names the parts of a view, ego first. It is asked in PyTorch's inference mode;
-    one that learns leaves it for that, with `torch.inference_mode(False)` and `torch.enable_grad()`.
+    A player gets the same inputs as a learner in that seat: its observation, with values of `game.observation_space`,
+    and the mask of legal actions, named by `game.action_names`. Bits come as float. On a grid `game.layout.plane_names`
+    names the planes of an observation, ego first. Calls run in PyTorch's inference mode; a player that learns leaves it
+    with `torch.inference_mode(False)` and `torch.enable_grad()`.
 
-    It may say what it is after, for the record, for what measures beliefs and for an oracle: with an attribute `goal`,
-    one of `game.goal_names`; or, where that differs between episodes or steps, with `goals`, int64 `[B]`, the goals
-    of its next action as indices in `game.goal_names`, or NO_GOAL (-1); or, where it depends on what the player sees,
-    with a method `pursues(observation, legal)` that returns the same for the view at which it will act next.
+    A player may report its goal, for metrics of beliefs and for `Oracle`, in one of three ways: an attribute `goal`,
+    one of `game.goal_names`; an attribute `goals`, int64 `[B]`, with the goals of its next action as indices in
+    `game.goal_names`, or NO_GOAL (-1); or a method `pursues(observation, legal)` that returns the same for the
+    observation at which it acts next.
     """
 
     def reset(self, batch_size: int, seat: int, game: Any, generator: torch.Generator) -> None:

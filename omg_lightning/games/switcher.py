@@ -73,8 +73,8 @@ class Changing(ScriptedPlayer):
 class Switcher(Changing):
     """Follows one of the game's two scripts, drawn anew for each episode: half cooperator, half defector.
 
-    In a seat it is written `switcher`; `switcher:5:12` also changes to the other script at steps 5 and 12 of each
-    episode, counted from 0, so that the first five actions are those of the script it drew.
+    Its seat name is `switcher`. `switcher:5:12` also changes to the other script at steps 5 and 12 of each episode,
+    counted from 0: the first five actions follow the initial script.
 
     Args:
         make: makes a player of a script's name.

@@ -14,15 +14,15 @@ from omg_lightning.types import Episodes, GoalModel
 
 
 class Reward(ABC):
-    """Rewards for learning only; returns that are reported are always the game's own.
+    """Rewards for training; reported returns are always those of the game.
 
-    It is chosen by `--model.reward NAME`, with its own arguments below that key. `omg_lightning.testing.check_reward`
-    checks it. A reward that learns something itself inherits `torch.nn.Module`, too, makes its networks in `build`, and
-    names its losses in `loss_weights`.
+    Users choose it by `--model.reward NAME`, with its own arguments below that key.
+    `omg_lightning.testing.check_reward` checks a subclass. A reward with parameters also inherits `torch.nn.Module`,
+    makes its networks in `build`, and names its losses in `loss_weights`.
 
     Attributes:
         same_as_game: True for the game's own rewards, the only ones that a search can plan with.
-        loss_weights: the name of each loss that `losses` can return, and its weight.
+        loss_weights: name and weight of each loss that `losses` can return.
     """
 
     same_as_game: bool = False

@@ -9,10 +9,10 @@ from omg_lightning.types import ConfigError, Episodes, GoalModel
 class Prosocial(Reward):
     """Mixes each seat's reward with the mean over all seats.
 
-    A seat that has left receives nothing, because it takes no more steps to learn from.
+    A seat that has left gets no reward, because it has no more steps to train on.
 
     Args:
-        weight: of the mean; 1 pays every seat the mean, 0 its own reward.
+        weight: weight of the mean; 1 pays every seat the mean, 0 its own reward.
 
     Raises:
         ConfigError: the weight is not between 0 and 1.

@@ -17,16 +17,16 @@ class SVO(Reward):
 
     - `ring`: `cos(angle) * r + sin(angle) * o` (the ring measure of Liebrand 1984; Schwarting et al. 2019,
       https://doi.org/10.1073/pnas.1820676116).
-    - `angle`: `r - weight * |angle - atan2(o, r)|`, in radians: the reward, less the distance of the angle that was
-      earned from the one that is wanted (McKee et al. 2020, arXiv 2002.02325). Where nobody earned anything there is no
-      angle, and nothing is taken off.
+    - `angle`: `r - weight * |angle - atan2(o, r)|`, in radians: the reward minus the weighted distance of the achieved
+      angle from the target angle (McKee et al. 2020, arXiv 2002.02325). If r and o are both 0, the angle is undefined
+      and the second term is 0.
 
-    A seat that has left receives nothing, because it takes no more steps to learn from.
+    A seat that has left gets no reward, because it has no more steps to train on.
 
     Args:
-        angle: in degrees, from -180 to 180.
+        angle: target angle in degrees, from -180 to 180.
         form: `ring` or `angle`.
-        weight: of the distance between angles; for the form `angle` alone.
+        weight: weight of the distance between angles; for the form `angle` only.
 
     Raises:
         ConfigError: a setting is out of range.

@@ -45,29 +45,28 @@ class _Tables(NamedTuple):
 class Snowdrift(Game):
     """The rules of the Markov Snowdrift Game, batched and pure.
 
-    Players move at the same time and never block each other. Who shovels on a drift removes it at once: every player,
-    near or far, gets `drift_reward`, and those who shovelled it in that step share `shovel_cost` equally. Nobody
-    leaves. An episode is over when no drift is left, or after `max_steps`. Illegal actions, and integers that name no
-    action, count as staying.
+    Players move simultaneously and never block each other. A player on a drift can shovel it, which removes it at once:
+    every player, near or far, gets `drift_reward`, and the players that shovel it in that step share `shovel_cost`
+    equally. No player leaves. An episode ends when no drift is left, or after `max_steps`. Illegal actions, and
+    integers that name no action, count as staying.
 
-    The declared goals of a player are the drifts, and it realises the one that it shovels: `drift_0`, `drift_1`, ...
-    are numbered row by row as they lie at the start, so `drift_0` is the uppermost one, and each keeps its number for
-    the whole episode. A player may realise several goals in an episode, or none: then it has NO_GOAL.
+    The declared goals of a player are the drifts, and it achieves the one that it shovels. `drift_0`, `drift_1`, ...
+    are numbered row by row by their position at the start, and each keeps its number for the whole episode. A player
+    may achieve several goals in an episode, or none: then it has NO_GOAL.
 
-    Best mean reward per seat, whoever does the work: 30.0 in `msg`, all drifts removed, (6 * 4 - 4) / 4 from each of
-    the six. If nobody shovels, 0. A player who leaves the work to the others gets 36.
+    The largest mean return per seat in `msg` is 30.0, with all drifts removed: (6 * 4 - 4) / 4 from each of the six. If
+    no player shovels it is 0. A player that leaves the work to the others gets 36.
 
     Args:
-        preset: `msg`, the game of the publication: the other arguments replace single settings of it. Its sizes are
-            also the default.
+        preset: `msg`, the published game; other arguments override its settings. Its sizes are also the default.
         num_players: P, players on the grid.
         num_drifts: drifts on the grid, at most 255.
         height: h, rows of the grid.
         width: w, columns of the grid.
-        drift_reward: what every player gets for each drift removed.
-        shovel_cost: what those who shovel a drift share the payment of.
-        max_steps: an episode is over after this many steps.
-        prosocial: whether everyone is paid the mean reward.
+        drift_reward: reward of every player for each removed drift.
+        shovel_cost: cost of a drift, shared by the players that shovel it.
+        max_steps: largest number of steps of an episode.
+        prosocial: whether each player gets the mean reward.
 
     Raises:
         ConfigError: an argument is of the wrong kind or range, or the grid cannot hold the drifts.
@@ -294,7 +293,7 @@ class Snowdrift(Game):
         return torch.where((known == actions) & (allowed != 0), known, STAY)
 
     def _build(self, players: Tensor, drifts: Tensor) -> SnowdriftState:
-        """Make a starting state of cell indices, int64 `[B, P]` and `[B, num_drifts]`, and numbers the drifts."""
+        """Make an initial state of cell indices, int64 `[B, P]` and `[B, num_drifts]`, and number the drifts."""
         numbers = torch.arange(1, self.num_drifts + 1, dtype=torch.uint8, device=drifts.device)
         bare = torch.zeros(len(drifts), self.height * self.width, dtype=torch.uint8, device=drifts.device)
         cells = bare.scatter(1, drifts.sort(1).values, numbers.expand_as(drifts))

@@ -57,21 +57,21 @@ class StagHunt(Game):
     or all four the stag: (10 + 1 + 1) / 4), 5.0 in `4h2s` and `2h1s_4x4`; if all take hares, 1.0.
 
     Args:
-        preset: a game of the publications, see `preset`: the other arguments replace single settings of it. Without,
-            the five sizes must be given.
+        preset: a published game, see `preset`; other arguments override its settings. Without a preset, give the five
+            sizes.
         num_players: P, hunters on the grid.
         num_stags: stags on the grid.
         num_hares: hares on the grid.
         height: h, rows of the grid.
         width: w, columns of the grid.
         num_blocks: block pieces of 3 or 4 cells, laid so that the free cells stay connected.
-        stag_reward: what a group shares for a stag.
-        hare_reward: what those on a hare share.
-        max_steps: an episode is over after this many steps.
-        steps_after_first_hunt: an episode is over this many steps after the step of its first capture, too; 0 ends it
-            with that step, None (the default) never.
-        strength: P positive numbers by which a group shares a stag; None means all are equal.
-        prosocial: whether everyone is paid the mean reward.
+        stag_reward: reward of a stag, shared by the hunters that catch it.
+        hare_reward: reward of a hare, shared by the hunters that catch it.
+        max_steps: largest number of steps of an episode.
+        steps_after_first_hunt: an episode also ends this many steps after the step of its first capture; 0 ends it with
+            that step, None (the default) never.
+        strength: P positive weights by which hunters share a stag; None for equal shares.
+        prosocial: whether each player gets the mean reward.
 
     Raises:
         ConfigError: an argument is of the wrong kind or range, the grid cannot hold the prey beside the blocks, or
@@ -286,7 +286,7 @@ class StagHunt(Game):
     def _advance(
         self, state: StagHuntState, here: Tensor, active: Tensor, acts: Tensor, caught: Tensor, cleared: Tensor
     ) -> StagHuntState:
-        """Move, removes, counts: `acts` `[B, P]` are legal, `cleared` marks hunters on a cell that loses its prey."""
+        """Return the next state: `acts` `[B, P]` are legal, `cleared` marks hunters on a cell that loses its prey."""
         # Everyone on one cell writes the same there, so it does not matter who writes last.
         cells = state.cells.scatter(1, state.hunters, torch.where(cleared, here & _NO_PREY, here))
         closes = state.closes
