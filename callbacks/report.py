@@ -39,7 +39,7 @@ _LAYOUT = {  # of TensorBoard's custom scalars: what a reader wants first
 
 
 class Report(Callback):
-    """Writes the metrics of `validate`, `test` and the end of `fit` to `metrics.json`, and prints a summary.
+    """Write the metrics of `validate`, `test` and the end of `fit` to `metrics.json`, and prints a summary.
 
     `return/team_random` is the team return with random play in every seat with networks, beside the same scripts.
     `return/team_least` and `return/team_most` are the bounds of the team return, if the game declares them. `test`, the
@@ -85,7 +85,7 @@ class Report(Callback):
             rank_zero_info("\n" + summary(numbers, about))
 
     def on_test_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Starts a new record; fails now, not at the end, where the references cannot be read."""
+        """Start a new record; fails now, not at the end, where the references cannot be read."""
         self._segments, self._results, self._groups = [], [], []
         evaluation.References(_data(trainer).adaptation.references or evaluation.REFERENCES)
 
@@ -124,7 +124,7 @@ class Report(Callback):
         pl_module.log_dict(evaluation.numbers(self._results, self._groups) | {"step": float(data.env_steps)})
 
     def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Prints the table, which is then seen even where nothing can be written; writes numbers and figures."""
+        """Print the table, which is then seen even where nothing can be written; writes numbers and figures."""
         rank_zero_info("\n" + evaluation.table(self._results, _data(trainer).adaptation.score_steps, self._groups))
         if not trainer.fast_dev_run:  # type: ignore[attr-defined]
             folder = _folder(trainer)

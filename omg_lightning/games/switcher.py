@@ -40,11 +40,11 @@ class Changing(ScriptedPlayer):
         """Return which of `scripts` acts next, int64 `[B]`."""
 
     def check(self, game: Any) -> None:
-        """Raises ConfigError unless all its players know the game, which has time for the changes."""
+        """Raise ConfigError unless all its players know the game, which has time for the changes."""
         self.scripts = tuple(self._make(each) for each in self.names(game))
 
     def reset(self, batch_size: int, seat: int, game: Any, generator: torch.Generator) -> None:
-        """Starts new episodes; see `Player.reset`."""
+        """Start new episodes; see `Player.reset`."""
         super().reset(batch_size, seat, game, generator)
         for script in self.scripts:
             script.reset(batch_size, seat, game, generator)
@@ -55,13 +55,13 @@ class Changing(ScriptedPlayer):
         return self._chosen([goals_of(script, self._game, observation, legal) for script in self.scripts])
 
     def act(self, observation: Tensor, legal: Tensor) -> Tensor:
-        """Acts as the player in force does: int64 `[B]`."""
+        """Act as the player in force does: int64 `[B]`."""
         chosen = self._chosen([actions_of(script, observation, legal).to(torch.int64) for script in self.scripts])
         self._time += 1
         return chosen
 
     def action_probabilities(self, observation: Tensor, legal: Tensor) -> Tensor:
-        """Returns `[B, A]`: the distribution of the player in force, which must know its own."""
+        """Return `[B, A]`: the distribution of the player in force, which must know its own."""
         return self._chosen([script.action_probabilities(observation, legal) for script in self.scripts])  # type: ignore[attr-defined]
 
     def _chosen(self, each: Sequence[Tensor]) -> Tensor:
@@ -128,7 +128,7 @@ class Handover(Changing):
         return self._kinds
 
     def reset(self, batch_size: int, seat: int, game: Any, generator: torch.Generator) -> None:
-        """Starts new episodes, each with a step and a successor of its own; see `Player.reset`."""
+        """Start new episodes, each with a step and a successor of its own; see `Player.reset`."""
         super().reset(batch_size, seat, game, generator)
         random: dict[str, Any] = {"generator": generator, "device": generator.device}
         self._step = torch.randint(1, self._latest + 1, (batch_size,), **random)
