@@ -64,10 +64,11 @@ def measure(
     side: int = 8,
     observe: bool = False,
     name: str = "stag_hunt",
+    clock: Callable[[], float] = time.perf_counter,
 ) -> dict[str, Any]:
     """Play random legal actions in the game `name`; return a row of results, medians over the repeats.
 
-    Players and side are those of Stag-Hunt; other games have their own.
+    Players and side are those of Stag-Hunt; other games have their own. Seconds are those of `clock`.
     """
     generator = torch.Generator().manual_seed(0)
     game: Game
@@ -87,12 +88,12 @@ def measure(
     looks = (lambda _: None, game.observe)[observe]
 
     def run() -> float:
-        state, begin = start, time.perf_counter()
+        state, begin = start, clock()
         for action in actions:
             game.legal(state)
             looks(state)
             state, _ = game.step(state, action)
-        return batch * STEPS / (time.perf_counter() - begin)
+        return batch * STEPS / (clock() - begin)
 
     ours, theirs = [], []
     with peer(python, batch) as (version, time_peer):
@@ -116,15 +117,17 @@ def main() -> None:
         "--game", default="stag_hunt", help="stag_hunt, coin, or a preset: 8x8-2p-3f, cramped_room, ..."
     )
     parser.add_argument("--growth", action="store_true", help="how cost grows with batch, players and grid")
+    parser.add_argument("--cpu-time", action="store_true", help="seconds of the processor: where others use it, too")
     parser.add_argument("--observe", action="store_true", help="with every seat's observation, too")
     parser.add_argument("--threads", type=int, default=torch.get_num_threads(), help="for ours; JAX takes all cores")
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
+    clock = time.process_time if args.cpu_time else time.perf_counter
     rows = []
     print(f"{'batch':>7}{'players':>9}{'side':>7}{'ours/s':>12}{'overcooked/s':>14}{'ratio':>7}")
     with torch.inference_mode():  # as in a rollout
         for settings in GROWTH if args.growth and args.game == "stag_hunt" else [TARGET]:
-            row = measure(args.repeats, args.peer_python, observe=args.observe, name=args.game, **settings)
+            row = measure(args.repeats, args.peer_python, observe=args.observe, name=args.game, clock=clock, **settings)
             rows.append(row)
             line = f"{row['batch']:7}{row['players']:9}{row['side']:7}{row['env_steps_per_s']:12,.0f}"
             print(line + (f"{row['peer_per_s']:14,.0f}{row['ratio']:7.2f}" if "ratio" in row else ""), flush=True)

@@ -78,7 +78,7 @@ class PotCodes(NamedTuple):
     cook_time: int
 
     @property
-    def count(self) -> int:
+    def size(self) -> int:
         """How many there are; more than there are objects on counters."""
         return FULL + 1 + FULL * (self.cook_time + 1)
 
@@ -179,7 +179,7 @@ class Tables(NamedTuple):
 
 def make_tables(kitchen: Kitchen, pots: PotCodes, old_dynamics: bool, device: torch.device) -> Tables:
     """Compute the tables of a kitchen."""
-    kinds, contents, objects = range(len(MARKS)), range(pots.count), range(OBJECTS)
+    kinds, contents, objects = range(len(MARKS)), range(pots.size), range(OBJECTS)
     outcome = [interact(k, c, o, pots, old_dynamics) for k in kinds for c in contents for o in objects]
     names = plane_names(len(kitchen.starts), pots.cook_time)[len(kitchen.starts) :]
     read = [pots.read(content) for content in contents]

@@ -17,6 +17,7 @@ from omg_lightning.games.grid import kitchen as kitchens
 from omg_lightning.games.grid.cells import cell_indices, exactly
 from omg_lightning.games.grid.cooks import COOKS
 from omg_lightning.games.grid.kitchen import DELIVER, DISH, INTERACT, OBJECTS, SOUP, STAY, TAKE_DISH
+from omg_lightning.games.grid.layout import GridLayout
 from omg_lightning.games.scripts import Player
 from omg_lightning.types import NO_GOAL, ConfigError, ego_order
 
@@ -71,6 +72,7 @@ class Overcooked(Game):
     num_actions = 6
     action_names: tuple[str, ...] = ("north", "south", "east", "west", "stay", "interact")
     goal_names: tuple[str, ...]
+    layout: GridLayout
     noop = STAY
     scripts: tuple[str, ...] = ("onion_carrier", "dish_carrier")
     delivery_reward = 20.0
@@ -150,7 +152,7 @@ class Overcooked(Game):
         for cell, (_, _, name) in zip(self._cells("objects", objects, 3, kitchens.COUNTER), objects, strict=True):
             content[cell] = _index("objects", name, _OBJECTS)
         for cell, (_, _, onions, ticks) in zip(self._cells("pots", pots, 4, kitchens.POT), pots, strict=True):
-            known = {self.pot_codes.read(code): code for code in range(self.pot_codes.count)}
+            known = {self.pot_codes.read(code): code for code in range(self.pot_codes.size)}
             if (onions, ticks) not in known:
                 raise ConfigError(
                     f"pots: got {onions!r} onions after {ticks!r} steps; expected 0 to 3 that do not cook, -1, or 1 to "
@@ -165,7 +167,7 @@ class Overcooked(Game):
     def observe(self, state: OvercookedState) -> Tensor:
         """Return every seat's own view, float32 `[B, P, C, h, w]` of 0 and 1; see `kitchen.plane_names`."""
         tables, (rows, seats) = self._constants(state), state.players.shape
-        codes = tables.kinds * self.pot_codes.count + state.content  # [B, S]
+        codes = tables.kinds * self.pot_codes.size + state.content  # [B, S]
         shared = tables.places[codes]  # [B, S, C - P]
         where = state.players[..., None].expand(-1, -1, shared.shape[-1])
         shared = shared.scatter_add(1, where, tables.people[state.facing * OBJECTS + state.held])
@@ -206,7 +208,7 @@ class Overcooked(Game):
         Returns:
             What they hold then, int64 `[B, P]`; what is where, int64 `[B, S]`; and goals, int64 `[B, P]`.
         """
-        tables, contents = self._constants(state), self.pot_codes.count
+        tables, contents = self._constants(state), self.pot_codes.size
         serves = tables.serves[state.content[:, tables.pots]].sum(1)  # as before the step
         ahead = tables.ahead[state.players, state.facing]  # [B, P]
         held, content, goals = list(state.held.unbind(1)), state.content, []
