@@ -115,7 +115,7 @@ class Report(Callback):
         for index, (partner, label) in enumerate(zip(data.strangers, labels, strict=True)):
             found = record.result(index, partner, label, steps, last, env.seat_bounds, env.team_bounds)
             each.append(None if found is None else evaluation.refer(found, references, describe(env)))
-        kinds = {evaluation.ALL: range(len(each))}
+        kinds = {evaluation.ALL: range(len(each))} if len(each) > 1 else {}
         if seen < len(each):
             kinds |= {evaluation.SEEN: range(seen), evaluation.UNSEEN: range(seen, len(each))}
         groups = [record.group(label, some, each, steps, last, env.seat_bounds) for label, some in kinds.items()]

@@ -64,7 +64,10 @@ def test_test_runs_the_adaptation_protocol(trained, here, caplog):
     assert (saved["game"]["name"], saved["game"]["num_hares"]) == ("StagHunt", 2)
     table = caplog.text[caplog.text.index("partner  ") :].splitlines()
     assert [line.split()[0] for line in table[2:6]] == list(PARTNERS)
-    assert table[6] == "no score: no references in references.json: python -m omg_lightning references makes it"
+    assert table[6].split()[0] == "all"
+    assert f"{found['adapt/all_return']:.2f}" in table[6]
+    assert found["adapt/all_return"] == pytest.approx(sum(found[f"adapt/{x}_return"] for x in PARTNERS) / len(PARTNERS))
+    assert table[7] == "no score: no references in references.json: python -m omg_lightning references makes it"
 
 
 def test_two_tests_of_a_checkpoint_find_the_same(trained, here):
@@ -92,6 +95,22 @@ def test_references_are_made_once_and_give_scores(trained, known, here, capsys):
     assert found[f"{name}_best_response"] == pytest.approx(entry["best_response"])
     assert found[f"{name}_score"] == pytest.approx((found[f"{name}_return"] + 90) / (entry["best_response"] + 90))
     assert "adapt/random_score" not in found
+
+
+@pytest.mark.slow
+def test_references_are_made_of_unseen_kinds_and_scores_of_groups_follow(trained, here):
+    known = ["--data.partners=[random]", "--data.adaptation.unseen=[nearest_hare]", "--data.offline.rounds=0"]
+    main(["references", *SMOKE, *TINY, "--trainer.default_root_dir", str(here), *known])
+    path = here / "references.json"
+    (game,) = json.loads(path.read_text())["games"].values()
+    assert set(game["partners"]) == {"random", "nearest_hare"}
+    for entry in game["partners"].values():
+        entry |= {"random": -1.0, "best_response": 4.0}
+    path.write_text(json.dumps({"games": dict.fromkeys(json.loads(path.read_text())["games"], game)}))
+    found = numbers(run("test", here, "--ckpt_path", str(trained), *known))
+    for name in ("random", "nearest_hare", "all"):
+        assert found[f"adapt/{name}_score"] == pytest.approx((found[f"adapt/{name}_return"] + 1) / 5)
+        assert found[f"adapt/{name}_br_prox"] == pytest.approx(found[f"adapt/{name}_return"] / 4)
 
 
 def test_networks_may_learn_while_they_are_tested(trained, here):
@@ -185,7 +204,7 @@ def test_mistakes_are_one_line(trained, known, here, capsys):
     assert "score_steps is 9" in refused(short, capsys)
 
 
-@pytest.mark.parametrize("name", ["adaptation", "compare", "crossplay", "references", "study"])
+@pytest.mark.parametrize("name", ["adaptation", "compare", "crossplay", "references", "study", "value"])
 def test_commands_explain_themselves(name, capsys):
     with pytest.raises(SystemExit) as stop:
         main([name, "--help"])

@@ -198,6 +198,9 @@ def test_a_partner_that_comes_back_has_a_curve_over_episodes_since_it_came():
     assert both.final == pytest.approx(((5 + 7 + 4) / 3 + (6 + 0 + 6) / 3) / 2)
     short = found.result(0, "a", "a", steps=15, last=6)
     assert np.isnan(short.final), "the protocol was cut short"
+    alone = record([(0, 0, 1.0), (1, 0, 5.0), (1, 0, 7.0)]).result(1, "b", "b", 6, 4)
+    assert alone.curve.mean.tolist() == [5, 7], "nobody changed after it: what there is"
+    assert record([(0, 0, 1.0), (1, 0, 5.0)]).result(1, "b", "b", 3, 2) is None, "its only episode ends too late"
 
 
 def test_groups_are_means_over_relationships_with_intervals_within_kinds():
@@ -210,7 +213,8 @@ def test_groups_are_means_over_relationships_with_intervals_within_kinds():
     low, high = stratified([[1, 3], [10, 14]])
     assert (group.final, group.low, group.high) == (7, low, high)
     assert (group.score, group.prox) == (0.75, 0.625)
-    assert found.group("seen", [0], [*each], 2, 2) is None, "it would say the same as the line above it"
+    assert found.group("seen", [0], [*each], 2, 2)[1:4] == each[0][3:6], "a single kind has its own interval"
+    assert found.group("unseen", [0], [None, each[1]], 2, 2) is None
     assert found.group("all", [0, 1], [each[0], each[1]._replace(score=None)], 2, 2).score is None
     flat = numbers(each, [group])
     assert (flat["adapt/all_return"], flat["adapt/all_low"], flat["adapt/all_br_prox"]) == (7, low, 0.625)

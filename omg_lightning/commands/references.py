@@ -25,6 +25,9 @@ from omg_lightning.rollout import match
 from omg_lightning.seeds import generator_of
 from omg_lightning.types import ConfigError
 
+# A best response trains beside the very partner, so that none is unseen.
+_ALONE = [f"--data.adaptation.{name}=null" for name in ("ratio", "change_within")] + ["--data.adaptation.unseen=[]"]
+
 
 def main(args: Sequence[str]) -> None:
     """Run the command.
@@ -33,14 +36,14 @@ def main(args: Sequence[str]) -> None:
         ConfigError: the user made a mistake.
     """
     parser = CommandParser("references", __doc__)
-    parser.add_argument("--partners", help="list of names, such as '[random, nearest_stag]'; default: data.partners")
+    parser.add_argument("--partners", help="list of names, such as '[random, nearest_stag]'; default: those of `test`")
     parser.add_argument("--out", default=REFERENCES, help="the file; default: %(default)s")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0], help="a best response for each; their mean counts")
     own, settings = parser.parse_known_args(args)
     check_writable(Path(own.out))
     settings = [*settings, "--data.adaptation.references=null"]  # it may name the file that is to be made
     if own.partners is not None:
-        settings.append(f"--data.partners={json.dumps(_names(own.partners))}")
+        settings += [f"--data.partners={json.dumps(_names(own.partners))}", *_ALONE]
     make(References(own.out), settings, own.seeds)
 
 
@@ -58,12 +61,12 @@ def make(references: References, settings: Sequence[str], seeds: Sequence[int]) 
     networks = run(["validate", *settings], Networks)
     data = networks.datamodule
     for name in (LEARNER, PAST):
-        if name in data.partners:
+        if name in data.strangers:
             raise ConfigError(f"the partner {name} is not always the same: name a checkpoint of it, checkpoint:PATH")
     if networks.config["validate"]["trainer"]["fast_dev_run"]:
         raise ConfigError("references need a whole `fit`: leave out --trainer.fast_dev_run")
     game, lines = describe(data.env), [["partner", "random", "best response", "seeds"]]
-    for partner in data.partners:
+    for partner in data.strangers:
         references.read()
         entry = references.find(game, partner)
         if entry is None:
@@ -92,7 +95,8 @@ def measure(networks: Networks, settings: Sequence[str], partner: str, seeds: Se
     returns = []
     for seed in seeds:
         print(f"{partner}: training a best response, seed {seed}", flush=True)
-        trained = run(["fit", *settings, f"--data.seats={json.dumps(lineup)}", f"--seed_everything={seed}"], CLI)
+        seated = f"--data.seats={json.dumps(lineup)}"
+        trained = run(["fit", *settings, *_ALONE, seated, f"--seed_everything={seed}"], CLI)
         returns.append(float(trained.trainer.callback_metrics["return/seat_0_mean"]))
     return {
         "random": float(worst.mean()),

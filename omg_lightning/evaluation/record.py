@@ -104,7 +104,7 @@ class Record:
         seat: Bounds | None = None,
         team: Bounds | None = None,
     ) -> Result | None:
-        """Return the result beside a partner, without references; None if no episode was played with it.
+        """Return the result beside a partner, without references; None if no episode with it counts.
 
         Args:
             index: of the partner, in `AdaptationSegment.partner`.
@@ -122,23 +122,29 @@ class Record:
         finals = _finals(played, steps, last)
         kept = [within(each, steps) for each in played]
         changes = not all(each.counts.all() for each in played if each.counts is not None)
-        rows = [mean_stretch(runs) for each in kept if (runs := stretches(each)) and len(runs[0])]
-        shape = curve(rows or [np.zeros(0)], seat, ragged=changes)
-        gains = [found for each in kept if not np.isnan(found := gain(each))]
+        rows = [mean_stretch(runs) for each in kept if (runs := stretches(each))]
+        if not rows:  # no partner was there until a change
+            rows = [mean_stretch(runs) for each in kept if (runs := stretches(each, whole=False))]
+        if not rows:
+            return None
+        shape = curve(rows, seat, ragged=changes)
+        gains = [value for each in kept if not np.isnan(value := gain(each))]
         counted = [
             (one.returns[: len(each.returns)][each.counts], one.length[: len(each.returns)][each.counts])
             for one, each in zip(met, kept, strict=True)
         ]
         returns, length = (torch.cat(column) for column in zip(*counted, strict=True))
-        statistics = return_statistics(returns, length, team) if len(returns) else {}
+        statistics = return_statistics(returns, length, team)
         final = float(np.mean(finals)) if finals else float("nan")
+        low, high = student(finals, seat) if finals else _UNKNOWN[1:]
         return Result(
             partner,
             label,
             shape,
             final,
-            *(map(float, student(finals, seat)) if finals else (float("nan"),) * 2),
-            adapted_at(shape.smooth, final) if len(shape.smooth) else None,
+            float(low),
+            float(high),
+            adapted_at(shape.smooth, final),
             returns={name: float(value) for name, value in statistics.items()},
             gain=mean(gains) if gains else _UNKNOWN,
         )
@@ -152,7 +158,7 @@ class Record:
         last: int,
         seat: Bounds | None = None,
     ) -> Group | None:
-        """Return what the partners `kinds` come to together; None if there are not two of them.
+        """Return what the partners `kinds` come to together; None if none of them was met.
 
         Args:
             label: of the group.
@@ -162,8 +168,8 @@ class Record:
             last: see `result`.
             seat: see `result`.
         """
-        met = [found for kind in kinds if (found := results[kind]) is not None]
-        if len(met) < 2:
+        met = [one for kind in kinds if (one := results[kind]) is not None]
+        if not met:
             return None
         strata: dict[int, list[Relationship]] = {}  # by the kind that a relationship begins with
         for each in self.relationships():
@@ -174,7 +180,7 @@ class Record:
         weights = [float(len(strata.get(kind, ()))) for kind in kinds if results[kind] is not None]
         scores = [one.score for one in met]
         known = [score for score in scores if score is not None]
-        score = float(np.average(known, weights=weights)) if len(known) == len(met) and sum(weights) else None
+        score = float(np.average(known, weights=weights)) if len(known) == len(met) and any(weights) else None
         shares = [one.prox for one in met if one.prox is not None]
         prox = iqm(np.array(shares)[:, None]).value if len(shares) == len(met) else None
         low, high = stratified(finals, seat)

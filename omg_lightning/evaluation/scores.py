@@ -67,16 +67,18 @@ def gain(played: Relationship) -> float:
     return float(returns[-GAIN:].mean() - returns[:GAIN].mean()) if len(returns) >= 2 * GAIN else float("nan")
 
 
-def stretches(played: Relationship) -> list[NDArray]:
-    """Return the returns of each run of episodes that count, without one that was cut off by the end.
+def stretches(played: Relationship, whole: bool = True) -> list[NDArray]:
+    """Return the returns of each run of episodes that count.
 
-    A run is the time that a partner stays. One that stays all the time is not cut off.
+    Args:
+        played: a run is the time that a partner stays.
+        whole: leave out one that was cut off by the end. Where a partner stays all the time, nothing is cut off.
     """
     if played.counts is None or played.counts.all():
-        return [played.returns]
+        return [played.returns] if len(played.returns) else []
     edges = np.flatnonzero(np.diff(np.concatenate([[0], played.counts.astype(int), [0]])))
     runs = [(int(start), int(stop)) for start, stop in edges.reshape(-1, 2)]
-    return [played.returns[start:stop] for start, stop in runs if stop < len(played.returns)]
+    return [played.returns[start:stop] for start, stop in runs if not whole or stop < len(played.returns)]
 
 
 def mean_stretch(runs: Sequence[NDArray]) -> NDArray:
