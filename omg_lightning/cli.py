@@ -39,6 +39,7 @@ Kind = TypeVar("Kind", bound="CLI")
 COMMANDS = {
     "study": "Make the runs of a study, games x methods x seeds, here or on a cluster.",
     "compare": "Compare methods over seeds: learning curves, a table, statistics.",
+    "value": "Measure what an opponent model could win at most, and the share of it that each one recovers.",
     "references": "Make the references by which scores of `test` are normalised.",
     "adaptation": "Put together what `test` found with several seeds.",
     "population": "Train partners by self-play, and keep them as they were at the start, half way and at the end.",

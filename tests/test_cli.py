@@ -320,9 +320,14 @@ def test_a_mistake_in_the_code_of_a_users_game_shows_where_it_is(my_module, tmp_
 
 CONFIGS = sorted(path.name for path in (ROOT / "configs").glob("*.yaml"))
 SCRIPTED = ("subgoal.yaml", "vae.yaml")  # no learner plays in these, so all of their rounds are offline
-ON_POLICY = {f"{name}.yaml" for name in ("ppo", "pettingzoo", "predator_prey", "coin", "overcooked", "lola")}
-STACKS = [(name,) for name in CONFIGS if name not in ("ppo.yaml", "ends_early.yaml", "liam.yaml", "lola.yaml")]
+ON_POLICY = {f"{name}.yaml" for name in ("ppo", "pettingzoo", "predator_prey", "coin", "overcooked", "lola", "guessing")}
+STACKS = [
+    (name,)
+    for name in CONFIGS
+    if name not in ("ppo.yaml", "ends_early.yaml", "liam.yaml", "lola.yaml", "guessing.yaml")
+]
 STACKS += [("4h2s.yaml", "ends_early.yaml"), ("base.yaml", "ppo.yaml", "liam.yaml"), ("matrix.yaml", "lola.yaml")]
+STACKS += [("matrix.yaml", "guessing.yaml")]
 STACKS += [(name, "ppo.yaml") for name in ("base.yaml", "msg.yaml", "4h1s_6x6.yaml", "matrix.yaml", "smoke.yaml")]
 
 

@@ -10,9 +10,7 @@ the first method seed by seed, and the probability that a run is better than one
 and, beside it, a JSON file with all numbers.
 """
 
-import sys
 from collections.abc import Mapping, Sequence
-from itertools import groupby
 from pathlib import Path
 from typing import Any
 
@@ -22,11 +20,9 @@ from omg_lightning.commands.parser import CommandParser
 from omg_lightning.evaluation.comparison import Group, compare
 from omg_lightning.evaluation.comparison_figure import comparison_figure
 from omg_lightning.evaluation.figures import save_figure
-from omg_lightning.evaluation.runs import STUDY, Run, find, study_runs
+from omg_lightning.evaluation.runs import METRIC, gather
 from omg_lightning.files import check_writable, compact, replace_text
 from omg_lightning.types import ConfigError
-
-METRIC = "return/team_mean"
 
 
 def main(args: Sequence[str]) -> None:
@@ -57,7 +53,7 @@ def main(args: Sequence[str]) -> None:
             raise ConfigError(f"cannot draw {own.plot}: expected a path that ends in .png, .pdf or .svg")
         for path in (own.plot, own.plot.with_suffix(".json")):
             check_writable(path, "--plot")
-    games = _games(own.runs, own.group, own.metrics[0])
+    games = gather(own.runs, own.group, own.metrics[0])
     found = compare(games, own.metrics)
     for game, entry in found["games"].items():
         title = f"{game}\n\n" if len(games) > 1 else ""
@@ -71,48 +67,6 @@ def main(args: Sequence[str]) -> None:
         save_figure(figure, own.plot)
         replace_text(own.plot.with_suffix(".json"), compact(found))
         print(f"written to {own.plot} and {own.plot.with_suffix('.json')}")
-
-
-def _games(words: Sequence[str], group: str | None, metric: str) -> Mapping[str, Group]:
-    """Return the runs of each method in each game."""
-    named = [word.partition("=")[::2] for word in words if "=" in word and not Path(word).is_dir()]
-    folders = [Path(word) for word in words if "=" not in word or Path(word).is_dir()]
-    if folders and (named or len(folders) > 1 or not (folders[0] / STUDY).is_file()):
-        raise ConfigError(f"{folders[0]} is no study: expected NAME=RUN [NAME=RUN ...], or the folder of one study")
-    if folders:
-        return _of_study(folders[0], group)
-    if group is not None:
-        raise ConfigError("--group is for the folder of a study: leave it out")
-    methods: dict[str, list[Run]] = {}
-    for name, pattern in named:
-        methods.setdefault(name, []).extend(find(pattern, metric))
-    known = [run for runs in methods.values() for run in runs if run.game]
-    for name, runs in methods.items():
-        runs.sort(key=lambda run: run.seed)
-        for seed, same in groupby(runs, lambda run: run.seed):
-            if len(paths := [run.path for run in same]) > 1:
-                raise ConfigError(f"{name} has seed {seed} twice, {paths[0]} and {paths[1]}: give one run of each seed")
-    if other := next((run for run in known if run.game != known[0].game), None):
-        both = f"{known[0].path} is of {known[0].game}, {other.path} of {other.game}"
-        raise ConfigError(f"runs of different games: {both}; compare those of one game")
-    return {"": methods}
-
-
-def _of_study(folder: Path, group: str | None) -> Mapping[str, Group]:
-    """Return the runs of a study that are done; say which are left out."""
-    content, runs = study_runs(folder)
-    if group is not None and group not in content["groups"]:
-        raise ConfigError(f"--group {group}: {folder} has the groups {', '.join(content['groups'])}")
-    cells = content["groups"][group] if group is not None else content["planned"]
-    games: dict[str, dict[str, list[Run]]] = {}
-    for game, method, seed in cells:
-        if (game, method, seed) in runs:
-            games.setdefault(game, {}).setdefault(method, []).append(runs[game, method, seed])
-    if not games:
-        raise ConfigError(f"{folder} has no run of the group {group} that is done: go on with the study first")
-    if missing := sum(tuple(cell) not in runs for cell in cells):
-        print(f"note: {missing} of {len(cells)} runs are not done, and left out", file=sys.stderr)
-    return dict(games)
 
 
 def _line(text: str) -> tuple[str, float]:

@@ -11,13 +11,12 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from omg_lightning.evaluation.learning import Band, band
-from omg_lightning.evaluation.runs import Run
+from omg_lightning.evaluation.runs import Group, Run
 from omg_lightning.evaluation.scores import normalise
 from omg_lightning.evaluation.statistics import Summary, iqm, mean
 from omg_lightning.metrics.intervals import Bounds
 
 LEVELS = 201  # at which a performance profile is computed
-Group = Mapping[str, Sequence[Run]]  # method -> its seeds, in one game
 
 
 def improvement(first: ArrayLike, second: ArrayLike) -> float:

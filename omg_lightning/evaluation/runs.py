@@ -2,8 +2,10 @@
 
 import glob
 import json
+import sys
 from collections.abc import Mapping, Sequence
 from difflib import get_close_matches
+from itertools import groupby
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -14,6 +16,7 @@ from omg_lightning.metrics.intervals import Bounds
 from omg_lightning.types import ConfigError
 
 METRICS, RECORD, STUDY = "metrics.json", "run.json", "study.json"
+METRIC = "return/team_mean"  # what is compared by default
 
 
 class Run(NamedTuple):
@@ -48,6 +51,9 @@ class Run(NamedTuple):
     def curve(self, metric: str) -> Sequence[Sequence[float]] | None:
         """Return the learning curve of a metric: in training, or else of the evaluations; None if there is none."""
         return self.curves.get(training_name(metric)) or self.curves.get(metric)
+
+
+Group = Mapping[str, Sequence[Run]]  # method -> its seeds, in one game
 
 
 def find(pattern: str, metric: str) -> list[Run]:
@@ -90,6 +96,57 @@ def study_runs(folder: Path) -> tuple[dict[str, Any], dict[tuple[str, str, int],
     if not runs:
         raise ConfigError(f"{folder} has no run that is done: go on with the study first")
     return found, runs
+
+
+def gather(words: Sequence[str], group: str | None, metric: str) -> Mapping[str, Group]:
+    """Return the runs of each method in each game; a single game without a name unless they are of a study.
+
+    Args:
+        words: each NAME=RUN, a folder or a pattern of several; or one folder of a study.
+        group: of the study; all of it by default.
+        metric: the number that curves are read of.
+
+    Raises:
+        ConfigError: there are no such runs, or they do not go together.
+    """
+    named = [word.partition("=")[::2] for word in words if "=" in word and not Path(word).is_dir()]
+    folders = [Path(word) for word in words if "=" not in word or Path(word).is_dir()]
+    if folders and (named or len(folders) > 1 or not (folders[0] / STUDY).is_file()):
+        raise ConfigError(f"{folders[0]} is no study: expected NAME=RUN [NAME=RUN ...], or the folder of one study")
+    if folders:
+        return _of_study(folders[0], group)
+    if group is not None:
+        raise ConfigError("--group is for the folder of a study: leave it out")
+    methods: dict[str, list[Run]] = {}
+    for name, pattern in named:
+        methods.setdefault(name, []).extend(find(pattern, metric))
+    known = [run for runs in methods.values() for run in runs if run.game]
+    for name, runs in methods.items():
+        runs.sort(key=lambda run: run.seed)
+        for seed, same in groupby(runs, lambda run: run.seed):
+            if len(paths := [run.path for run in same]) > 1:
+                raise ConfigError(f"{name} has seed {seed} twice, {paths[0]} and {paths[1]}: give one run of each seed")
+    if other := next((run for run in known if run.game != known[0].game), None):
+        both = f"{known[0].path} is of {known[0].game}, {other.path} of {other.game}"
+        raise ConfigError(f"runs of different games: {both}; compare those of one game")
+    return {"": methods}
+
+
+def _of_study(folder: Path, group: str | None) -> Mapping[str, Group]:
+    """Return the runs of a study that are done; say which are left out."""
+    content, runs = study_runs(folder)
+    if group is not None and group not in content["groups"]:
+        raise ConfigError(f"--group {group}: {folder} has the groups {', '.join(content['groups'])}")
+    cells = content["groups"][group] if group is not None else content["planned"]
+    games: dict[str, dict[str, list[Run]]] = {}
+    for game, method, seed in cells:
+        if (game, method, seed) in runs:
+            games.setdefault(game, {}).setdefault(method, []).append(runs[game, method, seed])
+    if not games:
+        raise ConfigError(f"{folder} has no run of the group {group} that is done: go on with the study first")
+    if missing := sum(tuple(cell) not in runs for cell in cells):
+        print(f"note: {missing} of {len(cells)} runs are not done, and left out", file=sys.stderr)
+    return dict(games)
 
 
 def game_of(config: Mapping[str, Any]) -> str:

@@ -1,0 +1,73 @@
+"""The value of information, V: what an opponent model could win at most, and the share of it that each one recovers.
+
+    python -m omg_lightning value runs/value --plot value.png
+    python -m omg_lightning value 'Direct=runs/direct_*' 'Oracle=runs/oracle_*' 'Declared=runs/declared_*'
+
+V is the return of `Oracle`, which is told each co-player's true goal, minus that of `Direct`, which models no goals:
+same game, same training, same seeds. A method's share of V is its own difference from `Direct`, over V. Both have 95%
+intervals over seeds: Student's t, and Fieller's for the share, a ratio of means. Where V is not above 0 there is no
+share. RUNS are given as in `compare`: NAME=RUN, or the folder of a study, each of whose games is a setting. --plot
+writes a figure and, beside it, a JSON file with all numbers.
+"""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from matplotlib.figure import Figure
+
+from omg_lightning.commands.parser import CommandParser
+from omg_lightning.evaluation import align
+from omg_lightning.evaluation.figures import save_figure
+from omg_lightning.evaluation.runs import METRIC, gather
+from omg_lightning.evaluation.value import sentence, value_of
+from omg_lightning.evaluation.value_figure import value_figure
+from omg_lightning.files import check_writable, compact, replace_text
+from omg_lightning.types import ConfigError
+
+
+def main(args: Sequence[str]) -> None:
+    """Run the command.
+
+    Raises:
+        ConfigError: the user made a mistake.
+    """
+    parser = CommandParser("value", __doc__)
+    parser.add_argument("runs", nargs="*", metavar="NAME=RUN", help="or the folder of a study")
+    parser.add_argument("--plot", type=Path, metavar="FILE.png", help="the figure; FILE.json is written, too")
+    parser.add_argument("--metric", default=METRIC, help="name in metrics.json; default: %(default)s")
+    parser.add_argument("--group", metavar="NAME", help="a group of the study")
+    parser.add_argument("--without", default="Direct", metavar="NAME", help="who models nothing; default: %(default)s")
+    parser.add_argument("--told", default="Oracle", metavar="NAME", help="who is told the truth; default: %(default)s")
+    own = parser.parse_args(args)
+    if not own.runs:
+        raise ConfigError("value got no runs: give Direct=RUN Oracle=RUN [NAME=RUN ...], or the folder of a study")
+    if own.plot is not None:
+        if own.plot.suffix.removeprefix(".").lower() not in Figure().canvas.get_supported_filetypes():
+            raise ConfigError(f"cannot draw {own.plot}: expected a path that ends in .png, .pdf or .svg")
+        for path in (own.plot, own.plot.with_suffix(".json")):
+            check_writable(path, "--plot")
+    games = gather(own.runs, own.group, own.metric)
+    found = {game: value_of(methods, own.metric, own.without, own.told) for game, methods in games.items()}
+    for game, each in found.items():
+        title = f"{game}: " if game else ""
+        print(f"{title}{sentence(each, own.without, own.told)}\n\n{_table(each)}\n")
+    if own.plot is not None:
+        about = {"metric": own.metric, "without": own.without, "told": own.told}
+        save_figure(value_figure({game or "all runs": each for game, each in found.items()}, own.metric), own.plot)
+        replace_text(own.plot.with_suffix(".json"), compact({**about, "settings": found}))
+        print(f"written to {own.plot} and {own.plot.with_suffix('.json')}")
+
+
+def _table(found: Mapping[str, Any]) -> str:
+    """Return a line for each method: its return, and the share of V that it recovers."""
+    lines = [["method", "return [95%]", "share of V [95%]"]]
+    for name, summary in found["returns"].items():
+        share = found["shares"].get(name)
+        lines.append([name, _cell(summary), "-" if share is None else _cell(share)])
+    return align(lines)
+
+
+def _cell(summary: Mapping[str, Any]) -> str:
+    text = f"{summary['value']:.2f}"
+    return text if summary["low"] is None else f"{text} [{summary['low']:.2f}, {summary['high']:.2f}]"

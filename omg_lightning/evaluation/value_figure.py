@@ -1,0 +1,84 @@
+"""The figure of the value of information: a map of V over settings, and the share of it that each method recovers."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import PercentFormatter
+
+from omg_lightning.evaluation.comparison_figure import COLOURS
+from omg_lightning.games.grid.icons import INK
+
+_FAINT, _GREY = "#DDDFE3", "#5F6673"
+_ENDS = -0.5, 1.5  # of the axis of shares
+
+
+def value_figure(settings: Mapping[str, Mapping[str, Any]], unit: str) -> Figure:
+    """Draw a row for each setting: V at the left, the shares of it at the right.
+
+    Args:
+        settings: what `value_of` returned, by name.
+        unit: of V, where some setting has no percentage; then V is drawn in this unit.
+    """
+    percent = all(found["percent"] is not None for found in settings.values())
+    methods = list(dict.fromkeys(name for found in settings.values() for name in found["shares"]))
+    rows = max(1, len(methods))
+    figure = Figure(figsize=(6.6, 1.3 + len(settings) * (0.3 + 0.16 * rows)), dpi=110, layout="constrained")
+    left, right = figure.subplots(1, 2, sharey=True)
+    for row, found in enumerate(settings.values()):
+        value = found["percent"] if percent else found["value"]
+        _point(left, value, row, INK if found["above_0"] else _GREY, found["above_0"])
+        for k, name in enumerate(methods):
+            place = row + 0.6 * (k + 0.5) / rows - 0.3
+            if name in found["shares"]:
+                label = name if name not in right.get_legend_handles_labels()[1] else None
+                _point(right, found["shares"][name], place, COLOURS[k % len(COLOURS)], True, label, _ENDS)
+        if not found["shares"]:
+            right.text(0.5, row, "V is not above 0", ha="center", va="center", fontsize=8, color=_GREY)
+    left.axvline(0, color=_GREY, linewidth=1)
+    for share in (0, 1):
+        right.axvline(share, color=_GREY, linewidth=1, linestyle=(0, (4, 1.5)))
+    left.set_yticks(range(len(settings)), list(settings), fontsize=9)
+    left.set_ylim(len(settings) - 0.5, -0.5)
+    right.set_xlim(*_ENDS)
+    right.set_xticks([-0.5, 0, 0.5, 1, 1.5])
+    right.xaxis.set_major_formatter(PercentFormatter(1))
+    what = "V, % of what is earned above random play" if percent else f"V, {unit}"
+    left.set_xlabel(f"{what}\n95% interval over seeds", fontsize=8.5)
+    right.set_xlabel("share of V recovered\n95% interval over seeds (Fieller)", fontsize=8.5)
+    for axes in (left, right):
+        axes.grid(axis="x", color=_FAINT, linewidth=0.6)
+        axes.set_axisbelow(True)
+        axes.tick_params(axis="x", labelsize=8)
+        axes.spines[["top", "right"]].set_visible(False)
+    if methods:
+        figure.legend(loc="outside lower center", ncols=len(methods), frameon=False, fontsize=8.5)
+    return figure
+
+
+def _point(
+    axes: Axes,
+    found: Mapping[str, Any],
+    row: float,
+    colour: str,
+    filled: bool,
+    label: str | None = None,
+    ends: tuple[float, float] = (-np.inf, np.inf),
+) -> None:
+    """Draw a value with its interval; what lies beyond the ends of the axis is cut off."""
+    value = float(np.clip(found["value"], *ends))
+    error = None
+    if found["low"] is not None:
+        low, high = (float(np.clip(found[end], *ends)) for end in ("low", "high"))
+        error = [[max(value - low, 0.0)], [max(high - value, 0.0)]]
+    face = colour if filled else "white"
+    style: dict[str, Any] = {
+        "color": colour,
+        "markerfacecolor": face,
+        "markersize": 5,
+        "capsize": 2.5,
+        "linewidth": 1.4,
+    }
+    axes.errorbar([value], [row], xerr=error, fmt="o", label=label, **style)
