@@ -15,7 +15,7 @@ NO_GOAL = -1  # nothing achieved, or nothing declared
 
 
 class ConfigError(ValueError):
-    """A mistake in what the user asked for. The command line prints it as one line; it is a `ValueError` elsewhere."""
+    """An invalid setting or argument of the user. The command line prints it as one line; it is a `ValueError`."""
 
 
 def ego_order(x: Tensor, ego: Tensor) -> Tensor:
@@ -42,7 +42,7 @@ class Record(NamedTuple):
 
 
 class Episodes(NamedTuple):
-    """Whole episodes, time-major and padded to the longest; `active` says what is real.
+    """Whole episodes, time-major and padded to the longest; `active` marks real steps.
 
     Entries at steps where `active` is False (the seat has left, or the episode is over) are padding: never samples.
     """
@@ -81,7 +81,7 @@ class View(NamedTuple):
 
 
 class Batch(NamedTuple):
-    """Episodes of one training step, and when they were drawn."""
+    """Episodes of one training step, and the step."""
 
     episodes: Episodes
     env_steps: int  # environment steps played so far
@@ -89,7 +89,7 @@ class Batch(NamedTuple):
 
 
 class OnPolicy(NamedTuple):
-    """How data of the current policy are used: each round's episodes, in several passes, then never again."""
+    """Settings for data of the current policy: each round's episodes are used in several passes, then dropped."""
 
     epochs: int  # passes over the episodes of a round
     minibatches: int  # parts that the episodes are split into in each pass
@@ -119,18 +119,17 @@ def take(record: Any, index: Tensor) -> Any:
 
 
 class Estimate(NamedTuple):
-    """What an opponent model says of every seat's goal at one step."""
+    """The inferred goals of every seat at one step."""
 
     point: Tensor  # float [L, P, D] belief or mean; this is stored with the episode
     draw: Callable[[int, torch.Generator], Tensor]  # K, generator -> float [L, K, P, D], one goal for each tree
 
 
 class GoalModel(Protocol):
-    """What acting needs of an opponent model; see `omg_lightning.opponents.OpponentModel`, which is one.
+    """The interface of an opponent model while acting; `omg_lightning.opponents.OpponentModel` implements it.
 
-    Goals are about a seat and shared by all who watch it. `prior` lives across the episodes that the same players
-    play in a row; `memory` lives within an episode, is a value that is passed on and never changed in place, and
-    has the environments as its leading dimension.
+    Each seat has one goal, shared by its observers. `prior` persists over consecutive episodes of the same players.
+    `memory` lasts for one episode; it is an immutable value whose leading dimension is the environments.
     """
 
     @property
@@ -139,15 +138,15 @@ class GoalModel(Protocol):
 
     @property
     def needs_true_goal(self) -> bool:
-        """Whether `start` is called anew at each step, with the goals that the scripts then pursue."""
+        """Whether `start` is called again at each step with the current goals of the scripts."""
 
     @property
     def goals_change(self) -> bool:
-        """Whether `next_goal` is to be called in a search."""
+        """Whether the search calls `next_goal`."""
 
     @property
     def goals_are_cells(self) -> bool:
-        """Whether goal vectors name the cells of a grid, and the last entry none."""
+        """Whether a goal vector has one entry per cell of a grid, and a last one for no cell."""
 
     def prior(self, batch_size: int) -> Tensor:
         """Belief before the first episode: float `[B, P, ...]`."""
@@ -159,7 +158,7 @@ class GoalModel(Protocol):
         """Goals of all seats at the current step."""
 
     def uninformed(self, memory: Any, view: View) -> Estimate:
-        """Goals of all seats for an observer that has seen nothing; `memory` is that of the start."""
+        """Goals of all seats before any observation; `memory` is that of the start."""
 
     def update(self, memory: Any, view: View, actions: Tensor, achieved: Tensor) -> Any:
         """Memory after all have seen `actions`, int64 `[L, P]` in seat order, played at `view`."""
@@ -168,10 +167,10 @@ class GoalModel(Protocol):
         """Prior of the next episode, after `episodes`."""
 
     def as_seen(self, goal: Tensor, ego: Tensor) -> Tensor:
-        """Goals `[M, P, D]` of all seats, in seat order, as the egos, int64 `[M]`, take them to be."""
+        """Goals `[M, P, D]` of all seats, in seat order, from the perspective of the egos, int64 `[M]`."""
 
     def condition(self, goal: Tensor, seat: Tensor) -> Tensor:
-        """What `predict` needs of goals `[M, D]` of seats `[M]`; computed once where goals stay."""
+        """The goal inputs of `predict` for goals `[M, D]` of seats `[M]`; computed once if goals stay."""
 
     def predict(self, observation: Tensor, time: Tensor, condition: Tensor) -> Tensor:
         """Logits `[M, A]` of the actions of co-players that see `observation` at `time` `[M]`."""

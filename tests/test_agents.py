@@ -318,7 +318,7 @@ def test_mistakes_are_said_in_one_line():
         "trained with num_actions 4, but toy has num_actions 5",
         lambda: LoadedAgent(toy_agent("Direct")).reset(Wide(), "a"),
     )
-    refused("Oracle must be told the goals", lambda: LoadedAgent(hunt("Oracle")))
+    refused("Oracle needs the true goals", lambda: LoadedAgent(hunt("Oracle")))
     agent.reset(env, 0)
     refused("is not what hunter_0 sees now", lambda: agent.act(observations["hunter_1"]))
     agent.act(own)

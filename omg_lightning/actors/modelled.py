@@ -15,7 +15,7 @@ from omg_lightning.types import Episodes, Estimate, GoalModel
 
 
 class Memory(NamedTuple):
-    """What a modelling actor remembers within an episode; leading L."""
+    """The memory within an episode; leading L."""
 
     mine: Tensor  # bool [L, P] the seats that it holds
     opponent: Any  # memory of the opponent model
@@ -33,7 +33,7 @@ class Decision(NamedTuple):
 
 @dataclass(frozen=True)
 class ModelActor(Actor):
-    """Infers the goals of all seats at each step, also where it holds none, and decides for the seats it holds.
+    """Infers the goals of all seats at each step, and decides for its own seats.
 
     Args:
         opponent: infers goals, see `omg_lightning.opponents.OpponentModel`.
@@ -61,13 +61,13 @@ class ModelActor(Actor):
         return self.opponent.prior(batch_size)
 
     def start(self, env: VectorEnv, mine: Tensor, prior: Tensor | None, generator: torch.Generator) -> Memory:
-        """Start the opponent model; nobody has told it a goal yet."""
+        """Start the opponent model, without true goals."""
         assert prior is not None
         unknown = torch.full_like(mine, -1, dtype=torch.int64)
         return Memory(mine, self.opponent.start(prior, unknown), None)
 
     def with_true_goal(self, memory: Memory, prior: Tensor | None, true_goal: Tensor) -> Memory:
-        """Start the opponent model anew with the goals that are pursued now: they may change within an episode."""
+        """Restart the opponent model with the current true goals, which may change within an episode."""
         assert prior is not None
         return memory._replace(opponent=self.opponent.start(prior, true_goal))
 
@@ -104,7 +104,7 @@ class ModelActor(Actor):
         """
 
     def observe(self, memory: Memory, scene: Scene, actions: Tensor, step: Step) -> tuple[Memory, Mapping[str, Tensor]]:
-        """Let the opponent model see what everybody did and achieved."""
+        """Update the opponent model by all actions and achieved goals."""
         return memory._replace(opponent=self.opponent.update(memory.opponent, scene.view, actions, step.achieved)), {}
 
     def carry(self, prior: Tensor | None, episodes: Episodes) -> Tensor:

@@ -95,7 +95,7 @@ def _shown(view: View, seat: int, rows: int, here: Tensor, at: Tensor, noop: int
 
 
 def rules_of(env: VectorEnv) -> Any:
-    """Return what a player is told of its game: the `Game` where there is one, else the environment."""
+    """Return the object that describes the game to a player: the `Game` if there is one, else the environment."""
     return env if env.game is None else env.game
 
 

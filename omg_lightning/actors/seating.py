@@ -56,7 +56,7 @@ def arrange(lineups: Sequence[Sequence[str]], batch: int, env: VectorEnv, device
         ConfigError: a line-up has the wrong number of seats, a name is unknown, or a script needs another game.
     """
     if not lineups:
-        raise ConfigError("no line-up given: name who sits in each seat, such as [learner, random]")
+        raise ConfigError("no line-up given: name the player of each seat, such as [learner, random]")
     for lineup in lineups:
         if len(lineup) != env.num_players:
             raise ConfigError(

@@ -37,11 +37,11 @@ def wants_board(game: Game, networks: Networks) -> bool:
 class Simulator:
     """Steps a batch of trees, each from its ego's point of view, for one search.
 
-    Only the ego's actions branch. Co-players act by `pi_j(. | o_j, t, g_j)`, drawn once for each node and shared by
-    all of the ego's actions there (HOP, ICML 2024). Where the opponent model's goals stay, they are fixed for each tree
-    and what depends on them alone is computed once; where they change (`goals_change`) they are part of a node. A
-    search starts with `root`, which finds out who still plays; `step` follows it. What the co-players do first is
-    spread evenly over the trees of a decision, whose answers are averaged: independent draws leave much to luck.
+    Only the ego's actions branch. Co-players act by `pi_j(. | o_j, t, g_j)`, sampled once per node and shared by all of
+    the ego's actions there (HOP, ICML 2024). Fixed goals are constant in a tree, and everything that depends on them
+    alone is computed once. Changing goals (`goals_change`) are part of a node. A search starts with `root`, which finds
+    the active seats; `step` follows it. The first actions of co-players are stratified over the trees of a decision,
+    because independent samples have a larger variance.
 
     Args:
         game: the rules.
@@ -70,7 +70,7 @@ class Simulator:
         self.board: Any = None
 
     def root(self, state: Any, board: Any = None) -> Root:
-        """Return the roots of the trees, at the true states (leading T), but for what nobody can know of them.
+        """Return the roots of the trees, at the true states (leading T) with their hidden part resampled.
 
         Args:
             state: of the game.

@@ -88,7 +88,7 @@ class Episode:
             self._see(after)
 
     def skip(self) -> None:
-        """Count a step whose actions nobody has told; opponent models with goals must know them."""
+        """Count a step with unknown actions; opponent models with goals need them."""
         if self.actor.goal_size:
             raise ConfigError(
                 "the opponent model must know what everybody did: call agent.observe(actions) after each "

@@ -22,7 +22,7 @@ Chances = dict[str, Any]  # name -> probability: a float, or a Tensor [B] in a b
 
 
 class LoadedAgent:
-    """Plays one seat with trained networks, and says what it believes of the others and expects them to do.
+    """Plays one seat with trained networks, and returns its beliefs about the others and predictions of their actions.
 
         env = stag_hunt_v0.parallel_env(preset="4h1s_4x4")
         agent = load_agent("zoo:4h1s_4x4")
@@ -30,36 +30,37 @@ class LoadedAgent:
         agent.reset(env, seat=0)
         action = agent.act(observations["hunter_0"])
 
-    Where the environment is
-    - one of this project's games in PettingZoo's interface, the agent sees by itself what everybody did, from
-      `env.history`, and a search starts from `env.game_state`. It may be asked at any step, or at none.
-    - any other PettingZoo `ParallelEnv`, call `observe(actions)` after each `env.step(actions)`, unless the opponent
-      model is `Direct`. It needs the views of all agents: pass the dict of all observations to `act`. A search cannot
-      play there.
-    - a `Game` with `batch_size=B`, call `act(state)` and `observe(actions)`, where actions are int64 `[B, P]`; the
-      user steps the game.
-    - a `VectorEnv` with `batch_size=B`, call `act(step)` and `observe(actions, step)`.
+    Usage depends on the environment:
 
-    What is believed of those in the other seats goes along from episode to episode, as in a training, until
+    - A game of this project in PettingZoo's interface: the agent reads all actions from `env.history`, and a search
+      starts from `env.game_state`. Steps without a call of `act` are allowed.
+    - Any other PettingZoo `ParallelEnv`: call `observe(actions)` after each `env.step(actions)`, unless the opponent
+      model is `Direct`. The agent needs the observations of all agents: pass the dict of all observations to `act`. A
+      search cannot play there.
+    - A `Game` with `batch_size=B`: call `act(state)` and `observe(actions)`, where actions are int64 `[B, P]`, and step
+      the game yourself.
+    - A `VectorEnv` with `batch_size=B`: call `act(step)` and `observe(actions, step)`.
+
+    Beliefs about the other seats carry over from episode to episode, as in training, until
     `reset(..., new_partners=True)`, another seat, or another batch size. All randomness comes from the seed: the same
-    calls give the same actions.
+    calls return the same actions.
 
     Args:
         module: the networks.
-        seed: of goals that trees draw and, if not `greedy`, of actions.
-        greedy: take the best action, as evaluations do, instead of drawing one.
-        other_rules: play games with other rules than that of the training, as long as views, players and actions have
-            the same sizes.
-        made: how it was made.
+        seed: of the goals that trees sample and, if not `greedy`, of actions.
+        greedy: take the best action, as evaluations do, instead of sampling one.
+        other_rules: accept games with other rules than in training, if observations, players and actions have the same
+            sizes.
+        made: how the agent was made.
 
     Attributes:
-        spec: names and sizes of the game that it was trained in.
-        made: how it was made, for an exported agent; empty for a checkpoint.
-        seat: the number of its seat.
+        spec: names and sizes of the game of the training.
+        made: how the agent was made, for an exported agent; empty for a checkpoint.
+        seat: index of its seat.
         search: see `RootSearch`; None before the first `act`, and for an algorithm that does not search.
 
     Raises:
-        ConfigError: the opponent model must be told the goals of the others, or its actor does not model the others.
+        ConfigError: the opponent model needs the true goals of the others, or its actor has no opponent model.
     """
 
     def __init__(
@@ -75,8 +76,8 @@ class LoadedAgent:
             raise ConfigError(f"{type(actor).__name__} is no ModelActor, so nothing can be asked of what it believes")
         if actor.needs_true_goal:
             raise ConfigError(
-                f"the opponent model {type(module.opponent).__name__} must be told the goals of scripts, which nobody "
-                "tells here: load an agent with another opponent model"
+                f"the opponent model {type(module.opponent).__name__} needs the true goals of scripts, which are "
+                "unknown here: load an agent with another opponent model"
             )
         self.module, self.spec = module, module.game
         self.seed, self.greedy, self.other_rules = seed, greedy, other_rules
@@ -93,7 +94,7 @@ class LoadedAgent:
         """A new game, or environment, with the rules of the training.
 
         Raises:
-            ConfigError: it is not one of this project's.
+            ConfigError: the game does not belong to this project.
         """
         return self.spec.make()
 
@@ -112,13 +113,13 @@ class LoadedAgent:
 
         Args:
             env: see the class.
-            seat: its number, or the agent's name in `env.possible_agents`.
-            batch_size: B, copies that are played at once, of a `Game` or a `VectorEnv`.
-            new_partners: forget what is believed of those who sat in the other seats.
-            seed: start the random numbers anew.
+            seat: its index, or the agent's name in `env.possible_agents`.
+            batch_size: B, number of parallel copies of a `Game` or a `VectorEnv`.
+            new_partners: reset the beliefs about the other seats.
+            seed: reset the random number generator.
 
         Raises:
-            ConfigError: this environment is not the game that the agent knows, or has no such seat.
+            ConfigError: the environment does not fit the agent's game, or has no such seat.
         """
         table = self._table(env, batch_size)
         number, batch = _seat_of(seat, table.env), batch_size or 1
@@ -137,11 +138,11 @@ class LoadedAgent:
         """Return the action of this step.
 
         Args:
-            observation: what the seat sees now, or the dict of what all agents see; in a batch see the class.
-            legal: mask of the legal actions, where the environment gives it in the infos alone.
+            observation: the seat's observation, or the dict of all agents' observations; for a batch see the class.
+            legal: mask of the legal actions, if the environment has it only in the infos.
 
         Returns:
-            An int, as `env.step` takes it; int64 `[B]` in a batch. A seat that has left plays the game's `noop`.
+            An int for `env.step`; int64 `[B]` for a batch. A seat that has left plays the game's `noop`.
 
         Raises:
             ConfigError: the observation is not of this step, or a step was missed.
@@ -175,24 +176,23 @@ class LoadedAgent:
             self._now.observe(self._now.table.joint(actions).to(self.module.device), found)
 
     def rewind(self, steps: int) -> None:
-        """Go back to the state of mind after so many steps of this episode, such as to take back a move.
+        """Restore the belief after a number of steps of this episode, for example to undo a move.
 
-        Then `act` takes the state of that time. It is of no use in this project's PettingZoo environments, which do not
-        go back.
+        Then `act` takes the state of that time. It does not work with this project's PettingZoo environments, which
+        cannot be rewound.
 
         Raises:
-            ConfigError: there were not so many.
+            ConfigError: the episode has fewer steps.
         """
         self._now.rewind(steps)
 
     # What it thinks -------------------------------------------------------------------------------------------------
 
     def belief(self) -> dict[str, Chances]:
-        """Return what each co-player is after: for each, by agent name, a dict of goals and their probabilities.
+        """Return the belief at the current step: for each co-player, by agent name, a dict of goal to probability.
 
-        It is that of the current step. Learned goals are called `code_0`, `code_1`, ... The dict is empty where the
-        opponent model has no explicit belief, and for a co-player that has left. In a batch probabilities are `[B]`, 0
-        where it has left.
+        Learned goals are called `code_0`, `code_1`, ... The dict is empty if the opponent model has no explicit belief,
+        and for a co-player that has left. For a batch probabilities are `[B]`, 0 for a co-player that has left.
         """
         episode = self._current()
         with torch.inference_mode():
@@ -202,13 +202,13 @@ class LoadedAgent:
         return {name: self._chances(shown.labels, shown.values[:, seat], seat) for name, seat in self._others(episode)}
 
     def predict(self) -> dict[str, Chances]:
-        """Return what each co-player is expected to do at this step: a dict of actions and their probabilities.
+        """Return the predicted action of each co-player at this step: a dict of action to probability.
 
-        With an explicit belief it is the mixture of the policies under each goal, as evaluations judge it. The dict is
-        empty for a co-player that has left.
+        With an explicit belief it is the mixture of the policies of each goal, as in evaluations. The dict is empty for
+        a co-player that has left.
 
         Raises:
-            ConfigError: the co-players' views are not known.
+            ConfigError: the co-players' observations are unknown.
         """
         episode = self._current()
         view = episode.view
@@ -291,7 +291,7 @@ def load_agent(
         device: where its networks run.
 
     Raises:
-        ConfigError: there is no such agent, or its files are damaged or do not fit this version.
+        ConfigError: the agent does not exist, or its files are damaged or of another version.
     """
     stored = read_agent(source)
     return LoadedAgent(restore(stored, device), seed, greedy, other_rules, stored.made)

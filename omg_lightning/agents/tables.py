@@ -20,7 +20,7 @@ from omg_lightning.types import NO_GOAL, ConfigError
 
 
 class Table(ABC):
-    """An environment in the eyes of one who sits there: the views of all seats, for B episodes at once.
+    """An environment from the perspective of one seat, with the observations of all seats, for B episodes.
 
     Attributes:
         env: names, sizes and, for a search, the rules and the state.
@@ -69,7 +69,7 @@ class Table(ABC):
 
 
 class Board(RulesEnv):
-    """A game whose state somebody else keeps.
+    """A game whose state the caller keeps.
 
     Args:
         game: the rules.
@@ -169,7 +169,7 @@ class OwnTable(Table):
 
 
 class _Foreign(VectorEnv):
-    """Names and sizes of an environment that somebody else steps."""
+    """Names and sizes of an environment that the caller steps."""
 
     def __init__(self, adapter: Adapter) -> None:
         self.name, self.num_players, self.num_actions = adapter.name, adapter.num_players, adapter.num_actions

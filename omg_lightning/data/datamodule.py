@@ -54,27 +54,26 @@ from omg_lightning.types import AdaptationSegment, Batch, ConfigError, Episodes,
 class EpisodeDataModule(LightningDataModule):
     """Online rollouts behind Lightning's data interface.
 
-    A run has rounds. In each, `refresh` plays one episode in every environment and adds them to the one buffer that
-    feeds all losses; then batches are drawn from it. The first `offline.rounds` rounds are played by scripted line-ups,
-    the rest by `seats`.
+    A run consists of rounds. In each, `refresh` plays one episode in every environment and adds them to the buffer that
+    feeds all losses; then batches are sampled from it. Scripted line-ups play the first `offline.rounds` rounds,
+    `seats` the rest.
 
     Args:
         game: which game: `StagHunt`, `Snowdrift`, `LevelBasedForaging`, `Overcooked`, `MatrixGame`, `CoinGame`,
-            `PettingZooEnv`, `CopyableGame`, or a `Game` or `VectorEnv` of yours by its dotted path; its own arguments
+            `PettingZooEnv`, `CopyableGame`, or your own `Game` or `VectorEnv` by its dotted path; its own arguments
             stand below this key.
-        seats: who sits in each seat: `learner`, `random`, a scripted player of the game (such as `nearest_stag`),
-            `switcher` (one of the game's two scripts, drawn for each episode; `switcher:5` also changes at step 5 of
-            each), `past` (the learner as it was at an earlier round), `checkpoint:PATH`, or the dotted path of a class
-            that follows `omg_lightning.games.Player`. A list of such line-ups spreads them over the environments in
-            turn, as `checkpoint:FOLDER/*` spreads all agents there; `callbacks.SeatSchedule` changes them while
-            training.
-        num_envs: B, environments played at once. With several `--trainer.devices` these share them, as they share
-            batches, the buffer and evaluations: all sizes here are totals.
-        workers: processes that share them, at most one for each core; each takes B / workers. Where they can be
-            forked, as on Linux, and on the CPU only. The run depends on this number, as on the seed.
-        partners: who sits beside the learner in `test`, each in all seats but seat 0, the learner's; by default
-            `random` and, where the game has scripts, these and `switcher`.
-        training: what a round is trained on.
+        seats: the player in each seat: `learner`, `random`, a scripted player of the game (such as `nearest_stag`),
+            `switcher` (one of the game's two scripts, drawn for each episode; `switcher:5` also changes at step 5),
+            `past` (a past self of the learner), `checkpoint:PATH`, or the dotted path of a class that follows
+            `omg_lightning.games.Player`. The environments take the line-ups of a list in turn, and the agents of
+            `checkpoint:FOLDER/*` likewise; `callbacks.SeatSchedule` changes them during training.
+        num_envs: B, number of parallel environments. Several `--trainer.devices` divide them, as they divide batches,
+            the buffer and evaluations: all sizes here are totals.
+        workers: processes that divide the environments, at most one per core. They need a CPU and an operating system
+            that can fork, such as Linux. Results depend on this number, as on the seed.
+        partners: co-players of the learner in `test`, each in all seats but seat 0; by default `random` and, if the
+            game has scripts, these and `switcher`.
+        training: settings of training.
         offline: the offline phase.
         evaluation: evaluations and replays.
         adaptation: settings of `test`, the adaptation protocol.
@@ -155,13 +154,13 @@ class EpisodeDataModule(LightningDataModule):
         weights: Callable[[], Weights] | None = None,
         on_policy: OnPolicy | None = None,
     ) -> None:
-        """Take the learner's callables: `learner` itself, with the weights that it has whenever it is called.
+        """Set the learner's callables.
 
         Args:
-            learner: gives the learner in training.
-            load: gives the learner of a checkpoint's path, or the one in training with other weights.
-            weights: gives a copy of the weights in training; needed where a seat is called `past`.
-            on_policy: how a round's episodes are used, where no older ones may be.
+            learner: returns the learner in training, with its current weights.
+            load: returns the learner of a checkpoint's path, or the one in training with other weights.
+            weights: returns a copy of the weights in training; needed for a seat `past`.
+            on_policy: passes and minibatches of a round's episodes, for algorithms that need current data.
         """
         self.population.attach(learner, load, weights)
         self.on_policy = on_policy
@@ -176,11 +175,11 @@ class EpisodeDataModule(LightningDataModule):
         check_lineups(as_lineups(lineups), self.env)
 
     def check_rounds(self, rounds: float, scheduled: bool = False) -> None:
-        """Raise ConfigError where a `fit` of so many rounds cannot do what `seats` and `offline` say.
+        """Raise ConfigError if `seats` and `offline` do not fit the number of rounds of a `fit`.
 
         Args:
             rounds: of the whole run; infinity for no limit.
-            scheduled: others than `seats` will sit there.
+            scheduled: whether a schedule replaces `seats`.
         """
         offline = self.offline_phase.rounds
         if offline > rounds:
@@ -234,7 +233,7 @@ class EpisodeDataModule(LightningDataModule):
 
     @property
     def device(self) -> torch.device:
-        """Where everything runs: the trainer's device."""
+        """The trainer's device."""
         return self.trainer.strategy.root_device if self.trainer else torch.device("cpu")
 
     def refresh(self, max_age: int | None = None) -> tuple[Played, int]:
@@ -279,9 +278,9 @@ class EpisodeDataModule(LightningDataModule):
         """Return greedy episodes of `lineups`, in chunks of `num_envs`: the same starts each time.
 
         Args:
-            lineups: who sits where.
-            episodes: how many.
-            change: makes another learner of the one in training, to see what a part of it is good for.
+            lineups: the players of each seat.
+            episodes: number of episodes.
+            change: returns a changed copy of the learner, to measure the effect of one part.
         """
 
         def learners(names: Sequence[str]) -> dict[str, Actor]:
@@ -293,7 +292,7 @@ class EpisodeDataModule(LightningDataModule):
         return evaluation(self.env, lineups, episodes, self.num_envs, learners, self.seed, self.device, self.workers)
 
     def _judged(self, names: Sequence[str]) -> dict[str, Actor]:
-        """Return the actors with networks that sit in seats of these names, to be judged: `past` is the newest one."""
+        """Return the actors with networks for seats of these names, for evaluations; `past` is the newest past self."""
         found = self.population.learners(names)
         if PAST in names:
             found[PAST] = self.population.newest_past_self()
@@ -335,7 +334,7 @@ class EpisodeDataModule(LightningDataModule):
     # Lightning ------------------------------------------------------------------------------------------------------
 
     def train_dataloader(self) -> DataLoader:
-        """Return batches from the buffer. The loader has no workers: they would hold stale copies of it."""
+        """Return the loader of batches. It has no workers, because these would hold stale copies of the buffer."""
         plan, count = self.on_policy, self.training.steps_per_epoch
         length = count if plan is None else plan.epochs * plan.minibatches
 
@@ -354,7 +353,7 @@ class EpisodeDataModule(LightningDataModule):
         return _loader(LazyDataset(draw, length))
 
     def _next_of_passes(self, plan: OnPolicy, random: torch.Generator) -> Episodes:
-        """Return the next batch of the passes over this round; a resumed run first draws again what was drawn."""
+        """Return the next batch of the passes over this round; a resumed run first repeats the earlier draws."""
         if self._passes is None or self._drawn == 0:
             if self._drawn and self._before_passes is not None:
                 random.set_state(self._before_passes)
@@ -365,7 +364,7 @@ class EpisodeDataModule(LightningDataModule):
         return self._turned(next(self._passes), random)
 
     def _turned(self, episodes: Episodes, random: torch.Generator) -> Episodes:
-        """Return episodes as they would be on a board turned at random, if so configured."""
+        """Return episodes on a randomly rotated or reflected board, if so configured."""
         if self.symmetries is None:
             return episodes
         index = int(torch.randint(len(self.symmetries), (1,), generator=random))
@@ -397,9 +396,9 @@ class EpisodeDataModule(LightningDataModule):
         return _loader(self.evaluate(self.eval_lineups, self.evaluation.predict_episodes))
 
     def state_dict(self) -> dict[str, Any]:
-        """Return buffer, counters, beliefs carried over and generators: a resumed run goes on bit by bit.
+        """Return buffer, counters, carried beliefs and generators, so that a resumed run is bit-identical.
 
-        With several ranks, the state is that of rank 0, and has those of all others under `others`.
+        With several ranks it is the state of rank 0, with the states of the others under `others`.
         """
         state = {
             "buffer": self.buffer.state_dict(),
@@ -414,7 +413,7 @@ class EpisodeDataModule(LightningDataModule):
         return ranks.merge(state)
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Restore what `state_dict` gave, to go on with a `fit`; an evaluation does not need it.
+        """Restore the result of `state_dict` to resume a `fit`; an evaluation does not need it.
 
         Raises:
             ConfigError: the sizes of buffer or batch, or the number of ranks, are others than in the checkpoint.

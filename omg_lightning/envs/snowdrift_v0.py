@@ -14,7 +14,7 @@ DEFAULT_PRESET = "msg"
 
 
 class SnowdriftEnv(GameParallelEnv):
-    """Players `player_0`, ... shovel drifts away, which helps all and costs those who do it; see `Snowdrift`.
+    """Players `player_0`, ... clear drifts, which pays all players and costs the one that shovels; see `Snowdrift`.
 
     `reset(options={"players": [(row, column), ...], "drifts": [...]})` sets the exact layout. Nobody leaves early: the
     last drift terminates everyone, and `max_steps` truncates everyone if a drift is left.

@@ -38,23 +38,23 @@ class Game(ABC):
         num_players: P, the number of seats.
         num_actions: A, the same for every seat.
         max_steps: every episode is over after this many steps at the latest.
-        observation_space: gymnasium `Box` of any shape and dtype, or `MultiBinary`: the space of one seat's view. Views
-            are stored, shown to players and trained on with these values.
+        observation_space: gymnasium `Box` of any shape and dtype, or `MultiBinary`: the space of one seat's
+            observation. The buffer, players and networks use these values.
         action_names: A names; by default `action_0`, `action_1`, ...
         agent_names: P names; by default `player_0`, `player_1`, ...
         goal_names: the declared goals of a player, such as `("stag", "hare")`; none by default.
         noop: the action that replaces an illegal one, and the only legal one of a seat that has left. A game that keeps
             the invariants itself may forbid it to active seats; the first legal action replaces an illegal one there.
-        seat_bounds: the least and the greatest undiscounted return that a seat can have in an episode; None if unknown.
-            Intervals keep to them.
-        team_bounds: those of the sum of all seats.
-        prosocial: True where a seat that has left goes on earning, because everyone is paid the mean reward.
-        players: scripted players that know this game, by the name that seats call them.
-        scripts: the names of two of them, the cooperator first; the offline phase mixes the two, and tests play beside
+        seat_bounds: smallest and largest undiscounted return of a seat in an episode; None if unknown. Intervals are
+            clipped to them.
+        team_bounds: bounds of the sum over all seats.
+        prosocial: whether each player gets the mean reward, also after it has left.
+        players: scripted players of this game, by their names in `seats`.
+        scripts: the names of two of them, the cooperator first. The offline phase mixes the two, and tests play beside
             them. Empty for none.
-        layout: what a view means, for games on a grid; None for any other view.
-        sparse_views: True where `observe_sparse` is implemented.
-        has_board: True where `board` is implemented.
+        layout: meaning of an observation, for games on a grid; else None.
+        sparse_views: whether `observe_sparse` is implemented.
+        has_board: whether `board` is implemented.
     """
 
     num_players: int
@@ -141,10 +141,10 @@ class Game(ABC):
         return torch.full_like(actions, NO_GOAL)
 
     def reshuffle(self, state: Any, generator: torch.Generator) -> Any:
-        """Draw anew what nobody can know of a state, such as the order of a stack of cards; nothing by default.
+        """Resample the hidden part of a state, such as the order of a deck of cards; unchanged by default.
 
-        All chance of a game is drawn in `reset` and kept in the state, so that `step` is a function of it. A search
-        calls this at its root, in each tree, so that it does not foresee what no player can.
+        `reset` draws all randomness of a game and stores it in the state, so that `step` is a deterministic function. A
+        search calls this method at the root of each tree, so that it does not know what no player knows.
         """
         return state
 

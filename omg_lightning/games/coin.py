@@ -97,7 +97,7 @@ class CoinGame(Game):
         return self.reshuffle(CoinState(time, players, coin, owner, time), generator)
 
     def reshuffle(self, state: CoinState, generator: torch.Generator | None) -> CoinState:
-        """Draw anew which coins will come."""
+        """Resample the coming coins."""
         luck = torch.randint(2**62, state.luck.shape, generator=generator, device=state.luck.device)
         return state._replace(luck=luck)
 

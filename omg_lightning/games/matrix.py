@@ -1,4 +1,4 @@
-"""Repeated matrix games of n players: the smallest games in which a partner can be read.
+"""Repeated matrix games of n players: the smallest games in which partners can be modelled.
 
 Climbing and penalty: Claus and Boutilier, AAAI 1998. The prisoner's dilemma has the payoffs of LOLA
 (arXiv 1709.04326). Everything is known in closed form.
@@ -255,13 +255,13 @@ class TitForTat(Reactive):
 
 
 class GrimTrigger(Reactive):
-    """Cooperates until somebody does not, and plays action 1 from then on.
+    """Cooperates until any player does not, and plays action 1 from then on.
 
     The last joint action is enough for this: its own action there is not 0 once it has been triggered.
     """
 
     def reply(self, own: Tensor, others: Tensor) -> Tensor:
-        """Return 1 where anybody, itself included, did not cooperate."""
+        """Return 1 if any player, itself included, did not cooperate."""
         return ((own > 0) | (others > 0).any(1)).long()
 
 

@@ -34,7 +34,7 @@ class Collector:
         generator: torch.Generator,
         scripted: bool = False,
     ) -> Played:
-        """Play a round; beliefs start anew where other line-ups sit than in the round before.
+        """Play a round; beliefs are reset if the line-ups have changed since the previous round.
 
         Args:
             lineups: who sits where.

@@ -19,7 +19,7 @@ def match(
     generator: torch.Generator,
     workers: int = 1,
 ) -> Tensor:
-    """Play greedy episodes of one line-up, `batch` at once; what is believed of the others is carried on.
+    """Play greedy episodes of one line-up, `batch` in parallel; beliefs carry over.
 
     Args:
         env: what is played.

@@ -139,7 +139,7 @@ class RolloutState:
             self.record = _empty(env, batch, learners, measure, device)
         self.actors: dict[str, Actor] = {**seating.scripted, **learners}
         if empty := [name for name in seating.names if name not in self.actors]:
-            raise ConfigError(f"nobody plays the seat {empty[0]!r}: hand over an actor of this name, or seat another")
+            raise ConfigError(f"no actor plays the seat {empty[0]!r}: pass an actor of this name, or change the seat")
         self.prior: dict[str, Tensor | None] = {}
         self.memory: dict[str, Any] = {}
         for name, actor in self.actors.items():

@@ -55,7 +55,7 @@ class Session:
     ) -> None:
         found = next(iter(agents.values())).game if game is None else game
         if not isinstance(found, Game):
-            raise ConfigError(f"{found.name} has no rules that can be stepped, so nobody can play it here")
+            raise ConfigError(f"{found.name} has no rules that can be stepped, so it cannot be played here")
         self.game, self.agents, self.seed = found, dict(agents), seed
         self.games = 0  # played so far: each has a seed of its own
         self.frames: list[dict[str, Any]] = []

@@ -1,4 +1,4 @@
-"""Runs that would end well and say something false: nobody learns, nobody plays, or numbers are not finite."""
+"""Runs that would end normally with false results: no learner, no actor for a seat, or numbers that are not finite."""
 
 import pytest
 import torch
@@ -102,7 +102,7 @@ def test_a_past_self_as_a_partner_plays_as_it_did(tmp_path, capsys):
 def test_a_seat_that_nobody_plays_is_refused():
     data = attached(tiny_data())
     seating = arrange([["learner", "past"]], 2, data.env, torch.device("cpu"))
-    with pytest.raises(ConfigError, match="nobody plays the seat 'past'"):
+    with pytest.raises(ConfigError, match="no actor plays the seat 'past'"):
         play(data.env, seating, data.population.learners(()), torch.Generator())
 
 

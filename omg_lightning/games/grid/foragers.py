@@ -126,7 +126,7 @@ class FixedOrder(Forager):
 
 
 class SecretOrder(Forager):
-    """Takes the foods in an order that is drawn at random for each episode, and never told."""
+    """Takes the foods in a random order for each episode, which it does not reveal."""
 
     def reset(self, batch_size: int, seat: int, game: Any, generator: torch.Generator) -> None:
         """Draw the orders; see `Player.reset`."""
