@@ -396,7 +396,7 @@ def test_a_player_always_sees_all_its_rows_and_finished_ones_are_blank(game):
     assert finished, "or no episode ended before the others"
 
 
-def test_seats_of_a_player_that_are_kept_apart_go_on_with_their_own_rows():
+def test_separate_seats_of_a_player_keep_their_own_rows():
     env = as_env(stag_hunt(2))
     seating = arrange([["nearest_stag", "nearest_hare"], ["nearest_hare", "nearest_hare"]], 6, env, CPU)
     index = torch.tensor([5, 2, 1])

@@ -99,7 +99,7 @@ def test_belief_is_over_headings_where_goals_are_cells():
         assert sum(chances.values()) == pytest.approx(1)
 
 
-def test_belief_goes_on_with_the_same_partners_and_is_forgotten_with_new_ones():
+def test_beliefs_carry_over_with_the_same_partners_and_reset_with_new_ones():
     agent, env = LoadedAgent(hunt(opponent_args={"belief": BeliefConfig(alpha=0.5)})), stag_hunt_v0.parallel_env(**HUNT)
     layout = {"hunters": [(0, 0), (0, 1)], "stags": [(3, 3)], "hares": [(0, 1), (3, 0)]}
     hare = env.game.action_names.index("hunt_hare")
@@ -226,7 +226,7 @@ def toy_agent(opponent="Direct"):
     return tiny_agent(PettingZooEnv("parallel_toys.Toy"), opponent, algorithm=PPO)
 
 
-def test_plays_an_environment_of_somebody_else_from_its_own_observation():
+def test_an_agent_plays_a_third_party_environment_from_its_own_observation():
     module, env = toy_agent(), Toy()
     agent, batch = LoadedAgent(module), LoadedAgent(module)
     copies = PettingZooEnv("parallel_toys.Toy")
@@ -266,7 +266,7 @@ def test_an_opponent_model_with_goals_needs_what_all_see_and_do():
         assert sum(chances.values()) == pytest.approx(1)
 
 
-def test_masks_of_somebody_elses_environment_are_kept():
+def test_an_agent_obeys_the_masks_of_a_third_party_environment():
     agent, env = LoadedAgent(toy_agent()), Toy()
     observations, _ = env.reset(seed=1)
     agent.reset(env, "c")
@@ -294,7 +294,7 @@ def test_agents_know_their_game():
     assert LoadedAgent(toy_agent()).game.make == "parallel_toys.Toy"
 
 
-def test_mistakes_are_said_in_one_line():
+def test_user_errors_are_one_line():
     env = stag_hunt_v0.parallel_env(**HUNT)
     agent = LoadedAgent(hunt())
     observations, _ = env.reset(seed=1)

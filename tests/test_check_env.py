@@ -227,7 +227,7 @@ def test_each_broken_method_is_one_sentence(env, says):
     fails(says, env)
 
 
-def test_what_is_no_environment_is_said_with_the_cure():
+def test_a_class_that_is_no_environment_is_refused_with_the_cure():
     fails("RulesEnv.*expected an environment: call it", RulesEnv)
     fails("an instance of LineGame; .*RulesEnv a Game", LineGame())
     with pytest.raises(ConfigError, match="batch_size=1"):

@@ -579,7 +579,7 @@ BROKEN_GRIDS = {
     ],
     ids=[*BROKEN, *(f"grid, {name}" for name in BROKEN_GRIDS)],
 )
-def test_a_broken_game_is_told_in_one_sentence_what_to_do(base, members, says):
+def test_a_broken_game_is_refused_in_one_sentence_with_the_cure(base, members, says):
     with pytest.raises(CheckError, match=says) as caught:
         check_game(broken(base, **members))
     sentence = str(caught.value)
@@ -588,7 +588,7 @@ def test_a_broken_game_is_told_in_one_sentence_what_to_do(base, members, says):
     assert ": " in sentence
 
 
-def test_a_missing_attribute_is_told_to_be_set():
+def test_an_error_names_the_missing_attribute():
     class Sizeless(Purse):
         @property
         def max_steps(self):

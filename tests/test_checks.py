@@ -232,12 +232,12 @@ def test_an_encoder_may_leave_out_the_time_on_purpose():
     check_encoder(timeless, reads_time=False)
 
 
-def test_an_encoder_is_told_where_its_state_encoder_refuses_the_views():
+def test_an_error_names_the_encoder_whose_state_encoder_refuses_the_views():
     with pytest.raises(CheckError, match=r"Broken\.state_encoder: encoder Conv reads views"):
         check_encoder(changed(Plain, state_encoder=encoders.Conv))
 
 
-def test_an_instance_of_an_encoder_stays_as_it_is_and_is_told_another_game():
+def test_check_encoder_leaves_an_instance_unchanged_and_refuses_another_game():
     torch.manual_seed(0)  # with other weights all features may be saturated
     encoder = Plain(LINE.observation_space, None, 8)
     before = {name: value.clone() for name, value in encoder.state_dict().items()}
@@ -688,7 +688,7 @@ def spec_of(game, **settings) -> ModelSpec:
 
 
 @pytest.mark.parametrize("sharing", ["shared", "roles", "separate"])
-def test_an_instance_of_an_opponent_model_stays_as_it_is_and_is_told_another_game(sharing):
+def test_check_opponent_leaves_an_instance_unchanged_and_refuses_another_game(sharing):
     model = Own(spec_of(MATRIX, sharing=sharing))
     before = {name: value.clone() for name, value in model.state_dict().items()}
     check_opponent(model, MATRIX)

@@ -43,7 +43,7 @@ def played(actions, batch=1, **start):
         ({"their_coin": [(2, 0)]}, [STAY, RIGHT], [0, 1], [NO_GOAL, 0]),  # over the right edge
     ],
 )
-def test_who_steps_on_a_coin_gets_one_and_the_owner_loses_two_if_it_was_the_other(start, actions, rewards, goals):
+def test_a_coin_pays_one_to_its_taker_and_costs_another_owner_two(start, actions, rewards, goals):
     assert played(actions, **start)[1:] == (rewards, goals)
 
 
@@ -66,7 +66,7 @@ def test_a_new_coin_is_drawn_evenly_among_cells_without_a_player_and_colours():
         torch.testing.assert_close(pairs[pairs > 0], torch.full((2 * free,), 1 / (2 * free)), atol=0.012, rtol=0)
 
 
-def test_a_coin_that_nobody_takes_stays_and_players_may_share_a_cell():
+def test_an_untaken_coin_stays_and_players_may_share_a_cell():
     after, rewards, _ = played([RIGHT, LEFT], players=[(0, 0), (0, 2)], my_coin=[(2, 2)])
     assert (after.coin.tolist(), after.owner.tolist(), rewards) == ([8], [0], [0, 0])
     assert after.players.tolist() == [[1, 1]]

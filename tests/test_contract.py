@@ -166,7 +166,7 @@ def test_every_combination_learns_offline_and_online(game, opponent, algorithm, 
 @pytest.mark.parametrize(
     ("game", "opponent", "algorithm"), [("bits", "Subgoal", "PPO"), ("reals", "Codebook", "BestResponseSearch")]
 )
-def test_a_resumed_run_goes_on_bit_by_bit(game, opponent, algorithm, tmp_path):
+def test_a_resumed_run_is_bit_identical(game, opponent, algorithm, tmp_path):
     path, run = tmp_path / "stop.ckpt", partial(tiny_run, game, opponent, algorithm)
     data, whole = run()
     fit(data, whole, tmp_path, Watch(path))

@@ -98,7 +98,7 @@ def test_a_row_keeps_its_giver_until_that_one_is_over():
     assert torch.equal(model.infer(alone, view(rows=1)).point, own[3:4]), "the last one has nobody else's"
 
 
-def test_under_shuffled_goals_the_source_goes_on_inferring_each_rows_own():
+def test_shuffled_goals_leave_the_inference_of_the_source_unchanged():
     inner, model = declared(), ShuffledGoals(declared())
     start, memory = played(model)
     assert same(start.inner, played(inner)[0])

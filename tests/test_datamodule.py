@@ -105,7 +105,7 @@ def test_offline_lineups_may_seat_checkpoints_too(tmp_path):
 @pytest.mark.parametrize("algorithm", ["search", "PPO"])
 @pytest.mark.parametrize("opponent", OPPONENTS)
 @pytest.mark.parametrize("rounds", [0, 1, 2, 3])
-def test_a_state_that_went_through_a_file_goes_on_bit_by_bit(opponent, rounds, algorithm):
+def test_a_saved_state_resumes_bit_by_bit(opponent, rounds, algorithm):
     """Before the first round, within the offline phase, between the phases and online."""
     settings = {"algorithm": PPO} if algorithm == "PPO" else {}
     data, other = (attached(tiny_data(), opponent, **settings) for _ in range(2))
@@ -132,7 +132,7 @@ def test_a_state_of_other_sizes_is_refused():
             attached(other).load_state_dict(through_a_file(data.state_dict()))
 
 
-def test_beliefs_are_carried_from_round_to_round_and_start_anew_online():
+def test_beliefs_carry_over_between_rounds_and_reset_at_the_online_phase():
     data = attached(tiny_data(), **BELIEF)
     first, second = data.refresh()[0], data.refresh()[0]
     torch.testing.assert_close(second.episodes.goal[0], first.prior[LEARNER])
@@ -279,7 +279,7 @@ def test_a_game_is_described_by_all_its_options():
     }
 
 
-def test_an_oracle_beside_somebody_without_a_declared_goal_is_refused():
+def test_an_oracle_beside_a_player_without_a_declared_goal_is_refused():
     for seats in (["learner", "random"], ["learner", f"{__name__}.Mute"]):
         data = attached(tiny_data(seats=seats, **ONLINE), "Oracle")
         with pytest.raises(ConfigError, match="declares no goal") as caught:
@@ -398,7 +398,7 @@ def test_a_round_that_is_broken_off_is_played_again_as_if_it_had_never_begun(mon
     assert len(data.population.past) == len(calm.population.past) == 1
 
 
-def test_a_past_self_needs_somebody_to_be_copied():
+def test_a_past_self_needs_a_learner():
     data = tiny_data(seats=["learner", "past"], **ONLINE)
     agent = tiny_agent(data.env, "Declared")
     data.attach(agent.actor, agent.load_actor)
@@ -415,7 +415,7 @@ def test_evaluation_has_seats_of_its_own():
     assert data.seats == ["learner", "nearest_stag"]
 
 
-def test_other_line_ups_start_with_new_beliefs_and_the_same_ones_go_on():
+def test_new_line_ups_reset_beliefs_and_unchanged_ones_keep_them():
     data = attached(tiny_data(**ONLINE), **BELIEF)
     first = data.refresh()[0].prior[LEARNER]
     assert (first != 0.5).any()
@@ -429,7 +429,7 @@ def test_other_line_ups_start_with_new_beliefs_and_the_same_ones_go_on():
         data.seat([["learner"]])
 
 
-def test_a_scheduled_line_up_goes_on_bit_by_bit():
+def test_a_scheduled_line_up_resumes_bit_by_bit():
     line_ups = [["nearest_hare", "learner"]]
 
     def run(data, rounds):

@@ -185,7 +185,7 @@ def test_an_early_end_by_rule_is_a_termination():
     assert act(env, STAY) == [(0.0, True, False)]
 
 
-def test_prosocial_rewards_go_only_to_agents_that_are_left():
+def test_prosocial_rewards_go_only_to_remaining_agents():
     env, _ = placed({**LAYOUT, "hunters": [(0, 0), (1, 3)]}, prosocial=True)
     assert act(env, HUNT_HARE, STAY) == [(0.5, True, False), (0.5, False, False)]
     assert act(env, HUNT_HARE) == [(0.5, True, False)]

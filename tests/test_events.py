@@ -77,7 +77,7 @@ def test_seats_that_a_learner_has_to_predict_are_watched(lineup, expected):
     assert torch.equal(watched(episodes), episodes.active & torch.tensor(expected))
 
 
-def test_each_episode_of_a_batch_decides_on_its_own_who_is_watched():
+def test_observed_seats_are_decided_per_episode():
     # Scripted episodes stay in the buffer for a while after the online phase starts.
     game = TokenGame(3, ragged=False)
     agent = tiny_agent(game, "Direct")

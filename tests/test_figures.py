@@ -321,7 +321,7 @@ def test_the_last_frame_shows_the_capture_on_the_board_as_it_came_to_be(monkeypa
     assert drawn[-1][1]["returns"] == [5.0, 5.0]
 
 
-def test_in_snowdrift_who_shovels_stays_on_the_board_to_the_last_frame(monkeypatch):
+def test_in_snowdrift_a_shovelling_player_stays_on_the_board_to_the_last_frame(monkeypatch):
     game = Snowdrift(num_players=2, num_drifts=2, height=2, width=2)
     start = game.place(1, players=[(0, 0), (1, 0)], drifts=[(0, 0), (1, 1)])
     states, episodes = played(game, start, [[5, 4], [4, 3], [4, 5]])  # shovel; the other goes right; shovels

@@ -93,7 +93,7 @@ def test_it_waits_where_no_path_leads():
     assert player.action_probabilities(game.observe(state)[:, 0], game.legal(state)[:, 0])[0, NONE] == 1
 
 
-def test_who_pursues_a_single_food_goes_on_to_the_nearest():
+def test_a_script_for_a_single_food_continues_with_the_nearest():
     assert asked("food_0", (5, 1), gone=[0]) == (1, {"north": 1})
 
 
@@ -146,7 +146,7 @@ def test_players_keep_the_contract_in_both_views():
         check_game(LevelBasedForaging("5x5-2p-2f", max_steps=3, view=view), batch_size=3)
 
 
-def test_scripts_that_see_planes_or_vectors_play_alike():
+def test_scripts_play_equally_from_planes_and_vectors():
     options = {"batch": 8, "max_steps": 15}
     (_, planes), (_, vectors) = (rollout(["column_major", "greedy"], view=v, **options) for v in ("planes", "vector"))
     assert torch.equal(planes.action, vectors.action)
@@ -230,7 +230,7 @@ def test_locations_are_the_cells_of_the_foods():
     assert (belief[:, :-1][~there] == 0).all(), "cells with a player of level 2 are no goals"
 
 
-def test_all_who_share_a_food_are_rewarded_whatever_their_levels():
+def test_all_players_that_share_a_food_are_rewarded_at_any_level():
     game = LevelBasedForaging("7x7-2p-1f")
     env = Fixed(game, game.place(1, players=[(3, 2, 1), (3, 4, 2)], foods=[(3, 3, 3)]))
     episodes = play(env, arrange([["greedy", "greedy"]], 1, env, CPU), {}, torch.Generator().manual_seed(0)).episodes

@@ -79,7 +79,7 @@ def test_the_time_limit_cuts_an_episode_off():
     assert not game.terminated(state).any()
 
 
-def test_who_may_move_where_and_load():
+def test_legal_moves_and_loads():
     game, state = placed([(0, 0, 1), (3, 4, 1), (5, 6, 1)], [(1, 2, 1), (3, 3, 1)])
     names = [[game.action_names[a] for a in row.nonzero()[:, 0].tolist()] for row in game.legal(state)[0]]
     assert names == [["none", "south", "east"], ["none", "north", "south", "east", "load"], ["none", "north", "west"]]
@@ -167,7 +167,7 @@ def without_levels(players, foods):
     return placed([(*p, 1) for p in players], [(*f, 2) for f in foods], "7x7-2p-3f-no-levels")
 
 
-def test_without_levels_two_are_needed_and_paid_alike():
+def test_without_levels_a_food_needs_two_players_with_equal_pay():
     game, state = without_levels([(2, 2), (3, 3)], [(2, 3), (5, 5), (5, 3)])
     assert play(game, state, LOAD, NONE)[1].tolist() == [[0, 0]]
     after, rewards = play(game, state, LOAD, LOAD)
@@ -176,7 +176,7 @@ def test_without_levels_two_are_needed_and_paid_alike():
     assert (game.max_steps, game.seat_bounds, game.team_bounds) == (100, (0, 0.5), (0, 1))
 
 
-def test_without_levels_nobody_moves_to_a_cell_where_another_stands():
+def test_without_levels_no_player_moves_to_an_occupied_cell():
     game, state = without_levels([(2, 2), (2, 3)], [(5, 1), (5, 3), (5, 5)])
     assert game.legal(state)[0, :, [WEST, EAST]].tolist() == [[True, False], [False, True]]
     assert cells(game, play(game, state, EAST, WEST)[0]) == [(2, 2), (2, 3)]
@@ -185,7 +185,7 @@ def test_without_levels_nobody_moves_to_a_cell_where_another_stands():
     assert cells(game, play(game, apart, EAST, WEST)[0]) == [(2, 2), (2, 4)]
 
 
-def test_without_levels_who_stand_between_two_foods_load_both():
+def test_without_levels_a_player_between_two_foods_loads_both():
     game, state = without_levels([(2, 2), (3, 3)], [(2, 3), (3, 2), (5, 5)])
     after, rewards = play(game, state, LOAD, LOAD)
     torch.testing.assert_close(rewards, torch.full((1, 2), 2 / 6))

@@ -158,7 +158,7 @@ def test_what_does_not_fit_ends_with_a_cure(height, width, count):
         blocks.draw_blocks(4, height, width, count, seeded(0))
 
 
-def test_dense_layouts_are_begun_anew_where_stuck():
+def test_dense_layouts_are_redrawn_when_stuck():
     assert blocks.draw_blocks(256, 4, 4, 2, seeded(0)).sum(1).ge(6).all()
     assert blocks.draw_blocks(64, 20, 20, 25, seeded(0)).sum(1).ge(75).all()
 

@@ -107,7 +107,7 @@ def test_pictures_show_apples_and_levels():
     assert (square(picture, 4, 1) == square(changed, 4, 1)).all()
 
 
-def test_a_picture_marks_the_food_that_was_taken_and_who_took_it():
+def test_a_picture_marks_a_taken_food_and_its_takers():
     env, _ = placed(render_mode="rgb_array")
     env.step({"player_0": LOAD, "player_1": LOAD})
     taken = square(env.render(), 2, 3)

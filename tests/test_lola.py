@@ -118,7 +118,7 @@ def test_without_a_look_ahead_it_is_the_naive_policy_gradient():
         torch.testing.assert_close(found, wanted, rtol=1e-4, atol=1e-6)
 
 
-def test_beside_a_script_nobody_is_expected_to_learn():
+def test_no_learning_step_is_expected_of_a_script():
     game = MatrixGame("prisoners_dilemma", max_steps=STEPS)
     slopes = []
     for lookahead in (0.0, 2.0):

@@ -415,7 +415,7 @@ def test_the_pettingzoo_environment_is_the_prisoners_dilemma_by_default_and_regi
 
 
 @pytest.mark.parametrize("game", [MatrixGame("chicken", memory=2), MatrixGame(payoff=[[1, 2], [3, 4]])])
-def test_a_game_that_is_made_anew_of_its_description_is_the_same(game):
+def test_a_game_rebuilt_from_its_description_is_the_same(game):
     spec = GameSpec.of(RulesEnv(game))
     again = spec.make()
     assert GameSpec.of(RulesEnv(again)) == spec

@@ -99,7 +99,7 @@ def test_top1_against_the_best_possible_by_hand():
 
 
 @pytest.mark.filterwarnings("ignore:The ``compute`` method")
-def test_predictions_of_few_actions_or_of_nobody():
+def test_predictions_of_few_actions_or_of_no_player():
     metrics = PredictionMetrics(2)
     metrics.update(torch.zeros(0, 2), torch.zeros(0, dtype=torch.int64))
     assert metrics.compute() == {}
@@ -255,7 +255,7 @@ def test_codes_without_events_or_with_one_goal_only():
 
 
 @pytest.mark.filterwarnings("ignore:The ``compute`` method")
-def test_beliefs_about_nobody_or_without_a_declared_goal():
+def test_beliefs_about_no_player_or_without_a_declared_goal():
     metrics = BeliefMetrics(2, 8, same=False, max_steps=3)
     assert metrics.compute() == {}
     nobody = torch.full((3, 2, 1), -1)

@@ -85,7 +85,7 @@ def test_many_conditions_for_a_view_are_answered_as_each_alone(seats):
 
 
 @pytest.mark.parametrize("goal_size", [0, 2])
-def test_roles_tell_seats_apart_and_without_them_all_are_alike(goal_size):
+def test_roles_distinguish_seats_and_shared_networks_do_not(goal_size):
     view, time, goal = views(1).expand(6, -1, -1, -1), torch.zeros(6), torch.ones(6, goal_size)
     net = net_of(goal_size, seats=3)
     out = net(view, time, net.condition(goal, SEATS))

@@ -108,7 +108,7 @@ def test_an_agent_may_come_late():
     assert steps[2].observation[0, 1, 1] == 2
 
 
-def test_max_steps_truncates_all_who_are_left():
+def test_max_steps_truncates_all_remaining_agents():
     steps = play(toy(leave={"a": 2}, max_steps=3))
     assert len(steps) == 4
     assert steps[2].terminated[0].tolist() == [True, False, False]
@@ -219,7 +219,7 @@ def test_copies_are_made_when_needed_and_used_again(monkeypatch):
     assert len(made) == 3
 
 
-def test_keep_goes_on_with_these_environments_in_this_order():
+def test_keep_selects_environments_in_this_order():
     env, whole = toy(), toy()
     start = whole.reset(3, seeded())
     env.reset(3, seeded())

@@ -21,13 +21,13 @@ CPU = torch.device("cpu")
 PARTS = [(), *((k,) for k in range(50)), *product(range(3), repeat=2)]
 
 
-def test_no_two_streams_are_alike():
+def test_random_streams_differ():
     found = {(seed, role, part): seed_of(seed, role, *part) for seed in range(21) for role in ROLES for part in PARTS}
     assert len(set(found.values())) == len(found) == 21 * len(ROLES) * len(PARTS)
     assert all(0 <= value < 2**63 for value in found.values())
 
 
-def test_the_numbers_of_two_streams_are_not_alike():
+def test_random_numbers_of_two_streams_differ():
     streams = [(seed, role, part) for seed in range(4) for role in ROLES for part in [(), (0,), (1,), (0, 0)]]
     generators = [generator_of(seed, role, CPU, *part) for seed, role, part in streams]
     drawn = {tuple(torch.rand(4, generator=generator).tolist()) for generator in generators}

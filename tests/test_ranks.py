@@ -169,7 +169,7 @@ def resumed(rank):
     return all(torch.equal(one, other) for one, other in zip(expected[:-1], found[:-1], strict=True)), state
 
 
-def test_ranks_go_on_where_each_of_them_was_and_another_number_is_refused(tmp_path):
+def test_ranks_resume_their_own_state_and_another_number_of_ranks_is_refused(tmp_path):
     (same, state), (also, _) = on_ranks(tmp_path, resumed)
     assert same
     assert also

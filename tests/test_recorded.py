@@ -53,7 +53,7 @@ def test_each_offline_round_has_the_recorded_games_and_no_other_round_has(folder
                 assert not everything.learner[:, row].any()
 
 
-def test_mistakes_are_said_before_anything_is_played(folder, tmp_path):
+def test_user_errors_are_raised_before_any_rollout(folder, tmp_path):
     with pytest.raises(ConfigError, match=r"no episode_\*\.pt in .*nowhere; python -m omg_lightning play --folder"):
         data_of(tmp_path / "nowhere")
     with pytest.raises(ConfigError, match=r"data\.offline\.rounds is 0: set it to at least 1"):

@@ -155,7 +155,7 @@ def test_an_action_of_a_sure_policy_has_no_influence():
     assert divergence(chance, torch.tensor([[1.0, 0.0]]), torch.tensor([0])).item() == pytest.approx(0, abs=1e-6)
 
 
-def test_the_learned_influence_on_one_who_copies_is_the_surprise_of_the_action_and_none_on_one_who_does_not():
+def test_the_influence_on_a_copying_player_is_the_surprise_of_the_action_and_0_on_others():
     torch.manual_seed(0)
     found = {}
     for partner in ("tit_for_tat", "always_1"):

@@ -174,7 +174,7 @@ def test_by_default_seats_that_leave_before_max_steps_are_terminated():
     assert set(length.flatten().tolist()) == set(range(1, game.max_steps + 1))
 
 
-def test_an_environment_without_rules_says_who_was_terminated():
+def test_an_environment_without_rules_reports_terminated_seats():
     env = Countdown(3)
     episodes = rollout(env, [["random"] * 3], 40).episodes
     check_endings(episodes)

@@ -37,7 +37,7 @@ def test_samples_are_the_active_steps_and_spread_puts_them_back(ragged):
     assert number == len(samples.time)
 
 
-def test_targets_of_a_batch_are_asked_for_once(ragged):
+def test_targets_of_a_batch_are_computed_once(ragged):
     _, agent, episodes = ragged
     batch, calls = training_batch(agent, episodes), []
     batch = replace(batch, find_targets=lambda given: calls.append(given) or agent.opponent.targets(given))

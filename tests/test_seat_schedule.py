@@ -38,7 +38,7 @@ def test_an_unknown_player_is_named_before_training_starts():
     assert "\n" not in str(caught.value)
 
 
-def test_those_who_are_due_play_in_the_next_round():
+def test_a_scheduled_line_up_plays_in_the_next_round():
     data = attached(tiny_data(offline={"rounds": 0}))
     trainer, callback = FakeTrainer(data), SeatSchedule({1: [["nearest_hare", "learner"]]})
     for expected in (0, 1):

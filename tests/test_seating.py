@@ -64,7 +64,7 @@ def test_each_seat_of_a_script_has_a_player_object_of_its_own_and_learners_have_
     assert len({id(each.player) for actor in seating.scripted.values() for each in actor.seated}) == 3
 
 
-def test_players_are_told_their_seat_and_the_scripts_goals_are_recorded(generator):
+def test_players_get_their_seat_and_the_scripts_goals_are_recorded(generator):
     game = stag_hunt(3)
     lineups = [["learner", "nearest_hare", "nearest_stag"], ["random"] * 3]
     seating, told = seat(lineups, 4, game), []

@@ -74,7 +74,7 @@ def test_what_co_players_do_first_is_spread_over_the_trees_of_a_decision_as_it_i
     assert len({tuple(row.tolist()) for row in drawn[..., 0]}) > 1, "which tree gets what is drawn anew each time"
 
 
-def test_a_goal_changes_what_its_own_player_does_and_nobody_else():
+def test_a_goal_changes_only_its_own_players_actions():
     game, simulator, state, ego, goals = token_simulator()
     other = goals.clone()
     rows = torch.arange(6)
@@ -185,7 +185,7 @@ def plan_stag_hunt(game, state, coplayer, simulations=200):
     return result
 
 
-def test_beside_one_who_always_stays_the_search_takes_the_hare():
+def test_beside_an_idle_player_the_search_takes_the_hare():
     game = stag_hunt()  # ego stands on the stag, one step from a hare
     state = game.place(1, hunters=[(0, 0), (3, 3)], stags=[(0, 0)], hares=[(0, 1), (3, 0)])
     result = plan_stag_hunt(game, state, always(STAY, game.num_actions))
@@ -194,7 +194,7 @@ def test_beside_one_who_always_stays_the_search_takes_the_hare():
     assert float(result.q[0, HUNT_STAG]) < float(result.q[0, RIGHT])  # alone, the stag gives nothing
 
 
-def test_beside_one_who_hunts_the_stag_the_search_takes_it_too():
+def test_beside_a_stag_hunter_the_search_takes_the_stag():
     game = stag_hunt()
     state = game.place(1, hunters=[(0, 0), (0, 0)], stags=[(0, 0)], hares=[(0, 1), (3, 0)])
     result = plan_stag_hunt(game, state, always(HUNT_STAG, game.num_actions))
@@ -202,7 +202,7 @@ def test_beside_one_who_hunts_the_stag_the_search_takes_it_too():
     assert float(result.q[0, HUNT_STAG]) == pytest.approx(5.0)
 
 
-def test_beside_one_who_is_on_the_way_to_the_stag_the_search_waits():
+def test_beside_an_approaching_stag_hunter_the_search_waits():
     game = stag_hunt()  # the other takes one step to the left and then hunts the stag
     state = game.place(1, hunters=[(0, 0), (0, 1)], stags=[(0, 0)], hares=[(1, 0), (3, 0)])
     left = torch.full((1, game.num_actions), -1e4)
@@ -224,7 +224,7 @@ def test_value_after_the_ego_has_left_is_zero():
     assert bool(game.active(node.game)[0, 1]), "the other plays on"
 
 
-def test_a_prosocial_ego_goes_on_earning_after_it_has_left():
+def test_a_prosocial_ego_earns_after_it_has_left():
     # A prosocial game pays everyone the mean, those who have left too; value targets count that, and so must a tree.
     game = stag_hunt(prosocial=True)
     state = game.place(1, hunters=[(0, 1), (3, 0)], stags=[(0, 0)], hares=[(0, 1), (3, 0)])

@@ -37,7 +37,7 @@ def test_one_shovels_all_gain_and_the_one_pays():
     assert not game.legal(after)[0, 0, SHOVEL]
 
 
-def test_those_who_shovel_the_same_drift_share_its_cost():
+def test_players_that_shovel_the_same_drift_share_its_cost():
     game, state = placed([(0, 1), (0, 1), (0, 1), (0, 0)])
     assert play(game, state, SHOVEL, SHOVEL, STAY, STAY)[1].tolist() == [[4, 4, 6, 6]]
     after, rewards = play(game, state, SHOVEL, SHOVEL, SHOVEL, STAY)
@@ -52,7 +52,7 @@ def test_drifts_shovelled_in_the_same_step_add_up_and_each_has_its_own_cost():
     assert drifts_left(game, after) == [(2, 3)]
 
 
-def test_one_who_only_stands_on_the_drift_pays_nothing_and_may_move_off():
+def test_a_player_that_only_stands_on_a_drift_pays_nothing_and_may_move_off():
     game, state = placed([(0, 1), (0, 1)])
     after, rewards = play(game, state, SHOVEL, RIGHT)
     assert rewards.tolist() == [[2, 6]]
@@ -132,7 +132,7 @@ def test_a_drift_keeps_its_number_when_others_are_gone():
     assert game.realised(state, every).tolist() == [[NO_GOAL, NO_GOAL, 2]]
 
 
-def test_all_who_shovel_a_drift_realise_it_and_nobody_else_does():
+def test_exactly_the_shovelling_players_achieve_a_drift():
     game, state = placed([(2, 3), (2, 3), (2, 3), (0, 0)])
     actions = torch.tensor([[SHOVEL, STAY, SHOVEL, SHOVEL]])
     assert game.realised(state, actions).tolist() == [[2, NO_GOAL, 2, NO_GOAL]]
@@ -255,7 +255,7 @@ def test_the_random_games_reach_what_they_are_to_compare():
     assert seen == {(what, p) for what in ("shared", "several") for p in (False, True)} | {"cleared", "out of time"}
 
 
-def test_seats_are_treated_alike():
+def test_seats_are_symmetric():
     game = Snowdrift(**{**SMALL, "num_players": 4})
     generator, order = torch.Generator().manual_seed(0), torch.tensor([2, 0, 3, 1])
     state = game.reset(64, generator)
@@ -297,7 +297,7 @@ def returns(lineup, batch_size=64):
     return total, (state.cells != 0).sum(1)
 
 
-def test_all_drifts_cleared_is_the_documented_optimum_whoever_does_the_work():
+def test_clearing_all_drifts_earns_the_documented_optimum_for_any_division_of_work():
     for cleaners in (2, 4):  # one alone does not always find the time
         total, left = returns(["cleaner"] * cleaners + ["defector"] * (4 - cleaners))
         assert (left == 0).all()
@@ -369,7 +369,7 @@ def test_place_refuses(layout, named):
         game.place(**{"players": [(0, 0), (2, 2)], "drifts": DRIFTS, **layout})
 
 
-def test_place_sets_what_it_was_told_in_every_row():
+def test_place_sets_the_given_layout_in_every_row():
     game, _ = placed([(0, 0), (0, 0)])
     view = game.observe(game.place(3, players=[(2, 2), (0, 1)], drifts=DRIFTS[::-1]))
     assert torch.equal(view, view[:1].expand_as(view))

@@ -37,7 +37,7 @@ def test_one_hunter_alone_achieves_nothing_on_a_stag():
     assert game.realised(state, torch.tensor([[HUNT_STAG, STAY]])).tolist() == [[-1, -1]]
 
 
-def test_one_who_only_stands_on_the_stag_is_no_help():
+def test_a_hunter_that_only_stands_on_the_stag_does_not_help():
     game, state = placed([STAG_CELL, STAG_CELL])
     after, rewards = play(game, state, HUNT_STAG, STAY)
     assert rewards.tolist() == [[0, 0]]
@@ -56,7 +56,7 @@ def test_two_share_the_stag_and_leave_with_it():
     assert [plane(game, after, name, seat=1).sum().item() for name in ("self", "other_1", "other_2")] == [1, 0, 0]
 
 
-def test_a_stag_is_shared_by_the_strength_of_those_who_hunt_it():
+def test_hunters_share_a_stag_by_their_strength():
     game, state = placed([STAG_CELL, STAG_CELL, STAG_CELL], strength=(1, 3, 4))
     assert play(game, state, HUNT_STAG, HUNT_STAG, STAY)[1].tolist() == [[2.5, 7.5, 0]]
     assert play(game, state, HUNT_STAG, HUNT_STAG, HUNT_STAG)[1].tolist() == [[1.25, 3.75, 5]]
@@ -317,7 +317,7 @@ def test_the_random_games_reach_what_they_are_to_compare():
     assert not wanted - seen
 
 
-def test_seats_are_treated_alike():
+def test_seats_are_symmetric():
     game = StagHunt(**{**SMALL, "height": 2, "num_players": 4, "num_hares": 2})
     generator, order = torch.Generator().manual_seed(0), torch.tensor([2, 0, 3, 1])
     state = game.reset(64, generator)
@@ -442,7 +442,7 @@ def test_place_refuses(layout, named):
         game.place(**{"hunters": [(0, 0), (2, 2)], "stags": [STAG_CELL], "hares": [HARE_CELL], **layout})
 
 
-def test_place_sets_what_it_was_told_in_every_row():
+def test_place_sets_the_given_layout_in_every_row():
     game, _ = placed([(0, 0), (0, 0)])
     state = game.place(3, hunters=[(2, 2), (1, 1)], stags=[(1, 1)], hares=[(0, 3)], blocks=[(1, 0), (2, 0)])
     view = game.observe(state)

@@ -259,7 +259,7 @@ def checkpoint(folder: Path, rounds: int) -> Path:
 
 
 @pytest.mark.parametrize(("rounds", "words"), [(3, "fit "), (4, "validate ")])
-def test_a_broken_run_goes_on_from_its_last_checkpoint(rounds, words, here):
+def test_a_broken_run_resumes_from_its_last_checkpoint(rounds, words, here):
     run = read(write(SMALL), Path("runs")).runs[0]
     last = checkpoint(run.folder / "lightning_logs/version_0", rounds)
     assert runner.state(run) == "broken"
@@ -270,7 +270,7 @@ def test_a_broken_run_goes_on_from_its_last_checkpoint(rounds, words, here):
     assert ("--team 3" in line) == (words == "fit ")
 
 
-def test_a_signal_ends_all_commands_and_the_study_goes_on_later(here, capsys):
+def test_a_signal_ends_all_commands_and_the_study_resumes_later(here, capsys):
     write(SMALL, methods={"m": "--wait yes"})
     pids = [Path(f"runs/s/g/m/seed_{seed}/pid") for seed in (0, 1)]
 
@@ -401,7 +401,7 @@ def test_slurm_gets_an_array_of_runs_with_its_own_options(here, monkeypatch, cap
 
 
 @pytest.mark.slow
-def test_a_search_draws_settings_judges_them_by_the_mean_over_seeds_and_goes_on(here, capsys):
+def test_a_search_samples_settings_scores_them_by_the_mean_over_seeds_and_resumes(here, capsys):
     pytest.importorskip("optuna", reason="optuna is not installed: pip install 'omg-lightning[study]'")
     write(SMALL, search={"trials": 3, "space": {"team": {"low": 1, "high": 9}, "size": ["s", "m"]}}, methods={"m": []})
     main(["study", "s.yaml", "--search", "--jobs", "4"])

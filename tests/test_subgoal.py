@@ -135,7 +135,7 @@ def test_inference_from_whole_episodes_equals_inference_step_by_step(ragged):
         assert not torch.equal(context, before)
 
 
-def test_what_is_inferred_of_some_seats_does_not_depend_on_which_others_are_asked_for(ragged):
+def test_the_subgoal_of_a_seat_does_not_depend_on_the_other_requested_seats(ragged):
     _, agent, episodes = ragged
     batch = training_batch(agent, episodes)
     codes, _ = agent.opponent.vae.codes(batch.samples.observation)
@@ -178,7 +178,7 @@ def test_the_history_reads_all_seats_actions_in_ego_order_and_none_of_seats_that
         assert torch.equal(played[:, seat], one_hot[order].expand(6, -1, -1))
 
 
-def test_a_subgoal_starts_from_the_code_of_the_state_and_depends_on_what_everybody_sees(ragged):
+def test_a_subgoal_starts_from_the_code_of_the_state_and_depends_on_all_observations(ragged):
     game, agent, episodes = ragged
     inference = deepcopy(agent.opponent.inference)
     context, code = torch.zeros(6, 3, 16), torch.randn(6, 3, agent.opponent.size)

@@ -162,7 +162,7 @@ def test_every_sample_is_a_step_of_a_seat_that_is_active():
     assert len(policy[-1][0]) == active[0]  # the calls before it score subgoals
 
 
-def test_when_a_seat_has_left_the_policy_is_asked_in_play_what_it_is_trained_on():
+def test_the_policy_has_the_same_inputs_in_play_and_training_after_a_seat_has_left():
     # The goals of seats that have left are 0 in both.
     game = TokenGame(2, ragged=False)
     agent = fresh(game, "Subgoal", share=0.0)

@@ -63,7 +63,7 @@ def test_what_an_agent_believes_moves_with_what_the_person_does():
     assert played.frames[1]["minds"][1]["belief"]["hunter_0"]["stag"] == pytest.approx(0.9, abs=1e-3)
 
 
-def test_frames_tell_where_everybody_stands_and_what_is_legal():
+def test_frames_have_positions_and_legal_actions():
     played = session((HUMAN, HUMAN))
     frame, planes = played.frames[0], GAME.observe(played.state)[0, 0]
     for seat in (0, 1):
@@ -96,7 +96,7 @@ def test_the_same_seed_gives_the_same_games_and_another_game_another_start():
 
 
 @pytest.mark.parametrize("back", [0, 1, 3])
-def test_after_an_undo_the_game_goes_on_as_if_nothing_had_happened(back):
+def test_undo_restores_the_game_exactly(back):
     played, straight = (session((HUMAN, "agent"), seed=1) for _ in range(2))
     moves = [LEFT, DOWN, STAY]
     for action in moves:
@@ -332,7 +332,7 @@ NONSENSE = [
 ]  # fmt: skip
 
 
-def test_nonsense_is_answered_with_one_line_and_the_game_goes_on(served):
+def test_an_invalid_message_is_answered_in_one_line_and_keeps_the_game(served):
     with served.tab("d") as (_, ask):
         for text in NONSENSE:
             answer = ask(text)

@@ -135,7 +135,7 @@ def test_mistakes_arrive_as_they_are(monkeypatch):
         at_once([lambda: 1, defect])
 
 
-def test_where_processes_cannot_share_it_is_said(monkeypatch):
+def test_environments_that_processes_cannot_divide_are_refused(monkeypatch):
     game = stag_hunt(3, num_hares=6)
     env = as_env(game)
     elsewhere = SimpleNamespace(device=torch.device("cuda:0"))

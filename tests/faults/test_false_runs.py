@@ -49,7 +49,7 @@ def typed(root, *args: str) -> list[str]:
         (["--seat_schedule.schedule={0: [[random, random]]}"], "have no learner"),
     ],
 )
-def test_a_fit_in_which_nobody_learns_is_refused(args, words, tmp_path, capsys):
+def test_a_fit_without_a_learner_is_refused(args, words, tmp_path, capsys):
     assert words in refused(typed(tmp_path, *args), capsys)
     assert not list(tmp_path.rglob("*.ckpt"))
 
@@ -99,7 +99,7 @@ def test_a_past_self_as_a_partner_plays_as_it_did(tmp_path, capsys):
     assert past["adapt/past_return"] == expected
 
 
-def test_a_seat_that_nobody_plays_is_refused():
+def test_a_seat_without_an_actor_is_refused():
     data = attached(tiny_data())
     seating = arrange([["learner", "past"]], 2, data.env, torch.device("cpu"))
     with pytest.raises(ConfigError, match="no actor plays the seat 'past'"):

@@ -75,7 +75,7 @@ def test_last_checkpoint_has_the_weights_that_are_measured_however_a_run_ends(en
         *(pytest.param(stop, marks=pytest.mark.slow) for stop in ("--trainer.max_steps=8", with_callback(StopInRound))),
     ],
 )
-def test_a_run_that_was_cut_off_goes_on_bit_by_bit(stop, tmp_path):
+def test_a_run_cut_off_by_max_steps_or_max_time_resumes_bit_by_bit(stop, tmp_path):
     length = ["--trainer.max_steps=18"] if "max_steps" in stop else ["--trainer.max_epochs=5"]
     whole = checkpoint(run("fit", tmp_path / "whole", *PLAY, LONG, *length))
     part = run("fit", tmp_path / "part", *PLAY, LONG, *length, stop)

@@ -134,7 +134,7 @@ def test_two_processes_validate_and_test(whole, tmp_path):
 
 
 @pytest.mark.parametrize(("signum", "code", "at"), [(signal.SIGTERM, 143, 1), (signal.SIGINT, 130, 14)])
-def test_a_run_of_two_that_a_signal_has_ended_goes_on_bit_by_bit(signum, code, at, whole, tmp_path):
+def test_an_interrupted_run_of_two_processes_resumes_bit_by_bit(signum, code, at, whole, tmp_path):
     process = start(tmp_path, *PLAY, WAIT_AT=str(at))
     pids = playing(tmp_path, process)
     os.killpg(process.pid, signum) if signum == signal.SIGINT else os.kill(pids[0], signum)  # as a terminal does
@@ -170,7 +170,7 @@ def same(one, other) -> bool:
     return one == other
 
 
-def test_another_number_of_processes_cannot_go_on(whole, tmp_path):
+def test_a_resume_with_another_number_of_processes_is_refused(whole, tmp_path):
     folder, _ = whole
     args = [*PLAY, "--ckpt_path", str(folder / "last.ckpt"), "--trainer.devices=1", "--trainer.max_epochs=9"]
     code, errors = over(start(tmp_path, *args))

@@ -105,7 +105,7 @@ def saver(*args: str) -> SaveConfig:
     return SaveConfig(parser, parser.parse_args(list(args)))
 
 
-def test_the_configuration_of_a_run_keeps_nothing_that_was_said_for_it_alone(tmp_path):
+def test_the_configuration_of_a_run_omits_settings_for_one_run(tmp_path):
     callback = saver("--other_rules=true", "--ckpt_path=a.ckpt", "--rounds=3")
     callback.setup(SimpleNamespace(log_dir=str(tmp_path), is_global_zero=True), None, "fit")
     text = (tmp_path / "config.yaml").read_text()

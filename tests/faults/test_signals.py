@@ -93,7 +93,7 @@ def whole(tmp_path_factory):
         ("ppo", "a batch"),
     ],
 )
-def test_a_run_that_a_signal_ended_goes_on_bit_by_bit(algorithm, place, whole, tmp_path, monkeypatch, capsys):
+def test_an_interrupted_run_resumes_bit_by_bit(algorithm, place, whole, tmp_path, monkeypatch, capsys):
     args = DIRECT_PPO if algorithm == "ppo" else []
     part = interrupted(place, tmp_path, [*PLAY, *args], monkeypatch)
     (line,) = [line for line in capsys.readouterr().err.splitlines() if line.startswith("interrupted by ")]
@@ -262,7 +262,7 @@ def test_a_second_ctrl_c_ends_a_run_at_once(tmp_path):
 
 
 @pytest.mark.slow
-def test_slurm_puts_a_job_into_the_queue_again_and_it_goes_on(tmp_path):
+def test_slurm_requeues_a_job_that_then_resumes(tmp_path):
     (tmp_path / "bin").mkdir()
     control = tmp_path / "bin/scontrol"
     control.write_text(f'#!/bin/sh\necho "$@" > {tmp_path}/half && mv {tmp_path}/half {tmp_path}/asked\n')

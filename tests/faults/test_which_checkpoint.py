@@ -57,7 +57,7 @@ def test_last_is_that_of_the_newest_run_that_has_one(trained, tmp_path, capsys):
     assert numbers(folder)["return/team_mean"] == numbers(first)["return/team_mean"]
 
 
-def test_fit_goes_on_from_the_last_checkpoint(trained, tmp_path, capsys):
+def test_fit_resumes_from_the_last_checkpoint(trained, tmp_path, capsys):
     shutil.copytree(trained, tmp_path, dirs_exist_ok=True)
     folder = run("fit", tmp_path, *TINY, *TWO, "--ckpt_path=last", "--trainer.max_epochs=3")
     assert torch.load(folder / "last.ckpt", weights_only=True)["EpisodeDataModule"]["rounds"] == 3
@@ -131,7 +131,7 @@ def test_a_game_with_an_object_for_an_option_is_the_same_in_the_next_process():
     assert describe(Made(one)) == describe(Made(other)) != describe(Made("another"))
 
 
-def test_sizes_must_be_alike_whatever_the_user_says(trained, tmp_path, capsys):
+def test_other_rules_do_not_allow_other_sizes(trained, tmp_path, capsys):
     last = f"--ckpt_path={trained / 'lightning_logs/version_0/last.ckpt'}"
     line = refused(typed("validate", tmp_path, last, "--data.game.height=5", "--other_rules=true"), capsys)
     assert "height 4" in line

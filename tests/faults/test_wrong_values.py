@@ -114,7 +114,7 @@ def test_an_option_of_a_game_that_is_not_named_asks_for_the_game(capsys):
     assert "--data.game.name needs its class before it: write --data.game, one of CoinGame" in line
 
 
-def test_an_option_that_only_a_file_holds_is_said_to_be_from_it(capsys):
+def test_an_error_names_the_file_of_an_option(capsys):
     line = refused(["fit", *SMOKE, "--data.game=Snowdrift"], capsys)
     assert "preset is from a configuration file: set --data.game.preset, too" in line
     line = refused(["fit", *SMOKE, "--data.game.preset=9x9"], capsys)
