@@ -13,12 +13,12 @@ from omg_lightning.types import ConfigError
 class BufferRefresh(Callback):
     """Plays new episodes into the buffer and drops old ones, at the start of every `interval`-th epoch.
 
-    On the command line `--refresh.max_age` and `--refresh.interval`. With an algorithm that learns from data of the
-    current policy only (PPO), both are 1 whatever is set. Logs `buffer/*` (episodes held, dropped, age
-    of the oldest), `return/*` of the new episodes, `search/*` and `time/*`, against environment steps.
+    On the command line: `--refresh.max_age` and `--refresh.interval`. Both are always 1 for an on-policy algorithm
+    (PPO). Logs `buffer/*` (stored and dropped episodes, age of the oldest), `return/*` of the new episodes, `search/*`
+    and `time/*`, against environment steps.
 
     Args:
-        max_age: rounds after which an episode is dropped; none keeps episodes until the buffer is full.
+        max_age: rounds after which an episode is dropped; None keeps episodes until the buffer is full.
         interval: epochs between refreshes.
     """
 

@@ -51,7 +51,7 @@ class CodeDrift(Callback):
         return episodes.observation[who][: self.count].float()
 
     def state_dict(self) -> dict[str, Tensor | None]:
-        """The views and their last codes: a resumed run logs what it would have logged."""
+        """Return the observations and their last codes, for a resumed run."""
         return {"views": self._views, "last": self._last}
 
     def load_state_dict(self, state_dict: dict[str, Tensor | None]) -> None:

@@ -27,13 +27,13 @@ from omg_lightning.types import Batch, ConfigError, Episodes
 class GoalPictures(Callback):
     """Shows and measures the goal codes of the latest episodes.
 
-    Needs the opponent model `Subgoal`. Off a grid there is no figure, and only `goal/active_units` and `goal/collapsed`
-    are logged. The figure `figures/goals` goes to TensorBoard's images every few epochs and in the last one. Logged at
-    every epoch, over all views of co-players: `goal/recall_<kind>` and `goal/precision_<kind>` for each kind of plane
-    (`self`, `other`, `stags`, ...), `goal/active_units`, `goal/collapsed` (1, and a warning, where no dimension of the
-    code carries anything) and `goal/hit_ratio` of the subgoals inferred in play. `goal/hit_ratio_selected`, logged with
-    the figure, is that of the subgoals selected in hindsight, which an inference has that always finds them; a rule
-    that selects one state again and again has little. Must stand after `BufferRefresh` in the list of callbacks.
+    Needs the opponent model `Subgoal`, and must stand after `BufferRefresh` in the list of callbacks. The figure
+    `figures/goals` appears among TensorBoard's images every few epochs and in the last one. Each epoch logs, over all
+    observations of co-players: `goal/recall_<kind>` and `goal/precision_<kind>` for each kind of plane (`self`,
+    `other`, `stags`, ...), `goal/active_units`, `goal/collapsed` (1, with a warning, if no dimension of the code is
+    active) and `goal/hit_ratio` of the inferred subgoals. `goal/hit_ratio_selected`, logged with the figure, is the hit
+    ratio of the subgoals selected in hindsight: an upper bound, which is small for a rule that repeats one state. Games
+    that are not on a grid have no figure, and only `goal/active_units` and `goal/collapsed`.
 
     Args:
         every: epochs between figures.
@@ -46,13 +46,13 @@ class GoalPictures(Callback):
         self.every, self.examples, self._warned = every, examples, False
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Say if there will be nothing to see."""
+        """Warn if there will be no figure."""
         if _subgoal(pl_module) is None:
             rank_zero_info("GoalPictures: this opponent model has no goal codes to show; Subgoal has")
 
     @torch.no_grad()
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Log the numbers, and show the figure when it is due."""
+        """Log the metrics, and add the figure every few epochs."""
         data, opponent = trainer.datamodule, _subgoal(pl_module)  # type: ignore[attr-defined]
         if opponent is None or data.latest is None:
             return
@@ -162,7 +162,7 @@ def selected(agent: Agent, opponent: Subgoal, data: EpisodeDataModule) -> tuple[
 
 
 def column_titles(opponent: Subgoal, data: EpisodeDataModule) -> tuple[str, str, str, str]:
-    """What the four columns show; while nobody has played for a value, the selector draws at random."""
+    """Titles of the four columns; without a trained value the selector samples at random."""
     rule = opponent.selector.rule
     if data.latest_offline and rule in ("optimistic", "conservative"):
         rule = "random"

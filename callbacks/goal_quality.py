@@ -14,13 +14,13 @@ from omg_lightning.types import NO_GOAL, Episodes
 
 
 class GoalQuality(Callback):
-    """Measures goals on the episodes of each evaluation, and logs it.
+    """Logs metrics of inferred goals on the episodes of each evaluation.
 
-    `goal/action_recall_<name>` is the share of each action that was predicted. Where all co-players are scripts with a
-    declared goal, `goal/action_bayes` is the top-1 of an observer that knows the scripts but infers their goals by
-    exact Bayes, and `goal/action_bayes_share` the learner's top-1 as a share of it; `Oracle` knows the goals, so it may
-    have more. With an explicit belief there is what it says of scripted co-players' true goals (`goal/belief_*`, see
-    `BeliefMetrics`), and with `Codebook` what the codes stand for (`goal/code_*`, see `CodeMetrics`).
+    `goal/action_recall_<name>` is the recall of each action. If all co-players are scripts with a declared goal,
+    `goal/action_bayes` is the top-1 accuracy of an observer that knows the scripts and infers their goals by exact
+    Bayes, and `goal/action_bayes_share` the learner's top-1 as a share of it; `Oracle` knows the goals, so its share
+    may exceed 1. An explicit belief adds metrics against the true goals of scripts (`goal/belief_*`, see
+    `BeliefMetrics`), and `Codebook` metrics of its codes (`goal/code_*`, see `CodeMetrics`).
     """
 
     def __init__(self) -> None:
@@ -53,7 +53,7 @@ class GoalQuality(Callback):
             metric.update(batch, who, None if exact is None else exact.belief)
 
     def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Log them all; the agent has not yet forgotten its predictions."""
+        """Log all metrics, before the agent resets its predictions."""
         for metric in self.metrics.values():
             pl_module.log_dict(metric.compute())
         if isinstance(pl_module, Agent):

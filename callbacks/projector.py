@@ -10,14 +10,13 @@ from omg_lightning.types import NO_GOAL, ConfigError, Episodes
 
 
 class Projector(Callback):
-    """Shows what the learner took the co-players' goals to be in TensorBoard's projector, at the end of `fit`.
+    """Adds the inferred goals of co-players to TensorBoard's projector, at the end of `fit`.
 
-    Points are goal vectors (beliefs, or latent subgoals) at steps of the latest round. They can be coloured by the
-    goal that the script really pursued, the goal that came of it, the seat and the step. Nothing is shown with
-    `goals: none`.
+    Points are goal vectors (beliefs, or latent subgoals) at steps of the latest round. They can be coloured by true
+    goal, achieved goal, seat and step. `Direct` has no points.
 
     Args:
-        points: how many, at most.
+        points: largest number of points.
     """
 
     def __init__(self, points: int = 2000) -> None:

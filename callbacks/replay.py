@@ -96,7 +96,7 @@ class ReplayWriter(Callback):
             self._count += 1
 
     def on_predict_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Says where they are."""
+        """Print the folder of the animations."""
         game = trainer.datamodule.game  # type: ignore[attr-defined]
         if game.layout is None:
             print(f"no replays written: {game.name} has no pictures, because it is not played on a grid")

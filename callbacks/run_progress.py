@@ -9,9 +9,9 @@ from tqdm import tqdm
 
 
 class RunProgress(ProgressBar):
-    """Tells phase, environment steps, return and environment steps per second, over all epochs of the run.
+    """Shows phase, environment steps, return and environment steps per second, over all epochs of the run.
 
-    Where nobody watches (output to a file) it prints a line every half minute instead of drawing.
+    If the output is a file, it prints a line every half minute instead of a bar.
     """
 
     def __init__(self) -> None:

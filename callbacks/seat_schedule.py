@@ -6,14 +6,14 @@ from omg_lightning.types import ConfigError
 
 
 class SeatSchedule(Callback):
-    """Seats other line-ups from given environment steps on, such as more self-play late in training.
+    """Changes the line-ups at given environment steps, for example to more self-play late in training.
 
-    On the command line `--seat_schedule.schedule`. Must stand before `BufferRefresh`. Evaluations keep to
-    `data.eval_seats`, or to the line-ups of the first round.
+    On the command line: `--seat_schedule.schedule`. Must stand before `BufferRefresh`. Evaluations use
+    `data.evaluation.seats`, or the line-ups of the first round.
 
     Args:
-        schedule: environment step -> line-ups from then on, each a name for every seat as in `data.seats`. Before the
-            first entry, and with an empty schedule, `data.seats` holds.
+        schedule: environment step -> line-ups from then on, each with a name for every seat as in `data.seats`. Before
+            the first entry, and with an empty schedule, `data.seats` applies.
     """
 
     def __init__(self, schedule: dict[int, list[list[str]]] = {}) -> None:  # noqa: B006  read, never written to
@@ -22,14 +22,14 @@ class SeatSchedule(Callback):
         self.schedule = dict(sorted(schedule.items()))
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Fails now, not when they are to play."""
+        """Check all line-ups before training."""
         for lineups in self.schedule.values():
             trainer.datamodule.check(lineups)  # type: ignore[attr-defined]
             if not any("learner" in lineup for lineup in lineups):
                 raise ConfigError(f"SeatSchedule {lineups} have no learner, so nothing would be learned: seat one")
 
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Seats who is due in the coming rollout."""
+        """Set the line-ups of the coming rollout."""
         data = trainer.datamodule  # type: ignore[attr-defined]
         due = [lineups for step, lineups in self.schedule.items() if step <= data.env_steps]
         if due:

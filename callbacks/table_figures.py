@@ -23,7 +23,7 @@ _CELL, _VISIBLE = 96, 0.05  # pixels of a cell; what is less likely is not drawn
 
 
 def confusion_figure(confusion: Tensor, names: Sequence[str]) -> Figure:
-    """Draw which action was predicted when which one was played: each row in shares of its own.
+    """Draw the confusion matrix of played and predicted actions, normalised by row.
 
     Args:
         confusion: `[A, A]` counts, rows are the actions played, columns those predicted.
@@ -60,7 +60,7 @@ def confusion_figure(confusion: Tensor, names: Sequence[str]) -> Figure:
 
 
 def code_figure(codes: Tensor, usage: Tensor, game: Game) -> Figure:
-    """Draw how often each code was at an event, and by which goal realised; above, what the code looks like.
+    """Draw how often each code occurred at an event, by achieved goal, with the decoded code above.
 
     Args:
         codes: `[G, size]` of `own_frame`.

@@ -7,14 +7,14 @@ from omg_lightning.types import ConfigError
 
 
 class TreeCount(Callback):
-    """Sets how many trees a decision gets, by environment steps; evaluation always has the model's own `trees`.
+    """Sets the number of trees per decision in training; evaluations always use the algorithm's `trees`.
 
-    On the command line `--tree_count.schedule`. An algorithm without search has no trees, and nothing is set.
+    On the command line: `--tree_count.schedule`. It has no effect on an algorithm without search.
 
     Args:
-        schedule: environment step -> trees from then on; null stands for the model's own number, so that
-            `{0: 1, 20000: null}` is one tree until step 20,000 and `--model.trees` after it. Before the first entry,
-            and with an empty schedule, the model's own number holds.
+        schedule: environment step -> trees from then on; null stands for the algorithm's `trees`. For example,
+            `{0: 1, 20000: null}` is one tree until step 20,000 and `--model.algorithm.trees` after it. Before the first
+            entry, and with an empty schedule, the algorithm's `trees` applies.
     """
 
     def __init__(self, schedule: dict[int, int | None] = {}) -> None:  # noqa: B006  read, never written to

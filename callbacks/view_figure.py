@@ -22,14 +22,14 @@ _KEY = (
 
 
 class Picture(NamedTuple):
-    """What is believed of one view."""
+    """The distribution over one observation."""
 
     cells: Tensor  # float [C, h, w] probability of a 1
     absent: Tensor  # float [P] probability that the player has left
 
 
 class Example(NamedTuple):
-    """One row of the figure: what seat `seat` saw, was taken to be after, and came to."""
+    """One row of the figure: observation, inferred subgoal and future of seat `seat`."""
 
     label: str
     seat: int
@@ -58,7 +58,7 @@ def goal_figure(rows: Sequence[Example], plane_names: Sequence[str], titles: Seq
 
 
 def belief_picture(picture: Picture, plane_names: Sequence[str], ego: int) -> NDArray[np.uint8]:
-    """Draw what is believed of one view of seat `ego`. Every plane has its own place in a cell, so nothing hides.
+    """Draw the distribution over one observation of seat `ego`. Planes have separate positions in a cell.
 
     Returns:
         uint8 `[H, W, 3]`.
@@ -105,7 +105,7 @@ def _draw_player(place: Pen, likely: float, seat: int, present: bool = True) -> 
 
 
 def fade(canvas: Image.Image, place: Pen, paint: Callable[[Pen], None], opacity: float) -> None:
-    """Paints into a square of the canvas with some opacity."""
+    """Paint into a square of the canvas with some opacity."""
     box = (round(place.x), round(place.y), round(place.x + place.size), round(place.y + place.size))
     before = canvas.crop(box)
     after = before.copy()
@@ -114,6 +114,6 @@ def fade(canvas: Image.Image, place: Pen, paint: Callable[[Pen], None], opacity:
 
 
 def true_picture(view: Tensor, absent: Tensor) -> Picture:
-    """The picture of a true view `[C, h, w]`: nothing in it is uncertain."""
+    """Return the picture of a true observation `[C, h, w]`, with probabilities 0 and 1."""
     there = view[: absent.shape[1]].flatten(1).sum(1)
     return Picture(view.float(), (there == 0).float())

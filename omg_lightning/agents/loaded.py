@@ -157,20 +157,20 @@ class LoadedAgent:
         return table.native(int(action), self.seat) if table.single else action.clone()
 
     def look(self, observation: Any, legal: Any = None) -> None:
-        """See this step without acting, to ask for `belief` and `predict`; arguments as of `act`."""
+        """Observe this step without acting, for `belief` and `predict`; arguments as in `act`."""
         with torch.inference_mode():
             self._now.look(observation, legal)
 
     def observe(self, actions: Any, found: Any = None) -> None:
-        """See what everybody did at this step. This project's PettingZoo games tell it by themselves.
+        """Update the belief by the actions of all players. Not needed in this project's PettingZoo games.
 
         Args:
-            actions: the dict passed to `env.step`; int64 `[B, P]` in seat order in a batch.
-            found: what came of it, where that is known: the rewards by agent of a PettingZoo environment, by which
-                learned goals (`Codebook`) go from episode to episode; the `Step` of a `VectorEnv`.
+            actions: the dict passed to `env.step`; int64 `[B, P]` in seat order for a batch.
+            found: the result of the step, if known: the rewards by agent of a PettingZoo environment, with which the
+                prior over learned goals (`Codebook`) carries over; or the `Step` of a `VectorEnv`.
 
         Raises:
-            ConfigError: nothing was seen yet at this step.
+            ConfigError: there is no observation of this step yet.
         """
         with torch.inference_mode():
             self._now.observe(self._now.table.joint(actions).to(self.module.device), found)

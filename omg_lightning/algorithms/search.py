@@ -96,7 +96,7 @@ class BestResponseSearch(Algorithm):
     def value_targets(self, batch: TrainingBatch) -> Tensor:
         """Return the return from each step on, float `[T, B, P]`: discounted, or see `PlannerConfig.td_lambda`."""
         episodes, config = batch.episodes, self.planner
-        # A seat that has left may go on earning, where everyone is paid the mean reward; after the end nobody does.
+        # With mean rewards (`prosocial`) a seat also earns after it has left, but not after the end.
         reward = torch.where(episodes.active.any(-1, keepdim=True), batch.reward, 0.0)
         value = episodes.extras["root_value"]
         return td_lambda(reward, value, episodes.learner, config.discount, config.td_lambda)

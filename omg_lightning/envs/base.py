@@ -90,7 +90,7 @@ class VectorEnv(ABC):
 
     @abstractmethod
     def keep(self, index: Tensor) -> None:
-        """Go on with the environments `index`, int64 `[R]`, alone, in this order."""
+        """Keep only the environments `index`, int64 `[R]`, in this order."""
 
 
 class RulesEnv(VectorEnv):
@@ -134,7 +134,7 @@ class RulesEnv(VectorEnv):
         return self._step(active, reward, terminated, ended & ~terminated, achieved)
 
     def keep(self, index: Tensor) -> None:
-        """Go on with the environments `index`, int64 `[R]`, alone."""
+        """Keep only the environments `index`, int64 `[R]`."""
         self._state = take(self._state, index)
 
     def _step(self, active: Tensor, reward: Tensor, terminated: Tensor, truncated: Tensor, achieved: Tensor) -> Step:
@@ -143,9 +143,9 @@ class RulesEnv(VectorEnv):
 
 
 def describe(env: VectorEnv) -> dict[str, Any]:
-    """Return the name of a game and the options it was made with, as plain values: equal only for equal games.
+    """Return the name of a game and its options as plain values: equal only for equal games.
 
-    An option is read from the attribute of the same name; objects in it by what they print, without their address.
+    An option is the attribute of the same name; objects are represented by their `repr` without the address.
     """
     made = env if env.game is None else env.game
     options = {name: getattr(made, name) for name in signature(type(made)).parameters if name in vars(made)}
@@ -156,7 +156,7 @@ def describe(env: VectorEnv) -> dict[str, Any]:
 
 
 def as_env(game: Game | VectorEnv) -> VectorEnv:
-    """Return `game` as something to be played: a `Game` in a `RulesEnv`, a `VectorEnv` as it is.
+    """Return `game` as a `VectorEnv`: a `Game` in a `RulesEnv`, a `VectorEnv` unchanged.
 
     Raises:
         ConfigError: it is neither.

@@ -41,18 +41,18 @@ class CopyableGame(Game):
     """A third-party PettingZoo environment as a game that can be searched, because its state can be copied.
 
     A state is the pickled environment, so it is a value: the same state and actions give the same step, in any order.
-    `copy.deepcopy` is not enough: many PettingZoo environments (`EzPickle`) are then made anew from their arguments,
-    and their state is lost without a word. Here all their attributes are copied. What cannot be pickled (windows,
-    fonts, locks), spaces and code are taken for no part of the state, and shared between copies.
+    `copy.deepcopy` is not enough: it rebuilds many PettingZoo environments (`EzPickle`) from their arguments and
+    silently loses their state. Here all attributes are copied. Copies share spaces, code and objects that cannot be
+    pickled (windows, fonts, locks), which do not count as state.
 
-    Copies are proven when the game is made. Two episodes are played with random actions, first alone. They are then
-    played once more beside a copy, which is copied again before each step, while further copies play other actions in
-    between. All views, masks, rewards and ends must be the same. An environment for which they are not is refused.
+    The constructor tests the copies. It plays two episodes with random actions, then plays them again beside a copy
+    that is copied before each step, while other copies play other actions. All observations, masks, rewards and ends
+    must be equal; otherwise the environment is refused.
 
-    Random numbers that the environment draws in `step` are part of its state. A search with them sees the very
-    chance that will happen; play such a game with `PettingZooEnv` and `--model.algorithm PPO` if that matters.
+    Random numbers that the environment draws in `step` are part of its state, so a search knows future random events.
+    If this matters, play the game with `PettingZooEnv` and `--model.algorithm PPO`.
 
-    Seats, views, actions and masks are those of `PettingZooEnv`. All agents must be there after a reset.
+    Seats, observations, actions and masks are those of `PettingZooEnv`. All agents must be present after a reset.
 
     Args:
         make: see `PettingZooEnv`.

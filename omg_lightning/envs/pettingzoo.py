@@ -13,20 +13,20 @@ from omg_lightning.types import NO_GOAL
 
 
 class PettingZooEnv(VectorEnv):
-    """Any third-party PettingZoo environment with discrete actions, to be played; `CopyableGame` can also be searched.
+    """Any third-party PettingZoo environment with discrete actions, without search; for search see `CopyableGame`.
 
-    - A seat is an agent, in the order of `possible_agents`. It is active while the agent is in `env.agents`. It may
-      come late. One that has left stays out: an environment that brings it back is refused at that step. Rewards and
-      ends are the environment's own, also after `max_steps`, when all who are left are truncated.
-    - Views keep their values. A Dict loses its `action_mask`. Views of one shape keep it; others are flattened by
-      gymnasium's `flatten` and padded with zeros to the longest.
-    - Actions are padded to the largest `Discrete`. The mask of an agent is the `action_mask` of its observation, or of
-      its info, or else all its actions. Of an inactive seat only `noop` is legal, and nothing is passed on for it.
-      No action of a third-party game is legal always, so an illegal one is replaced by `noop` (action 0) where that
-      is legal, and else by the first legal action.
-    - An AEC environment is converted by PettingZoo: `aec_to_parallel` if it is parallelizable. If not, as in board
-      games, one step is the turn of one agent. The others can only `wait`, an action that is added for them (`noop`).
-    - Copies are made when they are needed and used again after each `reset`. Each episode is seeded from the generator.
+    - Seats are the agents in the order of `possible_agents`. A seat is active while its agent is in `env.agents`. An
+      agent may join late, but must not return: an environment that brings it back is refused at that step. Rewards and
+      ends are those of the environment, also at `max_steps`, when all remaining agents are truncated.
+    - Observations keep their values. A Dict loses its `action_mask`. Observations of equal shapes keep the shape;
+      others are flattened by gymnasium's `flatten` and padded with zeros to the longest.
+    - Actions are padded to the largest `Discrete`. The mask of an agent is the `action_mask` of its observation or its
+      info; without one all its actions are legal. An inactive seat can only `noop`, and the environment gets no action
+      of it. No action of a third-party game is always legal, so `noop` (action 0) replaces an illegal one if `noop` is
+      legal, and the first legal action otherwise.
+    - PettingZoo converts an AEC environment: `aec_to_parallel` if it is parallelizable. Otherwise, as in board games,
+      one step is the turn of one agent; the others can only `wait`, an added action (`noop`).
+    - Copies are made on demand and reused after each `reset`. The generator seeds each episode.
 
     Args:
         make: dotted path of a function that returns a `ParallelEnv` or an `AECEnv`, such as

@@ -170,7 +170,7 @@ class ExplicitBelief(OpponentModel):
             achieved: int64 `[T, B, P]` the goal that each step achieved, or NO_GOAL.
         """
         episodes, noise = batch.episodes, batch.noise
-        if self.belief.labels == "belief" and not batch.offline:  # offline nobody watches, so there is no belief
+        if self.belief.labels == "belief" and not batch.offline:  # offline there is no learner and no belief
             drawn = inferred_goals(episodes, noise)
             return Targets(drawn, drawn, drawn.sum(-1) > 0)
         if self.belief.labels == "smoothing":

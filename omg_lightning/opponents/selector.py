@@ -169,7 +169,7 @@ def select_subgoals(
     valid = candidates(episodes.active, config.horizon)
     score = codes.new_zeros(valid.shape)
     if config.rule in ("optimistic", "conservative"):
-        alike = valid  # nobody says which of these are better
+        alike = valid  # no learner scores these
         if batch.values is not None:
             seen = episodes.learner.sum(-1, keepdim=True) > episodes.learner.long()
             score, alike = seat_scores(batch, codes, inferred, valid, batch.values), valid & ~seen

@@ -16,46 +16,46 @@ WAYS = 1 << _BITS  # sets of first steps
 UNREACHABLE = 1 << 20  # a distance larger than any path on any grid, and small enough to add to
 
 
-NOWHERE = torch.iinfo(torch.int16).max // WAYS * WAYS  # of one who is not there: farther than any walk
-NEAR = 16  # distances that are told of two walkers at once: 0 to 14, and farther
+NOWHERE = torch.iinfo(torch.int16).max // WAYS * WAYS  # of an absent player: farther than any walk
+NEAR = 16  # distances in facts about two walkers: 0 to 14, and farther
 
 
 class Facts(NamedTuple):
-    """What is told of the walks on a board, each fact with a place of its own.
+    """Indices of facts about walking distances; each fact is one binary input.
 
-    Of each other player and each thing that a viewer sees: how far it is, and the set of first steps there. Of each
-    thing, besides, how far the viewer and the other player nearest to it have to walk, both at once, and the same of
-    the second nearest: whether there will be company, and who comes first.
+    For each other player and each object in an observation: its distance, and the set of first steps towards it. For
+    each object, also the pair of distances of the viewer and of the nearest other player, and the same with the second
+    nearest: they show whether another player comes, and which one arrives first.
 
-    Places of facts follow those of the flattened planes and the one that stands for none, `C * h * w`.
+    The indices follow those of the flattened planes and the index for none, `C * h * w`.
     """
 
-    players: int  # P, so many planes
-    walls: int | None  # plane of the cells that nobody can walk on
-    things: tuple[int, ...]  # planes of the others
-    far: int  # distances are told apart up to this one
-    start: int  # the first place
+    players: int  # P, number of their planes
+    walls: int | None  # plane of impassable cells
+    things: tuple[int, ...]  # planes of objects
+    far: int  # largest distance with a fact of its own
+    start: int  # the first index
 
     @classmethod
     def of(cls, observation_shape: tuple[int, int, int], players: int, walls: int | None) -> "Facts":
-        """The facts that there are in views of planes `(C, h, w)`, the first P of players."""
+        """Return the facts for observations with planes `(C, h, w)`, the first P of players."""
         planes, height, width = observation_shape
         things = tuple(plane for plane in range(players, planes) if plane != walls)
         return cls(players, walls, things, 2 * (height + width) - 1, planes * height * width + 1)
 
     @property
     def size(self) -> int:
-        """How many different facts there are."""
+        """Number of different facts."""
         return (self.players - 1 + len(self.things)) * self.each + len(self.things) * self.races
 
     @property
     def each(self) -> int:
-        """How many there are of the viewer's walks to one other player, or to a kind of things."""
+        """Number of facts about the viewer's walks to one other player, or to a kind of object."""
         return self.far + 1 + WAYS
 
     @property
     def races(self) -> int:
-        """How many there are of two walks to a kind of things."""
+        """Number of facts about two walks to a kind of object."""
         return 2 * NEAR * NEAR
 
 
@@ -208,13 +208,13 @@ def facts_told(
 
 
 def walk_places(walks: Tensor, kind: Tensor, there: Tensor, facts: Facts) -> Tensor:
-    """Where the facts of the viewer's own walks are: int32 `[..., 2 n]`, the place for none where nothing is told.
+    """Return indices of facts about the viewer's own walks: int32 `[..., 2 n]`, the index for none without a fact.
 
     Args:
-        walks: int `[..., n]` from the viewer to each other player or thing, as of `all_walks`.
-        kind: int `[n]`, or as `walks`: 0 to P-2 for the others, P-1 and on for the kinds of things.
-        there: bool `[..., n]` it is there.
-        facts: the facts that there are.
+        walks: int `[..., n]` from the viewer to each other player or object, see `all_walks`.
+        kind: int `[n]`, or as `walks`: 0 to P-2 for players, from P-1 on for kinds of objects.
+        there: bool `[..., n]` whether it is present.
+        facts: all facts.
     """
     none, code = facts.start - 1, walks.int()
     first = (facts.start + kind * facts.each).int()
@@ -223,14 +223,14 @@ def walk_places(walks: Tensor, kind: Tensor, there: Tensor, facts: Facts) -> Ten
 
 
 def race_places(own: Tensor, walks: Sequence[Tensor], thing: Tensor, there: Tensor, facts: Facts) -> Tensor:
-    """Where the facts of two walks to a thing are: int32 `[..., 2 n]`, the place for none where nothing is told.
+    """Return indices of facts about two walks to an object: int32 `[..., 2 n]`, the index for none without a fact.
 
     Args:
-        own: int `[..., n]` the viewer's walks to things, as of `all_walks`.
-        walks: of every player, the viewer too, that broadcast to `own`; NOWHERE for who has left.
-        thing: int `[n]`, or as `own`, kind of each: index in `facts.things`.
-        there: bool `[..., n]` it is there.
-        facts: the facts that there are.
+        own: int `[..., n]` the viewer's walks to objects, see `all_walks`.
+        walks: walks of every player, with the viewer, that broadcast to `own`; NOWHERE for players that have left.
+        thing: int `[n]`, or as `own`, kind of each object: index in `facts.things`.
+        there: bool `[..., n]` whether it is present.
+        facts: all facts.
     """
     none, mine = facts.start - 1, _steps(own)
     first = torch.full_like(_steps(walks[0]), NEAR - 1)

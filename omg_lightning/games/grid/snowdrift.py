@@ -54,7 +54,7 @@ class Snowdrift(Game):
     are numbered row by row by their position at the start, and each keeps its number for the whole episode. A player
     may achieve several goals in an episode, or none: then it has NO_GOAL.
 
-    The largest mean return per seat in `msg` is 30.0, with all drifts removed: (6 * 4 - 4) / 4 from each of the six. If
+    The largest mean return per seat is 30.0 in `msg`, with all drifts removed: (6 * 4 - 4) / 4 from each of the six. If
     no player shovels it is 0. A player that leaves the work to the others gets 36.
 
     Args:
