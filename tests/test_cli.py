@@ -320,7 +320,8 @@ def test_a_mistake_in_the_code_of_a_users_game_shows_where_it_is(my_module, tmp_
 
 CONFIGS = sorted(path.name for path in (ROOT / "configs").glob("*.yaml"))
 SCRIPTED = ("subgoal.yaml", "vae.yaml")  # no learner plays in these, so all of their rounds are offline
-ON_POLICY = {f"{name}.yaml" for name in ("ppo", "pettingzoo", "predator_prey", "coin", "overcooked", "lola", "guessing")}
+ALONE = ("ppo", "pettingzoo", "predator_prey", "coin", "overcooked", "lola", "guessing")  # on data of the newest round
+ON_POLICY = {f"{name}.yaml" for name in ALONE}
 STACKS = [
     (name,)
     for name in CONFIGS
