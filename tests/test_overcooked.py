@@ -92,6 +92,9 @@ def test_pots_start_by_themselves_by_the_old_rules_alone():
         seen = shown(game, state)
         assert {name: seen[name] for name in seen if name == "cooking"} == after
         assert ("cook" in game.goal_names) is not old
+        waiting = start((1, 2, "north", "nothing"), AWAY, game=game, pots=[(0, 2, 2, -1)])
+        state, _, goals = played(waiting, [INTERACT, STAY], game=game)
+        assert ("cooking" in shown(game, state), goals[0][0]) == ((False, NO_GOAL) if old else (True, COOK))
 
 
 @pytest.mark.parametrize(("soup", "paid"), [("soup", 20), ("soup_2", 0), ("soup_1", 0)])
@@ -220,6 +223,13 @@ def does(name, state, seat=0, game=None):
 )
 def test_each_script_does_its_part_and_says_what_for(name, player, pots, actions, goal):
     assert does(name, start(player, (1, 3, "east", "nothing"), pots=pots)) == (actions, goal)
+
+
+@pytest.mark.parametrize("name", ["dish_carrier", "independent"])
+def test_nobody_fetches_a_dish_for_a_soup_for_which_another_has_one(name):
+    for held, expected in (("nothing", {SOUTH}), ("dish", set())):
+        state = start((1, 1, "north", "nothing"), (1, 3, "east", held), pots=[(0, 2, 3, 5)])
+        assert does(name, state)[0] == expected
 
 
 def test_scripts_make_way_for_each_other():
