@@ -90,6 +90,22 @@ def test_a_row_of_the_results_is_computed_from_the_metrics_of_its_runs(newest, r
     assert interval == f"{low:.2f} to {high:.2f}"
 
 
+def test_gains_of_inference_are_those_of_their_runs():
+    text = page("results.md")
+    table = rows(text[text.index("**A run in which inference decides**") : text.index("**PPO in matrix games.**")])
+    readme = " ".join((DOCS.parent / "README.md").read_text(encoding="utf-8").split())
+    found = runs("beliefs")
+    assert len(found) == 3
+    for seed, metrics in enumerate(found):
+        inferred, random, gain = (f"{metrics[f'goal/return_{name}']:.2f}" for name in ("inferred", "none", "gain"))
+        low, high = (f"{metrics[f'goal/return_gain_{end}']:.2f}" for end in ("low", "high"))
+        steps, played = f"{metrics['buffer/env_steps']:,.0f}", f"{metrics['return/team_random']:.2f}"
+        assert table[str(seed)] == [steps, inferred, random, gain, f"{low} to {high}", played]
+        assert float(low) > 0
+        if seed == 0:
+            assert f"by {gain} (95%: {low} to {high}), from {random} to {inferred}" in readme
+
+
 @pytest.mark.parametrize(("row", "name"), [("penalty, k = 0", "penalty"), ("climbing", "climbing")])
 def test_returns_and_times_of_ppo_are_those_of_its_runs(row, name):
     text = page("results.md")
