@@ -18,6 +18,7 @@ from omg_lightning.sources import ZOO_FOLDER
 
 AGENTS = {  # the options of `fit`, from the root of the repository
     "base": "--config configs/base.yaml",
+    "beliefs": "--config configs/beliefs.yaml",
     "matrix": "--config configs/matrix.yaml",
     "matrix_ppo": "--config configs/matrix.yaml --config configs/ppo.yaml",
     "4h1s_4x4": "--config configs/base.yaml --config configs/4h1s_4x4.yaml",
