@@ -5,16 +5,15 @@ from lightning import Callback, LightningModule, Trainer
 from torch import Tensor
 
 from omg_lightning import ranks
-from omg_lightning.events import rewarded, watched
 from omg_lightning.training import Agent
-from omg_lightning.types import ConfigError, Episodes
+from omg_lightning.types import ConfigError
 
 
 class CodeDrift(Callback):
     """Codes the same views again after every epoch, and logs how much has changed since the epoch before.
 
     With `Subgoal`, `goal/code_drift` is the mean distance that the code of a view has moved, over the mean
-    distance of codes from their centre. With `Codebook`, `goal/code_stability` is the share of rewarded views whose
+    distance of codes from their centre. With `Codebook`, `goal/code_stability` is the share of events whose
     code is still the same. The views are those of the first round, offline as a rule. Must stand after `BufferRefresh`.
 
     Args:
@@ -34,8 +33,10 @@ class CodeDrift(Callback):
         played = trainer.datamodule.latest  # type: ignore[attr-defined]
         if not isinstance(pl_module, Agent) or played is None:
             return
-        views = ranks.first(self._choose(pl_module, played.episodes)) if self._views is None else self._views
-        codes = pl_module.opponent.codes(views)
+        opponent, views = pl_module.opponent, self._views
+        if views is None:
+            views = ranks.first(opponent.coded(played.episodes)[: self.count].float())
+        codes = opponent.codes(views)
         if codes is None:
             return
         self._views = views
@@ -43,12 +44,6 @@ class CodeDrift(Callback):
             name, change = ("code_drift", drift) if codes.is_floating_point() else ("code_stability", stability)
             pl_module.log(f"goal/{name}", change(self._last, codes), on_step=False, on_epoch=True, batch_size=1)
         self._last = codes
-
-    def _choose(self, agent: Agent, episodes: Episodes) -> Tensor:
-        """Return views `[M, *shape]` of co-players; for discrete codes those at which one was rewarded."""
-        discrete = agent.opponent.code_vectors() is not None
-        who = rewarded(episodes, agent.game.layout) if discrete else watched(episodes)
-        return episodes.observation[who][: self.count].float()
 
     def state_dict(self) -> dict[str, Tensor | None]:
         """Return the observations and their last codes, for a resumed run."""

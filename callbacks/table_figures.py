@@ -1,17 +1,14 @@
 """Two tables as figures: played against predicted actions, and codes against goals."""
 
 from collections.abc import Sequence
-from functools import partial
 
 import numpy as np
-import torch
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 from torch import Tensor
 
-from callbacks.view_figure import fade
 from omg_lightning.games import Game
 from omg_lightning.games.grid.icons import INK, PAPER, TILE, Pen, draw_thing
 
@@ -19,7 +16,7 @@ from omg_lightning.games.grid.icons import INK, PAPER, TILE, Pen, draw_thing
 GOAL_COLOURS = ("#9A5B2E", "#9DA9BC", "#E3C567", "#4F8A6B", "#A05C92", "#3F4E73", "#D98880", "#6E6E6E")
 NOTHING = "#E6E8EB"  # no goal
 _EDGE = "#FFFFFF"
-_CELL, _VISIBLE = 96, 0.05  # pixels of a cell; what is less likely is not drawn
+_CELL = 96  # pixels of a cell
 
 
 def confusion_figure(confusion: Tensor, names: Sequence[str]) -> Figure:
@@ -63,7 +60,7 @@ def code_figure(codes: Tensor, usage: Tensor, game: Game) -> Figure:
     """Draw how often each code occurred at an event, by achieved goal, with the decoded code above.
 
     Args:
-        codes: `[G, size]` of `own_frame`.
+        codes: `[G, size]`; on a grid the planes that things of each kind show.
         usage: `[G, num_goals + 1]` events for each code and goal realised; the last column is for none.
         game: for the names of goals and of what views show.
     """
@@ -79,7 +76,7 @@ def code_figure(codes: Tensor, usage: Tensor, game: Game) -> Figure:
     pictures.set_ylim(0, 1)
     pictures.axis("off")
     if game.layout is not None:
-        words = "what lies on (framed) and next to the player's cell,\nas opaque as it is likely"
+        words = "the kind of thing"
         pictures.set_title(words, fontsize=8.5, color=INK)
     axes.set_xlim(-0.6, max(len(used), 3) - 0.4)
     axes.set_xticks(range(len(used)), [f"code {code}" for code in used])
@@ -105,23 +102,16 @@ def _bars(axes: Axes, shares: NDArray, goal_names: Sequence[str]) -> None:
 
 
 def code_picture(code: Tensor, game: Game) -> NDArray[np.uint8]:
-    """Draw what a code `[size]` stands for: what lies on and next to a player's own cell, as opaque as it is likely.
+    """Draw the kind of thing that a code `[size]` stands for.
 
     Returns:
         uint8 `[H, W, 3]`.
     """
     assert game.layout is not None
-    planes = game.layout.plane_names[game.num_players :]
-    side = round((len(code) / len(planes)) ** 0.5)
-    weight = torch.full((side, side), 0.25)  # of `own_frame`
-    weight[side // 2, side // 2] = 1.0
-    cells = (code.view(len(planes), side, side) / weight).clamp(0, 1)
-    canvas = Image.new("RGB", (side * _CELL, side * _CELL), PAPER)
-    for row, column in np.ndindex(side, side):
-        square = Pen(ImageDraw.Draw(canvas), column * _CELL, row * _CELL, _CELL)
-        middle = row == column == side // 2
-        square.tile(TILE, outline=INK if middle else None, width=0.04 if middle else 0.0)
-        for name, likely in zip(planes, cells[:, row, column].tolist(), strict=True):
-            if likely > _VISIBLE:
-                fade(canvas, square.part(0.5, 0.5, 0.9), partial(draw_thing, name=name), likely)
+    canvas = Image.new("RGB", (_CELL, _CELL), PAPER)
+    square = Pen(ImageDraw.Draw(canvas), 0, 0, _CELL)
+    square.tile(TILE, outline=INK, width=0.04)
+    for name, shown in zip(game.layout.plane_names[game.num_players :], code.tolist(), strict=True):
+        if shown:
+            draw_thing(square.part(0.5, 0.5, 0.9), name)
     return np.asarray(canvas)

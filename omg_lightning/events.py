@@ -27,6 +27,23 @@ def rewarded(episodes: Episodes, layout: GridLayout | None) -> Tensor:
     return torch.where(theirs.any(-1, keepdim=True), theirs, paid)
 
 
+def around(episodes: Episodes, where: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Return what seats saw before and after steps.
+
+    Args:
+        episodes: `[T, B, P, ...]`.
+        where: bool `[T, B, P]`, M of them.
+
+    Returns:
+        The views `[M, *shape]` at these steps and at the next ones; and bool `[M]`, whether there is a next one. A seat
+        that has left still has a view as long as anybody else plays.
+    """
+    t, b, p = where.nonzero(as_tuple=True)
+    following = (t + 1).clamp(max=len(where) - 1)
+    known = episodes.active[following, b].any(-1) & (following > t)
+    return episodes.observation[t, b, p], episodes.observation[following, b, p], known
+
+
 def endings(event: Tensor, active: Tensor) -> Tensor:
     """Return the steps whose views are goals: each event, and each seat's last step, bool `[T, B, P]`.
 

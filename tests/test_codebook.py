@@ -1,15 +1,13 @@
-"""Learned discrete goals: the frame that views are coded in, the codes, and the labels and beliefs made of them."""
+"""Learned discrete goals: the codes of events, and the labels and beliefs made of them."""
 
 import pytest
 import torch
-from line_game import LineGame
 from toys import model_spec, play_with, stag_hunt, tiny_agent, training_batch
 
 from omg_lightning.actors import arrange
 from omg_lightning.envs import RulesEnv
 from omg_lightning.events import next_achieved, rewarded
-from omg_lightning.games import Game, Snowdrift, StagHunt
-from omg_lightning.games.grid.frame import own_frame
+from omg_lightning.games import CoinGame, Game, LevelBasedForaging, Snowdrift, StagHunt
 from omg_lightning.opponents import BeliefConfig, Codebook
 from omg_lightning.opponents.quantiser import VectorQuantiser
 from omg_lightning.rollout import play
@@ -31,54 +29,6 @@ def codebook(used, **config):
     model = Codebook(model_spec(stag_hunt()), len(used), belief=BeliefConfig(**config))
     model.quantiser.count.copy_(torch.tensor(used))
     return model
-
-
-# The frame ---------------------------------------------------------------------------------------------------------
-
-
-def test_own_frame_is_what_lies_on_and_beside_ones_cell():
-    observation = torch.zeros(1, 3, 3, 3)  # self, another player, one kind of object
-    observation[0, 0, 1, 1] = 1
-    observation[0, 1, 1, 1] = 1  # other players do not matter
-    observation[0, 2, 1, 1] = observation[0, 2, 0, 2] = 1
-    around = own_frame(observation, num_players=2, beside=0.25).view(3, 3)
-    assert around.tolist() == [[0, 0, 0.25], [0, 1, 0], [0, 0, 0]]
-
-
-def test_own_frame_does_not_depend_on_the_cell():
-    game = StagHunt(num_players=1, num_stags=1, num_hares=1, height=5, width=5)
-    views = [
-        game.observe(game.place(hunters=[(r, c)], stags=[(r, c)], hares=[(r, c + 1)]))[:, 0]
-        for r, c in [(0, 0), (2, 1), (4, 3)]
-    ]
-    frames = torch.cat([own_frame(view, 1) for view in views])
-    assert torch.equal(frames[0], frames[1])
-    assert torch.equal(frames[0], frames[2])
-
-
-def test_own_frame_of_a_viewer_that_has_left_is_empty():
-    assert not own_frame(torch.cat([torch.zeros(1, 1, 4, 4), torch.ones(1, 2, 4, 4)], 1), 1).any()
-
-
-def test_off_the_grid_views_are_coded_in_units_of_their_standard_deviation():
-    game = LineGame()
-    agent = tiny_agent(game, "Codebook")
-    model = agent.opponent
-    views = torch.tensor([[0.0, 7.0], [10.0, 7.0], [20.0, 7.0]])
-    assert torch.equal(model.vectors(views), views), "no scale is known yet"
-    made = play_with(agent, game, ["random", "random"], 3).map(lambda field: field[:1])
-    active = torch.ones_like(made.active) & torch.tensor([True, False])
-    seen = made.observation.clone()
-    seen[0, :, 0] = views
-    episodes = made._replace(observation=seen, active=active, reward=active.float())
-    model.learn(episodes, rng())
-    scale = views[:, 0].std()
-    torch.testing.assert_close(model.vectors(views), torch.stack([views[:, 0] / scale, views[:, 1]], 1))
-    model.learn(episodes._replace(observation=3 * seen), rng())
-    torch.testing.assert_close(model.vectors(views)[:, 0], views[:, 0] / scale, msg="the first batch decides")
-    again = tiny_agent(game, "Codebook", seed=1)
-    again.load_state_dict(agent.state_dict())
-    assert torch.equal(again.opponent.vectors(views), model.vectors(views)), "the scale is in the checkpoint"
 
 
 # Codes -------------------------------------------------------------------------------------------------------------
@@ -135,6 +85,8 @@ def test_an_empty_batch_changes_nothing():
 
 
 def test_a_single_code_is_refused():
+    with pytest.raises(ConfigError, match=r"num_codes is 2.*at least 3 codes with ending_codes"):
+        Codebook(model_spec(stag_hunt()), num_codes=2, ending_codes=True)
     for make in (lambda: VectorQuantiser(1, 2), lambda: Codebook(model_spec(stag_hunt()), num_codes=1)):
         with pytest.raises(ConfigError, match=r"num_codes is 1.*at least 2") as caught:
             make()
@@ -144,25 +96,38 @@ def test_a_single_code_is_refused():
 # Goals -------------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("preset", ["2h1s_4x4", "4h1s_6x6"])
-def test_codes_agree_with_the_declared_labels_that_they_never_saw(preset):
-    game = StagHunt(preset)
-    lineups = [["nearest_stag"] * k + ["nearest_hare"] * (game.num_players - k) for k in range(game.num_players + 1)]
-    train, fresh = (played(game, lineups, 64, seed) for seed in (1, 2))
+STAGS = [["nearest_stag", "nearest_stag", "nearest_hare", "nearest_hare"]]
+FORAGERS = [["secret_order", "secret_order"], ["secret_order", "greedy"], ["random", "secret_order"]]
+
+
+@pytest.mark.parametrize(
+    ("game", "lineups", "goals"),
+    [
+        (StagHunt("2h1s_4x4"), [["nearest_stag"] * 2, ["nearest_hare"] * 2], 2),  # no view follows a stag
+        (StagHunt("4h1s_6x6"), STAGS, 2),
+        (LevelBasedForaging("8x8-2p-3f"), FORAGERS, 3),  # things of 12 sorts beside players, two of whom have levels
+        (LevelBasedForaging("8x8-2p-3f", prosocial=True), FORAGERS, 3),
+        (CoinGame(), [["cooperative", "selfish"], ["selfish", "selfish"]], 2),
+    ],
+)
+def test_codes_agree_with_the_declared_labels_that_they_never_saw(game, lineups, goals):
+    train, fresh = (played(game, lineups, 60, seed) for seed in (1, 2))
     model, random = Codebook(model_spec(game)), rng(1)
-    for _ in range(8):
+    for _ in range(3):
         model.learn(train, random)
-    event = rewarded(fresh, game.layout)
-    codes = model.codes(fresh.observation[event])
-    pairs = set(zip(codes.tolist(), fresh.achieved_goal[event].tolist(), strict=True))
-    assert len(pairs) == 2  # one code for the stag, one for the hare: mutual information is perfect
-    assert len({code for code, _ in pairs}) == 2
+    codes = model.label(fresh)
+    known = fresh.achieved_goal != NO_GOAL
+    assert (codes[known] != NO_GOAL).all()
+    pairs = set(zip(codes[known].tolist(), fresh.achieved_goal[known].tolist(), strict=True))
+    assert len(pairs) == goals  # one code for each goal: mutual information is perfect
+    assert len({code for code, _ in pairs}) == goals
+    assert int(model.in_use.sum()) == goals
 
 
-def test_a_seat_achieves_the_code_of_the_view_where_it_was_rewarded_last():
+def test_a_seat_achieves_the_code_of_its_last_event():
     episodes = played(StagHunt("2h1s_4x4"), [["nearest_stag", "nearest_hare"]], 8)
     model = Codebook(model_spec(StagHunt("2h1s_4x4")), 4)
-    model.encode = lambda views: views[:, -1].sum((1, 2)).long()
+    model.quantiser.kind = lambda before, after, known: before[:, -1].sum((1, 2)).long()
     found = model.achieved(episodes)
     assert (found[:, 0] == NO_GOAL).all()  # alone it never gets the stag
     assert (found[:, 1] == 2).all()  # this code counts the hares in sight when the first one is caught
@@ -173,12 +138,14 @@ def test_the_label_of_a_step_is_the_code_of_its_seats_next_reward():
     agent = tiny_agent(game, "Codebook", opponent_args={"belief": BeliefConfig(labels="hindsight")})
     episodes = play_with(agent, game, ["nearest_stag", "nearest_hare"], 8)
     targets = training_batch(agent, episodes, offline=True).targets
-    event, codes = rewarded(episodes, game.layout), agent.opponent.codes
+    codes = agent.opponent.label(episodes)
+    event = codes != NO_GOAL
+    assert torch.equal(event, rewarded(episodes, game.layout))
     for t, b, p in episodes.active.nonzero().tolist():
         due = [k for k in range(t, len(event)) if event[k, b, p]]
         assert bool(targets.known[t, b, p]) == bool(due)
         if due:
-            assert int(targets.label[t, b, p].argmax()) == int(codes(episodes.observation[due[0], b, p][None]))
+            assert int(targets.label[t, b, p].argmax()) == int(codes[due[0], b, p])
 
 
 def test_codes_that_are_not_in_use_are_not_believed():
@@ -206,13 +173,16 @@ def test_with_ending_codes_players_that_clean_and_players_that_do_not_get_codes_
     model, random = Codebook(model_spec(game), ending_codes=True), rng()
     for _ in range(8):
         labels = next_achieved(model.learn(episodes, random), episodes.active)
-    cleans = rewarded(episodes, game.layout).any(0)
-    assert not set(labels[0][cleans].tolist()) & set(labels[0][~cleans].tolist())  # the label of the first step
+    cleans = (episodes.achieved_goal != NO_GOAL).any(0)
+    never = ~rewarded(episodes, game.layout).any(0)  # others stood on a drift when somebody removed one
+    assert set(labels[0][cleans].tolist()) == {0}  # the label of the first step
+    assert set(labels[0][never].tolist()) == {7}, "the last code is that of who ends with nothing"
     achieved = model.achieved(episodes)
-    assert (achieved != NO_GOAL).all()
-    assert not set(achieved[cleans].tolist()) & set(achieved[~cleans].tolist())
+    assert (achieved[cleans] == 0).all()
+    assert (achieved[never] == 7).all()
+    assert model.prior(1)[0, 0].tolist() == pytest.approx([0.5] + [0] * 6 + [0.5])
     without = Codebook(model_spec(game)).learn(episodes, random)
-    assert (without[:, ~cleans] == NO_GOAL).all()
+    assert (without[:, never] == NO_GOAL).all()
     assert (without != NO_GOAL).any(0)[cleans].all()
 
 
@@ -221,4 +191,4 @@ def test_a_belief_over_codes_is_shown_without_names_and_codes_are_measured_where
     assert model.belief_view(torch.tensor([0.25, 0.75]), game.goal_names).names is None
     assert set(model.metrics(game.goal_names)) == {"belief", "codes"}
     assert model.metrics(()) == {}
-    assert model.code_vectors().shape == (2, own_frame(torch.zeros(1, *game.observation_shape), 2).shape[1])
+    assert model.code_vectors().shape == (2, len(game.layout.plane_names) - 2)

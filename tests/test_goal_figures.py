@@ -16,7 +16,6 @@ from callbacks import GoalFigures, GoalQuality, goal_figures
 from callbacks.belief_figure import Panel, belief_figure, frame_steps, named_parts
 from callbacks.table_figures import GOAL_COLOURS, NOTHING, code_figure, code_picture, confusion_figure
 from omg_lightning.games import MatrixGame, Snowdrift
-from omg_lightning.games.grid.frame import own_frame
 from omg_lightning.types import NO_GOAL, ConfigError
 
 STAG, HARE = GOAL_COLOURS[:2]
@@ -49,7 +48,7 @@ def test_the_confusion_figure_shows_shares_of_each_action_played():
 def test_a_code_is_a_bar_of_its_share_of_events_stacked_by_goal():
     game = stag_hunt()
     usage = torch.tensor([[1.0, 1, 0], [0, 0, 0], [6, 0, 2]])
-    pictures, axes = code_figure(torch.zeros(3, 27), usage, game).axes[:2]
+    pictures, axes = code_figure(torch.zeros(3, 3), usage, game).axes[:2]
     bars = {(round(p.get_x() + 0.35), to_hex(p.get_facecolor())): (p.get_y(), p.get_height()) for p in axes.patches}
     expected = {  # place 0 is code 2, which is at more events
         (0, STAG): (0, 0.6),
@@ -64,19 +63,13 @@ def test_a_code_is_a_bar_of_its_share_of_events_stacked_by_goal():
     assert len(pictures.child_axes) == 2, "a picture of each code in use"
 
 
-def test_the_picture_of_a_code_shows_what_lies_around_the_player():
+def test_the_picture_of_a_code_shows_the_things_of_its_planes():
     game = stag_hunt()
-    state = game.place(1, hunters=[(1, 1), (3, 3)], stags=[(1, 1)], hares=[(0, 1), (3, 0)])
-    picture = code_picture(own_frame(game.observe(state)[:, 0], game.num_players)[0], game)
-    side = picture.shape[0] // 3
-
-    def inside(row, column, colour):
-        cell = picture[row * side : (row + 1) * side, column * side : (column + 1) * side]
-        return bool((cell == ImageColor.getrgb(colour)).all(-1).any())
-
-    fur, grey = "#9A5B2E", "#A3A7AE"  # of the painters
-    assert [(r, c) for r, c in np.ndindex(3, 3) if inside(r, c, fur)] == [(1, 1)]
-    assert [(r, c) for r, c in np.ndindex(3, 3) if inside(r, c, grey)] == [(0, 1)]
+    fur, grey = (ImageColor.getrgb(colour) for colour in ("#9A5B2E", "#A3A7AE"))  # of the painters
+    for kind, shows in ((1, (True, False)), (2, (False, True))):
+        picture = code_picture(torch.eye(3)[kind], game)
+        assert picture.shape[0] == picture.shape[1]
+        assert tuple(bool((picture == colour).all(-1).any()) for colour in (fur, grey)) == shows
 
 
 # Belief -------------------------------------------------------------------------------------------------------------
@@ -172,7 +165,9 @@ def evaluate(folder, opponent, callbacks, **settings):
     agent = tiny_agent(data.env, opponent)
     if opponent == "Codebook":
         quantiser = agent.opponent.quantiser
-        quantiser.codes[:2], quantiser.count[:2] = torch.tensor([[0.0], [1.0]]), 1.0
+        quantiser.codes[:2], quantiser.count[:2] = torch.eye(quantiser.codes.shape[1])[1:3], 1.0
+        if data.game.layout is not None:
+            quantiser.places[len(quantiser.places) // 2] = 100.0  # things lie under the player
     trainer = Trainer(
         accelerator="cpu",
         callbacks=callbacks,

@@ -15,11 +15,10 @@ def evaluated(opponent, seats=("learner", "switcher"), **settings):
     """Numbers of a `validate`, and the data module."""
     data = tiny_data(seats=list(seats), evaluation={"episodes": 10}, **settings)
     agent = tiny_agent(data.env, opponent)
-    if opponent == "Codebook":  # codes of an own cell with a stag, and with a hare
-        quantiser = agent.opponent.quantiser
-        quantiser.codes[:2], quantiser.count[:2] = 0.0, 1.0
-        own = quantiser.codes.shape[1] // 3
-        quantiser.codes[0, own + own // 2] = quantiser.codes[1, 2 * own + own // 2] = 1.0
+    if opponent == "Codebook":  # kinds of stags and hares, under the player
+        things = agent.opponent.quantiser
+        things.codes[0, 1] = things.codes[1, 2] = 1.0
+        things.count[:2], things.places[len(things.places) // 2] = 1.0, 100.0
     trainer = Trainer(
         accelerator="cpu",
         callbacks=[GoalQuality()],

@@ -5,7 +5,6 @@ import math
 import pytest
 import torch
 
-from omg_lightning.games.grid.layout import GridLayout
 from omg_lightning.metrics import (
     BeliefMetrics,
     CodeMetrics,
@@ -196,60 +195,36 @@ def test_codes_are_matched_to_the_goals_beside_which_they_are_believed_in():
     assert alone == {}, "one goal fits any codes"
 
 
-def codes_of(codes):
-    """Views `[T, B, P, 1]` that show `codes` `[T][B][P]`, and what reads these codes off a view."""
-    codes = torch.tensor(codes)
-    views = codes[..., None].float()
-    return views, lambda view: view[:, 0].long()
-
-
 def test_codes_against_goals_by_hand():
-    # Four episodes of one seat: rewarded at step 1, 0, 1 and never. The last has two steps, too.
+    # Four episodes of one seat: an event at step 1, 0, 1 and never. The last has two steps, too.
     reward = [[[0.0], [5.0], [0.0], [0.0]], [[1.0], [0.0], [5.0], [0.0]]]
     active = [[[True]] * 4, [[True], [False], [True], [True]]]
     achieved = torch.tensor([[[-1], [1], [-1], [-1]], [[0], [-1], [1], [-1]]])
     truth = torch.tensor([[[0], [1], [1], [0]]] * 2)
-    views, encode = codes_of([[[3], [2], [3], [3]], [[0], [3], [2], [2]]])
-    metrics = CodeMetrics(num_codes=4, num_goals=2, encode=encode, layout=None)
-    played = episodes(reward, active, achieved_goal=achieved, true_goal=truth, observation=views)
+    codes = torch.tensor([[[-1], [2], [-1], [-1]], [[0], [-1], [2], [-1]]])
+    metrics = CodeMetrics(num_codes=4, num_goals=2, label=lambda episodes: codes)
+    played = episodes(reward, active, achieved_goal=achieved, true_goal=truth)
     metrics.update(played, played.active)
     assert metrics.usage.tolist() == [[1, 0, 0], [0, 0, 0], [0, 2, 0], [0, 0, 0]]
-    assert metrics.pursued.tolist() == [[1, 0, 0], [0, 0, 0], [1, 2, 0], [0, 0, 0]]  # the fourth: its last view
+    assert metrics.pursued.tolist() == [[1, 0, 0], [0, 0, 0], [0, 2, 0], [0, 0, 0]]
     found = {name: float(value) for name, value in metrics.compute().items()}
     third = -(1 / 3 * math.log(1 / 3) + 2 / 3 * math.log(2 / 3))
-    quarter = -(1 / 4 * math.log(1 / 4) + 3 / 4 * math.log(3 / 4))
-    goal, both = math.log(2), -(2 / 4 * math.log(1 / 4) + 1 / 2 * math.log(1 / 2))
     assert found == pytest.approx(
         {
             "goal/code_nmi_realised": 1,
-            "goal/code_nmi_true": 2 * (goal + quarter - both) / (goal + quarter),
+            "goal/code_nmi_true": 1,
             "goal/code_perplexity": math.exp(third),
         },
         abs=1e-5,
     )
 
 
-def test_on_a_grid_only_a_seat_that_stands_on_something_has_an_event():
-    layout = GridLayout(("self", "other_1", "things"), 1, 2, 2)
-    views = torch.zeros(1, 1, 2, 3, 1, 2)
-    views[0, 0, :, 0, 0, 0] = torch.tensor([1.0, 0.0])  # seat 0 in the left cell
-    views[0, 0, 1, 0, 0, 1] = 1.0  # seat 1 in the right cell
-    views[0, 0, :, 2, 0, 0] = 1.0  # the thing in the left cell
-    nothing = torch.zeros(1, 1, 2, dtype=torch.int64)
-    played = episodes([[[1.0, 1.0]]], [[[True, True]]], achieved_goal=nothing, true_goal=nothing, observation=views)
-    for where, events in ((layout, 1), (None, 2)):
-        metrics = CodeMetrics(1, 1, lambda view: torch.zeros(len(view), dtype=torch.int64), where)
-        metrics.update(played, played.active)
-        assert int(metrics.usage.sum()) == events
-
-
 @pytest.mark.filterwarnings("ignore:The ``compute`` method")
 def test_codes_without_events_or_with_one_goal_only():
-    views, encode = codes_of([[[0], [1]]])
-    metrics = CodeMetrics(2, 2, encode, None)
+    metrics = CodeMetrics(2, 2, lambda episodes: torch.tensor([[[0], [1]]]))
     assert metrics.compute() == {}
     nobody = torch.full((1, 2, 1), NO_GOAL)
-    played = episodes([[[1.0], [1.0]]], [[[True], [True]]], achieved_goal=nobody, true_goal=nobody, observation=views)
+    played = episodes([[[1.0], [1.0]]], [[[True], [True]]], achieved_goal=nobody, true_goal=nobody)
     metrics.update(played, played.active)
     assert {name: float(value) for name, value in metrics.compute().items()} == {"goal/code_perplexity": 2}
 

@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from toys import TokenGame, model_spec
 
+from omg_lightning.games import MatrixGame, StagHunt
 from omg_lightning.games.grid.layout import GridLayout
 from omg_lightning.opponents import BeliefConfig, Codebook, Declared, Oracle, TransitionConfig
 from omg_lightning.opponents.transition import goals_there, shared_out
@@ -116,7 +117,8 @@ def test_goals_in_a_search_change_where_they_are_achieved(kind):
 
 
 def test_learned_goals_change_where_a_seat_is_rewarded_and_new_ones_are_drawn_by_how_common_they_are():
-    model = Codebook(model_spec(GAME), 4, belief=BeliefConfig(floor=0.0), transition=TransitionConfig(at_events=True))
+    spec = model_spec(MatrixGame("prisoners_dilemma"))
+    model = Codebook(spec, 4, belief=BeliefConfig(floor=0.0), transition=TransitionConfig(at_events=True))
     model.quantiser.count.copy_(torch.tensor([3.0, 1.0, 0.0, 0.0]))
     goal = torch.tensor([0.0, 1.0, 0.0, 0.0]).expand(4000, 2, 4)
     nothing, random = torch.full((4000, 2), NO_GOAL), torch.Generator().manual_seed(0)
@@ -128,6 +130,35 @@ def test_learned_goals_change_where_a_seat_is_rewarded_and_new_ones_are_drawn_by
     memory = model.update(memory, view(), torch.zeros(1, 2).long(), nothing[:1])
     assert model.infer(memory, view()).point[0, 0].tolist() == pytest.approx([1 / 7, 6 / 7, 0, 0])
     assert model.infer(memory, view(reward=1.0)).point[0, 0].tolist() == pytest.approx([0.5, 0.5, 0, 0])
+
+
+def test_on_a_grid_learned_goals_last_as_long_as_a_thing_of_their_kind_is_in_view():
+    game = StagHunt("2h1s_4x4")
+    model = Codebook(model_spec(game), 4, belief=BeliefConfig(floor=0.0), transition=TransitionConfig(at_events=True))
+    stags, hares = (game.layout.plane_names.index(name) - 2 for name in ("stags", "hares"))
+    model.quantiser.codes[0, stags] = model.quantiser.codes[1, hares] = 1.0
+    model.quantiser.count.copy_(torch.tensor([3.0, 1.0, 0.0, 0.0]))
+    seen = torch.zeros(3, 2, *game.observation_shape)  # the stag and a hare, a hare, nothing
+    seen[0, :, 2 + stags, 1, 1] = seen[:2, :, 2 + hares, 2, 2] = 1
+    there = torch.ones(3, 2, dtype=torch.bool)
+    assert model.possible(seen, there)[:, 0].tolist() == [
+        [True, True, False, False],
+        [False, True, False, False],
+        [True, True, False, False],  # where nothing is left nobody acts by it
+    ]
+    rewarded = View(seen, None, torch.zeros(3), there, torch.ones(3, 2))
+    stag, first = torch.eye(4)[0].expand(3, 2, 4), torch.zeros(3, 2, dtype=torch.int64)
+    found = model.next_goal(stag, rewarded, first, torch.Generator().manual_seed(0))
+    assert found[:, 0].argmax(-1).tolist()[:2] == [0, 1], "neither the reward nor a declared goal is an event"
+    model.predictor.likelihood = lambda view, actions: torch.tensor([0.9, 0.1, 0.5, 0.5]).log()
+    memory = model.update(model.start(model.prior(3), first), rewarded, first, first)
+    belief = model.infer(memory, rewarded).point[:2, 0].flatten().tolist()
+    assert belief == pytest.approx([0.9, 0.1, 0, 0, 0, 1, 0, 0])
+    ends = Codebook(model_spec(game), 4, ending_codes=True)
+    ends.quantiser.codes.copy_(model.quantiser.codes[:3])
+    ends.quantiser.count.copy_(model.quantiser.count[:3])
+    ends.nothing.fill_(1.0)
+    assert ends.possible(seen, there)[1, 0].tolist() == [False, True, False, True], "nothing can be pursued anywhere"
 
 
 def test_planes_tell_which_goals_are_there():

@@ -6,8 +6,6 @@ import torch
 from torch import Tensor
 from torchmetrics import Metric
 
-from omg_lightning.events import rewarded
-from omg_lightning.games.grid.layout import GridLayout
 from omg_lightning.metrics.information import entropy, informative, normalised_information
 from omg_lightning.types import NO_GOAL, Episodes
 
@@ -16,17 +14,16 @@ class CodeMetrics(Metric):
     """What learned codes have to do with goals that have names, which they never saw.
 
     `compute` gives `goal/code_nmi_realised`, the mutual information (over the mean entropy) of the code at an event and
-    the declared goal that was achieved there, over all events at which one was: an event is a step at which the seat
-    was rewarded; `goal/code_nmi_true`, that of the goal which the script really pursued and the code at the seat's last
-    event, or at its last step if nothing happened to it; and `goal/code_perplexity`, how many codes are in use: the
+    the declared goal that was achieved there, over all events at which one was: an event is a step that has a code;
+    `goal/code_nmi_true`, that of the goal which the script really pursued and the code at the seat's last event, over
+    the seats that had one; and `goal/code_perplexity`, how many codes are in use: the
     exponential of the entropy of their shares of the events. A mutual information is left out where only one goal
     occurs.
 
     Args:
         num_codes: G.
         num_goals: how many goals the game declares.
-        encode: gives codes, int64 `[M]`, of views `[M, *shape]`.
-        layout: of views of a grid; None for other views.
+        label: gives the codes of whole episodes, int64 `[T, B, P]`; NO_GOAL at steps that are no event.
 
     Attributes:
         usage: `[G, num_goals + 1]` events for each code and goal achieved; the last column is for none.
@@ -36,23 +33,20 @@ class CodeMetrics(Metric):
     pursued: Tensor
     full_state_update = False
 
-    def __init__(
-        self, num_codes: int, num_goals: int, encode: Callable[[Tensor], Tensor], layout: GridLayout | None
-    ) -> None:
+    def __init__(self, num_codes: int, num_goals: int, label: Callable[[Episodes], Tensor]) -> None:
         super().__init__()
-        self.encode, self.layout = encode, layout
+        self.label = label
         self.add_state("usage", default=torch.zeros(num_codes, num_goals + 1), dist_reduce_fx="sum")
         self.add_state("pursued", default=torch.zeros(num_codes, num_goals + 1), dist_reduce_fx="sum")
 
     def update(self, episodes: Episodes, who: Tensor, exact: Tensor | None = None) -> None:
         """Add whole episodes: the seats in bool `[T, B, P]`, while they are active; `exact` is not needed."""
-        codes = torch.zeros_like(episodes.achieved_goal)
-        codes[who] = self.encode(episodes.observation[who])
-        event = rewarded(episodes, self.layout) & who
+        codes = self.label(episodes)
+        event = (codes != NO_GOAL) & who
         _count(self.usage, codes[event], episodes.achieved_goal[event])
         step = torch.arange(len(who), device=who.device)[:, None, None]
-        last = torch.where(event.any(0), (step * event).amax(0), who.sum(0) - 1)  # [B, P]
-        b, p = who.any(0).nonzero(as_tuple=True)
+        last = (step * event).amax(0)  # [B, P]
+        b, p = event.any(0).nonzero(as_tuple=True)
         _count(self.pursued, codes[last[b, p], b, p], episodes.true_goal[last[b, p], b, p])
 
     def compute(self) -> dict[str, Tensor]:

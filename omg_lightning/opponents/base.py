@@ -243,8 +243,12 @@ class OpponentModel(LightningModule, ABC):
         """Return metrics of goals, each with `update(episodes, who, exact)`, see `callbacks.GoalQuality`."""
         return {}
 
+    def coded(self, episodes: Episodes) -> Tensor:
+        """Return what `codes` reads of whole episodes, `[M, *shape]`; by default the views of `watched` steps."""
+        return episodes.observation[watched(episodes)]
+
     def codes(self, observation: Tensor) -> Tensor | None:
-        """Return learned codes of observations `[M, *shape]`: float `[M, D]` or int64 `[M]`; None without codes."""
+        """Return learned codes, float `[M, D]` or int64 `[M]`, of the output of `coded`; None without codes."""
         return None
 
     def code_vectors(self) -> Tensor | None:

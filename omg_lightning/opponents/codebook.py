@@ -1,10 +1,5 @@
-"""Learned discrete goals under an explicit belief: codes of what happens to a player where it is.
+"""Learned discrete goals under an explicit belief: codes of what changes when something happens to a player."""
 
-A code of the whole board, seen from nowhere, clusters by place and time and means nothing. So on a grid views are coded
-in the player's own frame: what lies on its cell and next to it.
-"""
-
-import math
 from collections.abc import Sequence
 
 import torch
@@ -12,12 +7,12 @@ from torch import Tensor
 from torchmetrics import Metric
 
 from omg_lightning.encoders import ModelSpec
-from omg_lightning.events import endings, last_achieved, rewarded
-from omg_lightning.games.grid.frame import own_frame
+from omg_lightning.events import around, endings, last_achieved, rewarded
 from omg_lightning.metrics.codes import CodeMetrics
 from omg_lightning.opponents.base import MixtureConfig, Targets
-from omg_lightning.opponents.explicit import BeliefConfig, ExplicitBelief
-from omg_lightning.opponents.quantiser import VectorQuantiser
+from omg_lightning.opponents.explicit import BeliefConfig, ExplicitBelief, Filter
+from omg_lightning.opponents.outcomes import Outcomes
+from omg_lightning.opponents.things import Things
 from omg_lightning.opponents.transition import TransitionConfig
 from omg_lightning.samples import TrainingBatch
 from omg_lightning.types import NO_GOAL, ConfigError, Episodes, View
@@ -26,15 +21,15 @@ from omg_lightning.types import NO_GOAL, ConfigError, Episodes, View
 class Codebook(ExplicitBelief):
     """Learned discrete goals under the same explicit belief as declared ones; no label is ever seen.
 
-    A goal is achieved when its seat is rewarded (`omg_lightning.events.rewarded`): the code of its view at that step is
-    the goal. On a grid the view is read in the player's own frame; other views are coded as they are, each entry in
-    units of its standard deviation in the first batch.
+    A goal is achieved when its seat is rewarded (`omg_lightning.events.rewarded`), and its code says for what. On a
+    grid that is a kind of thing, see `Things`: a goal is there as long as a thing of its kind is in view. In other
+    views it is a kind of change, see `Outcomes`.
 
     Args:
         spec: the game and the networks.
         num_codes: G, the largest number of learned goals.
-        ending_codes: to end an episode with nothing is a goal, with a code of its own. Useful where some players
-            pursue nothing, such as defectors in Snowdrift.
+        ending_codes: to end an episode with nothing is a goal, the last code. Useful where some players pursue nothing,
+            such as defectors in Snowdrift.
         belief: how the belief is updated.
         online: go on training the co-player policies in the online phase.
         mixture: how often the policy is trained on goals in hindsight.
@@ -42,7 +37,7 @@ class Codebook(ExplicitBelief):
     """
 
     named = False
-    scale: Tensor
+    nothing: Tensor
 
     def __init__(
         self,
@@ -54,42 +49,55 @@ class Codebook(ExplicitBelief):
         mixture: MixtureConfig = MixtureConfig(),
         transition: TransitionConfig = TransitionConfig(),
     ) -> None:
-        if num_codes < 2:
-            raise ConfigError(f"model.opponent.num_codes is {num_codes}: a codebook needs at least 2 codes")
+        least = 3 if ending_codes else 2
+        if num_codes < least:
+            raise ConfigError(
+                f"model.opponent.num_codes is {num_codes}: a codebook needs at least {least} codes"
+                + (" with ending_codes" if ending_codes else "")
+            )
         super().__init__(spec, num_codes, belief, online, mixture, transition=transition)
-        self.ending_codes = ending_codes
-        self.register_buffer("scale", torch.zeros(0))
-        shape = spec.game.observation_space.shape or ()
-        size = self.vectors(torch.zeros(1, *shape)).shape[-1]
-        self.quantiser = VectorQuantiser(num_codes, size)
-        if spec.game.layout is None:
-            self.scale = torch.zeros(size)  # not known yet
+        self.ending_codes, count = ending_codes, num_codes - ending_codes
+        layout, shape = spec.game.layout, spec.game.observation_space.shape or ()
+        self.quantiser = Outcomes(count, shape) if layout is None else Things(count, layout)
+        self.register_buffer("nothing", torch.zeros(int(ending_codes)))  # moving average of episodes that end so
 
     @property
     def in_use(self) -> Tensor:
         """Which codes are in use, bool `[G]`; where none is, all are."""
-        used = self.quantiser.count > 0
+        used = self.common() > 0
         return used if bool(used.any()) else torch.ones_like(used)
 
-    def vectors(self, observation: Tensor) -> Tensor:
-        """Return what is coded of views `[M, *shape]`: float `[M, size]`."""
-        layout = self.spec.game.layout
-        if layout is not None:
-            return own_frame(observation.float(), layout.num_players)
-        flat = observation.reshape(len(observation), math.prod(observation.shape[1:])).float()
-        return flat / self.scale if self.scale.numel() and bool(self.scale.any()) else flat
-
-    def encode(self, observation: Tensor) -> Tensor:
-        """Return the code, int64 `[M]`, of views `[M, *shape]`."""
-        return self.quantiser(self.vectors(observation))
-
-    def codes(self, observation: Tensor) -> Tensor:
-        """Return the code, int64 `[M]`, of views `[M, *shape]`."""
-        return self.encode(observation)
+    def common(self) -> Tensor:
+        """Return how often each code was achieved, float `[G]`."""
+        return torch.cat([self.quantiser.count, self.nothing])
 
     def code_vectors(self) -> Tensor:
-        """Return the codes, float `[G, size]`."""
-        return self.quantiser.codes
+        """Return the codes, float `[G, size]`; 0 for the code of who ends with nothing."""
+        codes = self.quantiser.codes
+        return torch.cat([codes, codes.new_zeros(len(self.nothing), codes.shape[1])])
+
+    def coded(self, episodes: Episodes) -> Tensor:
+        """Return what seats saw before and after events, `[M, 2, *shape]`."""
+        before, after, known = around(episodes, rewarded(episodes, self.spec.game.layout))
+        return torch.stack([before, after], 1)[known]
+
+    def codes(self, observation: Tensor) -> Tensor:
+        """Return the codes of events, int64 `[M]`, by views `[M, 2, *shape]` before and after them; see `label`."""
+        known = torch.ones_like(observation[:, 0, 0].flatten(1).any(1))
+        return self.quantiser.kind(observation[:, 0], observation[:, 1], known)
+
+    def label(self, episodes: Episodes) -> Tensor:
+        """Return the code of what each step achieved, int64 `[T, B, P]`; NO_GOAL where it achieved nothing.
+
+        With `ending_codes` the last step of a seat to which nothing happened has the last code.
+        """
+        event = rewarded(episodes, self.spec.game.layout)
+        found = torch.full_like(episodes.achieved_goal, NO_GOAL)
+        found[event] = self.quantiser.kind(*around(episodes, event))
+        if self.ending_codes:
+            ends = endings(event, episodes.active) & (found == NO_GOAL).all(0)
+            found = torch.where(ends & ~event, self.size - 1, found)
+        return found
 
     def prior(self, batch_size: int) -> Tensor:
         """Return the uniform belief over the codes in use, float `[B, P, G]`; other codes have probability 0."""
@@ -97,25 +105,33 @@ class Codebook(ExplicitBelief):
         return (used / used.sum()).expand(batch_size, self.spec.game.num_players, self.size).clone()
 
     def achieved(self, episodes: Episodes) -> Tensor:
-        """Return the code where each seat was last rewarded, int64 `[B, P]`."""
-        event = rewarded(episodes, self.spec.game.layout)
-        if self.ending_codes:
-            event |= endings(event, episodes.active) & ~event.any(0)
-        codes = torch.full_like(episodes.achieved_goal, NO_GOAL)
-        codes[event] = self.encode(episodes.observation[event])
-        return last_achieved(codes)
+        """Return the code that each seat achieved last, int64 `[B, P]`, or NO_GOAL."""
+        return last_achieved(self.label(episodes))
 
     def possible(self, observation: Tensor, active: Tensor) -> Tensor:
-        """Return the codes in use, bool `[..., P, G]`: what a code needs to be there is not known."""
-        return self.in_use.expand(*active.shape, -1)
+        """Return the codes in use of which there is a thing in view, bool `[..., P, G]`; where there is none, all."""
+        used = self.in_use.expand(*active.shape, -1)
+        if not isinstance(self.quantiser, Things):
+            return used
+        there = self.quantiser.there(observation)
+        found = used & torch.cat([there, torch.ones_like(there[..., : len(self.nothing)])], -1)
+        return torch.where(found.any(-1, keepdim=True), found, used)
 
     def event(self, view: View) -> Tensor:
-        """Return who was rewarded for the step that led to this view, bool `[L, P]`."""
-        return (view.reward != 0) & view.active
+        """Return who has achieved a goal by the step that led to this view, bool `[L, P]`.
 
-    def common(self) -> Tensor:
-        """Return how often each code was achieved, float `[G]`."""
-        return self.quantiser.count
+        On a grid a goal lasts as long as its thing is there. In other views it ends with each reward.
+        """
+        rewarded = (view.reward != 0) & view.active
+        return rewarded & (self.spec.game.layout is None)
+
+    def update(self, memory: Filter, view: View, actions: Tensor, achieved: Tensor) -> Filter:
+        """Apply Bayes to the actions `[L, P]`; the declared goals that were achieved are not looked at."""
+        return super().update(memory, view, actions, torch.full_like(achieved, NO_GOAL))
+
+    def next_goal(self, goal: Tensor, view: View, achieved: Tensor, generator: torch.Generator) -> Tensor:
+        """Draw goals `[L, P, G]` after a step; the declared goals that were achieved are not looked at."""
+        return super().next_goal(goal, view, torch.full_like(achieved, NO_GOAL), generator)
 
     def alive(self, belief: Tensor) -> Tensor:
         """Return a belief `[..., G]` over codes in use, none of them below the floor."""
@@ -131,34 +147,20 @@ class Codebook(ExplicitBelief):
 
     @torch.no_grad()
     def learn(self, episodes: Episodes, noise: torch.Generator) -> Tensor:
-        """Move the codes by the views of seats at events; return the codes of these.
-
-        With `ending_codes` each seat's last step counts as an event, too; without, a seat that ends with nothing has no
-        goal there.
-
-        Args:
-            episodes: `[T, B, P, ...]`.
-            noise: for the codes.
-
-        Returns:
-            int64 `[T, B, P]`; NO_GOAL at steps that are no event.
-        """
+        """Move the codes by the events of episodes `[T, B, P, ...]`, and return `label` of these."""
         event = rewarded(episodes, self.spec.game.layout)
+        if isinstance(self.quantiser, Things):
+            self.quantiser.learn(*around(episodes, event))
+        else:
+            ordinary = around(episodes, episodes.active & ~event)
+            self.quantiser.learn(ordinary, around(episodes, event), noise)
+        found = self.label(episodes)
         if self.ending_codes:
-            event = endings(event, episodes.active)
-        observation = episodes.observation[event]
-        if self.scale.numel() and not bool(self.scale.any()) and len(observation) > 1:
-            deviation = observation.reshape(len(observation), -1).float().std(0)
-            self.scale.copy_(torch.where(deviation > 0, deviation, 1.0))
-        vectors = self.vectors(observation)
-        self.quantiser.update(vectors, noise)
-        achieved = torch.full_like(episodes.achieved_goal, NO_GOAL)
-        achieved[event] = self.quantiser(vectors)
-        return achieved
+            self.nothing.mul_(self.quantiser.decay).add_((found == self.size - 1).sum())
+        return found
 
     def metrics(self, goal_names: Sequence[str]) -> dict[str, Metric]:
         """Return what the belief and the codes say of declared goals, which they never saw."""
         if not goal_names:
             return {}
-        codes = CodeMetrics(self.size, len(goal_names), self.encode, self.spec.game.layout)
-        return {**super().metrics(goal_names), "codes": codes}
+        return {**super().metrics(goal_names), "codes": CodeMetrics(self.size, len(goal_names), self.label)}

@@ -20,15 +20,17 @@ class VectorQuantiser(nn.Module):
         size: length of the vectors.
         decay: of the moving averages.
         dead: share of the samples, against an even split, below which a code is dead.
-        tolerance: squared distance to the nearest code below which a vector needs no code of its own.
+        tolerance: squared distance to the nearest code below which a vector needs no code of its own, as a share of the
+            variance (the mean squared distance of vectors from their mean).
     """
 
     codes: Tensor
     count: Tensor
     total: Tensor
+    variance: Tensor
 
     def __init__(
-        self, num_codes: int, size: int, decay: float = 0.99, dead: float = 0.02, tolerance: float = 0.5
+        self, num_codes: int, size: int, decay: float = 0.99, dead: float = 0.02, tolerance: float = 0.05
     ) -> None:
         super().__init__()
         if num_codes < 2:
@@ -36,6 +38,7 @@ class VectorQuantiser(nn.Module):
         self.decay, self.dead, self.tolerance = decay, dead, tolerance
         self.register_buffer("codes", torch.full((num_codes, size), _NOWHERE))
         self.register_buffer("count", torch.zeros(num_codes))  # moving average of samples for each code
+        self.register_buffer("variance", torch.zeros(()))  # moving average
         self.register_buffer("total", torch.zeros(num_codes, size))  # moving average of their sums
 
     def forward(self, vectors: Tensor) -> Tensor:
@@ -47,6 +50,8 @@ class VectorQuantiser(nn.Module):
         """Move the codes towards the vectors `[M, size]` that fall to them; revive dead ones."""
         if len(vectors) == 0:
             return
+        variance = ((vectors - vectors.mean(0)) ** 2).sum(-1).mean()
+        self.variance.lerp_(variance, 1 - self.decay if self.count.any() else 1.0)
         if not self.count.any():
             for code in range(len(self.codes)):
                 self._put(code, vectors, generator)
@@ -55,7 +60,7 @@ class VectorQuantiser(nn.Module):
         self.total.mul_(self.decay).add_(hits.T @ vectors, alpha=1 - self.decay)
         alive = self.count > self.dead * self.count.sum() / len(self.codes)
         self.codes[alive] = self.total[alive] / self.count[alive, None]
-        near = torch.cdist(self.codes, self.codes) ** 2 < self.tolerance
+        near = torch.cdist(self.codes, self.codes) ** 2 < self.tolerance * self.variance
         alive &= ~near.tril(-1).any(-1)  # of two codes that have met, the later one is free again
         for code in (~alive).nonzero()[:, 0].tolist():
             self._put(code, vectors, generator)
@@ -64,7 +69,7 @@ class VectorQuantiser(nn.Module):
         """Put a code on a vector drawn by its squared distance to the codes; take it away where none is needed."""
         self.codes[code], self.count[code], self.total[code] = _NOWHERE, 0.0, 0.0
         distance = (torch.cdist(vectors, self.codes).min(-1).values ** 2).clamp(max=1e6)
-        distance = torch.where(distance > self.tolerance, distance, 0.0)
+        distance = torch.where(distance > self.tolerance * self.variance, distance, 0.0)
         if not distance.any():
             return
         chosen = int(torch.multinomial(distance, 1, generator=generator))

@@ -1,0 +1,74 @@
+"""Learned kinds of outcomes, for views that are no grid: what changes when something happens to a player."""
+
+import math
+
+import torch
+from torch import Tensor
+
+from omg_lightning.opponents.quantiser import VectorQuantiser
+from omg_lightning.types import NO_GOAL
+
+
+class Outcomes(VectorQuantiser):
+    """Codes what changes with an event.
+
+    That is the set of the entries of a view that are another number at the next step, as far as entries go that change
+    more often at events than at other steps. Where nothing does, such as in matrix games, where each step is an event,
+    it is the view at the next step, each entry in units of its standard deviation in the first batch. The last step of
+    an episode has no next one, so an event there has no code.
+
+    Args:
+        num_codes: G, the largest number of kinds.
+        shape: of a view.
+    """
+
+    changes: Tensor
+    steps: Tensor
+    scale: Tensor
+
+    def __init__(self, num_codes: int, shape: tuple[int, ...]) -> None:
+        size = math.prod(shape)
+        super().__init__(num_codes, 2 * size)
+        self.register_buffer("changes", torch.zeros(2, size))  # of each entry, at other steps and at events
+        self.register_buffer("steps", torch.zeros(2))  # such steps
+        self.register_buffer("scale", torch.zeros(size))  # 0: not known yet
+
+    def vectors(self, before: Tensor, after: Tensor) -> Tensor:
+        """Return what is coded of views `[M, *shape]` before and after a step: float `[M, size]`."""
+        before, after = before.flatten(1).float(), after.flatten(1).float()
+        telling = self.telling()
+        changed = (before != after) * telling
+        outcome = after / torch.where(self.scale > 0, self.scale, 1.0) * ~telling.any()
+        return torch.cat([changed, outcome], -1)
+
+    def telling(self) -> Tensor:
+        """Return which entries change more often at events than elsewhere, by three standard errors: bool `[size]`."""
+        count = self.steps[:, None] + 2
+        share = (self.changes + 1) / count
+        error = (share * (1 - share) / count).sum(0).sqrt()
+        return (share[1] - share[0] > 3 * error) & self.steps.all()
+
+    @torch.no_grad()
+    def kind(self, before: Tensor, after: Tensor, known: Tensor) -> Tensor:
+        """Return the codes of events, int64 `[M]`; NO_GOAL where there is no next step.
+
+        Args:
+            before: `[M, *shape]` the views of the players.
+            after: `[M, *shape]` the views at the next step.
+            known: bool `[M]` there is a next step.
+        """
+        return torch.where(known, self(self.vectors(before, after)), NO_GOAL)
+
+    @torch.no_grad()
+    def learn(self, ordinary: tuple[Tensor, ...], events: tuple[Tensor, ...], generator: torch.Generator) -> None:
+        """Learn from ordinary steps and from events: each is `(before, after, known)`, see `kind`."""
+        self.changes.mul_(self.decay)
+        self.steps.mul_(self.decay)
+        for row, (before, after, known) in enumerate((ordinary, events)):
+            self.changes[row] += (before[known] != after[known]).flatten(1).sum(0)
+            self.steps[row] += known.sum()
+        before, after = before[known], after[known]
+        if not bool(self.scale.any()) and len(after) > 1:
+            deviation = after.flatten(1).float().std(0)
+            self.scale.copy_(torch.where(deviation > 0, deviation, 1.0))
+        self.update(self.vectors(before, after), generator)

@@ -1,0 +1,182 @@
+"""Learned kinds of things on a grid: what is gone, and from where, when something happens to a player."""
+
+import torch
+from torch import Tensor, nn
+
+from omg_lightning.games.grid.layout import GridLayout
+from omg_lightning.types import NO_GOAL
+
+
+class Things(nn.Module):
+    """Learns for which things players are rewarded, from what is gone after that, and codes them by kind.
+
+    An event is about one thing in the player's view. Which one is a mixture over how far away things lie: with `q` the
+    share of events whose thing lies at an offset (rows, columns) from the player, and `u` that of any thing, thing `c`
+    is the cause of an event with a probability in proportion to `q(c) / u(c)`. Each batch is a step of EM for `q`. Only
+    what is gone at the next step can be the cause; where the episode ends with the event, everything in view can.
+
+    A kind is the set of planes that all its things show. A thing that shows others is of the same kind if it has planes
+    in common with it and no view shows two things with these; otherwise it is of a new kind. So levels or colours do
+    not make kinds where the rest of the planes tells a thing from all others in view.
+
+    Args:
+        num_codes: G, the largest number of kinds.
+        layout: of the views.
+        decay: of the moving averages.
+        dead: share of the events, against an even split, below which a kind is forgotten.
+    """
+
+    codes: Tensor
+    count: Tensor
+    places: Tensor
+    chance: Tensor
+
+    def __init__(self, num_codes: int, layout: GridLayout, decay: float = 0.99, dead: float = 0.02) -> None:
+        super().__init__()
+        self.layout, self.decay, self.dead = layout, decay, dead
+        offsets = (2 * layout.height - 1) * (2 * layout.width - 1)
+        self.register_buffer("codes", torch.zeros(num_codes, len(layout.plane_names) - layout.num_players))
+        self.register_buffer("count", torch.zeros(num_codes))  # moving average of events for each kind
+        self.register_buffer("places", torch.zeros(offsets))  # of events whose thing lies at each offset
+        self.register_buffer("chance", torch.zeros(offsets))  # of things at each offset, one for each event
+
+    def there(self, observation: Tensor) -> Tensor:
+        """Return of which kinds there is a thing in views `[..., C, h, w]`: bool `[..., G]`."""
+        return self._of_kind(self._shown(observation)).any(-1)
+
+    def lift(self) -> Tensor:
+        """Return `q / u` of each offset, float `[n]`."""
+        return _lift(self.places, self.chance)
+
+    def typical(self) -> Tensor:
+        """Return the offsets at which `q > u`, by three standard errors if there are any such: bool `[n]`."""
+        lift = self.lift()
+        sure = lift * (1 - 3 / self.places.clamp(min=1).sqrt()) > 1
+        return sure if bool(sure.any()) else lift > 1
+
+    @torch.no_grad()
+    def kind(self, before: Tensor, after: Tensor, known: Tensor) -> Tensor:
+        """Return the kinds of the things that events are about: int64 `[M]`.
+
+        Where everybody gains from what one has done, things lie for the others anywhere. So an event is a player's own
+        only if its thing lies at a `typical` offset; the others have no kind, NO_GOAL.
+
+        Args:
+            before: `[M, C, h, w]` the views of the players.
+            after: `[M, C, h, w]` the views at the next step.
+            known: bool `[M]` there is a next step.
+        """
+        thing, own = self._cause(self._candidates(before, after, known), self._offsets(before))
+        return torch.where(own, self._overlap(thing).argmax(-1), NO_GOAL)
+
+    @torch.no_grad()
+    def learn(self, before: Tensor, after: Tensor, known: Tensor) -> None:
+        """Learn from events, see `kind`."""
+        if len(before) == 0:
+            return
+        shown, places = self._shown(before), self._offsets(before)  # [M, C', S], [M, S]
+        gone = self._candidates(before, after, known)
+        self._locate(places, gone.any(1), shown.any(1))
+        thing, own = self._cause(gone, places)
+        self._sort(thing[own], shown)
+
+    def _candidates(self, before: Tensor, after: Tensor, known: Tensor) -> Tensor:
+        """Return what events may be about, bool `[M, C', S]`: what is gone; where that is not seen, everything."""
+        shown = self._shown(before)
+        gone = shown & ~self._shown(after) & known[:, None, None]
+        return torch.where(gone.flatten(1).any(1)[:, None, None], gone, shown)
+
+    def _cause(self, gone: Tensor, places: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the likeliest thing `[M, C']` among candidates `[M, C', S]`, and whether it is the player's own."""
+        # A thing of no kind yet counts as one event (a Chinese restaurant process).
+        weight = (self._of_kind(gone) * self.count[:, None]).amax(1).clamp(min=1.0)
+        score = self.lift()[places] * gone.any(1)  # [M, S]
+        chosen = (score * weight).argmax(-1, keepdim=True)
+        own = self.typical()[places.gather(-1, chosen)[:, 0]] & gone.flatten(1).any(1)
+        thing = gone.gather(2, chosen[:, None].expand(-1, gone.shape[1], 1))[..., 0]
+        return thing, own
+
+    def _locate(self, places: Tensor, cells: Tensor, things: Tensor) -> None:
+        """Take a step of EM for where the things of events lie.
+
+        Args:
+            places: int64 `[M, S]` the offset of each cell.
+            cells: bool `[M, S]` where the thing of the event may be.
+            things: bool `[M, S]` where anything is.
+        """
+        found, chance = torch.zeros_like(self.places), torch.zeros_like(self.chance)
+        for _ in range(1 if self.places.any() else _FIRST_STEPS):
+            lift = _lift(self.places + found, self.chance + chance)
+            cause = _normal(lift[places] * cells)
+            other = _normal(things * (1 - cause))
+            found = torch.zeros_like(found).scatter_add_(0, places.flatten(), cause.flatten())
+            chance = torch.zeros_like(chance).scatter_add_(0, places.flatten(), other.flatten())
+        self.places.mul_(self.decay).add_(found)
+        self.chance.mul_(self.decay).add_(chance)
+
+    def _sort(self, things: Tensor, shown: Tensor) -> None:
+        """Count the kinds of things `[m, C']`; extend kinds or add new ones; forget those that no longer come up."""
+        distinct, counts = things.unique(dim=0, return_counts=True)
+        hits = torch.zeros_like(self.count)
+        for row in counts.argsort(descending=True, stable=True).tolist():
+            hits[self._kind(distinct[row].float(), shown)] += counts[row]
+        self.count.mul_(self.decay).add_(hits)
+        self.count[self.count < self.dead * self.count.sum() / len(self.count)] = 0
+        self.codes[self.count == 0] = 0
+
+    def _kind(self, thing: Tensor, shown: Tensor) -> int:
+        """Return the kind of a thing `[C']`; it may be a new one."""
+        used = self.codes.any(-1)
+        if (same := (self.codes == thing).all(-1)).any():
+            return int(same.long().argmax())
+        common = self.codes * thing
+        for kind in self._overlap(thing).argsort(descending=True, stable=True).tolist():
+            if common[kind].any() and bool((_contains(common[kind : kind + 1], shown).sum(-1) <= 1).all()):
+                self.codes[kind] = common[kind]
+                return kind
+        if not used.all():
+            kind = int(used.long().argmin())
+            self.codes[kind] = thing
+            return kind
+        return int(self._overlap(thing).argmax())
+
+    def _overlap(self, thing: Tensor) -> Tensor:
+        """Return how well things `[..., C']` fit each kind, float `[..., G]`: the share of planes in common."""
+        thing = thing.float()
+        common = thing @ self.codes.t()
+        return common / (thing.sum(-1, keepdim=True) + self.codes.sum(-1) - common).clamp(min=1)
+
+    def _of_kind(self, shown: Tensor) -> Tensor:
+        """Return in which cells there is a thing of each kind, bool `[..., G, S]`, of planes `[..., C', S]`."""
+        return _contains(self.codes, shown) & self.codes.any(-1)[:, None]
+
+    def _shown(self, observation: Tensor) -> Tensor:
+        """Return what lies where, bool `[..., C', S]`: all planes but those of players."""
+        return (observation[..., self.layout.num_players :, :, :] > 0).flatten(-2)
+
+    def _offsets(self, observation: Tensor) -> Tensor:
+        """Return how far each cell is from the viewer, as an index into `places`: int64 `[M, S]`."""
+        height, width = self.layout.height, self.layout.width
+        own = observation[:, 0].flatten(1).argmax(-1)[:, None]
+        cell = torch.arange(height * width, device=own.device)
+        rows, columns = cell // width - own // width, cell % width - own % width
+        return (rows + height - 1) * (2 * width - 1) + columns + width - 1
+
+
+def _contains(codes: Tensor, shown: Tensor) -> Tensor:
+    """Return which cells show all planes of each code: bool `[..., G, S]` of codes `[G, C']`, planes `[..., C', S]`."""
+    return codes @ shown.to(codes.dtype) == codes.sum(-1)[:, None]
+
+
+def _lift(places: Tensor, chance: Tensor) -> Tensor:
+    """Return `q / u` of counts `[n]`, as if one event had been seen at all offsets, and one thing at each."""
+    n = len(places)
+    return (places + 1 / n) / (places.sum() + 1) * (chance.sum() + n) / (chance + 1)
+
+
+def _normal(weight: Tensor) -> Tensor:
+    """Return weights `[M, S]` as probabilities; 0 where all are 0."""
+    return weight / weight.sum(-1, keepdim=True).clamp(min=torch.finfo(weight.dtype).tiny)
+
+
+_FIRST_STEPS = 10  # of EM, on the first batch
