@@ -15,6 +15,8 @@ the same of exact Bayes on the scripts. Prints a line of JSON for each row.
 
 import argparse
 import json
+import shlex
+import sys
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
@@ -117,9 +119,10 @@ def belief(name: str, seed: int, episodes: int, steps: int) -> list[dict[str, An
     for kind in (Declared, Codebook):
         agent, random = agent_of(kind, game, seed), generator_of(seed, "buffer")
         model, optimizer = agent.opponent, torch.optim.Adam(agent.opponent.parameters(), lr=2e-3)
+        unseen = train._replace(goal=torch.zeros(*train.active.shape, model.size))  # nobody watched
         for _ in range(steps):
             some = torch.randperm(episodes, generator=random)[:BATCH]
-            part = train.map(lambda field, some=some: field[:, some])
+            part = unseen.map(lambda field, some=some: field[:, some])
             loss = model.losses(agent.training_batch(Batch(part, 0, True), random))["coplayer"]
             optimizer.zero_grad()
             loss.backward()
@@ -180,7 +183,7 @@ def main(args: Sequence[str] | None = None) -> list[dict[str, Any]]:
                 rows.append(row)
                 print(json.dumps(row), flush=True)
     if given.out is not None:
-        command = f"python benchmarks/codes.py --seeds {given.seeds} --episodes {given.episodes} --steps {given.steps}"
+        command = shlex.join(["python", "benchmarks/codes.py", *(sys.argv[1:] if args is None else args)])
         given.out.write_text(json.dumps({"benchmark": "codes", "command": command, "rows": rows}, indent=1) + "\n")
     return rows
 
