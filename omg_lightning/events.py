@@ -27,21 +27,24 @@ def rewarded(episodes: Episodes, layout: GridLayout | None) -> Tensor:
     return torch.where(theirs.any(-1, keepdim=True), theirs, paid)
 
 
-def around(episodes: Episodes, where: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+def around(episodes: Episodes, where: Tensor, borrow: bool) -> tuple[Tensor, Tensor, Tensor]:
     """Return what seats saw before and after steps.
 
     Args:
         episodes: `[T, B, P, ...]`.
         where: bool `[T, B, P]`, M of them.
+        borrow: for a seat that has left, take the view of the first one that still plays: they show the same things.
 
     Returns:
-        The views `[M, *shape]` at these steps and at the next ones; and bool `[M]`, whether there is a next one. A seat
-        that has left still has a view as long as anybody else plays.
+        The views `[M, *shape]` at these steps and at the next ones; and bool `[M]`, whether there is a next one: where
+        not, it is arbitrary.
     """
     t, b, p = where.nonzero(as_tuple=True)
     following = (t + 1).clamp(max=len(where) - 1)
-    known = episodes.active[following, b].any(-1) & (following > t)
-    return episodes.observation[t, b, p], episodes.observation[following, b, p], known
+    active = episodes.active[following, b]  # [M, P]
+    seat = torch.where(active.gather(1, p[:, None])[:, 0], p, active.int().argmax(-1)) if borrow else p
+    known = active.gather(1, seat[:, None])[:, 0] & (following > t)
+    return episodes.observation[t, b, p], episodes.observation[following, b, seat], known
 
 
 def endings(event: Tensor, active: Tensor) -> Tensor:

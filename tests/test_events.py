@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from toys import TokenGame, play_with, tiny_agent
 
-from omg_lightning.events import endings, last_achieved, next_achieved, one_hot_goals, rewarded, watched
+from omg_lightning.events import around, endings, last_achieved, next_achieved, one_hot_goals, rewarded, watched
 from omg_lightning.games import Snowdrift
 from omg_lightning.types import NO_GOAL
 
@@ -86,3 +86,18 @@ def test_observed_seats_are_decided_per_episode():
     fields = [torch.cat(pair, 1) for pair in zip(one[:-1], two[:-1], strict=True)]
     both = type(one)(*fields, {})
     assert torch.equal(watched(both), torch.cat([watched(one), watched(two)], 1))
+
+
+def test_views_around_steps_are_those_of_the_seat_or_of_one_that_still_plays():
+    game = TokenGame(3)  # seats leave at different times
+    episodes = play_with(tiny_agent(game, "Direct"), game, ["random"] * 3, 6)
+    active, where = episodes.active, episodes.active.clone()
+    for borrow in (False, True):
+        before, after, known = around(episodes, where, borrow)
+        for m, (t, b, p) in enumerate(where.nonzero().tolist()):
+            assert torch.equal(before[m], episodes.observation[t, b, p])
+            there = active[t + 1, b].nonzero()[:, 0].tolist() if t + 1 < len(active) else []
+            seat = p if p in there else there[0] if there and borrow else None
+            assert bool(known[m]) == (seat is not None)
+            if seat is not None:
+                assert torch.equal(after[m], episodes.observation[t + 1, b, seat])

@@ -78,12 +78,12 @@ class Codebook(ExplicitBelief):
 
     def coded(self, episodes: Episodes) -> Tensor:
         """Return what seats saw before and after events, `[M, 2, *shape]`."""
-        before, after, known = around(episodes, rewarded(episodes, self.spec.game.layout))
+        before, after, known = self._around(episodes, rewarded(episodes, self.spec.game.layout))
         return torch.stack([before, after], 1)[known]
 
     def codes(self, observation: Tensor) -> Tensor:
         """Return the codes of events, int64 `[M]`, by views `[M, 2, *shape]` before and after them; see `label`."""
-        known = torch.ones_like(observation[:, 0, 0].flatten(1).any(1))
+        known = torch.ones(len(observation), dtype=torch.bool, device=observation.device)
         return self.quantiser.kind(observation[:, 0], observation[:, 1], known)
 
     def label(self, episodes: Episodes) -> Tensor:
@@ -93,11 +93,14 @@ class Codebook(ExplicitBelief):
         """
         event = rewarded(episodes, self.spec.game.layout)
         found = torch.full_like(episodes.achieved_goal, NO_GOAL)
-        found[event] = self.quantiser.kind(*around(episodes, event))
+        found[event] = self.quantiser.kind(*self._around(episodes, event))
         if self.ending_codes:
             ends = endings(event, episodes.active) & (found == NO_GOAL).all(0)
             found = torch.where(ends & ~event, self.size - 1, found)
         return found
+
+    def _around(self, episodes: Episodes, where: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        return around(episodes, where, borrow=self.spec.game.layout is not None)
 
     def prior(self, batch_size: int) -> Tensor:
         """Return the uniform belief over the codes in use, float `[B, P, G]`; other codes have probability 0."""
@@ -150,10 +153,10 @@ class Codebook(ExplicitBelief):
         """Move the codes by the events of episodes `[T, B, P, ...]`, and return `label` of these."""
         event = rewarded(episodes, self.spec.game.layout)
         if isinstance(self.quantiser, Things):
-            self.quantiser.learn(*around(episodes, event))
+            self.quantiser.learn(*self._around(episodes, event))
         else:
-            ordinary = around(episodes, episodes.active & ~event)
-            self.quantiser.learn(ordinary, around(episodes, event), noise)
+            ordinary = self._around(episodes, episodes.active & ~event)
+            self.quantiser.learn(ordinary, self._around(episodes, event), noise)
         found = self.label(episodes)
         if self.ending_codes:
             self.nothing.mul_(self.quantiser.decay).add_((found == self.size - 1).sum())

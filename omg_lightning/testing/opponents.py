@@ -403,7 +403,7 @@ def _check_carry(report: Report, model: OpponentModel, episodes: Episodes) -> No
 
 def _check_measures(report: Report, model: OpponentModel, episodes: Episodes) -> None:
     """Check what metrics and figures ask."""
-    names, views = model.spec.game.goal_names, episodes.observation[episodes.active].float()
+    names = model.spec.game.goal_names
     found = report.call("metrics", model.metrics, names, expected="metrics by name")
     right = isinstance(found, dict) and all(isinstance(metric, Metric) for metric in found.values())
     cure = "return a dict of torchmetrics.Metric, or {}"
@@ -418,9 +418,10 @@ def _check_measures(report: Report, model: OpponentModel, episodes: Episodes) ->
         report.require(right, f"{member}.compute", got, "a dict of names that start with goal/", cure)
         numbers = all(torch.as_tensor(value).numel() == 1 for value in values.values())
         report.require(numbers, f"{member}.compute", "values that are no numbers", "scalars", "take a mean")
-    codes = report.call("codes", model.codes, views, expected="codes of views [M, *shape], or None")
-    known = codes is None or _is_codes(codes, len(views), model.size)
-    expected = f"None, float [M, D] = {[len(views), model.size]}, or int64 [M]"
+    coded = report.call("coded", model.coded, episodes, expected="what codes reads, [M, *shape]").float()
+    codes = report.call("codes", model.codes, coded, expected="codes of what `coded` returns [M, *shape], or None")
+    known = codes is None or _is_codes(codes, len(coded), model.size)
+    expected = f"None, float [M, D] = {[len(coded), model.size]}, or int64 [M]"
     report.require(known, "codes", describe(codes), expected, "return one of these")
     vectors = report.call("code_vectors", model.code_vectors, expected="float [G, size], or None")
     known = vectors is None or (isinstance(vectors, Tensor) and vectors.dim() == 2)
