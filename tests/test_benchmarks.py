@@ -87,6 +87,7 @@ def test_profile_accounts_for_everything_and_cleans_up():
     assert StagHunt.step is before
 
 
+@pytest.mark.slow
 def test_simulations_and_growth(tmp_path, monkeypatch, capsys):
     agent = tiny_agent(stag_hunt(max_steps=35))
     checkpoint = tmp_path / "tiny.ckpt"
@@ -108,6 +109,7 @@ def test_simulations_and_growth(tmp_path, monkeypatch, capsys):
     assert Path(out).stat().st_size > 1000
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("opponent", ["Direct", "Declared", "Oracle", "Subgoal", "Codebook"])
 def test_simulations_of_four_learners_with_any_opponent_model(opponent, tmp_path):
     game = StagHunt.preset("4h1s_6x6")
@@ -121,6 +123,7 @@ def test_simulations_of_four_learners_with_any_opponent_model(opponent, tmp_path
     ]
 
 
+@pytest.mark.slow
 def test_the_profile_of_a_fit_accounts_for_all_of_it_and_cleans_up():
     before = StagHunt.step, Trainer.fit, Agent.log
     start = time.perf_counter()
@@ -208,6 +211,7 @@ def test_the_embedding_of_a_run_is_probed_beside_exact_bayes(tmp_path, monkeypat
 # Long runs ----------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_growth_is_the_last_third_of_the_readings_minus_the_third_before_it():
     soak = script("soak")
     rows = [dict.fromkeys(soak.KINDS, float(value)) for value in (100, 1, 2, 3, 5, 6, 10)]

@@ -340,12 +340,14 @@ def stacked(names: tuple[str, ...]) -> list[str]:
     return [word for path in paths for word in ("--config", str(path))]
 
 
-SLOW = {"adapt_6x6.yaml", "adapt_8x8.yaml"}  # as adapt_4x4.yaml, but for sizes
+def is_slow(names: tuple[str, ...]) -> bool:
+    """Say whether the configuration is like another one but for sizes, or a stack."""
+    return len(names) > 1 or names[0] in ("adapt_6x6.yaml", "adapt_8x8.yaml", "4h2s.yaml", "4h1s.yaml")
 
 
 @pytest.mark.parametrize(
     "names",
-    [pytest.param(names, marks=pytest.mark.slow if SLOW & set(names) else ()) for names in STACKS],
+    [pytest.param(names, marks=pytest.mark.slow if is_slow(names) else ()) for names in STACKS],
     ids="+".join,
 )
 def test_every_shipped_config_runs(names, tmp_path):

@@ -70,6 +70,7 @@ def test_test_runs_the_adaptation_protocol(trained, here, caplog):
     assert table[7] == "no score: no references in references.json: python -m omg_lightning references makes it"
 
 
+@pytest.mark.slow
 def test_two_tests_of_a_checkpoint_find_the_same(trained, here):
     args = ["--ckpt_path", str(trained), "--data.partners=[random,switcher]", "--data.adaptation.score_steps=35"]
     one, two = (numbers(run("test", here, *args, "--data.adaptation.steps=35")) for _ in range(2))
@@ -78,6 +79,7 @@ def test_two_tests_of_a_checkpoint_find_the_same(trained, here):
     assert all(one[name] == two[name] for name in named)
 
 
+@pytest.mark.slow
 def test_references_are_made_once_and_give_scores(trained, known, here, capsys):
     text = known.read_text()
     (game,) = json.loads(text)["games"].values()
@@ -113,12 +115,14 @@ def test_references_are_made_of_unseen_kinds_and_scores_of_groups_follow(trained
         assert found[f"adapt/{name}_br_prox"] == pytest.approx(found[f"adapt/{name}_return"] / 4)
 
 
+@pytest.mark.slow
 def test_networks_may_learn_while_they_are_tested(trained, here):
     learns = ["--ckpt_path", str(trained), "--data.adaptation.networks=true", "--data.partners=[random,nearest_hare]"]
     found = numbers(run("test", here, *learns))
     assert found["adapt/nearest_hare_episodes"] >= 2
 
 
+@pytest.mark.slow
 def test_a_test_that_is_cut_short_has_no_final_return(trained, here):
     partner = "--data.partners=[random]"
     folder = run("test", here, "--ckpt_path", str(trained), partner, "--trainer.limit_test_batches=0.5")

@@ -32,7 +32,7 @@ def folder(tmp_path, monkeypatch):
             del sys.modules[name]
 
 
-QUICK = ("A game", "An opponent model")
+QUICK = ("A game",)
 
 
 @pytest.mark.parametrize("title", [pytest.param(t, marks=[] if t in QUICK else pytest.mark.slow) for t in SECTIONS])

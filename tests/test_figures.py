@@ -105,6 +105,7 @@ def test_the_figure_is_in_tensorboard_once_for_each_state_and_in_the_run_folder(
         assert picture.width > 1000
 
 
+@pytest.mark.slow
 def test_history_and_clock_survive_a_resume(pictured, tmp_path):
     path, before = tmp_path / "a.ckpt", figure_of(pictured)
     pictured.trainer.save_checkpoint(path)

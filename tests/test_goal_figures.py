@@ -216,6 +216,7 @@ def test_off_the_grid_there_are_figures_without_boards(tmp_path):
         assert tags == expected
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("wanted", "b"), [(0, 0), (5, 5), (99, 5)])
 def test_the_episode_shown_is_the_chosen_one_or_the_last(wanted, b, tmp_path, monkeypatch):
     shown = []
