@@ -14,6 +14,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from lightning import Callback, Trainer
+
+from callbacks import Snapshots
 from omg_lightning import __version__
 from omg_lightning.actors import LEARNER
 from omg_lightning.cli import CLI, Networks, run
@@ -25,9 +28,6 @@ from omg_lightning.sources import DESCRIPTION
 from omg_lightning.training import write_agent
 from omg_lightning.training.stored import StoredAgent, read_description
 from omg_lightning.types import ConfigError
-
-SHARES = {"start": 0.0, "half": 0.5, "end": 1.0}  # of a run's rounds, after which an agent is kept
-SNAPSHOTS = {"class_path": "callbacks.Snapshots", "init_args": {"shares": SHARES}}
 
 
 def main(args: Sequence[str]) -> None:
@@ -56,9 +56,20 @@ def main(args: Sequence[str]) -> None:
             continue
         print(f"seed {seed}: self-play", flush=True)
         words = [*settings, f"--data.seats={seats}", f"--seed_everything={seed}"]
-        _keep(run(["fit", *words, f"--trainer.callbacks+={json.dumps(SNAPSHOTS)}"]), own.out, seed, words)
+        _keep(run(["fit", *words], Kept), own.out, seed, words)
         made += 1
     print(f"{made} of {own.runs} runs made; written to {own.out}: meet them with a seat checkpoint:{own.out}/*")
+
+
+class Kept(CLI):
+    """A `fit` that keeps snapshots."""
+
+    snapshots: Snapshots
+
+    def _instantiate_trainer(self, config: dict[str, Any], callbacks: list[Callback]) -> Trainer:
+        """Add the callback that keeps them."""
+        self.snapshots = Snapshots()
+        return super()._instantiate_trainer(config, [*callbacks, self.snapshots])
 
 
 def folder_of(out: Path, seed: int, name: str) -> Path:
@@ -68,7 +79,7 @@ def folder_of(out: Path, seed: int, name: str) -> Path:
 
 def _is_there(out: Path, seed: int, wanted: Mapping[str, Any]) -> bool:
     """Say whether all agents of a seed are there; raise ConfigError where some are, or such of other settings."""
-    folders = [folder_of(out, seed, name) for name in SHARES]
+    folders = [folder_of(out, seed, name) for name in Snapshots().shares]
     there = [folder for folder in folders if folder.exists()]
     if there and len(there) < len(folders):
         raise ConfigError(f"{there[0]} is there, but not all agents of this run: name another --out, or remove it")
@@ -78,15 +89,14 @@ def _is_there(out: Path, seed: int, wanted: Mapping[str, Any]) -> bool:
     return bool(there)
 
 
-def _keep(trained: CLI, out: Path, seed: int, words: Sequence[str]) -> None:
+def _keep(trained: Kept, out: Path, seed: int, words: Sequence[str]) -> None:
     """Write the agents of a run."""
     if not trained.trainer.is_global_zero:
         return
-    (kept,) = (each for each in trained.trainer.callbacks if type(each).__name__ == "Snapshots")  # type: ignore[attr-defined]
     made = {"seed": seed, "version": __version__, "commit": commit_of(), "command": shown(["fit", *words])}
     made |= {"rounds": trained.trainer.max_epochs, "env_steps": trained.datamodule.env_steps}
-    for name, weights in kept.weights.items():
-        folder, about = folder_of(out, seed, name), {**made, "share": SHARES[name]}
+    for name, weights in trained.snapshots.weights.items():
+        folder, about = folder_of(out, seed, name), {**made, "share": trained.snapshots.shares[name]}
         try:
             write_agent(StoredAgent(_plain(trained.model.hparams), weights, about), folder)
         except OSError as error:
