@@ -13,7 +13,6 @@ from callbacks.return_figure import ReturnFigure
 from callbacks.run_checkpoint import RunCheckpoint
 from callbacks.run_progress import RunProgress
 from callbacks.seat_schedule import SeatSchedule
-from callbacks.snapshots import Snapshots
 from callbacks.tree_count import TreeCount
 
 __all__ = [
@@ -31,6 +30,5 @@ __all__ = [
     "RunCheckpoint",
     "RunProgress",
     "SeatSchedule",
-    "Snapshots",
     "TreeCount",
 ]

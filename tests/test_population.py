@@ -10,9 +10,9 @@ from command_line import FEW, QUIET, SMOKE, TINY, refused, run
 from torch import nn
 from toys import same, tiny_data
 
-from callbacks import Snapshots
 from omg_lightning.actors import arrange, as_lineups
 from omg_lightning.cli import main
+from omg_lightning.commands.population import Snapshots
 from omg_lightning.envs import RulesEnv
 from omg_lightning.games import StagHunt
 from omg_lightning.training import read_agent
@@ -115,7 +115,17 @@ def test_a_pattern_that_cannot_play_is_refused_in_one_line(made, seats, says):
 
 @pytest.mark.parametrize("rounds", [1, None, -1])
 def test_snapshots_need_a_run_that_is_long_enough(rounds):
-    with pytest.raises(ConfigError, match=f"trainer.max_epochs is {rounds}: it must be at least 2 for snapshots"):
+    with pytest.raises(ConfigError, match=f"trainer.max_epochs is {rounds}: a population needs 2 rounds or more"):
         Snapshots().on_fit_start(SimpleNamespace(max_epochs=rounds), nn.Linear(1, 1))
-    with pytest.raises(ConfigError, match="must lie between 0 and 1"):
-        Snapshots({"late": 1.5})
+
+
+def test_a_run_that_is_cut_short_before_it_is_half_over_is_refused():
+    snapshots, trainer, module = Snapshots(), SimpleNamespace(max_epochs=4, current_epoch=0), nn.Linear(1, 1)
+    snapshots.on_fit_start(trainer, module)
+    snapshots.on_train_epoch_end(trainer, module)
+    with pytest.raises(ConfigError, match="the run ended after 0 of 4 rounds, before it was half over: lower"):
+        snapshots.on_train_end(trainer, module)
+    trainer.current_epoch = 1
+    snapshots.on_train_epoch_end(trainer, module)
+    snapshots.on_train_end(trainer, module)
+    assert list(snapshots.weights) == ["start", "half", "end"]

@@ -14,9 +14,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from lightning import Callback, Trainer
+from lightning import Callback, LightningModule, Trainer
+from torch import Tensor
 
-from callbacks import Snapshots
 from omg_lightning import __version__
 from omg_lightning.actors import LEARNER
 from omg_lightning.cli import CLI, Networks, run
@@ -28,6 +28,8 @@ from omg_lightning.sources import DESCRIPTION
 from omg_lightning.training import write_agent
 from omg_lightning.training.stored import StoredAgent, read_description
 from omg_lightning.types import ConfigError
+
+SHARES = {"start": 0.0, "half": 0.5, "end": 1.0}  # of the rounds of a run, after which its agent is kept
 
 
 def main(args: Sequence[str]) -> None:
@@ -61,6 +63,48 @@ def main(args: Sequence[str]) -> None:
     print(f"{made} of {own.runs} runs made; written to {own.out}: meet them with a seat checkpoint:{own.out}/*")
 
 
+class Snapshots(Callback):
+    """Keeps copies of the weights in memory: before training, after half of the rounds, and at the end.
+
+    Attributes:
+        weights: by the names of `SHARES`; what is not due yet is missing.
+    """
+
+    def __init__(self) -> None:
+        self.weights: dict[str, dict[str, Tensor]] = {}
+
+    def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Keeps the untrained weights.
+
+        Raises:
+            ConfigError: it is not known when half of the run is over, or that is before the first round is.
+        """
+        if trainer.max_epochs is None or trainer.max_epochs < 2:
+            raise ConfigError(f"trainer.max_epochs is {trainer.max_epochs}: a population needs 2 rounds or more")
+        self._keep("start", pl_module)
+
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Keeps the weights after half of the rounds."""
+        if trainer.current_epoch + 1 == int(SHARES["half"] * (trainer.max_epochs or 0)):
+            self._keep("half", pl_module)
+
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Keeps the last weights.
+
+        Raises:
+            ConfigError: the run ended before it was half over.
+        """
+        if "half" not in self.weights:
+            raise ConfigError(
+                f"the run ended after {trainer.current_epoch} of {trainer.max_epochs} rounds, before it was half over: "
+                "lower trainer.max_epochs in place of trainer.max_steps or max_time"
+            )
+        self._keep("end", pl_module)
+
+    def _keep(self, name: str, pl_module: LightningModule) -> None:
+        self.weights[name] = {key: value.detach().clone() for key, value in pl_module.state_dict().items()}
+
+
 class Kept(CLI):
     """A `fit` that keeps snapshots."""
 
@@ -79,7 +123,7 @@ def folder_of(out: Path, seed: int, name: str) -> Path:
 
 def _is_there(out: Path, seed: int, wanted: Mapping[str, Any]) -> bool:
     """Say whether all agents of a seed are there; raise ConfigError where some are, or such of other settings."""
-    folders = [folder_of(out, seed, name) for name in Snapshots().shares]
+    folders = [folder_of(out, seed, name) for name in SHARES]
     there = [folder for folder in folders if folder.exists()]
     if there and len(there) < len(folders):
         raise ConfigError(f"{there[0]} is there, but not all agents of this run: name another --out, or remove it")
@@ -96,7 +140,7 @@ def _keep(trained: Kept, out: Path, seed: int, words: Sequence[str]) -> None:
     made = {"seed": seed, "version": __version__, "commit": commit_of(), "command": shown(["fit", *words])}
     made |= {"rounds": trained.trainer.max_epochs, "env_steps": trained.datamodule.env_steps}
     for name, weights in trained.snapshots.weights.items():
-        folder, about = folder_of(out, seed, name), {**made, "share": trained.snapshots.shares[name]}
+        folder, about = folder_of(out, seed, name), {**made, "share": SHARES[name]}
         try:
             write_agent(StoredAgent(_plain(trained.model.hparams), weights, about), folder)
         except OSError as error:

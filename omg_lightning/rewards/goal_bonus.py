@@ -8,7 +8,7 @@ from torch import Tensor
 
 from omg_lightning.encoders import ModelSpec
 from omg_lightning.rewards.base import Reward
-from omg_lightning.types import NO_GOAL, ConfigError, Episodes, GoalModel
+from omg_lightning.types import ConfigError, Episodes, GoalModel
 
 
 class GoalBonus(Reward):
@@ -39,10 +39,9 @@ class GoalBonus(Reward):
                 f"model.reward.bonus names {unknown[0]!r}, but {spec.game.name} declares "
                 f"{', '.join(known) or 'no goals'}: name one of its goals"
             )
-        self._values = [*(float(self.bonus.get(name, 0.0)) for name in known), 0.0]  # the last of them for no goal
+        self._values = [*(float(self.bonus.get(name, 0.0)) for name in known), 0.0]  # the last for NO_GOAL, -1
 
     def reward(self, episodes: Episodes, opponent: GoalModel) -> Tensor:
         """Return the game's rewards and the bonus of what each seat achieved, float `[T, B, P]`; 0 at padding."""
         values = torch.tensor(self._values, device=episodes.reward.device)
-        achieved = torch.where(episodes.active, episodes.achieved_goal, NO_GOAL)
-        return torch.where(episodes.active, episodes.reward + values[achieved], 0.0)
+        return torch.where(episodes.active, episodes.reward + values[episodes.achieved_goal], 0.0)
