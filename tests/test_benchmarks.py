@@ -224,3 +224,16 @@ def test_growth_is_the_last_third_of_the_readings_minus_the_third_before_it():
     with open(FOLDER / "soak.py"):
         assert soak.reading()["files"] == found["files"] + 1
     assert found["threads"] >= 1
+
+
+@pytest.mark.slow
+def test_codes_and_beliefs_over_them_beside_exact_bayes(tmp_path):
+    few = ["--games", "2h1s_4x4", "--belief", "2h1s_4x4", "--seeds", "1", "--episodes", "32", "--steps", "2"]
+    rows = script("codes").main([*few, "--out", str(tmp_path / "codes.json")])
+    assert rows[0]["nmi"] == pytest.approx(1)
+    assert (rows[0]["missed"], rows[0]["false"]) == (0, 0)
+    assert [row["belief"] for row in rows[1:]] == ["Declared", "Codebook", "exact Bayes"]
+    assert rows[3]["true_5"] > max(rows[1]["true_5"], rows[2]["true_5"]), "two steps of training teach little"
+    written = json.loads((tmp_path / "codes.json").read_text())
+    assert written["rows"] == rows
+    assert written["command"].startswith("python benchmarks/codes.py --games 2h1s_4x4")

@@ -35,7 +35,7 @@ class Outcomes(VectorQuantiser):
 
     def vectors(self, before: Tensor, after: Tensor) -> Tensor:
         """Return what is coded of views `[M, *shape]` before and after a step: float `[M, size]`."""
-        before, after = before.flatten(1).float(), after.flatten(1).float()
+        before, after = self._flat(before), self._flat(after)
         telling = self.telling()
         changed = (before != after) * telling
         outcome = after / torch.where(self.scale > 0, self.scale, 1.0) * ~telling.any()
@@ -65,10 +65,13 @@ class Outcomes(VectorQuantiser):
         self.changes.mul_(self.decay)
         self.steps.mul_(self.decay)
         for row, (before, after, known) in enumerate((ordinary, events)):
-            self.changes[row] += (before[known] != after[known]).flatten(1).sum(0)
+            self.changes[row] += (self._flat(before[known]) != self._flat(after[known])).sum(0)
             self.steps[row] += known.sum()
         before, after = before[known], after[known]
         if not bool(self.scale.any()) and len(after) > 1:
-            deviation = after.flatten(1).float().std(0)
+            deviation = self._flat(after).std(0)
             self.scale.copy_(torch.where(deviation > 0, deviation, 1.0))
         self.update(self.vectors(before, after), generator)
+
+    def _flat(self, views: Tensor) -> Tensor:
+        return views.reshape(len(views), len(self.scale)).float()
