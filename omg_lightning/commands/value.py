@@ -10,6 +10,7 @@ share. RUNS are given as in `compare`: NAME=RUN, or the folder of a study, each 
 writes a figure and, beside it, a JSON file with all numbers.
 """
 
+import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -48,6 +49,11 @@ def main(args: Sequence[str]) -> None:
         for path in (own.plot, own.plot.with_suffix(".json")):
             check_writable(path, "--plot")
     games = gather(own.runs, own.group, own.metric)
+    whole = {game: methods for game, methods in games.items() if {own.without, own.told} <= methods.keys()}
+    for game in games if whole else ():
+        if game not in whole:
+            print(f"note: {game} has no runs of {own.without} or {own.told} yet, and is left out", file=sys.stderr)
+    games = whole or games
     found = {game: value_of(methods, own.metric, own.without, own.told) for game, methods in games.items()}
     for game, each in found.items():
         title = f"{game}: " if game else ""
