@@ -41,6 +41,7 @@ def test_fit_leaves_everything_in_one_folder(trained):
     assert found["buffer/env_steps"] > 4 * 8  # rounds times environments: every episode has at least a step
 
 
+@pytest.mark.slow
 def test_a_saved_configuration_reproduces_its_run(tmp_path):
     first = run("fit", tmp_path, *TINY, *TWO)
     main(["fit", "--config", str(first / "config.yaml")])
@@ -71,6 +72,7 @@ def test_hyperparameters_in_a_checkpoint_are_plain_values(trained):
     assert found["spec"]["name"] == "StagHunt"
 
 
+@pytest.mark.slow
 def test_validate_of_the_last_checkpoint_repeats_the_end_of_fit(trained, tmp_path):
     args = ["--ckpt_path", str(trained / "last.ckpt")]
     folder = run("validate", tmp_path, *args)
@@ -86,6 +88,7 @@ def test_a_run_never_writes_over_another(trained, tmp_path):
     assert (first / "metrics.json").exists()
 
 
+@pytest.mark.slow
 def test_predict_writes_a_replay_for_each_episode(trained, tmp_path):
     folder = run("predict", tmp_path, "--ckpt_path", str(trained / "last.ckpt"))
     assert len(list(folder.rglob("*.gif"))) == 2
@@ -103,6 +106,7 @@ def test_resume_continues_bit_exactly(tmp_path):
     assert numbers(whole)["return/team_mean"] == numbers(resumed)["return/team_mean"]
 
 
+@pytest.mark.slow
 def test_seed_true_is_seed_0_wherever_it_is_recorded(tmp_path, monkeypatch):
     monkeypatch.setenv("PL_GLOBAL_SEED", "7")  # Lightning would take this one for true
     folder = run("fit", tmp_path, *TINY, *ONE, "--seed_everything=true")

@@ -118,6 +118,7 @@ def test_history_and_clock_survive_a_resume(pictured, tmp_path):
     assert seconds == sorted(seconds)
 
 
+@pytest.mark.slow
 def test_an_evaluation_after_fit_replaces_the_one_at_the_last_step(tmp_path):
     result = run(tmp_path, [ReturnFigure()])
     callback = figure_of(result)
@@ -247,6 +248,7 @@ def test_without_subgoals_there_are_no_goal_pictures_and_one_line_says_so(tmp_pa
     assert "figures/goals" not in events(result.trainer).Tags()["images"]
 
 
+@pytest.mark.slow
 def test_off_the_grid_returns_and_codes_are_logged_and_no_boards_drawn(tmp_path, capsys):
     game = MatrixGame("prisoners_dilemma", max_steps=6)
     everything = [ReturnFigure(2), GoalPictures(2), EpisodeAnimation(1), ReplayWriter()]

@@ -196,6 +196,7 @@ def test_figures_are_in_tensorboard_and_in_the_run_folder(opponent, expected, tm
             assert min(picture.size) > 400
 
 
+@pytest.mark.slow
 def test_a_belief_over_cells_is_drawn_under_the_names_of_the_cells(tmp_path, monkeypatch):
     drawn = []
     keep = goal_figures.belief_figure

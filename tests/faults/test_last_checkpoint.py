@@ -50,7 +50,7 @@ ENDS = {
 }
 
 
-QUICK = ("max_steps within a round", "max_epochs", "max_time")
+QUICK = ("max_steps within a round", "max_epochs")
 
 
 @pytest.mark.parametrize("end", [pytest.param(end, marks=[] if end in QUICK else pytest.mark.slow) for end in ENDS])
