@@ -96,7 +96,7 @@ def test_a_single_code_is_refused():
 # Goals -------------------------------------------------------------------------------------------------------------
 
 
-STAGS = [["nearest_stag", "nearest_stag", "nearest_hare", "nearest_hare"]]
+STAGS = [["nearest_stag"] * k + ["nearest_hare"] * (4 - k) for k in range(5)]
 FORAGERS = [["secret_order", "secret_order"], ["secret_order", "greedy"], ["random", "secret_order"]]
 
 
@@ -111,7 +111,7 @@ FORAGERS = [["secret_order", "secret_order"], ["secret_order", "greedy"], ["rand
     ],
 )
 def test_codes_agree_with_the_declared_labels_that_they_never_saw(game, lineups, goals):
-    train, fresh = (played(game, lineups, 60, seed) for seed in (1, 2))
+    train, fresh = (played(game, lineups, 64, seed) for seed in (1, 2))
     model, random = Codebook(model_spec(game)), rng(1)
     for _ in range(3):
         model.learn(train, random)
@@ -121,7 +121,8 @@ def test_codes_agree_with_the_declared_labels_that_they_never_saw(game, lineups,
     pairs = set(zip(codes[known].tolist(), fresh.achieved_goal[known].tolist(), strict=True))
     assert len(pairs) == goals  # one code for each goal: mutual information is perfect
     assert len({code for code, _ in pairs}) == goals
-    assert int(model.in_use.sum()) == goals
+    if not game.prosocial:  # else everybody is paid for what others take, and a code may stand for nothing of one's own
+        assert int(model.in_use.sum()) == goals
 
 
 def test_a_seat_achieves_the_code_of_its_last_event():
