@@ -17,8 +17,8 @@ class ForagingEnv(GameParallelEnv):
     """Players `player_0`, ... load foods, together where one is too weak; see `LevelBasedForaging` for the rules.
 
     `reset(options={"players": [(row, column, level), ...], "foods": [...]})` sets the exact layout. Nobody leaves
-    early: the last food terminates everyone, and `max_steps` truncates everyone if a food is left. Pictures need the
-    view of planes.
+    early: the last food terminates everyone, and `max_steps` truncates everyone if a food is left. Pictures need
+    the view of a grid.
     """
 
     metadata: dict[str, Any] = {**GameParallelEnv.metadata, "name": "lbf_v0"}  # noqa: RUF012, as in the parent

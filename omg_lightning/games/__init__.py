@@ -2,7 +2,7 @@
 
 from omg_lightning.games.axelrod_player import AxelrodPlayer
 from omg_lightning.games.base import Game
-from omg_lightning.games.coin import CoinGame, CoinState
+from omg_lightning.games.grid.coin import CoinGame, CoinState
 from omg_lightning.games.grid.foraging import ForagingState, LevelBasedForaging
 from omg_lightning.games.grid.overcooked import Overcooked, OvercookedState
 from omg_lightning.games.grid.snowdrift import Snowdrift, SnowdriftState

@@ -23,9 +23,9 @@ class Player(Protocol):
                 return torch.full((len(legal),), self.noop, device=legal.device)
 
     A player gets the same inputs as a learner in that seat: its observation, with values of `game.observation_space`,
-    and the mask of legal actions, named by `game.action_names`. Bits come as float. On a grid `game.layout.plane_names`
-    names the planes of an observation, ego first. Calls run in PyTorch's inference mode; a player that learns leaves it
-    with `torch.inference_mode(False)` and `torch.enable_grad()`.
+    and the mask of legal actions, named by `game.action_names`. Bits come as float. `game.layout.plane_names` names the
+    first axis of a grid's observations, ego first. Calls run in PyTorch's inference mode; a player that learns leaves
+    it with `torch.inference_mode(False)` and `torch.enable_grad()`.
 
     A player may report its goal, for metrics of beliefs and for `Oracle`, in one of three ways: an attribute `goal`,
     one of `game.goal_names`; an attribute `goals`, int64 `[B]`, with the goals of its next action as indices in

@@ -60,7 +60,7 @@ class Locations(ExplicitBelief):
         mixture: MixtureConfig = MixtureConfig(),
     ) -> None:
         layout, name = spec.game.layout, spec.game.name
-        if layout is None or not (layout.goal_planes or layout.goal_action is not None) or not spec.game.goal_names:
+        if layout is None or not (layout.shows_goals or layout.goal_action is not None) or not spec.game.goal_names:
             raise ConfigError(
                 f"opponent Locations needs goals that are things on a grid's cells, but {name} has none: use Declared, "
                 "Codebook or Direct"
@@ -145,7 +145,7 @@ def one_more(number: Tensor, cleared: Tensor) -> Tensor:
 def location_labels(episodes: Episodes, noise: torch.Generator, layout: GridLayout) -> Tensor:
     """Return the target cell of each seat: the cell of the goal that it achieves next, or S for nowhere.
 
-    The plane of a goal shows its cell; without such planes it is the cell of the player that achieves it.
+    The observation shows the cell of a goal; otherwise it is the cell of the player that achieves it.
 
     In a search a tree keeps its goal after the cell is empty, and an empty cell means no goal. The networks learn this
     from labels: half of the players without a target are labelled with an empty cell.
@@ -160,8 +160,8 @@ def location_labels(episodes: Episodes, noise: torch.Generator, layout: GridLayo
     """
     shown = episodes.observation.flatten(4) > 0  # [T, B, P, C, S]
     own, bare = shown[..., 0, :].long().argmax(-1), ~shown[..., layout.things, :].any(3)
-    if layout.goal_planes:
-        places = shown[..., list(layout.goal_planes), :].long().argmax(-1)  # [T, B, P, G]
+    if layout.shows_goals:
+        places = layout.goal_cells(episodes.observation)  # [T, B, P, G]
         own = places.gather(-1, episodes.achieved_goal.clamp(min=0)[..., None])[..., 0]
     label = torch.full_like(own, shown.shape[-1])
     following = label[0]

@@ -15,9 +15,9 @@ class Things(nn.Module):
     is the cause of an event with a probability in proportion to `q(c) / u(c)`. Each batch is a step of EM for `q`. Only
     what is gone at the next step can be the cause; where the episode ends with the event, everything in view can.
 
-    A kind is the set of planes that all its things show. A thing that shows others is of the same kind if it has planes
-    in common with it and no view shows two things with these; otherwise it is of a new kind. So levels or colours do
-    not make kinds where the rest of the planes tells a thing from all others in view.
+    A kind is the set of features that all its things show. A thing that shows others is of the same kind if it has
+    features in common with it and no view shows two things with these; otherwise it is of a new kind. So levels or
+    colours do not make kinds where the other features tell a thing from all others in view.
 
     Args:
         num_codes: G, the largest number of kinds.
@@ -34,15 +34,14 @@ class Things(nn.Module):
     def __init__(self, num_codes: int, layout: GridLayout, decay: float = 0.99, dead: float = 0.02) -> None:
         super().__init__()
         self.layout, self.decay, self.dead = layout, decay, dead
-        offsets = (2 * layout.height - 1) * (2 * layout.width - 1)
-        self.register_buffer("codes", torch.zeros(num_codes, len(layout.plane_names) - layout.num_players))
+        self.register_buffer("codes", torch.zeros(num_codes, layout.features))
         self.register_buffer("count", torch.zeros(num_codes))  # moving average of events for each kind
-        self.register_buffer("places", torch.zeros(offsets))  # of events whose thing lies at each offset
-        self.register_buffer("chance", torch.zeros(offsets))  # of things at each offset, one for each event
+        self.register_buffer("places", torch.zeros(layout.offsets))  # of events whose thing lies at each offset
+        self.register_buffer("chance", torch.zeros(layout.offsets))  # of things at each offset, one for each event
 
     def there(self, observation: Tensor) -> Tensor:
         """Return of which kinds there is a thing in views `[..., C, h, w]`: bool `[..., G]`."""
-        return self._of_kind(self._shown(observation)).any(-1)
+        return self._of_kind(self.layout.shown(observation)).any(-1)
 
     def lift(self) -> Tensor:
         """Return `q / u` of each offset, float `[n]`."""
@@ -66,7 +65,7 @@ class Things(nn.Module):
             after: `[M, C, h, w]` the views at the next step.
             known: bool `[M]` there is a next step.
         """
-        thing, own = self._cause(self._candidates(before, after, known), self._offsets(before))
+        thing, own = self._cause(self._candidates(before, after, known), self.layout.offset(before))
         return torch.where(own, self._overlap(thing).argmax(-1), NO_GOAL)
 
     @torch.no_grad()
@@ -74,20 +73,20 @@ class Things(nn.Module):
         """Learn from events, see `kind`."""
         if len(before) == 0:
             return
-        shown, places = self._shown(before), self._offsets(before)  # [M, C', S], [M, S]
+        shown, places = self.layout.shown(before), self.layout.offset(before)  # [M, F, S], [M, S]
         gone = self._candidates(before, after, known)
         self._locate(places, gone.any(1), shown.any(1))
         thing, own = self._cause(gone, places)
         self._sort(thing[own], shown)
 
     def _candidates(self, before: Tensor, after: Tensor, known: Tensor) -> Tensor:
-        """Return what events may be about, bool `[M, C', S]`: what is gone; where that is not seen, everything."""
-        shown = self._shown(before)
-        gone = shown & ~self._shown(after) & known[:, None, None]
+        """Return what events may be about, bool `[M, F, S]`: what is gone; where that is not seen, everything."""
+        shown = self.layout.shown(before)
+        gone = shown & ~self.layout.shown(after) & known[:, None, None]
         return torch.where(gone.flatten(1).any(1)[:, None, None], gone, shown)
 
     def _cause(self, gone: Tensor, places: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the likeliest thing `[M, C']` among candidates `[M, C', S]`, and whether it is the player's own."""
+        """Return the likeliest thing `[M, F]` among candidates `[M, F, S]`, and whether it is the player's own."""
         # A thing of no kind yet counts as one event (a Chinese restaurant process).
         weight = (self._of_kind(gone) * self.count[:, None]).amax(1).clamp(min=1.0)
         score = self.lift()[places] * gone.any(1)  # [M, S]
@@ -115,7 +114,7 @@ class Things(nn.Module):
         self.chance.mul_(self.decay).add_(chance)
 
     def _sort(self, things: Tensor, shown: Tensor) -> None:
-        """Count the kinds of things `[m, C']`; extend kinds or add new ones; forget those that no longer come up."""
+        """Count the kinds of things `[m, F]`; extend kinds or add new ones; forget those that no longer come up."""
         distinct, counts = things.unique(dim=0, return_counts=True)
         hits = torch.zeros_like(self.count)
         for row in counts.argsort(descending=True, stable=True).tolist():
@@ -125,7 +124,7 @@ class Things(nn.Module):
         self.codes[self.count == 0] = 0
 
     def _kind(self, thing: Tensor, shown: Tensor) -> int:
-        """Return the kind of a thing `[C']`; it may be a new one."""
+        """Return the kind of a thing `[F]`; it may be a new one."""
         used = self.codes.any(-1)
         if (same := (self.codes == thing).all(-1)).any():
             return int(same.long().argmax())
@@ -141,30 +140,18 @@ class Things(nn.Module):
         return int(self._overlap(thing).argmax())
 
     def _overlap(self, thing: Tensor) -> Tensor:
-        """Return how well things `[..., C']` fit each kind, float `[..., G]`: the share of planes in common."""
+        """Return how well things `[..., F]` fit each kind, float `[..., G]`: the share of features in common."""
         thing = thing.float()
         common = thing @ self.codes.t()
         return common / (thing.sum(-1, keepdim=True) + self.codes.sum(-1) - common).clamp(min=1)
 
     def _of_kind(self, shown: Tensor) -> Tensor:
-        """Return in which cells there is a thing of each kind, bool `[..., G, S]`, of planes `[..., C', S]`."""
+        """Return in which cells there is a thing of each kind, bool `[..., G, S]`, of `[..., F, S]`."""
         return _contains(self.codes, shown) & self.codes.any(-1)[:, None]
-
-    def _shown(self, observation: Tensor) -> Tensor:
-        """Return what lies where, bool `[..., C', S]`: all planes but those of players."""
-        return (observation[..., self.layout.num_players :, :, :] > 0).flatten(-2)
-
-    def _offsets(self, observation: Tensor) -> Tensor:
-        """Return how far each cell is from the viewer, as an index into `places`: int64 `[M, S]`."""
-        height, width = self.layout.height, self.layout.width
-        own = observation[:, 0].flatten(1).argmax(-1)[:, None]
-        cell = torch.arange(height * width, device=own.device)
-        rows, columns = cell // width - own // width, cell % width - own % width
-        return (rows + height - 1) * (2 * width - 1) + columns + width - 1
 
 
 def _contains(codes: Tensor, shown: Tensor) -> Tensor:
-    """Return which cells show all planes of each code: bool `[..., G, S]` of codes `[G, C']`, planes `[..., C', S]`."""
+    """Return which of cells `[..., F, S]` show all features of codes `[G, F]`: bool `[..., G, S]`."""
     return codes @ shown.to(codes.dtype) == codes.sum(-1)[:, None]
 
 

@@ -92,9 +92,9 @@ def goals_there(observation: Tensor, active: Tensor, layout: GridLayout | None, 
         layout: of views of a grid; None for other views.
         goals: G.
     """
-    if layout is None or not layout.goal_planes:
+    if layout is None or not layout.shows_goals:
         return torch.ones(*active.shape, goals, dtype=torch.bool, device=active.device)
-    there = (observation[..., list(layout.goal_planes), :, :] > 0).flatten(-2).any(-1)
+    there = layout.goals_there(observation)
     return there | ~there.any(-1, keepdim=True)
 
 

@@ -2,6 +2,9 @@
 
 from typing import NamedTuple
 
+import torch
+from torch import Tensor
+
 
 class GridLayout(NamedTuple):
     """Describes views of planes `[C, h, w]` of 0 and 1.
@@ -32,3 +35,37 @@ class GridLayout(NamedTuple):
     def things(self) -> list[int]:
         """The planes of things that goals can be about: those of goals, or all behind the players."""
         return list(self.goal_planes) or list(range(self.num_players, len(self.plane_names)))
+
+    @property
+    def shows_goals(self) -> bool:
+        """Whether observations show where each goal lies."""
+        return bool(self.goal_planes)
+
+    def goals_there(self, observation: Tensor) -> Tensor:
+        """Return which goals observations `[..., C, h, w]` show, bool `[..., G]`."""
+        return (observation[..., list(self.goal_planes), :, :] > 0).flatten(-2).any(-1)
+
+    def goal_cells(self, observation: Tensor) -> Tensor:
+        """Return the cell of each goal in observations `[..., C, h, w]`, int64 `[..., G]`; 0 for one that is gone."""
+        return (observation[..., list(self.goal_planes), :, :] > 0).flatten(-2).long().argmax(-1)
+
+    @property
+    def features(self) -> int:
+        """F, the number of planes behind those of players: what a cell shows of things."""
+        return len(self.plane_names) - self.num_players
+
+    def shown(self, observation: Tensor) -> Tensor:
+        """Return what the cells of observations `[..., C, h, w]` show of things, bool `[..., F, S]`."""
+        return (observation[..., self.num_players :, :, :] > 0).flatten(-2)
+
+    @property
+    def offsets(self) -> int:
+        """The number of offsets in rows and columns between two cells."""
+        return (2 * self.height - 1) * (2 * self.width - 1)
+
+    def offset(self, observation: Tensor) -> Tensor:
+        """Return the offset of each cell from the viewer of `[M, C, h, w]`, as an index: int64 `[M, S]`."""
+        own = observation[:, 0].flatten(1).argmax(-1)[:, None]
+        cell = torch.arange(self.cells, device=own.device)
+        rows, columns = cell // self.width - own // self.width, cell % self.width - own % self.width
+        return (rows + self.height - 1) * (2 * self.width - 1) + columns + self.width - 1
