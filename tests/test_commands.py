@@ -100,6 +100,17 @@ def test_references_are_made_once_and_give_scores(trained, known, here, capsys):
 
 
 @pytest.mark.slow
+def test_a_best_response_is_measured_beside_its_partner_whatever_the_seats_of_evaluations(here):
+    found = []
+    for seats in ("null", "[nearest_hare,nearest_hare]"):
+        flags = ["--partners", "[random]", "--out", f"{len(found)}.json", f"--data.evaluation.seats={seats}"]
+        main(["references", *SMOKE, *TINY, "--trainer.default_root_dir", str(here), *flags])
+        (game,) = json.loads((here / flags[3]).read_text())["games"].values()
+        found.append(game["partners"]["random"]["best_response"])
+    assert found[0] == found[1]
+
+
+@pytest.mark.slow
 def test_references_are_made_of_unseen_kinds_and_scores_of_groups_follow(trained, here):
     known = ["--data.partners=[random]", "--data.adaptation.unseen=[nearest_hare]", "--data.offline.rounds=0"]
     main(["references", *SMOKE, *TINY, "--trainer.default_root_dir", str(here), *known])

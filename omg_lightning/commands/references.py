@@ -95,8 +95,9 @@ def measure(networks: Networks, settings: Sequence[str], partner: str, seeds: Se
     returns = []
     for seed in seeds:
         print(f"{partner}: training a best response, seed {seed}", flush=True)
-        seated = f"--data.seats={json.dumps(lineup)}"
-        trained = run(["fit", *settings, *_ALONE, seated, f"--seed_everything={seed}"], CLI)
+        # Seats of an evaluation of its own may be others, such as those of self-play.
+        seated = [f"--data.seats={json.dumps(lineup)}", "--data.evaluation.seats=null"]
+        trained = run(["fit", *settings, *_ALONE, *seated, f"--seed_everything={seed}"], CLI)
         returns.append(float(trained.trainer.callback_metrics["return/seat_0_mean"]))
     return {
         "random": float(worst.mean()),
