@@ -159,7 +159,9 @@ def _improved(config: SearchConfig, q: Tensor, most: Tensor, log_prior: Tensor) 
     # Adding N equal returns one by one is off by up to N / 8 * eps. This test allows a span of 8 + N / 4 to 16 + N / 2
     # times `eps * |low|`: so small a part of a larger span would change `low`.
     equal = low.addcdiv(span, most + ROUNDING) == low
-    scale = most.add_(config.c_visit).mul_(config.c_scale).div_(span.clamp_(config.least_span)).masked_fill_(equal, 0)
+    if config.least_span:
+        span.clamp_(config.least_span)
+    scale = most.add_(config.c_visit).mul_(config.c_scale).div_(span).masked_fill_(equal, 0)
     return q.sub_(low).mul_(scale).add_(log_prior)
 
 
