@@ -64,6 +64,12 @@ def remove_partial(paths: Iterable[Path]) -> None:
             path.unlink()
 
 
+def named(word: str) -> tuple[str, str]:
+    """Split what a user wrote as NAME=PATH, or as PATH alone, which may hold `=`: the name, or "", and the path."""
+    name, sign, path = word.partition("=")
+    return (name, path) if sign and not Path(word).exists() else ("", word)
+
+
 def check_writable(path: Path, option: str = "--out") -> None:
     """Make the folder of `path`, and check that a file can be written there. A file that exists stays as it is.
 

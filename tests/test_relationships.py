@@ -55,6 +55,14 @@ def test_everybody_plays_until_the_steps_are_over_and_no_longer():
     assert len(set(now.steps.tolist())) > 1, "or nobody would have had to wait"
 
 
+def test_no_relationship_waits_for_the_others_before_all_of_its_steps_are_over():
+    now = relationships(protocol(), seed=1)
+    played = [len(segment.length) for segment, _ in now.play_until(64, 400)]
+    assert (now.steps >= 64).all()
+    assert max(now.steps.tolist()) >= 64 + 8, "episodes take at most 8 steps, so somebody would have waited"
+    assert set(played) == {len(now.steps)}, "all play in each batch"
+
+
 def test_beliefs_are_carried_within_a_relationship_and_start_afresh_in_each():
     now = relationships(protocol())
     for episodes in follow(now, 40):

@@ -15,14 +15,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from matplotlib.figure import Figure
 
 from omg_lightning.commands.parser import CommandParser
 from omg_lightning.evaluation import Summary, align
-from omg_lightning.evaluation.figures import adaptation_figure, save_figure, scores_figure
+from omg_lightning.evaluation.figures import adaptation_figure, check_figure, save_figure, scores_figure
 from omg_lightning.evaluation.seeds import read, seed_curve, summarise
 from omg_lightning.files import check_writable, replace_text, unwritable
-from omg_lightning.types import ConfigError
 
 
 def main(args: Sequence[str]) -> None:
@@ -38,9 +36,7 @@ def main(args: Sequence[str]) -> None:
     own = parser.parse_args(args)
     check_writable(own.out)
     if own.plot is not None:
-        check_writable(own.plot, "--plot")
-        if own.plot.suffix.removeprefix(".").lower() not in Figure().canvas.get_supported_filetypes():
-            raise ConfigError(f"cannot draw {own.plot}: expected a path that ends in .png, .pdf or .svg")
+        check_figure(own.plot)
     runs = read(own.runs)
     found = summarise(runs)
     print(_table(found), flush=True)  # seen even where files cannot be written any more

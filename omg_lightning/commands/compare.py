@@ -14,12 +14,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from matplotlib.figure import Figure
-
 from omg_lightning.commands.parser import CommandParser
 from omg_lightning.evaluation.comparison import Group, compare
 from omg_lightning.evaluation.comparison_figure import comparison_figure
-from omg_lightning.evaluation.figures import save_figure
+from omg_lightning.evaluation.figures import check_figure, save_figure
 from omg_lightning.evaluation.runs import METRIC, gather
 from omg_lightning.files import check_writable, compact, replace_text
 from omg_lightning.types import ConfigError
@@ -49,10 +47,8 @@ def main(args: Sequence[str]) -> None:
         raise ConfigError("compare got no runs: give NAME=RUN [NAME=RUN ...], or the folder of a study")
     lines = [_line(text) for text in own.line]
     if own.plot is not None:
-        if own.plot.suffix.removeprefix(".").lower() not in Figure().canvas.get_supported_filetypes():
-            raise ConfigError(f"cannot draw {own.plot}: expected a path that ends in .png, .pdf or .svg")
-        for path in (own.plot, own.plot.with_suffix(".json")):
-            check_writable(path, "--plot")
+        check_figure(own.plot)
+        check_writable(own.plot.with_suffix(".json"), "--plot")
     games = gather(own.runs, own.group, own.metrics[0])
     found = compare(games, own.metrics)
     for game, entry in found["games"].items():

@@ -20,11 +20,11 @@ from numpy.typing import NDArray
 
 from omg_lightning.actors import CHECKPOINT
 from omg_lightning.cli import Networks, run
-from omg_lightning.commands.parser import CommandParser, named
+from omg_lightning.commands.parser import CommandParser
 from omg_lightning.envs.base import describe
 from omg_lightning.evaluation import align, labels
 from omg_lightning.evaluation.figures import heat_map, save_figure
-from omg_lightning.files import check_writable, replace_text, unwritable
+from omg_lightning.files import check_writable, named, replace_text, unwritable
 from omg_lightning.metrics.intervals import of_episodes
 from omg_lightning.rollout import match
 from omg_lightning.seeds import generator_of

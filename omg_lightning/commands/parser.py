@@ -1,16 +1,9 @@
 """The parser that all commands share."""
 
 import argparse
-from pathlib import Path
 from typing import NoReturn
 
 from omg_lightning.types import ConfigError
-
-
-def named(word: str) -> tuple[str, str]:
-    """Split what a user wrote as NAME=PATH, or as PATH alone, which may hold `=`: the name, or "", and the path."""
-    name, _, path = ("", "", word) if Path(word).exists() else word.rpartition("=")
-    return name, path
 
 
 class CommandParser(argparse.ArgumentParser):

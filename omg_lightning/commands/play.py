@@ -13,8 +13,8 @@ from pathlib import Path
 from types import ModuleType
 
 from omg_lightning.agents import LoadedAgent, load_agent
-from omg_lightning.commands.parser import CommandParser, named
-from omg_lightning.files import check_writable
+from omg_lightning.commands.parser import CommandParser
+from omg_lightning.files import check_writable, named
 from omg_lightning.types import ConfigError
 from omg_lightning.viewer import HUMAN, Session
 from omg_lightning.viewer.files import save_game

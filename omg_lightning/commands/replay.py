@@ -15,8 +15,8 @@ from typing import Any
 import yaml
 
 from omg_lightning.agents import LoadedAgent, load_agent
-from omg_lightning.commands.parser import CommandParser, named
-from omg_lightning.files import check_writable
+from omg_lightning.commands.parser import CommandParser
+from omg_lightning.files import check_writable, named
 from omg_lightning.sources import find_agent
 from omg_lightning.types import ConfigError
 from omg_lightning.viewer import Session, write_html

@@ -15,11 +15,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from matplotlib.figure import Figure
-
 from omg_lightning.commands.parser import CommandParser
 from omg_lightning.evaluation import align
-from omg_lightning.evaluation.figures import save_figure
+from omg_lightning.evaluation.figures import check_figure, save_figure
 from omg_lightning.evaluation.runs import METRIC, gather
 from omg_lightning.evaluation.value import sentence, value_of
 from omg_lightning.evaluation.value_figure import value_figure
@@ -44,10 +42,8 @@ def main(args: Sequence[str]) -> None:
     if not own.runs:
         raise ConfigError("value got no runs: give Direct=RUN Oracle=RUN [NAME=RUN ...], or the folder of a study")
     if own.plot is not None:
-        if own.plot.suffix.removeprefix(".").lower() not in Figure().canvas.get_supported_filetypes():
-            raise ConfigError(f"cannot draw {own.plot}: expected a path that ends in .png, .pdf or .svg")
-        for path in (own.plot, own.plot.with_suffix(".json")):
-            check_writable(path, "--plot")
+        check_figure(own.plot)
+        check_writable(own.plot.with_suffix(".json"), "--plot")
     games = gather(own.runs, own.group, own.metric)
     whole = {game: methods for game, methods in games.items() if {own.without, own.told} <= methods.keys()}
     for game in games if whole else ():

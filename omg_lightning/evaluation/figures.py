@@ -12,10 +12,22 @@ from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
 from omg_lightning.evaluation.scores import WINDOW, Curve
-from omg_lightning.files import replacing
+from omg_lightning.files import check_writable, replacing
 from omg_lightning.games.grid.icons import INK, SEAT_COLOURS
+from omg_lightning.types import ConfigError
 
 _BEST, _RANDOM, _FINAL, _FAINT = "#00735A", "#5F6673", "#B00060", "#DDDFE3"
+
+
+def check_figure(path: Path) -> None:
+    """Check that a figure can be written to the path that a user gave as `--plot`.
+
+    Raises:
+        ConfigError: it cannot be written, or its ending names no format of a figure.
+    """
+    if path.suffix.removeprefix(".").lower() not in Figure().canvas.get_supported_filetypes():
+        raise ConfigError(f"cannot draw {path}: expected a path that ends in .png, .pdf or .svg")
+    check_writable(path, "--plot")
 
 
 def save_figure(figure: Figure, path: str | os.PathLike[str], **settings: Any) -> None:

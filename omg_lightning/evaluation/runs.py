@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 import yaml
 
 from omg_lightning.evaluation.learning import Curves, curves_of, training_name
+from omg_lightning.files import named
 from omg_lightning.metrics.intervals import Bounds
 from omg_lightning.types import ConfigError
 
@@ -109,16 +110,16 @@ def gather(words: Sequence[str], group: str | None, metric: str) -> Mapping[str,
     Raises:
         ConfigError: there are no such runs, or they do not go together.
     """
-    named = [word.partition("=")[::2] for word in words if "=" in word and not Path(word).is_dir()]
-    folders = [Path(word) for word in words if "=" not in word or Path(word).is_dir()]
-    if folders and (named or len(folders) > 1 or not (folders[0] / STUDY).is_file()):
+    split = [named(word) for word in words]
+    folders = [Path(path) for name, path in split if not name]
+    if folders and (len(split) > len(folders) or len(folders) > 1 or not (folders[0] / STUDY).is_file()):
         raise ConfigError(f"{folders[0]} is no study: expected NAME=RUN [NAME=RUN ...], or the folder of one study")
     if folders:
         return _of_study(folders[0], group)
     if group is not None:
         raise ConfigError("--group is for the folder of a study: leave it out")
     methods: dict[str, list[Run]] = {}
-    for name, pattern in named:
+    for name, pattern in split:
         methods.setdefault(name, []).extend(find(pattern, metric))
     known = [run for runs in methods.values() for run in runs if run.game]
     for name, runs in methods.items():

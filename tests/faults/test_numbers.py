@@ -30,17 +30,7 @@ GAMES = {games.StagHunt: {"preset": "2h1s_4x4"}, games.Snowdrift: {}, games.Matr
 MAY_BE_NEGATIVE = {"stag_reward", "hare_reward", "drift_reward", "shovel_cost", "angle"}
 MAY_BE_ZERO = MAY_BE_NEGATIVE | {
     *("rounds", "num_stags", "num_hares", "num_blocks", "steps_after_first_hunt", "memory", "episode"),
-    *(
-        "c_puct",
-        "c_visit",
-        "c_scale",
-        "least_span",
-        "gumbel_scale",
-        "td_lambda",
-        "discount",
-        "gae_lambda",
-        "num_simulations",
-    ),
+    *("c_puct", "c_visit", "c_scale", "gumbel_scale", "td_lambda", "discount", "gae_lambda", "num_simulations"),
     *("alpha", "floor", "start", "temperature", "weight", "entropy", "slowness", "leak", "lookahead"),
     *("action", "least_span", "next_actions", "kl_weight", "kl_warmup", "free_bits"),
 }
