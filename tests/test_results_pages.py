@@ -127,6 +127,24 @@ def test_best_responses_are_counted_in_the_result_file():
             assert cell.removesuffix(" run") == f"{best} of {len(here)}"
 
 
+def test_what_concepts_says_of_codes_is_in_their_result_file():
+    text = " ".join(page("concepts.md").split())
+    found = json.loads((RESULTS / "codes.json").read_text())["rows"]
+    for who, after in (("Codebook", "its mutual information with the true goals is "), ("Declared", "against ")):
+        ends = [f"{row['nmi_all']:.2f}" for row in found if row.get("belief") == who]
+        assert len(ends) == 3
+        assert f"{after}{', '.join(ends)}" in text
+    exact = {row["game"] for row in found if row.get("nmi", 0) > 0.999}
+    assert exact == {"2h1s_4x4", "4h1s_4x4", "4h1s_6x6", "coin", "lbf 8x8-2p-3f", "lbf 8x8-2p-3f, prosocial"}
+    for game, said in (
+        ("lbf 7x7-2p-3f-no-levels", "{} to {} on 7x7 without levels"),
+        ("lbf 8x8-2p-3f, vector", "on the vector views of these two {} to {} and"),
+        ("lbf 7x7-2p-3f-no-levels, vector", "and {} to {}. In Snowdrift"),
+    ):
+        nmi = [row["nmi"] for row in found if row["game"] == game and "nmi" in row]
+        assert said.format(f"{min(nmi):.2f}", f"{max(nmi):.2f}") in text
+
+
 # Other result files -------------------------------------------------------------------------------------------------
 
 
