@@ -16,6 +16,10 @@ def rng(seed=0):
     return torch.Generator().manual_seed(seed)
 
 
+def no_steps():
+    raise AssertionError("ordinary steps are not asked for")
+
+
 def boards(*rows, own=4):
     """Views of a player on cell `own` and of things `(plane, cell)`."""
     views = torch.zeros(len(rows), 5, 9)
@@ -30,7 +34,7 @@ def learned(before, after, times=5, codes=4):
     things = Things(codes, LAYOUT)
     known = torch.ones(len(before), dtype=torch.bool)
     for _ in range(times):
-        things.learn(before, after, known)
+        things.learn((before, after, known), no_steps, rng())
     return things, things.kind(before, after, known)
 
 
@@ -55,7 +59,7 @@ def test_where_the_episode_ends_with_the_event_its_thing_is_the_one_that_lies_wh
     things, _ = learned(before, boards(*[[(COIN, cell)] for cell in (0, 2, 3, 5)]))
     last = boards([(COIN, 1), (FOOD, 7)])
     no = torch.zeros(1, dtype=torch.bool)
-    things.learn(last, last, no)
+    things.learn((last, last, no), no_steps, rng())
     assert things.codes[things.kind(last, last, no)].tolist() == [[0, 0, 1]], "a new kind, at the old place"
 
 
@@ -96,19 +100,19 @@ def test_a_kind_that_no_longer_comes_up_is_forgotten_and_makes_room():
     before, other = boards(*[[(FOOD, 1)]] * 20), boards(*[[(COIN, 1)]] * 20)
     things, _ = learned(before, boards(*[[]] * 20), times=1, codes=1)
     for _ in range(2):
-        things.learn(other, boards(*[[]] * 20), torch.ones(20).bool())
+        things.learn((other, boards(*[[]] * 20), torch.ones(20).bool()), no_steps, rng())
     assert things.codes.tolist() == [[1, 0, 0]], "there is no room yet"
     things = Things(2, LAYOUT, decay=0.8)
-    things.learn(before, boards(*[[]] * 20), torch.ones(20).bool())
+    things.learn((before, boards(*[[]] * 20), torch.ones(20).bool()), no_steps, rng())
     for _ in range(30):
-        things.learn(other, boards(*[[]] * 20), torch.ones(20).bool())
+        things.learn((other, boards(*[[]] * 20), torch.ones(20).bool()), no_steps, rng())
     assert things.codes[things.count > 0].tolist() == [[0, 0, 1]]
 
 
 def test_without_events_nothing_is_learned():
     things = Things(2, LAYOUT)
     none = torch.zeros(0, 5, 3, 3)
-    things.learn(none, none, torch.zeros(0, dtype=torch.bool))
+    things.learn((none, none, torch.zeros(0, dtype=torch.bool)), no_steps, rng())
     assert not things.places.any()
     assert things.kind(none, none, torch.zeros(0, dtype=torch.bool)).shape == (0,)
 
@@ -127,7 +131,7 @@ def test_an_event_is_coded_by_the_entries_that_otherwise_stay():
     after = [[k + 1, k + (k % 2), k % 7 + (k + 1) % 2 * 9] for k in range(60)]
     ordinary = steps(before, [[k + 1, k, k % 7] for k in range(60)])
     for _ in range(4):
-        outcomes.learn(ordinary, steps(before, after), rng())
+        outcomes.learn(steps(before, after), lambda: ordinary, rng())
     assert outcomes.telling().tolist() == [False, True, True]
     kinds = outcomes.kind(*steps(before, after))
     assert len(set(kinds.tolist())) == 2
@@ -140,12 +144,12 @@ def test_where_each_step_is_an_event_it_is_coded_by_what_comes_next_in_units_of_
     outcomes = Outcomes(4, (2,))
     before, after, known = steps([[1, 0]] * 3, [[0, 7], [10, 7], [20, 7]])
     none = before[:0], after[:0], known[:0]
-    outcomes.learn(none, (before, after, known), rng())
+    outcomes.learn((before, after, known), lambda: none, rng())
     scale = after[:, 0].std()
     expected = torch.stack([after[:, 0] / scale, after[:, 1]], 1)
     torch.testing.assert_close(outcomes.vectors(before, after), torch.cat([torch.zeros(3, 2), expected], 1))
     assert len(set(outcomes.kind(before, after, known).tolist())) == 3
-    outcomes.learn(none, (before, 3 * after, known), rng())
+    outcomes.learn((before, 3 * after, known), lambda: none, rng())
     torch.testing.assert_close(outcomes.scale[0], scale, msg="the first batch decides")
     again = Outcomes(4, (2,))
     again.load_state_dict(outcomes.state_dict())

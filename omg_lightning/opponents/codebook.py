@@ -1,6 +1,7 @@
 """Learned discrete goals under an explicit belief: codes of what changes when something happens to a player."""
 
 from collections.abc import Sequence
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -112,10 +113,8 @@ class Codebook(ExplicitBelief):
         return last_achieved(self.label(episodes))
 
     def possible(self, observation: Tensor, active: Tensor) -> Tensor:
-        """Return the codes in use of which there is a thing in view, bool `[..., P, G]`; where there is none, all."""
+        """Return the codes in use that the views still show, bool `[..., P, G]`; where there is none, all in use."""
         used = self.in_use.expand(*active.shape, -1)
-        if not isinstance(self.quantiser, Things):
-            return used
         there = self.quantiser.there(observation)
         found = used & torch.cat([there, torch.ones_like(there[..., : len(self.nothing)])], -1)
         return torch.where(found.any(-1, keepdim=True), found, used)
@@ -125,8 +124,9 @@ class Codebook(ExplicitBelief):
 
         On a grid a goal lasts as long as its thing is there. In other views it ends with each reward.
         """
-        rewarded = (view.reward != 0) & view.active
-        return rewarded & (self.spec.game.layout is None)
+        if self.quantiser.lasting:
+            return torch.zeros_like(view.active)
+        return (view.reward != 0) & view.active
 
     def update(self, memory: Filter, view: View, actions: Tensor, achieved: Tensor) -> Filter:
         """Apply Bayes to the actions `[L, P]`; the declared goals that were achieved are not looked at."""
@@ -152,11 +152,8 @@ class Codebook(ExplicitBelief):
     def learn(self, episodes: Episodes, noise: torch.Generator) -> Tensor:
         """Move the codes by the events of episodes `[T, B, P, ...]`, and return `label` of these."""
         event = rewarded(episodes, self.spec.game.layout)
-        if isinstance(self.quantiser, Things):
-            self.quantiser.learn(*self._around(episodes, event))
-        else:
-            ordinary = self._around(episodes, episodes.active & ~event)
-            self.quantiser.learn(ordinary, self._around(episodes, event), noise)
+        ordinary = partial(self._around, episodes, episodes.active & ~event)
+        self.quantiser.learn(self._around(episodes, event), ordinary, noise)
         found = self.label(episodes)
         if self.ending_codes:
             self.nothing.mul_(self.quantiser.decay).add_((found == self.size - 1).sum())

@@ -1,6 +1,8 @@
 """Learned kinds of outcomes, for views that are no grid: what changes when something happens to a player."""
 
 import math
+from collections.abc import Callable
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -22,6 +24,8 @@ class Outcomes(VectorQuantiser):
         shape: of a view.
     """
 
+    lasting: ClassVar[bool] = False  # a goal ends with each reward
+
     changes: Tensor
     steps: Tensor
     scale: Tensor
@@ -32,6 +36,10 @@ class Outcomes(VectorQuantiser):
         self.register_buffer("changes", torch.zeros(2, size))  # of each entry, at other steps and at events
         self.register_buffer("steps", torch.zeros(2))  # such steps
         self.register_buffer("scale", torch.zeros(size))  # 0: not known yet
+
+    def there(self, observation: Tensor) -> Tensor:
+        """Return ones, bool `[G]`: these views do not show which changes are possible."""
+        return torch.ones(len(self.codes), dtype=torch.bool, device=observation.device)
 
     def vectors(self, before: Tensor, after: Tensor) -> Tensor:
         """Return what is coded of views `[M, *shape]` before and after a step: float `[M, size]`."""
@@ -60,11 +68,13 @@ class Outcomes(VectorQuantiser):
         return torch.where(known, self(self.vectors(before, after)), NO_GOAL)
 
     @torch.no_grad()
-    def learn(self, ordinary: tuple[Tensor, ...], events: tuple[Tensor, ...], generator: torch.Generator) -> None:
-        """Learn from ordinary steps and from events: each is `(before, after, known)`, see `kind`."""
+    def learn(
+        self, events: tuple[Tensor, ...], ordinary: Callable[[], tuple[Tensor, ...]], generator: torch.Generator
+    ) -> None:
+        """Learn from events and from ordinary steps: each is `(before, after, known)`, see `kind`."""
         self.changes.mul_(self.decay)
         self.steps.mul_(self.decay)
-        for row, (before, after, known) in enumerate((ordinary, events)):
+        for row, (before, after, known) in enumerate((ordinary(), events)):
             self.changes[row] += (self._flat(before[known]) != self._flat(after[known])).sum(0)
             self.steps[row] += known.sum()
         before, after = before[known], after[known]

@@ -1,5 +1,8 @@
 """Learned kinds of things on a grid: what is gone, and from where, when something happens to a player."""
 
+from collections.abc import Callable
+from typing import ClassVar
+
 import torch
 from torch import Tensor, nn
 
@@ -25,6 +28,8 @@ class Things(nn.Module):
         decay: of the moving averages.
         dead: share of the events, against an even split, below which a kind is forgotten.
     """
+
+    lasting: ClassVar[bool] = True  # a goal is there as long as a thing of its kind is in view
 
     codes: Tensor
     count: Tensor
@@ -69,8 +74,14 @@ class Things(nn.Module):
         return torch.where(own, self._overlap(thing).argmax(-1), NO_GOAL)
 
     @torch.no_grad()
-    def learn(self, before: Tensor, after: Tensor, known: Tensor) -> None:
-        """Learn from events, see `kind`."""
+    def learn(
+        self,
+        events: tuple[Tensor, Tensor, Tensor],
+        ordinary: Callable[[], tuple[Tensor, ...]],
+        generator: torch.Generator,
+    ) -> None:
+        """Learn from events `(before, after, known)`, see `kind`; ordinary steps and chance play no part."""
+        before, after, known = events
         if len(before) == 0:
             return
         shown, places = self.layout.shown(before), self.layout.offset(before)  # [M, F, S], [M, S]
