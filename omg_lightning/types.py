@@ -5,7 +5,7 @@ N tree nodes, G discrete goals, D size of a goal vector, M rows of a flat batch.
 view. One order: views are ego first (`ego_order`); actions and rewards are in seat order.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple, Protocol
 
 import torch
@@ -123,6 +123,7 @@ class Estimate(NamedTuple):
 
     point: Tensor  # float [L, P, D] belief or mean; this is stored with the episode
     draw: Callable[[int, torch.Generator], Tensor]  # K, generator -> float [L, K, P, D], one goal for each tree
+    extras: Mapping[str, Tensor] = {}  # [L, P, ...] recorded beside the goals, see `GoalModel.records`
 
 
 class GoalModel(Protocol):
@@ -147,6 +148,10 @@ class GoalModel(Protocol):
     @property
     def goals_are_cells(self) -> bool:
         """Whether a goal vector has one entry per cell of a grid, and a last one for no cell."""
+
+    @property
+    def records(self) -> Mapping[str, Record]:
+        """Extra fields of `Episodes` that `Estimate.extras` fills, by name."""
 
     def prior(self, batch_size: int) -> Tensor:
         """Belief before the first episode: float `[B, P, ...]`."""

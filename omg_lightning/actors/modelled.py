@@ -11,7 +11,7 @@ from torch import Tensor
 from omg_lightning.actors.base import Actor, Choice, Scene
 from omg_lightning.envs.base import Step, VectorEnv
 from omg_lightning.search import SearchResult
-from omg_lightning.types import Episodes, Estimate, GoalModel
+from omg_lightning.types import Episodes, Estimate, GoalModel, Record
 
 
 class Memory(NamedTuple):
@@ -56,6 +56,11 @@ class ModelActor(Actor):
         """As the opponent model says."""
         return self.opponent.goals_are_cells
 
+    @property
+    def records(self) -> Mapping[str, Record]:  # type: ignore[override]
+        """What the opponent model records; a subclass adds its own."""
+        return self.opponent.records
+
     def prior(self, batch_size: int) -> Tensor:
         """Return the opponent model's prior, leading B."""
         return self.opponent.prior(batch_size)
@@ -80,7 +85,7 @@ class ModelActor(Actor):
         extras = {
             name: torch.zeros(*active.shape, *record.shape, dtype=record.dtype, device=active.device)
             for name, record in self.records.items()
-        }
+        } | dict(estimate.extras)
         notes: Mapping[str, float] = {}
         searched = None
         if bool(mine.any()):
@@ -119,4 +124,4 @@ def of_present(estimate: Estimate, active: Tensor) -> Estimate:
     def draw(trees: int, generator: torch.Generator) -> Tensor:
         return torch.where(active[:, None, :, None], estimate.draw(trees, generator), 0.0)
 
-    return Estimate(torch.where(active[..., None], estimate.point, 0.0), draw)
+    return Estimate(torch.where(active[..., None], estimate.point, 0.0), draw, estimate.extras)

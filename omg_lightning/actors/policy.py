@@ -29,8 +29,8 @@ class PolicyActor(ModelActor):
 
     @property
     def records(self) -> Mapping[str, Record]:  # type: ignore[override]
-        """Log probability of the action, value of the view, and value of the last view where time ran out."""
-        known = {"log_probability": Record(), "value": Record(), "bootstrap": Record()}
+        """Log probability of the action, value of the view and of the last view where time ran out; goals' extras."""
+        known = {**self.opponent.records, "log_probability": Record(), "value": Record(), "bootstrap": Record()}
         return {**known, "policy": Record((self.num_actions,), per_action=True)} if self.num_actions else known
 
     def decide(self, memory: Memory, scene: Scene, estimate: Estimate, rows: Tensor, ego: Tensor) -> Decision:

@@ -103,8 +103,9 @@ class SearchActor(ModelActor):
 
     @property
     def records(self) -> Mapping[str, Record]:  # type: ignore[override]
-        """Root policy and root value."""
-        return {"root_policy": Record((self.num_actions,), per_action=True), "root_value": Record()}
+        """Root policy and root value, and what the opponent model records."""
+        own = {"root_policy": Record((self.num_actions,), per_action=True), "root_value": Record()}
+        return {**self.opponent.records, **own}
 
     @property
     def networks(self) -> Networks:

@@ -17,7 +17,7 @@ from omg_lightning.events import watched
 from omg_lightning.losses import masked_logits
 from omg_lightning.opponents.action_predictor import ActionPredictor
 from omg_lightning.samples import TrainingBatch
-from omg_lightning.types import ConfigError, Episodes, Estimate, View
+from omg_lightning.types import ConfigError, Episodes, Estimate, Record, View
 
 
 @dataclass(frozen=True)
@@ -90,12 +90,14 @@ class OpponentModel(LightningModule, ABC):
         goals_change: the search calls `next_goal` at every node.
         goals_are_cells: a goal vector has one entry per cell of a grid, and a last one for no cell. Augmentation then
             rotates and reflects it with the board.
+        records: extra fields of `Episodes` that `Estimate.extras` fills, by name.
     """
 
     loss_weights: ClassVar[Mapping[str, float]] = {"coplayer": 1.0}
     needs_true_goal: bool = False
     goals_change: bool = False
     goals_are_cells: bool = False
+    records: Mapping[str, Record] = {}
 
     def __init__(
         self, spec: ModelSpec, size: int, online: bool = True, mixture: MixtureConfig = MixtureConfig()

@@ -8,7 +8,7 @@ from torch import Tensor
 from torchmetrics import Metric
 
 from omg_lightning.encoders import ModelSpec
-from omg_lightning.events import around, endings, last_achieved, rewarded
+from omg_lightning.events import around, endings, rewarded
 from omg_lightning.metrics.codes import CodeMetrics
 from omg_lightning.opponents.base import MixtureConfig, Targets
 from omg_lightning.opponents.explicit import BeliefConfig, ExplicitBelief, Filter
@@ -103,14 +103,10 @@ class Codebook(ExplicitBelief):
     def _around(self, episodes: Episodes, where: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         return around(episodes, where, borrow=self.spec.game.layout is not None)
 
-    def prior(self, batch_size: int) -> Tensor:
-        """Return the uniform belief over the codes in use, float `[B, P, G]`; other codes have probability 0."""
+    def initial(self) -> Tensor:
+        """Return the uniform belief over the codes in use, float `[G]`; other codes have probability 0."""
         used = self.in_use.float()
-        return (used / used.sum()).expand(batch_size, self.spec.game.num_players, self.size).clone()
-
-    def achieved(self, episodes: Episodes) -> Tensor:
-        """Return the code that each seat achieved last, int64 `[B, P]`, or NO_GOAL."""
-        return last_achieved(self.label(episodes))
+        return used / used.sum()
 
     def possible(self, observation: Tensor, active: Tensor) -> Tensor:
         """Return the codes in use that the views still show, bool `[..., P, G]`; where there is none, all in use."""

@@ -20,7 +20,7 @@ class Control(ABC):
 
     def __init__(self, source: GoalModel) -> None:
         self.source = source
-        self.size, self.needs_true_goal = source.size, source.needs_true_goal
+        self.size, self.needs_true_goal, self.records = source.size, source.needs_true_goal, source.records
         self.goals_change, self.goals_are_cells = source.goals_change, source.goals_are_cells
         self.condition, self.predict, self.next_goal = source.condition, source.predict, source.next_goal
         self.as_seen = source.as_seen

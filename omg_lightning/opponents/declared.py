@@ -4,7 +4,6 @@ import torch
 from torch import Tensor
 
 from omg_lightning.encoders import ModelSpec
-from omg_lightning.events import last_achieved
 from omg_lightning.opponents.base import MixtureConfig, Targets
 from omg_lightning.opponents.explicit import BeliefConfig, ExplicitBelief
 from omg_lightning.opponents.transition import TransitionConfig
@@ -39,9 +38,9 @@ class Declared(ExplicitBelief):
         check_declares(spec, "Declared")
         super().__init__(spec, len(spec.game.goal_names), belief, online, mixture, transition=transition)
 
-    def achieved(self, episodes: Episodes) -> Tensor:
-        """Return the declared goal that each seat achieved last, int64 `[B, P]`."""
-        return last_achieved(torch.where(episodes.active, episodes.achieved_goal, NO_GOAL))
+    def label(self, episodes: Episodes) -> Tensor:
+        """Return the declared goal that each step achieved, int64 `[T, B, P]`."""
+        return torch.where(episodes.active, episodes.achieved_goal, NO_GOAL)
 
     def targets(self, batch: TrainingBatch) -> Targets:
         """Label each step with the declared goal achieved next."""

@@ -1,7 +1,7 @@
 """An explicit belief over finitely many goals: the common base of declared and learned goals."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Literal, NamedTuple, get_args
 
 import torch
@@ -9,14 +9,15 @@ from torch import Tensor
 from torchmetrics import Metric
 
 from omg_lightning.encoders import ModelSpec
-from omg_lightning.events import next_achieved, one_hot_goals, watched
+from omg_lightning.events import last_achieved, next_achieved, one_hot_goals, watched
 from omg_lightning.metrics.belief import BeliefMetrics
 from omg_lightning.opponents.base import BeliefView, MixtureConfig, OpponentModel, Targets
 from omg_lightning.opponents.belief import bayes_update, draw_one_hot, floored, smooth_prior
+from omg_lightning.opponents.kinds import RECORD, Kinds, KindsConfig
 from omg_lightning.opponents.smoothing import Evidence, drawn_goals
 from omg_lightning.opponents.transition import TransitionConfig, goals_there, shared_out
 from omg_lightning.samples import TrainingBatch
-from omg_lightning.types import NO_GOAL, ConfigError, Episodes, Estimate, View
+from omg_lightning.types import NO_GOAL, ConfigError, Episodes, Estimate, Record, View
 
 Labels = Literal["hindsight", "completed", "belief", "smoothing"]
 
@@ -37,6 +38,7 @@ class BeliefConfig:
             policy ignores the observation. `smoothing`: samples from the posterior of each step given the whole
             episode, see `omg_lightning.opponents.smoothing`. Choose it if goals change within an episode: another
             player may have taken the goal that was pursued.
+        kinds: kinds of partners, learned without labels, in place of the smoothing by `alpha`.
     """
 
     intra: bool = True
@@ -44,6 +46,7 @@ class BeliefConfig:
     alpha: float = 0.995
     floor: float = 1e-3
     labels: Labels = "completed"
+    kinds: KindsConfig = field(default_factory=KindsConfig)
 
     def __post_init__(self) -> None:
         if not 0 <= self.alpha <= 1:
@@ -60,6 +63,7 @@ class Filter(NamedTuple):
     log_belief: Tensor  # float [L, P, G] after the actions seen so far
     prior: Tensor  # float [L, P, G] at the start of the episode
     event: Tensor  # bool [L, P] the seat has achieved a goal by the last step
+    kinds: Tensor  # float [L, P, K] belief over kinds at the start of the episode; K is 0 without kinds
 
 
 class ExplicitBelief(OpponentModel):
@@ -96,21 +100,35 @@ class ExplicitBelief(OpponentModel):
         super().__init__(spec, size, online, mixture)
         self.belief, self.transition = belief, transition
         self.goals_change = transition.changes
+        self.kinds = Kinds(belief.kinds, size) if belief.kinds.count else None
+
+    @property
+    def records(self) -> Mapping[str, Record]:  # type: ignore[override]
+        """The belief over kinds, where there are kinds."""
+        return {} if self.kinds is None else {RECORD: Record((self.belief.kinds.count,))}
 
     def prior(self, batch_size: int) -> Tensor:
-        """Return the uniform belief, float `[B, P, G]`."""
-        return torch.full((batch_size, self.spec.game.num_players, self.size), 1 / self.size, device=self.device)
+        """Return the belief before the first episode: over kinds, float `[B, P, K]`, or else over goals `[B, P, G]`."""
+        known = self.initial() if self.kinds is None else self.kinds.population()
+        return known.expand(batch_size, self.spec.game.num_players, -1).clone()
+
+    def initial(self) -> Tensor:
+        """Return the belief over the goals of a player of whom nothing is known, float `[G]`; uniform by default."""
+        return torch.full((self.size,), 1 / self.size, device=self.device)
 
     def start(self, prior: Tensor, true_goal: Tensor) -> Filter:
-        """Return the belief at the start: the prior `[B, P, G]` with its floor; `true_goal` is not used."""
-        return Filter(
-            self.alive(prior).log(), prior, torch.zeros(prior.shape[:-1], dtype=torch.bool, device=prior.device)
-        )
+        """Return the belief at the start from what `prior` or `carry` returned, with its floor."""
+        kinds, goals = prior[..., :0], prior
+        if self.kinds is not None:
+            kinds, goals = prior, self.kinds.goals(prior)
+        event = torch.zeros(prior.shape[:-1], dtype=torch.bool, device=prior.device)
+        return Filter(self.alive(goals).log(), goals, event, kinds)
 
     def infer(self, memory: Filter, view: View) -> Estimate:
         """Return the belief `[L, P, G]`, and samples from it."""
         belief = self.current(memory, view)
-        return Estimate(belief, lambda trees, generator: draw_one_hot(belief, trees, generator))
+        extras = {} if self.kinds is None else {RECORD: memory.kinds}
+        return Estimate(belief, lambda trees, generator: draw_one_hot(belief, trees, generator), extras)
 
     def current(self, memory: Filter, view: View) -> Tensor:
         """Return the belief `[L, P, G]` after the transition of the last step."""
@@ -128,7 +146,7 @@ class ExplicitBelief(OpponentModel):
             likelihood = self.predictor.likelihood(view, actions)
             posterior = self.alive(bayes_update(log_belief, likelihood, 0.0).exp()).log()
             log_belief = torch.where(view.active[..., None], posterior, log_belief)
-        return Filter(log_belief, memory.prior, (achieved != NO_GOAL) & view.active)
+        return memory._replace(log_belief=log_belief, event=(achieved != NO_GOAL) & view.active)
 
     def next_goal(self, goal: Tensor, view: View, achieved: Tensor, generator: torch.Generator) -> Tensor:
         """Sample goals `[L, P, G]` after a step from the transition; new goals in proportion to their frequency."""
@@ -148,13 +166,28 @@ class ExplicitBelief(OpponentModel):
         """Return relative frequencies of goals, float `[G]`, up to a factor; uniform by default."""
         return torch.ones(self.size, device=self.device)
 
-    def achieved(self, episodes: Episodes) -> Tensor:
-        """Return the goal that each seat achieved last in whole episodes, int64 `[B, P]`, or NO_GOAL."""
+    def label(self, episodes: Episodes) -> Tensor:
+        """Return the goal that each step achieved, int64 `[T, B, P]`, or NO_GOAL."""
         raise NotImplementedError
 
+    def achieved(self, episodes: Episodes) -> Tensor:
+        """Return the goal that each seat achieved last in whole episodes, int64 `[B, P]`, or NO_GOAL."""
+        return last_achieved(self.label(episodes))
+
     def carry(self, prior: Tensor, episodes: Episodes) -> Tensor:
-        """Move the prior `[B, P, G]` towards the goals achieved in `episodes`."""
-        return smooth_prior(prior, self.achieved(episodes), self.belief.alpha) if self.belief.inter else prior
+        """Return the prior of the next episode, given the goals achieved in `episodes`.
+
+        Without kinds it moves towards the goal achieved last (HOP's inter-OM).
+        """
+        if not self.belief.inter:
+            return prior
+        if self.kinds is None:
+            return smooth_prior(prior, self.achieved(episodes), self.belief.alpha)
+        return self.kinds.carried(prior, self.counts(self.label(episodes)))
+
+    def counts(self, label: Tensor) -> Tensor:
+        """Return how often each goal was achieved, float `[B, P, G]`, by goals `[T, B, P]`."""
+        return one_hot_goals(label, self.size).sum(0)
 
     def alive(self, belief: Tensor) -> Tensor:
         """Return the belief `[..., G]` with the floor applied."""
@@ -170,6 +203,9 @@ class ExplicitBelief(OpponentModel):
             achieved: int64 `[T, B, P]` the goal that each step achieved, or NO_GOAL.
         """
         episodes, noise = batch.episodes, batch.noise
+        if self.kinds is not None:
+            counts = self.counts(torch.where(episodes.active, achieved, NO_GOAL))
+            self.kinds.learn(episodes.extras[RECORD][0].flatten(0, 1), counts.flatten(0, 1))
         if self.belief.labels == "belief" and not batch.offline:  # offline there is no learner and no belief
             drawn = inferred_goals(episodes, noise)
             return Targets(drawn, drawn, drawn.sum(-1) > 0)

@@ -65,6 +65,11 @@ class Locations(ExplicitBelief):
                 f"opponent Locations needs goals that are things on a grid's cells, but {name} has none: use Declared, "
                 "Codebook or Direct"
             )
+        if belief.kinds.count:
+            raise ConfigError(
+                f"belief.kinds.count is {belief.kinds.count}: Locations has a prior over the number of cleared cells "
+                "instead of kinds; set it to 0, or use Declared or Codebook"
+            )
         most = len(spec.game.goal_names)
         super().__init__(spec, layout.cells + 1, belief, online, mixture, most + 1)
         self.most = most  # N
