@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, is_dataclass
+from dataclasses import asdict, dataclass, fields, is_dataclass
 from functools import partial
 from inspect import signature
 from typing import Any
@@ -153,23 +153,22 @@ def part_of(plain: Mapping[str, Any] | Factory, base: type) -> Factory:
     return partial(kind, **_settings(kind, plain.get("init_args") or {}))
 
 
-def _settings(kind: type, given: Mapping[str, Any]) -> dict[str, Any]:
+def _settings(kind: Any, given: Mapping[str, Any]) -> dict[str, Any]:
     """Return constructor arguments; groups of settings, which are dataclasses, from their plain values.
 
     Raises:
         ConfigError: there is no such setting any more.
     """
     known = signature(kind).parameters
+    nested = {each.name: each.default_factory for each in fields(kind)} if is_dataclass(kind) else {}
     found = {}
     for name, value in given.items():
         if name not in known:
             raise ConfigError(f"{kind.__name__} has no setting {name!r}: expected one of {', '.join(known)}")
-        group: type = type(known[name].default)
-        if is_dataclass(group) and isinstance(value, Mapping):
-            try:
-                value = group(**value)
-            except TypeError as error:
-                raise ConfigError(f"{kind.__name__}.{name}: {error}") from error
+        # The default of a group within a group is made by its class.
+        group: Any = nested.get(name) if isinstance(nested.get(name), type) else type(known[name].default)
+        if isinstance(group, type) and is_dataclass(group) and isinstance(value, Mapping):
+            value = group(**_settings(group, value))
         found[name] = value
     return found
 

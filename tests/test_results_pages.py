@@ -198,3 +198,19 @@ def test_counts_of_changed_code_are_those_of_their_result_file():
     assert f"{total['run']} of {total['mutants']:,} changes" in text
     assert f"noticed {total['killed']}" in text
     assert f"{total['no test']} were in functions" in text
+
+
+@pytest.mark.parametrize("setting", ["guessing", "guessing, partner changes"])
+def test_shares_of_the_value_of_information_are_those_of_their_result_file(setting):
+    found = json.loads((RESULTS / "value.json").read_text())["settings"][setting]
+    text = page("adaptation.md")
+    start = text.index(f"**`{setting}`: V is {found['value']['value']:.2f} ")
+    table = rows(text[start : text.index("\n- ", start)])
+
+    def shown(each):
+        return f"{each['value']:.2f} [{each['low']:.2f}, {each['high']:.2f}]"
+
+    assert f"V is {shown(found['value'])}" in text[start:]
+    for method, returned in found["returns"].items():
+        share = found["shares"].get(method)
+        assert table[method] == [shown(returned), "-" if share is None else shown(share)]

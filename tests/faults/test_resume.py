@@ -16,6 +16,7 @@ PLAY += ["--data.training.steps_per_epoch=2", "--data.training.past_every=1", "-
 PLAY += ["--tree_count.schedule={0: 1, 90: null}", "--data.game.max_steps=8"]
 PAST = "[[learner, past], [learner, switcher:3]]"
 SCRIPTS = "[[learner, switcher:3], [switcher, learner]]"  # who needs true goals cannot play with past selves
+SETTINGS = {"Codebook": ["--model.opponent.belief.kinds.count=3"]}
 WHERE = {("BestResponseSearch", 1): "a rollout", ("PPO", 1): "a batch"}  # else while processes play
 OF_THE_FOLDER = {"dirpath", "best_model_path", "last_model_path", "kth_best_model_path", "best_k_models"}
 OF_THE_CLOCK = {"fit_s", "seconds"}
@@ -47,7 +48,8 @@ def test_an_interrupted_run_ends_as_one_that_was_not(opponent, algorithm, worker
     later = SCRIPTS if opponent == "Oracle" else PAST
     seats = [f"--data.seats={SCRIPTS}", f"--seat_schedule.schedule={{34: {later}}}"]
     game = SNOWDRIFT if opponent == "Locations" else []
-    parts = [f"--model.opponent={opponent}", *TINY, *ALGORITHMS[algorithm], f"--data.workers={workers}"]
+    parts = [f"--model.opponent={opponent}", *SETTINGS.get(opponent, []), *TINY, *ALGORITHMS[algorithm]]
+    parts += [f"--data.workers={workers}"]
     args = [*parts, *game, *seats, *PLAY]
     whole = run("fit", tmp_path / "whole", *args)
     place = WHERE.get((algorithm, workers), "processes that play")

@@ -1,0 +1,144 @@
+"""Kinds of partners: the belief over kinds by hand, EM on synthetic partners, and whole runs."""
+
+from functools import partial
+
+import pytest
+import torch
+from command_line import TINY, numbers, run
+from toys import TokenGame, model_spec
+
+from omg_lightning import load_agent
+from omg_lightning.games import Snowdrift
+from omg_lightning.opponents import BeliefConfig, Codebook, Declared, Locations
+from omg_lightning.opponents.kinds import Kinds, KindsConfig
+from omg_lightning.testing import check_opponent
+from omg_lightning.types import NO_GOAL, ConfigError
+
+GAME = TokenGame(2, 5, ragged=False)  # declares two goals
+
+
+def kinds(pursued, weight=None, turnover=0.0):
+    """Kinds with preferences that are known."""
+    made = Kinds(KindsConfig(len(pursued), turnover), len(pursued[0]))
+    # `preferences` adds one more goal, evenly: of so many counts that it changes nothing
+    made.pursued = torch.tensor(pursued, dtype=torch.float64) * 1e9
+    made.weight = torch.tensor(weight or [1.0] * len(pursued), dtype=torch.float64)
+    return made
+
+
+def test_the_posterior_over_kinds_multiplies_the_chances_of_all_achieved_goals():
+    made = kinds([[0.8, 0.2], [0.4, 0.6]])
+    found = made.posterior(torch.tensor([0.5, 0.5], dtype=torch.float64), torch.tensor([2.0, 1.0], dtype=torch.float64))
+    first, second = 0.8 * 0.8 * 0.2, 0.4 * 0.4 * 0.6
+    assert found.tolist() == pytest.approx([first / (first + second), second / (first + second)], rel=1e-6)
+
+
+def test_a_belief_over_kinds_predicts_the_next_goal():
+    made = kinds([[0.8, 0.2], [0.4, 0.6]])
+    assert made.goals(torch.tensor([0.25, 0.75], dtype=torch.float64)).tolist() == pytest.approx([0.5, 0.5], rel=1e-6)
+
+
+def test_turnover_moves_the_belief_towards_the_population():
+    made = kinds([[0.8, 0.2], [0.4, 0.6]], weight=[1.0, 3.0], turnover=0.1)
+    found = made.carried(torch.tensor([0.5, 0.5], dtype=torch.float64), torch.zeros(2, dtype=torch.float64))
+    assert found.tolist() == pytest.approx([0.9 * 0.5 + 0.1 * 0.25, 0.9 * 0.5 + 0.1 * 0.75])
+
+
+def test_without_turnover_episodes_without_an_achieved_goal_leave_the_belief():
+    made = kinds([[0.8, 0.2], [0.4, 0.6]])
+    before = torch.tensor([0.3, 0.7], dtype=torch.float64)
+    assert torch.allclose(made.carried(before, torch.zeros(2, dtype=torch.float64)), before)
+
+
+def test_kinds_start_different_and_as_distributions():
+    made = Kinds(KindsConfig(4), 2)
+    each = made.preferences()
+    assert torch.allclose(each.sum(-1), torch.ones(4))
+    assert each[0].tolist() == pytest.approx([0.5, 0.5])
+    assert each[1, 0] > each[1, 1]
+    assert each[2, 1] > each[2, 0]
+
+
+def test_em_finds_the_preferences_and_the_shares_of_two_kinds_by_one_goal_an_episode():
+    # One goal says little about a kind: only a belief that carries over from episode to episode can tell them apart.
+    torch.manual_seed(0)
+    truth, share = torch.tensor([[0.9, 0.1], [0.2, 0.8]]), 0.25  # of the first kind
+    made = Kinds(KindsConfig(3, turnover=0.0), 2)
+    of_kind = (torch.rand(400) > share).long()
+    belief = made.population().expand(400, -1)
+    for episode in range(400):
+        if episode % 20 == 0:  # other partners come
+            belief = made.population().expand(400, -1)
+        counts = torch.nn.functional.one_hot(torch.multinomial(truth[of_kind], 1)[:, 0], 2).float()
+        made.learn(belief, counts)
+        belief = made.carried(belief, counts)
+    found = made.goals(belief)
+    for kind in (0, 1):
+        assert found[of_kind == kind].mean(0).tolist() == pytest.approx(truth[kind].tolist(), abs=0.07)
+
+
+def test_rows_without_a_belief_or_a_goal_teach_nothing():
+    made = Kinds(KindsConfig(2), 2)
+    before = made.pursued.clone(), made.weight.clone()
+    made.learn(torch.tensor([[0.0, 0.0], [0.5, 0.5]]), torch.tensor([[1.0, 0.0], [0.0, 0.0]]))
+    assert torch.allclose(made.preferences(), Kinds(KindsConfig(2), 2).preferences(), atol=0.01)
+    assert made.pursued.sum() < before[0].sum()  # the moving sum decays
+
+
+@pytest.mark.parametrize("make", [Declared, Codebook])
+def test_the_belief_at_the_start_follows_the_kinds(make):
+    model = make(model_spec(GAME), belief=BeliefConfig(floor=0.0, kinds=KindsConfig(3)))
+    prior = model.prior(4)
+    assert prior.shape == (4, 2, 3)
+    sure = torch.zeros_like(prior)
+    sure[..., 1] = 1  # of the kind that starts with a preference for goal 0
+    believed = model.start(sure, torch.full((4, 2), NO_GOAL)).log_belief.exp()
+    assert (believed[..., 0] > believed[..., 1]).all()
+
+
+def test_without_kinds_the_prior_is_over_goals_as_published():
+    assert Declared(model_spec(GAME)).prior(3).shape == (3, 2, 2)
+    assert not Declared(model_spec(GAME)).records
+
+
+def test_locations_refuse_kinds():
+    with pytest.raises(ConfigError, match=r"belief\.kinds\.count is 2"):
+        Locations(model_spec(Snowdrift(height=3, width=3, num_drifts=2)), BeliefConfig(kinds=KindsConfig(2)))
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [({"count": -1}, "kinds.count is -1"), ({"turnover": 1.5}, "kinds.turnover is 1.5"), ({"count": True}, "count is")],
+)
+def test_wrong_settings_are_refused(settings, message):
+    with pytest.raises(ConfigError, match=message):
+        KindsConfig(**settings)
+
+
+@pytest.mark.parametrize("make", [Declared, partial(Codebook, num_codes=3)])
+def test_an_opponent_model_with_kinds_keeps_the_contract(make):
+    check_opponent(partial(make, belief=BeliefConfig(kinds=KindsConfig(3))), GAME, batch_size=4)
+
+
+@pytest.mark.parametrize("algorithm", ["BestResponseSearch", "PPO"])
+def test_kinds_learn_in_a_run_and_are_kept_in_its_checkpoint(algorithm, tmp_path):
+    kinds = ["--model.opponent=Declared", "--model.opponent.belief.kinds.count=3"]
+    small = TINY if algorithm == "BestResponseSearch" else [each for each in TINY if "algorithm" not in each]
+    folder = run("fit", tmp_path, f"--model.algorithm={algorithm}", *small, *kinds, "--trainer.max_epochs=3")
+    weights = torch.load(folder / "last.ckpt", weights_only=True)["state_dict"]
+    learned = next(value for name, value in weights.items() if name.endswith("kinds.pursued"))
+    assert learned.shape == (3, 2)
+    assert not torch.allclose(learned, Kinds(KindsConfig(3), 2).pursued)
+    assert "return/team_mean" in numbers(folder)
+
+
+def test_an_agent_with_kinds_is_restored_from_its_checkpoint(tmp_path):
+    kinds = [
+        "--model.opponent=Declared",
+        "--model.opponent.belief.kinds.count=3",
+        "--trainer.max_epochs=1",
+        "--data.offline.rounds=0",
+    ]
+    folder = run("fit", tmp_path, *TINY, *kinds)
+    agent = load_agent(folder)
+    assert agent.belief is not None
