@@ -28,13 +28,13 @@ class BufferRefresh(Callback):
         self.max_age, self.interval, self._said = max_age, interval, False
 
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Refresh, and log what was added and dropped."""
+        """Refresh the buffer, and log the added and dropped episodes."""
         data = trainer.datamodule  # type: ignore[attr-defined]
         every, max_age = self.interval, self.max_age
-        if data.on_policy is not None:  # data of the current policy only
+        if data.on_policy is not None:  # on-policy algorithms need data of the current policy
             if not self._said and (every != 1 or max_age != 1):
                 rank_zero_info(
-                    "BufferRefresh: this algorithm learns from the newest round alone, so interval and max_age are 1"
+                    "BufferRefresh: this algorithm trains on the newest round only, so interval and max_age are 1"
                 )
             self._said, every, max_age = True, 1, 1
         if trainer.current_epoch % every and len(data.buffer):

@@ -10,26 +10,26 @@ from omg_lightning.types import ConfigError
 
 
 class CodeDrift(Callback):
-    """Codes the same views again after every epoch, and logs how much has changed since the epoch before.
+    """Encodes the same views after every epoch, and logs how much the codes have changed since the last epoch.
 
     With `Subgoal`, `goal/code_drift` is the mean distance that the code of a view has moved, over the mean
     distance of codes from their centre. With `Codebook`, `goal/code_stability` is the share of events whose
-    code is still the same. The views are those of the first round, offline as a rule. Must stand after `BufferRefresh`.
+    code is unchanged. The views are those of the first round, usually an offline one. Must come after `BufferRefresh`.
 
     Args:
-        views: the number of views, at most.
+        views: largest number of views.
     """
 
     def __init__(self, views: int = 512) -> None:
         if views < 2:
-            raise ConfigError(f"CodeDrift(views={views}): at least 2 are needed")
+            raise ConfigError(f"CodeDrift(views={views}): expected at least 2")
         self.count = views
         self._views: Tensor | None = None
         self._last: Tensor | None = None
 
     @torch.no_grad()
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Codes the views, and logs the change."""
+        """Encode the views, and log the change."""
         played = trainer.datamodule.latest  # type: ignore[attr-defined]
         if not isinstance(pl_module, Agent) or played is None:
             return
@@ -55,11 +55,11 @@ class CodeDrift(Callback):
 
 
 def drift(before: Tensor, now: Tensor) -> Tensor:
-    """Mean distance between codes `[M, D]` of the same views, over the mean distance of `before` from its centre."""
+    """Return the mean distance between codes `[M, D]` of the same views, over that of `before` from its centre."""
     spread = (before - before.mean(0)).norm(dim=-1).mean()
     return (now - before).norm(dim=-1).mean() / spread.clamp(min=1e-9)
 
 
 def stability(before: Tensor, now: Tensor) -> Tensor:
-    """Share of the codes, int64 `[M]`, that are the same."""
+    """Return the share of equal codes, int64 `[M]`."""
     return (now == before).float().mean()

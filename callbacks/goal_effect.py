@@ -17,16 +17,16 @@ _NUMBERS = {"": "mean", "_low": "low", "_high": "high", "_discounted": "discount
 
 
 class GoalEffect(Callback):
-    """Repeats the evaluation with uninformative goals, from the same starts, and logs the team return.
+    """Repeats the evaluation with uninformative goals, from the same initial states, and logs the team return.
 
     `goal/return_inferred` is the return of the evaluation itself. `goal/return_shuffled` uses the goals that were
-    inferred in other environments, and `goal/return_none` random goals, drawn from the belief before the first
+    inferred in other environments, and `goal/return_none` random goals, sampled from the belief before the first
     observation (see `ShuffledGoals` and `UninformedGoals`). Each has a 95% interval (`..._low`, `..._high`; none for
     a single episode) and a discounted return (`..._discounted`). `goal/return_gain` is the mean difference of inferred
-    and random goals over episodes with the same start; its interval is Student's t over these differences.
+    and random goals over episodes with the same initial state; its interval is Student's t over these differences.
 
     `validate`, and the evaluation that ends `fit`, take three times as long; evaluations during `fit` are unchanged.
-    The callback does nothing where the opponent model has no goals or no seat has a learner.
+    The callback does nothing if the opponent model has no goals or no seat has a learner.
 
     Args:
         episodes: the largest number of episodes of each kind; by default that of the evaluation.
@@ -81,7 +81,7 @@ class GoalEffect(Callback):
         return ReturnMetrics(pl_module.algorithm.discount, bounds)  # type: ignore[union-attr, arg-type]
 
     def _count(self, trainer: Trainer) -> int:
-        """Return how many episodes are compared: whole chunks, because the starts of a chunk depend on its size."""
+        """Return the number of compared episodes: whole chunks, because initial states depend on a chunk's size."""
         data = trainer.datamodule  # type: ignore[attr-defined]
         chunks = -(-(self.episodes or data.evaluation.episodes) // data.num_envs)
         return min(chunks * data.num_envs, data.evaluation.episodes)

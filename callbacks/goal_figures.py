@@ -26,7 +26,7 @@ _CELL = 64  # pixels
 
 
 class GoalFigures(Callback):
-    """Draws the metrics of `GoalQuality`, which must stand before it in the list of callbacks.
+    """Draws the metrics of `GoalQuality`, which must come before it in the list of callbacks.
 
     Each evaluation adds the figures to TensorBoard's images. `validate`, and the evaluation that ends `fit`, also write
     them into the run folder:
@@ -35,11 +35,11 @@ class GoalFigures(Callback):
     - `figures/codes`, `codes.png`, with `Codebook`: how often each code occurred at an event, by achieved goal, and the
       decoded code;
     - `figures/belief`, `belief.png`, with an explicit belief (`Declared` or `Codebook`): the frames of one episode, and
-      the belief about each co-player below them. A latent subgoal is no distribution over named goals, so `Subgoal` has
-      no such figure; `GoalPictures` decodes it instead.
+      the belief about each co-player below them. A latent subgoal is not a distribution over named goals, so `Subgoal`
+      has no such figure; `GoalPictures` decodes it instead.
 
     Args:
-        episode: index of the shown episode of the evaluation; its start is the same each time.
+        episode: index of the shown episode of the evaluation; its initial state is the same each time.
         frames: largest number of frames.
     """
 
@@ -52,7 +52,7 @@ class GoalFigures(Callback):
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Raise ConfigError if `GoalQuality` is missing."""
         if self._quality(trainer) is None:
-            raise ConfigError("GoalFigures draws what GoalQuality has measured: put callbacks.GoalQuality before it")
+            raise ConfigError("GoalFigures draws the metrics of GoalQuality: put callbacks.GoalQuality before it")
 
     def on_validation_batch_end(
         self,
@@ -63,19 +63,19 @@ class GoalFigures(Callback):
         batch_idx: int,
         dataloader_idx: int = 0,
     ) -> None:
-        """Keep the episode that is to be shown; the last one there is, if there are fewer."""
+        """Keep the episode to show; the last one if there are fewer."""
         first = batch_idx * trainer.datamodule.num_envs  # type: ignore[attr-defined]
         if first <= self.episode:
             b = min(self.episode - first, batch.active.shape[1] - 1)
             self._chosen = batch.map(lambda field: field[:, b : b + 1])
 
     def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Draw them all."""
+        """Draw all figures."""
         quality = self._quality(trainer)
         if not isinstance(pl_module, Agent) or quality is None:
             return
         game, usage = trainer.datamodule.game, None  # type: ignore[attr-defined]
-        with pl_module.predictions.sync_context():  # of all ranks, as is the run folder
+        with pl_module.predictions.sync_context():  # combines all ranks
             confusion = pl_module.predictions.confusion.cpu()
         codes, vectors = quality.metrics.get("codes"), pl_module.opponent.code_vectors()
         if isinstance(codes, CodeMetrics):
@@ -106,7 +106,7 @@ class GoalFigures(Callback):
         for seat in watched(episode).any(0)[0].nonzero()[:, 0].tolist():
             here = int(episode.active[:, 0, seat].sum())
             belief, truth = episode.goal[:here, 0, seat].cpu().numpy(), episode.true_goal[:here, 0, seat].tolist()
-            scripted = exact is not None and any(goal != NO_GOAL for goal in truth)  # Bayes reckons with scripts
+            scripted = exact is not None and any(goal != NO_GOAL for goal in truth)  # exact Bayes assumes scripts
             best = exact.belief[:here, 0, seat].cpu().numpy() if exact is not None and scripted else None
             panels.append(Panel(seat, data.seats[seat], belief, truth, best))
         steps = frame_steps(int(episode.active.any(-1).sum()), self.frames)
@@ -119,7 +119,7 @@ class GoalFigures(Callback):
 
 
 def _show(trainer: Trainer, folder: Path, name: str, figure: Figure) -> None:
-    """Put a figure into TensorBoard as `figures/<name>`, and at the end as `<name>.png` into the run folder."""
+    """Add a figure to TensorBoard as `figures/<name>`, and at the end write `<name>.png` to the run folder."""
     last = trainer.state.fn == "validate" or trainer.current_epoch + 1 == trainer.max_epochs
     if last and not trainer.fast_dev_run:  # type: ignore[attr-defined]
         save_figure(figure, folder / f"{name}.png", bbox_inches="tight", pad_inches=0.05)

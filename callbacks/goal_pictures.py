@@ -25,9 +25,9 @@ from omg_lightning.types import Batch, ConfigError, Episodes
 
 
 class GoalPictures(Callback):
-    """Shows and measures the goal codes of the latest episodes.
+    """Draws and evaluates the goal codes of the latest episodes.
 
-    Needs the opponent model `Subgoal`, and must stand after `BufferRefresh` in the list of callbacks. The figure
+    Needs the opponent model `Subgoal`, and must come after `BufferRefresh` in the list of callbacks. The figure
     `figures/goals` appears among TensorBoard's images every few epochs and in the last one. Each epoch logs, over all
     observations of co-players: `goal/recall_<kind>` and `goal/precision_<kind>` for each kind of plane (`self`,
     `other`, `stags`, ...), `goal/active_units`, `goal/collapsed` (1, with a warning, if no dimension of the code is
@@ -46,9 +46,9 @@ class GoalPictures(Callback):
         self.every, self.examples, self._warned = every, examples, False
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Warn if there will be no figure."""
+        """Print a line if there will be no figure."""
         if _subgoal(pl_module) is None:
-            rank_zero_info("GoalPictures: this opponent model has no goal codes to show; Subgoal has")
+            rank_zero_info("GoalPictures draws nothing: this opponent model has no latent goal codes; Subgoal has")
 
     @torch.no_grad()
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -67,9 +67,7 @@ class GoalPictures(Callback):
         means = ranks.mean(numbers)
         pl_module.log_dict(means, on_step=False, on_epoch=True, batch_size=1)
         if means["goal/collapsed"] and not self._warned:
-            rank_zero_warn(
-                "goal/collapsed: every code of the state VAE is the same; lower model.opponent.vae.kl_weight"
-            )
+            rank_zero_warn("goal/collapsed: all codes of the state VAE are equal; lower model.opponent.vae.kl_weight")
             self._warned = True
         boards = [logger for logger in trainer.loggers if isinstance(logger, TensorBoardLogger)]
         if boards and trainer.is_global_zero and due and layout is not None:
@@ -86,9 +84,9 @@ def _subgoal(pl_module: LightningModule) -> Subgoal | None:
 
 @torch.no_grad()
 def code_numbers(opponent: Subgoal, episodes: Episodes) -> dict[str, Tensor]:
-    """Return what the codes keep of all views of co-players in these episodes, by the names of the log.
+    """Return the metrics of the codes over all views of co-players in these episodes, by the names in the log.
 
-    `goal/hit_ratio` is about the subgoals that were inferred when the episodes were played.
+    `goal/hit_ratio` is for the subgoals inferred when the episodes were played.
     """
     views = episodes.observation[watched(episodes)].float()
     mean, _ = opponent.vae.codes(views)
@@ -101,7 +99,7 @@ def code_numbers(opponent: Subgoal, episodes: Episodes) -> dict[str, Tensor]:
     recall, precision = (measure(logits, views, layout.plane_names) for measure in (plane_recall, plane_precision))
     return {
         **{f"goal/recall_{kind}": share for kind, share in recall.items()},
-        **{f"goal/precision_{kind}": share for kind, share in precision.items() if kind in recall},  # what occurs
+        **{f"goal/precision_{kind}": share for kind, share in precision.items() if kind in recall},  # that occur
         **numbers,
         "goal/hit_ratio": named(opponent, episodes.goal, episodes),
     }
@@ -116,11 +114,11 @@ def named(opponent: Subgoal, goals: Tensor, episodes: Episodes) -> Tensor:
 
 
 def draw_examples(opponent: Subgoal, data: EpisodeDataModule, ahead: Tensor, count: int) -> list[Example]:
-    """Draw steps of co-players that have a next step, each from another of the latest episodes.
+    """Sample steps of co-players that have a next step, each from another of the latest episodes.
 
     `ahead`, int64 `[T, B, P]`, says how many steps later the subgoal of a step came, see `selected`.
 
-    The randomness is this function's own: a run with pictures goes like one without.
+    The function has its own random generator: pictures do not change a run.
     """
     assert data.latest is not None
     episodes, random = data.latest.episodes, torch.Generator().manual_seed(data.env_steps)
@@ -170,5 +168,5 @@ def column_titles(opponent: Subgoal, data: EpisodeDataModule) -> tuple[str, str,
         "true view of a\nco-player at step t",
         "the same, decoded\nfrom its VAE code",
         "its subgoal, inferred\nat step t, decoded",
-        f"what came: selected\nin hindsight ({rule},\nup to {opponent.selector.horizon} steps later)",
+        f"the true subgoal, selected\nin hindsight ({rule},\nup to {opponent.selector.horizon} steps later)",
     )

@@ -28,7 +28,7 @@ class GoalQuality(Callback):
         self._bayes, self._told = MeanMetric(), True
 
     def on_validation_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Start with empty metrics."""
+        """Reset the metrics."""
         self._bayes, self._told, self.metrics = MeanMetric().to(pl_module.device), True, {}
         if isinstance(pl_module, Agent):
             found = pl_module.opponent.metrics(pl_module.game.goal_names)

@@ -21,7 +21,7 @@ class Projector(Callback):
 
     def __init__(self, points: int = 2000) -> None:
         if points < 1:
-            raise ConfigError(f"Projector(points={points}): at least 1 is needed")
+            raise ConfigError(f"Projector(points={points}): expected at least 1")
         self.points = points
 
     def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -40,7 +40,7 @@ HEADER = ["true goal", "realised goal", "seat", "step"]
 
 
 def points(episodes: Episodes, count: int, names: tuple[str, ...]) -> tuple[Tensor, list[list[str]]]:
-    """Goal vectors `[m, D]` of co-players at some m steps, and what is known of each, as in `HEADER`."""
+    """Return goal vectors `[m, D]` of co-players at m steps, and the labels of each, as in `HEADER`."""
     who = watched(episodes).nonzero()
     chosen = who[torch.randperm(len(who), generator=torch.Generator().manual_seed(0))[:count].to(who.device)]
     t, b, p = chosen.unbind(1)

@@ -1,4 +1,4 @@
-"""Episodes as animations: some in TensorBoard, all episodes of a `predict` as files."""
+"""Episodes as animations: some in TensorBoard, all episodes of `predict` as files."""
 
 import io
 from collections.abc import Container
@@ -21,13 +21,13 @@ from omg_lightning.viewer.recorded import boards, recorded_side
 
 
 class EpisodeAnimation(Callback):
-    """Shows an episode of the latest rollout, that of environment 0, as an animation in TensorBoard's images.
+    """Adds an episode of the latest rollout, from environment 0, as an animation to TensorBoard's images.
 
-    Its tag is `episode`. The offline phase, where scripts play, is left out, except at the end of a `fit` that has
-    nothing else.
+    Its tag is `episode`. The offline phase, in which scripts play, is skipped, except at the end of a `fit` without
+    an online phase.
 
     Args:
-        every: epochs between animations; there is one at the end of `fit`, too.
+        every: epochs between animations; one more is added at the end of `fit`.
     """
 
     def __init__(self, every: int = 20) -> None:
@@ -36,13 +36,13 @@ class EpisodeAnimation(Callback):
         self.every, self._shown = every, 0  # environment steps at the last animation
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Show an episode when it is due."""
+        """Add an animation when one is due."""
         data = trainer.datamodule  # type: ignore[attr-defined]
         if (trainer.current_epoch + 1) % self.every == 0 and not data.latest_offline:
             self._show(trainer)
 
     def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Show an episode, unless the last epoch has just done so."""
+        """Add an animation, unless the last epoch has done so."""
         if trainer.datamodule.env_steps != self._shown:  # type: ignore[attr-defined]
             self._show(trainer)
 
@@ -57,13 +57,13 @@ class EpisodeAnimation(Callback):
             add_gif(logger, "episode", animation, data.env_steps)
 
 
-SHOWN = 20  # episodes in the page that `predict` writes
+SHOWN = 20  # episodes in the page of `predict`
 
 
 class ReplayWriter(Callback):
-    """Writes the episodes of a `predict` as `replays/episode_000.gif`, ... in the run folder.
+    """Writes the episodes of `predict` as `replays/episode_000.gif`, ... in the run folder.
 
-    Beside them `replay.html` shows the first of them in the page of `replay`, with what the learners believed.
+    `replay.html` in that folder shows the first of them in the page of `replay`, with the learners' beliefs.
     """
 
     def __init__(self) -> None:
@@ -99,28 +99,28 @@ class ReplayWriter(Callback):
         """Print the folder of the animations."""
         game = trainer.datamodule.game  # type: ignore[attr-defined]
         if game.layout is None:
-            print(f"no replays written: {game.name} has no pictures, because it is not played on a grid")
+            print(f"no replays written: {game.name} is not a game on a grid, so it has no pictures")
         else:
             write_html([[side] for side in self._sides], _folder(trainer) / "replay.html")
-            print(f"{self._count} replays written to {_folder(trainer)}; replay.html there shows them in a browser")
+            print(f"{self._count} replays written to {_folder(trainer)}; open its replay.html in a browser")
 
 
 def episode_frames(
     episodes: Episodes, b: int, game: Game, cell: int = 64, steps: Container[int] | None = None
 ) -> list[NDArray[np.uint8]]:
-    """Draw one episode, as seat 0 sees it: the start, and the board after each step with what the step took.
+    """Draw one episode, as seat 0 observes it: the start, and the board after each step with what the step captured.
 
-    What is shown after the last step is said at `omg_lightning.viewer.recorded.boards`.
+    See `omg_lightning.viewer.recorded.boards` for the board after the last step.
 
     Args:
         episodes: `[T, B, P, ...]`.
-        b: which of the B episodes.
-        game: for the names of what is drawn and of goals.
+        b: index of the episode.
+        game: for the names of objects and goals.
         cell: pixels of a cell's side.
-        steps: which frames, by the number of steps played by then; all by default.
+        steps: the frames to draw, by the number of steps before them; all by default.
 
     Returns:
-        uint8 `[H, W, 3]` each; all of them are one more than the episode has steps.
+        uint8 `[H, W, 3]` each; all frames are one more than the steps of the episode.
     """
     assert game.layout is not None, "only grids can be drawn"
     names, frames = game.layout.plane_names, []
@@ -134,7 +134,7 @@ def episode_frames(
 
 
 def add_gif(logger: TensorBoardLogger, tag: str, animation: bytes, step: int) -> None:
-    """Put an animation among TensorBoard's images: `add_video` fails with moviepy 2, and the page shows any GIF."""
+    """Add an animation to TensorBoard's images: `add_video` fails with moviepy 2, but TensorBoard shows any GIF."""
     width, height = Image.open(io.BytesIO(animation)).size
     picture = Summary.Image(height=height, width=width, colorspace=3, encoded_image_string=animation)
     writer = logger.experiment._get_file_writer()  # the attribute `file_writer` is None after a first `fit`

@@ -22,8 +22,8 @@ from omg_lightning.rollout import match
 from omg_lightning.seeds import generator_of
 from omg_lightning.types import AdaptationSegment
 
-RANDOM_STEPS, RANDOM_EPISODES = 5_000, 200  # of random play, at most
-_LAYOUT = {  # of TensorBoard's custom scalars: what a reader wants first
+RANDOM_STEPS, RANDOM_EPISODES = 5_000, 200  # limits of random play
+_LAYOUT = {  # TensorBoard's custom scalars: the most important ones first
     "return": {
         "team, evaluations": ["Margin", ["return/team_mean", "return/team_low", "return/team_high"]],
         "team, training": ["Margin", ["return/train_team_mean", "return/train_team_low", "return/train_team_high"]],
@@ -39,11 +39,11 @@ _LAYOUT = {  # of TensorBoard's custom scalars: what a reader wants first
 
 
 class Report(Callback):
-    """Write the metrics of `validate`, `test` and the end of `fit` to `metrics.json`, and prints a summary.
+    """Writes the metrics of `validate`, `test` and the end of `fit` to `metrics.json`, and prints a summary.
 
-    `return/team_random` is the team return with random play in every seat with networks, beside the same scripts.
-    `return/team_least` and `return/team_most` are the bounds of the team return, if the game declares them. `test`, the
-    adaptation protocol, also prints a table and writes `adaptation.json` and a figure per partner,
+    `return/team_random` is the team return with random play in every seat with networks, and the same scripts
+    elsewhere. `return/team_least` and `return/team_most` are the bounds of the team return, if the game declares them.
+    `test`, the adaptation protocol, also prints a table and writes `adaptation.json` and a figure per partner,
     `adapt_<partner>.png`. Its metrics are `adapt/<partner>_return`, `adapt/<partner>_score` and so on, and
     `return/<partner>_team_mean` and so on over all its episodes. After `fit` the hyperparameters are logged with the
     final return, so that TensorBoard can compare runs.
@@ -53,7 +53,7 @@ class Report(Callback):
         self._segments, self._results = list[AdaptationSegment](), list[evaluation.Result]()
         self._groups = list[evaluation.Group]()
         self._fit_s, self._started = 0.0, 0.0
-        self._trained: dict[str, float] = {}  # the last numbers of training, which an evaluation does not repeat
+        self._trained: dict[str, float] = {}  # the last metrics of training, which an evaluation does not repeat
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Start the clock, which a resumed run continues, and set the layout of TensorBoard's custom scalars."""
@@ -63,12 +63,12 @@ class Report(Callback):
                 logger.experiment.add_custom_scalars(_LAYOUT)
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Read the clock."""
+        """Update the training time."""
         self._fit_s = time.perf_counter() - self._started
         pl_module.log("time/fit_s", self._fit_s)
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Keep the last numbers of training: the evaluation that follows starts with none."""
+        """Keep the last metrics of training: the evaluation that follows starts without any."""
         numbers = trainer.callback_metrics.items()
         self._trained = {name: float(value) for name, value in numbers if not name.startswith("return/")}
 
@@ -76,7 +76,7 @@ class Report(Callback):
         """Write the metrics of a `validate`, and print the summary."""
         if trainer.state.fn != "validate":
             return
-        about = self._about(trainer, pl_module)  # on all ranks, since it asks for the run folder
+        about = self._about(trainer, pl_module)  # on all ranks, because it reads the run folder
         if not trainer.is_global_zero:
             return
         found = random_play(trainer.datamodule)  # type: ignore[attr-defined]
@@ -85,7 +85,7 @@ class Report(Callback):
             rank_zero_info("\n" + summary(numbers, about))
 
     def on_test_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Start a new record; fails now, not at the end, where the references cannot be read."""
+        """Start a new record; raise an error now, not at the end, if the references cannot be read."""
         self._segments, self._results, self._groups = [], [], []
         evaluation.References(_data(trainer).adaptation.references or evaluation.REFERENCES)
 
@@ -100,10 +100,10 @@ class Report(Callback):
     ) -> None:
         """Add the episodes of a segment."""
         partner, relationship, returns, length = (field.cpu() for field in batch[:4])
-        self._segments.append(AdaptationSegment(partner, relationship, returns, length))  # nothing big is kept
+        self._segments.append(AdaptationSegment(partner, relationship, returns, length))  # drop the large tensors
 
     def on_test_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Log the numbers beside each partner."""
+        """Log the results with each partner."""
         data, record = _data(trainer), evaluation.Record()
         for segments in ranks.gather(self._segments):
             for segment in segments:
@@ -124,7 +124,7 @@ class Report(Callback):
         pl_module.log_dict(evaluation.numbers(self._results, self._groups) | {"step": float(data.env_steps)})
 
     def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Print the table, which is then seen even where nothing can be written; writes numbers and figures."""
+        """Print the table first, since writing files may fail; then write numbers and figures."""
         rank_zero_info("\n" + evaluation.table(self._results, _data(trainer).adaptation.score_steps, self._groups))
         if not trainer.fast_dev_run:  # type: ignore[attr-defined]
             folder = _folder(trainer)
@@ -132,7 +132,7 @@ class Report(Callback):
             self._show(trainer, pl_module.trained_seed, folder)  # type: ignore[arg-type]
 
     def state_dict(self) -> dict[str, Any]:
-        """Seconds of training so far."""
+        """Return the seconds of training so far."""
         return {"fit_s": self._fit_s}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
@@ -186,7 +186,7 @@ class Report(Callback):
 
 
 def _folder(trainer: Trainer) -> Path:
-    """Return the run folder; every rank has to ask for it."""
+    """Return the run folder; all ranks have to call this."""
     return Path(trainer.log_dir or trainer.default_root_dir)
 
 

@@ -20,15 +20,15 @@ from omg_lightning.types import ConfigError
 
 WINDOW = 5  # rounds in the moving average
 _EVALUATION, _FAINT = "#B00060", "#5F6673"
-_DASHES = ("-", (0, (4, 1.5)), (0, (1, 1)), (0, (4, 1, 1, 1)))  # seats that earn the same stay apart
+_DASHES = ("-", (0, (4, 1.5)), (0, (1, 1)), (0, (4, 1, 1, 1)))  # keeps seats with equal returns apart
 
 
 class ReturnFigure(Callback):
     """Draws the team return and the return per seat over environment steps.
 
-    It goes to TensorBoard's images as `figures/return`, every few epochs and at the end of `fit`, and then also to
-    `return.png` in the run folder. An evaluation right after `fit` is added to both. Must stand after `BufferRefresh`
-    in the list of callbacks.
+    The figure is added to TensorBoard's images as `figures/return`, every few epochs and at the end of `fit`, and then
+    also to `return.png` in the run folder. An evaluation right after `fit` is added to both. Must come after
+    `BufferRefresh` in the list of callbacks.
 
     Args:
         every: epochs between figures.
@@ -45,7 +45,7 @@ class ReturnFigure(Callback):
         self._shown: Any = None  # the last round and evaluation in the last figure
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Start the clock; a resumed run goes on where it was."""
+        """Start the clock; a resumed run continues its clock."""
         self._resumed_at = time.perf_counter() - self._seconds
 
     def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
@@ -71,7 +71,7 @@ class ReturnFigure(Callback):
             self._show(trainer, save=True)
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Read the clock, and show the figure every few epochs."""
+        """Update the training time, and show the figure every few epochs."""
         self._seconds = time.perf_counter() - self._resumed_at
         if (trainer.current_epoch + 1) % self.every == 0:
             self._show(trainer)
@@ -105,7 +105,7 @@ class ReturnFigure(Callback):
 def return_figure(
     rounds: Sequence[Sequence[float]], evaluations: Sequence[Sequence[float]], seats: Sequence[str]
 ) -> Figure:
-    """Draw the figure: above the team and the evaluations, below each seat.
+    """Draw the figure: the team return and the evaluations above, the seats below.
 
     Args:
         rounds: `[env_steps, seconds, offline, return of seat 0, 1, ...]`, means over the episodes of a round.
@@ -128,11 +128,11 @@ def return_figure(
     for axes in (team, each):
         axes.set_xlim(0, 1.02 * steps[-1])
         low, high = min(0.0, axes.get_ylim()[0]), axes.get_ylim()[1]
-        axes.set_ylim(low, high + 0.08 * (high - low))  # room for the words above
+        axes.set_ylim(low, high + 0.08 * (high - low))  # space for the text above
         _shade(axes, steps, ~online, "offline phase:\nscripted seats" if axes is team else "")
         axes.grid(axis="y", color="#DDDFE3", linewidth=0.6)
         axes.spines[["top", "right"]].set_visible(False)
-    # Below the panels: inside, a legend hides an early evaluation sooner or later.
+    # Below the panels: inside, a legend could hide an early evaluation.
     style: dict[str, Any] = {"frameon": False, "fontsize": 8, "handlelength": 1.8, "columnspacing": 1.2}
     team.legend(loc="upper center", bbox_to_anchor=(0.46, -0.03), ncols=3, **style)
     each.legend(loc="upper center", bbox_to_anchor=(0.46, -0.3), ncols=2 if len(seats) in (2, 4) else 3, **style)
@@ -150,7 +150,7 @@ def smooth(values: NDArray) -> NDArray:
 
 
 def _mean_of(rounds: int) -> str:
-    """Say what the curve shows where there are so many online rounds."""
+    """Return what the curve shows for this number of online rounds."""
     return "one round" if rounds == 1 else f"mean of {min(WINDOW, rounds)} rounds"
 
 
@@ -164,9 +164,9 @@ def _curve(
     dash: Any = "-",
     dots: str = "_rounds",
 ) -> None:
-    """Draw a point for each round, and their moving average over the online rounds: before, nobody is learning.
+    """Draw a point for each round, and the moving average over the online rounds, in which the learner plays.
 
-    A point lies above everything else, so that none is hidden by an evaluation at the same step.
+    Points are drawn above everything else, so that an evaluation at the same step does not hide them.
     """
     drawn = bool(online.any())
     points = dots if drawn or dots != "_rounds" else label
@@ -207,14 +207,14 @@ def _shade(axes: Axes, steps: NDArray, offline: NDArray, words: str) -> None:
 
 
 def _clock(axes: Axes, steps: NDArray, seconds: NDArray) -> None:
-    """Add wall-clock time along the top: a tick wherever a round number of seconds had passed."""
+    """Add wall-clock time along the top: a tick at each round number of seconds."""
     top = axes.twiny()
     left, right = axes.get_xlim()
     top.set_xlim(left, right)
     ticks, labels = [0.0], ["0"]
     for tick in MaxNLocator(6, steps=[1, 2, 3, 5, 6, 10]).tick_values(0, seconds[-1])[1:]:
         at = float(np.interp(tick, [0.0, *seconds], [0.0, *steps]))
-        if tick <= seconds[-1] and at - ticks[-1] > 0.07 * (right - left):  # no label runs into the one before
+        if tick <= seconds[-1] and at - ticks[-1] > 0.07 * (right - left):  # labels must not overlap
             ticks, labels = [*ticks, at], [*labels, f"{tick:g}"]
     top.set_xticks(ticks, labels)
     top.set_xlabel("wall-clock time (s)")

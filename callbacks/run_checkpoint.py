@@ -28,7 +28,7 @@ class RunCheckpoint(ModelCheckpoint):
     Args:
         monitor: evaluation metric of the best checkpoint.
         mode: `max` or `min`.
-        last_every: epochs between two `last.ckpt`; a run that dies loses at most these.
+        last_every: epochs between two `last.ckpt`; a killed run loses at most this many.
     """
 
     def __init__(self, monitor: str = "return/team_mean", mode: str = "max", last_every: int = 10) -> None:
@@ -43,14 +43,14 @@ class RunCheckpoint(ModelCheckpoint):
             save_on_train_epoch_end=False,
         )
         self.last_every = last_every
-        self._saved: tuple[int, int] | None = None  # epochs and optimiser steps at the newest `last.ckpt`
-        self._broken_off = False  # whether a signal has ended an evaluation within `fit`
+        self._saved: tuple[int, int] | None = None  # epochs and optimiser steps in the newest `last.ckpt`
+        self._broken_off = False  # whether a signal has interrupted an evaluation within `fit`
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Put everything into the run folder.
+        """Set the run folder as the folder of all checkpoints.
 
         Raises:
-            ConfigError: this release of Lightning keeps its counters in another way, see `check_counters`.
+            ConfigError: this release of Lightning has other counters, see `check_counters`.
         """
         if stage == "fit":
             check_counters(trainer.fit_loop.state_dict())
@@ -81,7 +81,7 @@ class RunCheckpoint(ModelCheckpoint):
         if self.dirpath is None:  # before the run has begun
             return
         folder = Path(str(self.dirpath))
-        command, done = "validate", "training is over: evaluate"
+        command, done = "validate", "training is complete: evaluate"
         if trainer.state.fn == "fit":
             if trainer.sanity_checking:
                 return
@@ -89,7 +89,7 @@ class RunCheckpoint(ModelCheckpoint):
                 self._broken_off, self._saved = trainer.validating, None
                 self._save_last(trainer)
             if trainer.max_epochs != _rounds(trainer):
-                command, done = "fit", f"saved {folder / 'last.ckpt'}: go on"
+                command, done = "fit", f"saved {folder / 'last.ckpt'}: resume"
         if (folder / "last.ckpt").is_file():
             config, last = (shlex.quote(str(folder / name)) for name in ("config.yaml", "last.ckpt"))
             rules = " --other_rules true" if getattr(pl_module, "other_rules", False) else ""
@@ -97,11 +97,11 @@ class RunCheckpoint(ModelCheckpoint):
             exception.add_note(f"{done} with {words}")
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Keep the best score of a resumed run; its files stay in the folder that they were written to."""
+        """Keep the best score of a resumed run; its files stay in their folder."""
         super().load_state_dict({**state_dict, "dirpath": self.dirpath})
 
     def _save_last(self, trainer: Trainer) -> None:
-        """Write `last.ckpt`, unless it has been written since the last batch."""
+        """Write `last.ckpt`, unless it is up to date."""
         now = (_rounds(trainer), trainer.global_step)
         if not trainer.fast_dev_run and now != self._saved:  # type: ignore[attr-defined]
             trainer.save_checkpoint(Path(str(self.dirpath)) / "last.ckpt")
@@ -109,15 +109,15 @@ class RunCheckpoint(ModelCheckpoint):
 
 
 def _rounds(trainer: Trainer) -> int:
-    """Return the epochs that are over, also while they are evaluated."""
+    """Return the number of finished epochs, also during their evaluation."""
     return trainer.fit_loop.epoch_progress.current.processed  # type: ignore[attr-defined]
 
 
 def check_counters(loop: Mapping[str, Any]) -> None:
     """Raise ConfigError unless the state of a training loop has the counters that `mark_resume_point` changes.
 
-    Lightning has no public way to say where a resumed run goes on. Its counters are in each checkpoint, but their names
-    are documented nowhere, so another release may have others.
+    Lightning has no public way to set where a resumed run continues. Its counters are in each checkpoint, but their
+    names are undocumented, so another release may have others.
 
     Args:
         loop: state of the training loop, by name.
@@ -126,29 +126,29 @@ def check_counters(loop: Mapping[str, Any]) -> None:
     known = all(set(each.get(part, ())) == COUNTS for each in counters for part in ("total", "current"))
     if not known or not all("is_last_batch" in each for each in counters[1:]):
         raise ConfigError(
-            f"lightning {lightning.__version__} counts epochs and batches in another way than 2.6, so this run could "
-            "not be resumed rightly: pip install 'lightning>=2.6.6,<2.7', or leave out callbacks.RunCheckpoint"
+            f"lightning {lightning.__version__} counts epochs and batches differently from 2.6, so this run could "
+            "not be resumed correctly: pip install 'lightning>=2.6.6,<2.7', or remove callbacks.RunCheckpoint"
         )
 
 
 def mark_resume_point(loop: dict[str, Any], batches: float, broken_off: bool = False) -> None:
-    """Change the counters of Lightning's training loop so that a resumed run goes on right behind the last batch.
+    """Change the counters of Lightning's training loop so that a resumed run continues after the last batch.
 
-    Lightning calls an epoch processed as soon as its loop ends, also where `max_steps` or `max_time` cut it off; a
-    resumed run would then skip the rest of its batches. And where `max_steps` is set, it takes the batches of an epoch
-    that is over for those of the next one.
+    Lightning counts an epoch as processed as soon as its loop ends, even if `max_steps` or `max_time` cut it off; a
+    resumed run would then skip the remaining batches. With `max_steps`, it also counts the batches of a finished epoch
+    as those of the next one.
 
     Args:
         loop: state of the training loop, changed in place.
-        batches: in a whole epoch.
-        broken_off: whether an evaluation was broken off; all of it is then played again.
+        batches: number of batches in a whole epoch.
+        broken_off: whether an evaluation was interrupted; a resumed run then repeats it.
     """
     if broken_off:
         for each, values in loop[EVALUATION].items():
             if each != "is_last_batch":
                 loop[EVALUATION][each] = {name: int(name in ("ready", "started")) for name in values}
     total, current = loop[EPOCHS]["total"], loop[EPOCHS]["current"]
-    if total["processed"] < total["started"]:  # within an epoch: Lightning's own counters say so
+    if total["processed"] < total["started"]:  # within an epoch: Lightning's own counters are right
         return
     started_next = total["ready"] > total["started"]
     cut_off = not started_next and loop[BATCHES]["current"]["completed"] < batches

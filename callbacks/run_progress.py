@@ -20,7 +20,7 @@ class RunProgress(ProgressBar):
         self._enabled = True
 
     def disable(self) -> None:
-        """Lightning turns the bar off on all processes but one."""
+        """Turn the bar off; Lightning calls this on all processes but one."""
         self._enabled = False
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -32,7 +32,7 @@ class RunProgress(ProgressBar):
         self._open(int(sum(trainer.num_test_batches)), 0, "segment")
 
     def on_test_batch_end(self, *args: Any, **kwargs: Any) -> None:
-        """Move the bar on by a segment."""
+        """Advance the bar by one segment."""
         if self._bar is not None:
             self._bar.update()
 
@@ -53,7 +53,7 @@ class RunProgress(ProgressBar):
         )
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Move the bar on by a round."""
+        """Advance the bar by one round."""
         if self._bar is None:
             return
         numbers: dict[str, Any] = dict(trainer.callback_metrics)

@@ -12,7 +12,7 @@ from torch import Tensor
 from omg_lightning.games import Game
 from omg_lightning.games.grid.icons import INK, PAPER, TILE, Pen, draw_thing
 
-# Told apart by colour-blind people, and no seat has any of them; the first two are a stag's and a hare's fur.
+# Distinguishable for colour-blind people, and not used for seats; the first two are the colours of stag and hare.
 GOAL_COLOURS = ("#9A5B2E", "#9DA9BC", "#E3C567", "#4F8A6B", "#A05C92", "#3F4E73", "#D98880", "#6E6E6E")
 NOTHING = "#E6E8EB"  # no goal
 _EDGE = "#FFFFFF"
@@ -57,12 +57,12 @@ def confusion_figure(confusion: Tensor, names: Sequence[str]) -> Figure:
 
 
 def code_figure(codes: Tensor, usage: Tensor, game: Game) -> Figure:
-    """Draw how often each code occurred at an event, by achieved goal, with the decoded code above.
+    """Draw how often each code occurred at an event, by achieved goal, below the decoded code.
 
     Args:
-        codes: `[G, size]`; on a grid the planes that things of each kind show.
-        usage: `[G, num_goals + 1]` events for each code and goal realised; the last column is for none.
-        game: for the names of goals and of what views show.
+        codes: `[G, size]`; on a grid the planes of each kind of object.
+        usage: `[G, num_goals + 1]` events for each code and achieved goal; the last column is for none.
+        game: for the names of goals and of planes.
     """
     used = [code for code in usage.sum(1).argsort(descending=True).tolist() if usage[code].any()]
     shares = (usage / usage.sum()).numpy()
@@ -76,7 +76,7 @@ def code_figure(codes: Tensor, usage: Tensor, game: Game) -> Figure:
     pictures.set_ylim(0, 1)
     pictures.axis("off")
     if game.layout is not None:
-        words = "the kind of thing"
+        words = "the kind of object"
         pictures.set_title(words, fontsize=8.5, color=INK)
     axes.set_xlim(-0.6, max(len(used), 3) - 0.4)
     axes.set_xticks(range(len(used)), [f"code {code}" for code in used])
@@ -102,7 +102,7 @@ def _bars(axes: Axes, shares: NDArray, goal_names: Sequence[str]) -> None:
 
 
 def code_picture(code: Tensor, game: Game) -> NDArray[np.uint8]:
-    """Draw the kind of thing that a code `[size]` stands for.
+    """Draw the kind of object that a code `[size]` stands for.
 
     Returns:
         uint8 `[H, W, 3]`.

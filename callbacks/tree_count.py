@@ -12,23 +12,23 @@ class TreeCount(Callback):
     On the command line: `--tree_count.schedule`. It has no effect on an algorithm without search.
 
     Args:
-        schedule: environment step -> trees from then on; null stands for the algorithm's `trees`. For example,
+        schedule: environment step -> trees from that step on; null stands for the algorithm's `trees`. For example,
             `{0: 1, 20000: null}` is one tree until step 20,000 and `--model.algorithm.trees` after it. Before the first
             entry, and with an empty schedule, the algorithm's `trees` applies.
     """
 
     def __init__(self, schedule: dict[int, int | None] = {}) -> None:  # noqa: B006  read, never written to
         if any(step < 0 or (trees is not None and trees < 1) for step, trees in schedule.items()):
-            raise ConfigError(f"TreeCount schedule {schedule}: steps must be at least 0 and trees at least 1 or null")
+            raise ConfigError(f"TreeCount {schedule}: expected steps of at least 0, and trees of at least 1 or null")
         self.schedule = dict(sorted(schedule.items()))
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Remember the model's own number."""
+        """Store the model's own number of trees."""
         search = _search(pl_module)
         self._own = search.trees if search is not None else 0
 
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Set the number for the coming rollout."""
+        """Set the number of trees for the next rollout."""
         search = _search(pl_module)
         if search is None:
             return
@@ -38,12 +38,12 @@ class TreeCount(Callback):
         pl_module.log("search/trees", float(search.trees), on_step=False, on_epoch=True)
 
     def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Evaluate with the model's own number."""
+        """Restore the model's own number of trees for the evaluation."""
         if trainer.state.fn == "fit":
             self.on_fit_end(trainer, pl_module)
 
     def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Leave the model with its own number."""
+        """Restore the model's own number of trees."""
         search = _search(pl_module)
         if search is not None:
             search.trees = self._own

@@ -14,10 +14,10 @@ from torch import Tensor
 from omg_lightning.games.grid.icons import INK, PAPER, SEAT_COLOURS, TILE, Pen, draw_disc, draw_thing
 
 _CELL, _FOOTER = 96, 0.5  # pixels of a cell; height of the line below the board, in cells
-_VISIBLE = 0.01  # what is less likely is not drawn
+_VISIBLE = 0.01  # smaller probabilities are not drawn
 _KEY = (
-    "Disc: a player, by area as likely as it is on this cell.  Anything else: as opaque as it is likely.\n"
-    "Ring below the board: a player that has left, by area as likely as that is."
+    "Disc: a player; its area is the probability of this cell.  Other objects: opacity is the probability.\n"
+    "Ring below the board: a player that has left; its area is the probability."
 )
 
 
@@ -34,7 +34,7 @@ class Example(NamedTuple):
     label: str
     seat: int
     pictures: tuple[Picture, Picture, Picture, Picture]  # true, decoded, subgoal, selected
-    ahead: int  # how many steps after the first picture the last one was
+    ahead: int  # steps between the first and the last picture
 
 
 def goal_figure(rows: Sequence[Example], plane_names: Sequence[str], titles: Sequence[str]) -> Figure:
@@ -58,7 +58,7 @@ def goal_figure(rows: Sequence[Example], plane_names: Sequence[str], titles: Seq
 
 
 def belief_picture(picture: Picture, plane_names: Sequence[str], ego: int) -> NDArray[np.uint8]:
-    """Draw the distribution over one observation of seat `ego`. Planes have separate positions in a cell.
+    """Draw the distribution over one observation of seat `ego`. Each plane has its own position in a cell.
 
     Returns:
         uint8 `[H, W, 3]`.
@@ -71,7 +71,7 @@ def belief_picture(picture: Picture, plane_names: Sequence[str], ego: int) -> ND
     for row, column in np.ndindex(height, width):
         square = Pen(ImageDraw.Draw(canvas), column * _CELL, row * _CELL, _CELL)
         square.tile(TILE)
-        for plane in sorted(range(len(plane_names)), key=slots.__contains__):  # blocks lie below the rest
+        for plane in sorted(range(len(plane_names)), key=slots.__contains__):  # blocks are drawn below everything else
             likely, place = float(cells[plane, row, column]), square.part(*slots.get(plane, (0.5, 0.5, 1.0)))
             if plane < players:
                 _draw_player(place, likely, (ego + plane) % players)
@@ -84,7 +84,7 @@ def belief_picture(picture: Picture, plane_names: Sequence[str], ego: int) -> ND
 
 
 def _slots(planes: Sequence[int]) -> dict[int, tuple[float, float, float]]:
-    """Give each plane a place in a cell: (x, y, size)."""
+    """Return the position of each plane within a cell: (x, y, size)."""
     columns = math.ceil(math.sqrt(len(planes)))
     rows = math.ceil(len(planes) / columns)
     return {
@@ -94,7 +94,7 @@ def _slots(planes: Sequence[int]) -> dict[int, tuple[float, float, float]]:
 
 
 def _draw_player(place: Pen, likely: float, seat: int, present: bool = True) -> None:
-    """Draw a disc whose area is the probability, with its number if that can be read."""
+    """Draw a disc whose area is the probability, with its number if it is legible."""
     if likely > 0.3:
         draw_disc(place.part(0.5, 0.5, likely**0.5), seat, present)
     elif likely > _VISIBLE:

@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from omg_lightning.agents import load_agent
 
-# Search and rollouts run many small tensor operations: one thread does them faster than two that put each other to
-# sleep and wake each other up between any two of them. Threads that spin instead are the fastest on an idle machine,
-# and slow down many times over as soon as another process wants a core. Read when torch is first loaded; see
+# Search and rollouts run many small tensor operations. One thread is faster for them than two threads, which put each
+# other to sleep and wake each other up between operations. Spinning threads are the fastest on an idle machine, but
+# slow down many times over as soon as another process needs a core. OpenMP reads this when torch is first loaded; see
 # docs/performance.md.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
@@ -18,7 +18,7 @@ __all__ = ["load_agent"]
 
 
 def __getattr__(name: str) -> Any:
-    """Import `load_agent` when it is asked for: torch takes seconds, and settings above must be read before."""
+    """Import `load_agent` on first access: importing torch takes seconds, and it must read the settings above first."""
     if name == "load_agent":
         from omg_lightning.agents import load_agent
 

@@ -32,15 +32,15 @@ CHOICES = {
 
 
 def explain(message: str) -> str:
-    """Return what jsonargparse says of a mistake with a chosen class in plain words; any other message as it is.
+    """Rewrite jsonargparse's message about a wrongly chosen class in plain words; return any other message unchanged.
 
     Args:
-        message: in one line.
+        message: the message of jsonargparse, in one line.
     """
     if missing := re.match(
         r"the following arguments are required: (?:(?:fit|validate|test|predict)\.)?([\w.]+)", message
     ):
-        names = f"name one of {', '.join(known_names(missing[1]))}" if missing[1] in CHOICES else "set it"
+        names = f"give one of {', '.join(known_names(missing[1]))}" if missing[1] in CHOICES else "set it"
         return f"--{missing[1]} is missing: {names}, or give --config FILE"
     found = re.search(r'[Pp]arser key "([a-z_.]+)": ', message)
     if found is None:
@@ -55,7 +55,7 @@ def explain(message: str) -> str:
     path = got[1] if got else _class_path(rest)
     if path is None and (nested := re.search(r"NestedArg\(key='([\w.]+)'", rest)):
         names = ", ".join(known_names(key))
-        return f"--{key}.{nested[1]} needs its class before it: write --{key}, one of {names}, or --config FILE first"
+        return f"--{key}.{nested[1]} came before its class: first give --{key} with one of {names}, or --config FILE"
     if path is None:
         return message
     if option := re.search(r"Option '(\w+)' is not accepted|unrecognized arguments: --([\w.]+)", rest):
@@ -87,19 +87,19 @@ def _class_path(message: str) -> str | None:
 
 
 def _why(path: str, message: str) -> str:
-    """Say what is wrong with the class at `path`."""
+    """Return what is wrong with the class at `path`."""
     if "is abstract" in message:
         missing = sorted(getattr(_load(path), "__abstractmethods__", ()))
         return f"the class does not implement {', '.join(missing)}"
     if found := re.search(r"given class_path '[^']+': (.*?)\.?( - | Given value|$)", message):
         return found[1].strip()
-    return "the class inherits something else" if _load(path) is not None else "it cannot be found"
+    return "the class has another base class" if _load(path) is not None else "no class was found there"
 
 
 def _wrong_value(key: str, message: str) -> str:
-    """Return which types of value an option takes, where the message does."""
+    """Return the types of value that an option accepts, if the message of jsonargparse names them."""
     if group := re.search(r"Unable to load config '(.*?)'", message):
-        return f"--{key} is {group[1]}: expected its settings below it, such as --{key}.NAME VALUE"
+        return f"--{key} is {group[1]}: expected a group of settings; give them one by one, as --{key}.NAME VALUE"
     got = re.search(r"Given value: (.*)", message) or re.search(r"Got value: (.*?)(?: - | Subclass |$)", message)
     kinds = ["a class by its dotted path"] if "Subclass types" in message else []
     kinds += [name.rpartition(".")[2] for name in re.findall(r"Expected an? <class '([^']+)'>", message)]
@@ -114,7 +114,7 @@ def _wrong_value(key: str, message: str) -> str:
 
 
 def _no_option(key: str, path: str, option: str) -> str:
-    """Say that a class has no such option, and which ones it has."""
+    """Return a message that a class has no such option, with the options that it has."""
     kind, skipped = _load(path), CHOICES[key].given
     names = list(signature(kind).parameters)[skipped:] if isinstance(kind, type) else []
     name = path.rpartition(".")[2]
@@ -125,7 +125,7 @@ def _no_option(key: str, path: str, option: str) -> str:
 
 
 def _load(path: str) -> object:
-    """Return what a dotted path names, or None."""
+    """Return the object at a dotted path, or None."""
     module, _, name = path.rpartition(".")
     try:
         return getattr(importlib.import_module(module), name, None)

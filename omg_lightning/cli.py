@@ -37,45 +37,46 @@ from omg_lightning.types import ConfigError
 
 Kind = TypeVar("Kind", bound="CLI")
 COMMANDS = {
-    "study": "Make the runs of a study, games x methods x seeds, here or on a cluster.",
-    "compare": "Compare methods over seeds: learning curves, a table, statistics.",
-    "value": "Measure what an opponent model could win at most, and the share of it that each one recovers.",
-    "references": "Make the references by which scores of `test` are normalised.",
-    "adaptation": "Put together what `test` found with several seeds.",
-    "population": "Train partners by self-play, and keep them as they were at the start, half way and at the end.",
-    "crossplay": "Play each of several checkpoints beside each other one.",
-    "play": "Play with trained agents in the browser, and see what they believe.",
-    "replay": "Show episodes of trained agents, or games that were played, in the browser or as one HTML file.",
+    "study": "Run a study of games x methods x seeds, on this machine or on a cluster.",
+    "compare": "Compare methods over seeds: learning curves, a table and statistics.",
+    "value": "Measure the largest gain that an opponent model can bring, and the share of it that each one reaches.",
+    "references": "Measure random play and best responses, which normalise the scores of `test`.",
+    "adaptation": "Combine the results of `test` over several training seeds.",
+    "population": "Train partners by self-play, and save each one untrained, half trained and fully trained.",
+    "crossplay": "Evaluate all pairs of several checkpoints.",
+    "play": "Play with trained agents in the browser, and see their beliefs.",
+    "replay": "Show episodes of trained agents, or saved games, in the browser or as one HTML file.",
     "export": "Write a trained agent as weights and a description, without pickle.",
     "zoo": "List the trained agents that come with the package.",
 }
-MOST = 2**32 - 1  # the largest seed that NumPy takes
+MOST = 2**32 - 1  # the largest seed that NumPy accepts
 
 
 class CLI(LightningCLI):
-    """LightningCLI with the game linked from data to model, a run folder of its own, and an evaluation at the end."""
+    """LightningCLI that passes the game from data to model, makes a run folder, and ends `fit` with an evaluation."""
 
     datamodule: EpisodeDataModule
     model: Agent
-    untrained = False  # whether `validate` takes networks without a checkpoint
-    _folder: RunFolder | None  # of this run; None where it leaves no files
+    untrained = False  # whether `validate` accepts untrained networks, without a checkpoint
+    _folder: RunFolder | None  # of this run; None if the run writes no files
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
-        """Link what the model must know of the game, and one seed for everything; schedules get keys of their own.
+        """Link the game's description to the model, and one seed to everything; give the schedules keys of their own.
 
-        A list of callbacks can only be replaced whole, by another file. So those that are studied are not in it.
+        A later configuration file can only replace a list of callbacks as a whole, so callbacks that users tune have
+        keys of their own.
         """
         parser.add_argument(
             "--other_rules",
             type=bool,
             default=False,
-            help="Take checkpoints of a game with other rules, too, as long as views, players and actions are alike.",
+            help="Accept checkpoints of a game with other rules if observations, players and actions agree.",
         )
         parser.add_argument(
             "--threads",
             type=PositiveInt,
             default=1,
-            help="Threads of each process for operations on tensors, whatever OMP_NUM_THREADS says; sums depend on it.",
+            help="Threads of each process for tensor operations; overrides OMP_NUM_THREADS and affects rounding.",
         )
         parser.add_argument(
             "--join_seconds",
@@ -91,7 +92,7 @@ class CLI(LightningCLI):
         parser.link_arguments("seed_everything", "model.seed", compute_fn=_seed)
 
     def parse_arguments(self, parser: LightningArgumentParser, args: ArgsType) -> None:
-        """Parse; for a key that does not exist, say which one may be meant."""
+        """Parse the arguments; for an unknown key, suggest the most similar one."""
         if isinstance(args, Sequence):
             args = find_shipped([str(word) for word in args])
         self._words = args if isinstance(args, list) else []
@@ -104,9 +105,9 @@ class CLI(LightningCLI):
             ) from error
 
     def _parse_ckpt_path(self) -> None:
-        """Find the checkpoint and check that it is one, before anything is made.
+        """Find the checkpoint and check that it is valid, before any object is built.
 
-        Command-line settings override the checkpoint; where they do not fit together, loading it raises.
+        Command-line settings override the checkpoint; a mismatch raises an error when the checkpoint is loaded.
         """
         command = self.config.subcommand
         settings = self.config[command]
@@ -114,8 +115,8 @@ class CLI(LightningCLI):
         if path is None:
             if command != "fit" and not self.untrained:
                 newest = newest_checkpoint(root)
-                known = f"such as the newest run's, {newest}" if newest else f"of `fit`; no run in {root} has one"
-                raise ConfigError(f"{command} got no checkpoint, so networks are untrained: give --ckpt_path, {known}")
+                known = f"such as {newest}, the newest" if newest else f"written by `fit`; no run in {root} has one"
+                raise ConfigError(f"{command} got no checkpoint: expected trained networks; give --ckpt_path, {known}")
             return
         if path in ("best", "last"):
             found = newest_checkpoint(root, path)
@@ -131,7 +132,7 @@ class CLI(LightningCLI):
             check_resume(checkpoint, path, settings.trainer)
 
     def _set_seed(self) -> None:
-        """Seed everything with the seed that data and model get, and record it."""
+        """Seed all libraries with the seed of data and model, and record it."""
         config = self.config[self.config.subcommand]
         seed = config["seed_everything"] = _seed(config["seed_everything"])
         if not 0 <= seed <= MOST:
@@ -139,8 +140,8 @@ class CLI(LightningCLI):
         super()._set_seed()
 
     def before_instantiate_classes(self) -> None:
-        """Keep the error with which a game cannot be made, see `instantiate_classes`."""
-        torch.set_num_threads(1)  # whatever the environment says; and threads do not live on in a forked process
+        """Remember why a game could not be built, see `instantiate_classes`."""
+        torch.set_num_threads(1)  # overrides the environment; a forked process does not inherit running threads
         self._error: Exception | None = None
 
         def make(kind: type, *args: Any, **kwargs: Any) -> Any:
@@ -154,10 +155,10 @@ class CLI(LightningCLI):
             self.parser.add_instantiator(make, base)
 
     def instantiate_classes(self) -> None:
-        """Make everything; raise a game's own error as it is.
+        """Build all objects; raise a game's own error unchanged.
 
-        `data.game` has one of two base classes. If the first does not work, jsonargparse tries the second, and then it
-        reports both in a message of its own.
+        `data.game` has one of two base classes. If the first fails, jsonargparse tries the second, and reports both
+        errors in a message of its own.
         """
         try:
             super().instantiate_classes()
@@ -170,17 +171,17 @@ class CLI(LightningCLI):
             torch.set_num_threads(self._get(self.config_init, "threads"))
 
     def _with_source(self, error: Exception) -> Exception:
-        """Return the error with which a game was refused; it says so where it is about an option of a file."""
+        """Return a game's error; if it is about an option from a configuration file, say so."""
         game = self.config[self.config.subcommand].data.game
         typed = {word.partition("=")[0] for word in self._words}
         given = [name for name, value in game.get("init_args", {}).items() if value is not None and name in str(error)]
         kept = [name for name in given if f"--data.game.{name}" not in typed]
         if not isinstance(error, ConfigError) or not kept:
             return error
-        return ConfigError(f"{error} ({kept[0]} is from a configuration file: set --data.game.{kept[0]}, too)")
+        return ConfigError(f"{error} (a configuration file sets {kept[0]}: set --data.game.{kept[0]} as well)")
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
-        """Give the trainer a new run folder; the folder of a logger of the user's must not have another run's files."""
+        """Give the trainer a new run folder; refuse a user's logger whose folder has the files of another run."""
         settings = self._get(self.config_init, "trainer")
         sizes = self.datamodule.evaluation
         episodes = sizes.val_episodes if self.subcommand == "fit" else sizes.episodes
@@ -200,7 +201,7 @@ class CLI(LightningCLI):
         off = tuple(kind for name, kind in switches.items() if settings.get(name) is False)
         kwargs["callbacks"] = [item for item in _listed(settings.get("callbacks")) if not isinstance(item, off)]
         kwargs["plugins"] = [*_listed(settings.get("plugins")), WholeCheckpointIO()]
-        StrategyRegistry.register("ddp", processes.Processes, override=True)  # `auto` takes it for several devices, too
+        StrategyRegistry.register("ddp", processes.Processes, override=True)  # `auto` uses it for several devices
         if settings.get("fast_dev_run"):
             self._folder = None
             return self._shared(super().instantiate_trainer(**kwargs))
@@ -217,14 +218,14 @@ class CLI(LightningCLI):
         self._folder = folder if trainer.is_global_zero else None
         if self._folder is not None and (self._folder.path / CONFIG).exists():
             raise ConfigError(
-                f"{trainer.log_dir} has the files of another run: give trainer.logger another folder, name or version"
+                f"{trainer.log_dir} has the files of another run: set another folder, name or version in trainer.logger"
             )
         return trainer
 
     def _shared(self, trainer: Trainer) -> Trainer:
-        """Prepare for several processes: check that they can share the work evenly, and say what each does."""
+        """Prepare for several processes: check that they can share the work evenly, and print the share of each."""
         strategy = self._get(self.config_init, "trainer").get("strategy")
-        # Lightning takes the rank from environment variables, which another program may have left behind.
+        # Lightning reads the rank from environment variables, which another program may have set.
         rank_zero_only.rank = trainer.global_rank  # type: ignore[attr-defined]
         if not isinstance(trainer.strategy, SingleDeviceStrategy | processes.Processes):
             raise ConfigError(f"--trainer.strategy is {strategy}: expected auto or ddp")
@@ -236,23 +237,23 @@ class CLI(LightningCLI):
         if count == 1:
             return trainer
         data.check_ranks(count, self.model.algorithm.on_policy, self.subcommand == "fit")
-        # Lightning's handlers exchange something with other ranks wherever a signal comes; ours wait for a safe point.
+        # Lightning's handlers communicate with other ranks as soon as a signal comes; ours wait for a safe point.
         trainer._signal_connector.register_signal_handlers = lambda: None  # type: ignore[method-assign]
         rank_zero_info(
             f"{count} processes: each plays {data.num_envs / count:g} of data.num_envs {data.num_envs} environments "
-            "and learns from its share of each batch; data.* and metrics are about all of them together"
+            "and trains on its share of each batch; all settings data.* and all metrics are totals over processes"
         )
         return trainer
 
     def _instantiate_trainer(self, config: dict[str, Any], callbacks: list[Callback]) -> Trainer:
-        """Put the schedules before the other callbacks, except those that the user's list names, too."""
+        """Put the schedules before the other callbacks, except those that are also in the user's list."""
         listed = _listed(config.get("callbacks"))
         kinds = {type(callback) for callback in listed}
         config["callbacks"] = [*(each for each in callbacks if type(each) not in kinds), *listed]
         return super()._instantiate_trainer(config, [])
 
     def _run_subcommand(self, subcommand: str) -> None:
-        """Run it; a signal waits for the next safe point."""
+        """Run the command; a signal waits for the next safe point."""
         refused: AbstractContextManager[None] = nullcontext()
         if self._folder is not None:
             refused = self._folder.removed_if_refused(self.trainer.callbacks)  # type: ignore[attr-defined]
@@ -260,13 +261,13 @@ class CLI(LightningCLI):
             super()._run_subcommand(subcommand)
 
     def before_validate(self) -> None:
-        """Leave the table to the callback `Report`: Lightning's would have a line for each of a hundred numbers."""
+        """Leave the table to the callback `Report`: Lightning's table has a line for each of a hundred metrics."""
         self.config_init[self.subcommand]["verbose"] = False
 
     before_test = before_validate
 
     def after_fit(self) -> None:
-        """End a run with an evaluation of the last weights, in the same folder; its scalars have tags of their own."""
+        """Evaluate the last weights at the end of a run, in the same folder, under tags of their own."""
         if self.trainer.fast_dev_run:  # type: ignore[attr-defined]
             return
         for logger in self.trainer.loggers:
@@ -279,7 +280,7 @@ def run(args: ArgsType = None, kind: type[Kind] = CLI) -> Kind:  # type: ignore[
     """Run a command line.
 
     Raises:
-        ConfigError: the user made a mistake; or ArgumentError.
+        ConfigError: an argument is invalid; `ArgumentError` for some errors of parsing.
     """
     _quieten()
     return kind(
@@ -292,7 +293,7 @@ def run(args: ArgsType = None, kind: type[Kind] = CLI) -> Kind:  # type: ignore[
         seed_everything_default=0,
         parser_kwargs={
             "prog": "python -m omg_lightning",
-            "description": "Agents that infer what the others want, predict what they will do, and plan a response.",
+            "description": "Train agents that infer others' goals, predict their actions and plan a best response.",
             "epilog": _others(),
             "formatter_class": _Help,
             "exit_on_error": False,
@@ -301,10 +302,10 @@ def run(args: ArgsType = None, kind: type[Kind] = CLI) -> Kind:  # type: ignore[
 
 
 def main(args: Sequence[str] | None = None) -> None:
-    """Run the command line. A mistake of the user's ends in one line on stderr and exit code 2."""
+    """Run the command line. A user's mistake prints one line on stderr and returns exit code 2."""
     folder = os.getcwd()
     if folder not in sys.path and "" not in sys.path:
-        sys.path.insert(0, folder)  # `python -m` does so: classes of the user's are found alike
+        sys.path.insert(0, folder)  # as `python -m` does, so that the user's classes are importable
     words = list(sys.argv[1:] if args is None else args)
     with interrupts.handled(_signals()), processes.ends(), one_line():
         command = words[0] if words else "--help"
@@ -314,44 +315,44 @@ def main(args: Sequence[str] | None = None) -> None:
             run(words or [command])
         else:
             known = ", ".join((*CLI.subcommands(), *COMMANDS))
-            raise ConfigError(f"there is no command {command!r}: expected one of {known}")
+            raise ConfigError(f"unknown command {command!r}: expected one of {known}")
 
 
 class _Parser(LightningArgumentParser):
-    """Takes no abbreviations, also of the options of parts: jsonargparse makes parsers of this class for them."""
+    """Parser without abbreviations; jsonargparse uses this class for the options of components, too."""
 
     def __init__(self, *args: Any, allow_abbrev: bool = False, **kwargs: Any) -> None:
         super().__init__(*args, allow_abbrev=allow_abbrev, **kwargs)
 
     def parse_path(self, path: str | os.PathLike[str], *args: Any, **kwargs: Any) -> Namespace:
-        """Read a configuration file; say so where it is no text."""
+        """Read a configuration file; raise a ConfigError if it is not text."""
         try:
             return super().parse_path(path, *args, **kwargs)
         except UnicodeDecodeError as error:
-            raise ConfigError(f"{path} is not text in UTF-8 ({error.reason}): give a .yaml file") from error
+            raise ConfigError(f"{path} is not UTF-8 text ({error.reason}): give a .yaml file") from error
 
     def parse_string(self, content: str, path: str | os.PathLike[str] = "", *args: Any, **kwargs: Any) -> Namespace:
-        """Read the text of a configuration; check first what jsonargparse would pass over."""
+        """Read the text of a configuration, after checks that jsonargparse does not make."""
         check_config(content, str(path) or "--config", self.groups or ())
         return super().parse_string(content, path, *args, **kwargs)
 
 
 class _Help(argparse.RawDescriptionHelpFormatter, DefaultHelpFormatter):
-    """Keeps the lines of the epilog."""
+    """Help formatter that keeps the line breaks of the epilog."""
 
 
 def _others() -> str:
-    """List the other commands, one a line."""
+    """Return the other commands, one per line."""
     return "\n".join(["other commands:", *(f"    {name:20}{words}" for name, words in COMMANDS.items())])
 
 
 def _listed(value: Any) -> list[Any]:
-    """Return a list as it is, a single value as a list of it, and none as an empty one."""
+    """Return a list unchanged, a single value as a list of one, and None as an empty list."""
     return [] if value is None else value if isinstance(value, list) else [value]
 
 
 def _one(devices: Any) -> Any:
-    """Return one device: the first of those that are listed."""
+    """Return a single device: the first one of a list."""
     return devices[:1] if isinstance(devices, list) else 1
 
 
@@ -361,39 +362,39 @@ def _seed(value: int | bool) -> int:
 
 
 class Networks(CLI):
-    """Model and data module of the command line of a `validate` that is not run: for commands that go another way."""
+    """Build model and data module from the options of `validate`, without running it: for the other commands."""
 
     untrained = True
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
-        """Return a trainer that knows the device and leaves nothing behind, no run folder either."""
+        """Return a trainer that knows the device and writes no files, not even a run folder."""
         settings = self._get(self.config_init, "trainer")
         device = {"accelerator": settings["accelerator"], "devices": _one(settings["devices"])}
         return Trainer(**device, logger=False, enable_checkpointing=False, enable_model_summary=False)
 
     def _run_subcommand(self, subcommand: str) -> None:
-        """Run nothing: model and data module are all that is wanted."""
+        """Do nothing: the caller uses only the model and the data module."""
 
 
 def _signals() -> list[int]:
-    """Return the signals that end a program; on SLURM, Lightning takes SIGUSR1 to put the job into the queue again.
+    """Return the signals that end a program; on SLURM, Lightning uses SIGUSR1 to requeue the job.
 
-    It does so for a single process: with several tasks SIGUSR1 ends the run as elsewhere.
+    It does so for a single process only: with several tasks SIGUSR1 ends the run.
     """
     alone = SLURMEnvironment.detect() and os.environ.get("SLURM_NTASKS", "1") == "1"
     return [signal.SIGINT, signal.SIGTERM, *([] if alone else [signal.SIGUSR1])]
 
 
 def _quieten() -> None:
-    """Silence known-harmless warnings, so that the others are seen."""
+    """Silence known-harmless warnings, so that users notice the others."""
     threading.excepthook = end_of_thread
     for remark in (
         ".*isinstance.treespec, LeafSpec.*",  # inside Lightning
-        ".*Your `IterableDataset` has `__len__` defined.*",  # exact on purpose, and there are no workers
-        ".*LightningCLI's args parameter is intended.*",  # commands give arguments of their own
-        ".*Checkpoint directory .* exists and is not empty.*",  # the run folder is made before it is used
-        ".*sync_dist=True.*",  # what is logged is the same on all ranks, see `omg_lightning.ranks`
-        ".*Using `DistributedSampler` with the dataloaders.*",  # ranks share out evaluations without one
+        ".*Your `IterableDataset` has `__len__` defined.*",  # the length is exact, and there are no workers
+        ".*LightningCLI's args parameter is intended.*",  # some commands pass arguments of their own
+        ".*Checkpoint directory .* exists and is not empty.*",  # the run folder is created early
+        ".*sync_dist=True.*",  # logged values are the same on all ranks, see `omg_lightning.ranks`
+        ".*Using `DistributedSampler` with the dataloaders.*",  # the ranks split evaluations themselves
         ".*checkpoint that ended before the epoch ended.*",  # the generator of the batches is in the checkpoint
     ):
         warnings.filterwarnings("ignore", remark)

@@ -13,7 +13,7 @@ OPTIONS = ("-c", "--config")
 
 
 def shipped(path: str | Path) -> Path | None:
-    """Return the file of this path that comes with the library, such as `configs/base.yaml`; None if there is none."""
+    """Return the shipped file of this relative path, such as `configs/base.yaml`; None if there is none."""
     roots = PACKAGE, PACKAGE.parent  # in a wheel, in a checkout
     return next((root / path for root in roots if (root / path).is_file()), None)
 
@@ -25,10 +25,10 @@ def shipped_configs() -> dict[str, Path]:
 
 
 def find_shipped(words: Sequence[str]) -> list[str]:
-    """Return a command line in which `--config NAME.yaml` names the shipped file where the current folder has none.
+    """Replace `--config NAME.yaml` by the shipped file of that name if the current folder has no such file.
 
-    `configs/NAME.yaml` counts as `NAME.yaml`, so the commands of the documentation work outside of a checkout. One
-    line on stderr says which file is read.
+    `configs/NAME.yaml` counts as `NAME.yaml`, so the commands of the documentation work outside of a checkout. A
+    line on stderr names the file.
     """
     found = list(words)
     for i, word in enumerate(found):
@@ -41,7 +41,7 @@ def find_shipped(words: Sequence[str]) -> list[str]:
 
 
 def _shipped(value: str) -> str:
-    """Return the path of the shipped file that `value` names, or `value`."""
+    """Return the path of the shipped file named by `value`, or `value` itself."""
     given = Path(value)
     path = shipped(Path("configs") / given.name)
     if path is None or given.parent not in (Path(), Path("configs")) or given.exists():
@@ -51,11 +51,11 @@ def _shipped(value: str) -> str:
 
 
 def check_config(content: str, name: str, sections: Collection[str]) -> None:
-    """Raise ConfigError unless `content` is YAML whose sections hold settings and whose keys are there once.
+    """Raise ConfigError unless `content` is YAML whose sections hold settings and whose keys are unique.
 
     Args:
-        content: of the file.
-        name: of the file, for messages.
+        content: text of the file.
+        name: name of the file, for messages.
         sections: the keys whose values are groups of settings, such as `model` and `data.training`.
     """
     try:
@@ -63,17 +63,17 @@ def check_config(content: str, name: str, sections: Collection[str]) -> None:
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         where = "" if mark is None else f", line {mark.line + 1}"
-        reason = getattr(error, "problem", None) or "it holds characters that no text has"
-        raise ConfigError(f"{name}{where} is not YAML ({reason}): correct it, or give a .yaml file") from error
+        reason = getattr(error, "problem", None) or "it has control characters"
+        raise ConfigError(f"{name}{where} is not valid YAML ({reason}): correct it, or give a .yaml file") from error
     if root is None:  # an empty file sets nothing
         return
     if not isinstance(root, yaml.MappingNode):
-        raise ConfigError(f"{name} holds no settings: give a .yaml file with lines such as `model: ...`")
+        raise ConfigError(f"{name} has no settings: give a .yaml file with lines such as `model: ...`")
     _check(root, "", name, sections)
 
 
 def _check(node: yaml.Node, key: str, name: str, sections: Collection[str]) -> None:
-    """Check a value and all below it; `key` is its dotted key."""
+    """Check a value and all nested values; `key` is its dotted key."""
     if isinstance(node, yaml.SequenceNode):
         for item in node.value:
             _check(item, f"{key}[]", name, sections)
@@ -83,12 +83,10 @@ def _check(node: yaml.Node, key: str, name: str, sections: Collection[str]) -> N
             word, line = str(inner.value), inner.start_mark.line + 1
             full = f"{key}.{word}" if key else word
             if word in lines and word != "<<":
-                raise ConfigError(
-                    f"{name} has the key {full} twice, in lines {lines[word]} and {line}: keep one of them"
-                )
+                raise ConfigError(f"{name} sets {full} twice, in lines {lines[word]} and {line}: remove one of them")
             lines[word] = line
             _check(value, full, name, sections)
     elif key in sections and node.tag != "tag:yaml.org,2002:str":  # a string may be the path of another file
         got = "a list" if isinstance(node, yaml.SequenceNode) else node.value or "empty"
         line = node.start_mark.line + 1
-        raise ConfigError(f"{name}, line {line}: {key} is {got}; expected its settings below it, or no such line")
+        raise ConfigError(f"{name}, line {line}: {key} is {got}; expected indented settings below it, or no such line")

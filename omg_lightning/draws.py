@@ -13,11 +13,11 @@ def spread(rows: int, trees: int, columns: int, generator: torch.Generator) -> T
     shape, device = (rows, trees, columns), generator.device
     order = torch.rand(shape, generator=generator, device=device).argsort(1)
     drawn = (order + torch.rand(shape, generator=generator, device=device)) / trees
-    return drawn.clamp_(max=1 - torch.finfo(drawn.dtype).eps)  # a sum just below a whole number may be rounded up to it
+    return drawn.clamp_(max=1 - torch.finfo(drawn.dtype).eps)  # rounding can turn a sum just below 1 into 1
 
 
 def pick(probability: Tensor, uniform: Tensor) -> Tensor:
-    """Return where uniform numbers `[...]` fall among probabilities `[..., A]`: int64 `[...]`, never one of 0."""
+    """Map uniform numbers `[...]` to indices by probabilities `[..., A]`: int64 `[...]`, never one of probability 0."""
     ends = probability.cumsum(-1)
     ends = ends / ends[..., -1:]
     return (ends <= uniform[..., None]).sum(-1)

@@ -9,15 +9,15 @@ from omg_lightning.types import NO_GOAL, Episodes
 
 
 def rewarded(episodes: Episodes, layout: GridLayout | None) -> Tensor:
-    """Return the steps at which a seat was rewarded for what it did: bool `[T, B, P]`.
+    """Return the steps at which a seat was rewarded for its own action: bool `[T, B, P]`.
 
-    On a grid where everybody gains from what one has done, the one who has done it stands on something (in Snowdrift
-    on the drift that it removes). So if some of the seats that are rewarded at a step stand on something, only these
+    On a grid where one player's action rewards all players, the player that acted stands on an object (in Snowdrift
+    on the drift that it removes). So if some of the seats that are rewarded at a step stand on an object, only these
     count. Without a grid every reward counts.
 
     Args:
         episodes: `[T, B, P, ...]`.
-        layout: of views of a grid; None for other views.
+        layout: of the observations of a grid; None for other games.
     """
     paid = (episodes.reward != 0) & episodes.active
     if layout is None:
@@ -28,16 +28,16 @@ def rewarded(episodes: Episodes, layout: GridLayout | None) -> Tensor:
 
 
 def around(episodes: Episodes, where: Tensor, borrow: bool) -> tuple[Tensor, Tensor, Tensor]:
-    """Return what seats saw before and after steps.
+    """Return observations before and after steps.
 
     Args:
         episodes: `[T, B, P, ...]`.
         where: bool `[T, B, P]`, M of them.
-        borrow: for a seat that has left, take the view of the first one that still plays: they show the same things.
+        borrow: for a seat that has left, use the view of the first active seat: it shows the same objects.
 
     Returns:
-        The views `[M, *shape]` at these steps and at the next ones; and bool `[M]`, whether there is a next one: where
-        not, it is arbitrary.
+        The views `[M, *shape]` at these steps and at the next ones; and bool `[M]`, whether there is a next one. If
+        there is none, the second view is arbitrary.
     """
     t, b, p = where.nonzero(as_tuple=True)
     following = (t + 1).clamp(max=len(where) - 1)
@@ -48,9 +48,9 @@ def around(episodes: Episodes, where: Tensor, borrow: bool) -> tuple[Tensor, Ten
 
 
 def endings(event: Tensor, active: Tensor) -> Tensor:
-    """Return the steps whose views are goals: each event, and each seat's last step, bool `[T, B, P]`.
+    """Return the steps at which a goal ends: each event, and each seat's last step, bool `[T, B, P]`.
 
-    A seat that ends with nothing pursued something else than seats with an event, and that is a goal of its own.
+    A seat that ends without an event pursued another goal than seats with an event, so its last step counts, too.
 
     Args:
         event: bool `[T, B, P]`.
@@ -64,11 +64,11 @@ def next_achieved(achieved: Tensor, active: Tensor) -> Tensor:
     """Label each step with the goal that its seat achieved next, at this step or later in the episode.
 
     Args:
-        achieved: int64 `[T, B, P]`, NO_GOAL where nothing was.
+        achieved: int64 `[T, B, P]`, NO_GOAL at steps without an achieved goal.
         active: bool `[T, B, P]`.
 
     Returns:
-        int64 `[T, B, P]`; NO_GOAL where nothing was achieved any more, and for padding.
+        int64 `[T, B, P]`; NO_GOAL after the last achieved goal, and for padding.
     """
     label = torch.full_like(achieved, NO_GOAL)
     following = label[0].clone()
@@ -95,8 +95,8 @@ def one_hot_goals(goal: Tensor, num_goals: int) -> Tensor:
 def watched(episodes: Episodes) -> Tensor:
     """Return the active seats that a learner has to predict, bool `[T, B, P]`: all co-players of learners.
 
-    In episodes without a learner these are all seats. A seat that is the only learner is nobody's co-player, so its own
-    steps are not samples.
+    In episodes without a learner these are all seats. The only learner of an episode is no co-player of a learner, so
+    its own steps are not samples.
     """
     learners = episodes.learner.any(0)  # [B, P]
     others = learners.sum(-1, keepdim=True) - learners.long() > 0
@@ -104,9 +104,9 @@ def watched(episodes: Episodes) -> Tensor:
 
 
 def watchers(episodes: Episodes) -> Tensor:
-    """Return who watches each seat, int64 `[B, P]`: the first learner that is another seat; without one the next seat.
+    """Return the observer of each seat, int64 `[B, P]`: the first learner in another seat; without one the next seat.
 
-    Where several learners watch a seat, each may take its goal to be something else, see `OpponentModel.as_seen`.
+    If several learners observe a seat, each may infer another goal of it, see `OpponentModel.as_seen`.
     """
     seats = episodes.active.shape[-1]
     order = torch.arange(seats, device=episodes.active.device)

@@ -12,19 +12,19 @@ from typing import IO, Any
 
 from omg_lightning.types import ConfigError
 
-PARTIAL = ".partial"  # ending of a file that is being written
-_TRIAL = 4096  # bytes: on a full disk a file can be made, but not be filled
+PARTIAL = ".partial"  # suffix of an unfinished file
+_TRIAL = 4096  # bytes: on a full disk a file can be created, but not filled
 
 
 @contextmanager
 def replacing(path: str | os.PathLike[str]) -> Iterator[IO[bytes]]:
-    """Open a file that takes the place of `path` when the context ends. The only way in which results are written.
+    """Open a file that replaces `path` when the context ends. All results are written through this function.
 
-    At any moment `path` holds either all of the old content or all of the new: the new one is written beside it, is on
-    the disk (`fsync`), and is then renamed. Folders above it are made. Where anything fails, nothing has changed.
+    At any moment `path` holds either the old or the new content as a whole: the new file is written beside it, flushed
+    to the disk (`fsync`), and then renamed. Missing folders are created. If anything fails, `path` is unchanged.
 
     Raises:
-        OSError: it cannot be written; the file's name is that of `path`.
+        OSError: the file cannot be written; `filename` is `path`.
     """
     target = Path(path).resolve()  # a link stays a link
     partial = target.with_name(f".{target.name}.{os.getpid()}{PARTIAL}")
@@ -45,44 +45,44 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[IO[bytes]]:
 
 
 def replace_text(path: str | os.PathLike[str], text: str) -> None:
-    """Write a text file, see `replacing`."""
+    """Write a text file atomically, see `replacing`."""
     with replacing(path) as file:
         file.write(text.encode())
 
 
 def compact(content: Mapping[str, Any]) -> str:
-    """Return JSON with a line for each entry, and a single one for each list of numbers, such as a curve."""
+    """Return JSON with one line per entry; a list of numbers, such as a curve, is one line."""
     lists = r"\[\n(?:null|[-+.\deE,\s])+\]"  # a line break within a string is written as \\n
     return re.sub(lists, lambda found: re.sub(r"\s+", " ", found[0]), json.dumps(content, indent=1)) + "\n"
 
 
 def remove_partial(paths: Iterable[Path]) -> None:
-    """Remove unfinished files of runs that have died; a run that is writing one holds a lock on it."""
+    """Remove unfinished files of runs that were killed; a running process holds a lock on its own."""
     for path in paths:
-        with suppress(OSError), path.open("rb") as file:  # in use, or of somebody else
+        with suppress(OSError), path.open("rb") as file:  # in use, or owned by another user
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             path.unlink()
 
 
 def named(word: str) -> tuple[str, str]:
-    """Split what a user wrote as NAME=PATH, or as PATH alone, which may hold `=`: the name, or "", and the path."""
+    """Split NAME=PATH, or PATH alone, which may contain `=`, into the name, or "", and the path."""
     name, sign, path = word.partition("=")
     return (name, path) if sign and not Path(word).exists() else ("", word)
 
 
 def check_writable(path: Path, option: str = "--out") -> None:
-    """Make the folder of `path`, and check that a file can be written there. A file that exists stays as it is.
+    """Create the folder of `path`, and check that a file can be written there. An existing file is not changed.
 
     Args:
-        path: of a file that will be written, or written anew.
-        option: with which the user named it.
+        path: of a file that will be written or replaced.
+        option: the command-line option that sets the path, for the message.
 
     Raises:
-        ConfigError: it cannot be written.
+        ConfigError: the file cannot be written.
     """
     try:
         if path.exists() and not path.is_file():
-            raise OSError(0, "it is a folder" if path.is_dir() else "it is no ordinary file")
+            raise OSError(0, "it is a folder" if path.is_dir() else "it is not a regular file")
         if path.exists() and not os.access(path, os.W_OK):
             raise OSError(0, "it is read-only")
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -93,15 +93,15 @@ def check_writable(path: Path, option: str = "--out") -> None:
 
 
 def unwritable(path: Path, error: OSError, option: str = "--out") -> ConfigError:
-    """Return the error of a file that cannot be written."""
-    return ConfigError(f"cannot write {path} ({error.strerror}): name another file with {option}")
+    """Return the ConfigError for a file that cannot be written."""
+    return ConfigError(f"cannot write {path} ({error.strerror}): choose another file with {option}")
 
 
 @contextmanager
 def locked(path: Path) -> Iterator[None]:
-    """Wait until no other process holds the lock of `path`, and hold it. It is a file beside it, removed at the end.
+    """Wait for the lock of `path`, and hold it. The lock is a file beside `path`, removed at the end.
 
-    A process that is killed holds it no longer.
+    A process that is killed releases it.
     """
     path = path.resolve()
     lock = path.with_name(f".{path.name}.lock")
@@ -113,9 +113,9 @@ def locked(path: Path) -> Iterator[None]:
 
 
 def _open_locked(path: Path, must_lock: bool = True) -> IO[bytes]:
-    """Open a file and hold its lock; open it again where whoever held it has removed it meanwhile.
+    """Open a file and lock it; open it again if the previous holder of the lock has removed the file.
 
-    Some file systems of clusters know no locks; with `must_lock=False` the file is then open without one.
+    Some file systems of clusters have no locks; with `must_lock=False` the file is then opened without one.
     """
     while True:
         file = path.open("wb")
@@ -139,7 +139,7 @@ def _is(number: int, path: Path) -> bool:
 
 
 def _sync(folder: Path) -> None:
-    """Write a folder's list of files to the disk, where the file system can do so."""
+    """Flush a folder's directory entries to the disk, if the file system supports it."""
     descriptor = os.open(folder, os.O_RDONLY)
     with suppress(OSError):
         os.fsync(descriptor)

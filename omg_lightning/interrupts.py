@@ -1,4 +1,4 @@
-"""Signals: the first one ends a run at its next safe point, a second Ctrl-C at once."""
+"""Signals: the first one ends a run at its next safe point, a second Ctrl-C ends it at once."""
 
 import os
 import signal
@@ -27,18 +27,18 @@ class Lost(BaseException):
 
 
 class _State:
-    """What has been received, and whether it has to wait for a safe point."""
+    """The received signal, and whether it waits for a safe point."""
 
     received: int | None = None
     waits = False
-    speaks = True  # tell the user that a signal has been received
-    lost: str | None = None  # what became of another process of this run
-    tell: Callable[[], None] | None = None  # tells the processes that this one has started
+    speaks = True  # print a line when a signal is received
+    lost: str | None = None  # how another process of this run ended
+    tell: Callable[[], None] | None = None  # forwards a signal to the child processes
 
 
 @contextmanager
 def handled(signals: Sequence[int]) -> Iterator[None]:
-    """Turn these signals into `Interrupted`, until the context ends; in the main thread only, as Python wants it."""
+    """Turn these signals into `Interrupted`, until the context ends; Python allows it in the main thread only."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
@@ -53,7 +53,7 @@ def handled(signals: Sequence[int]) -> Iterator[None]:
 
 @contextmanager
 def deferred(waits: bool = True) -> Iterator[None]:
-    """Let a signal wait for the next `check` within this context; with `waits=False` it raises at once again."""
+    """Delay signals to the next `check` within this context; with `waits=False` they raise at once again."""
     before, _State.waits = _State.waits, waits
     try:
         if not waits:
@@ -64,7 +64,7 @@ def deferred(waits: bool = True) -> Iterator[None]:
 
 
 def check() -> None:
-    """Raise `Interrupted` if a signal has been received. Called at safe points: nothing is half done.
+    """Raise `Interrupted` if a signal has been received. Callers are at safe points: no work is half done.
 
     Raises:
         Lost: another process of this run has ended.
@@ -81,32 +81,32 @@ def received() -> int | None:
 
 
 def receive(signum: int) -> None:
-    """Take a signal that another process has received."""
+    """Handle a signal that another process has received."""
     _State.received = _State.received or signum
 
 
 def lose(what: str) -> None:
-    """Let the next `check` raise `Lost`."""
+    """Make the next `check` raise `Lost`."""
     _State.lost = _State.lost or what
 
 
 def lost() -> str | None:
-    """Return what became of another process of this run, or None."""
+    """Return how another process of this run ended, or None."""
     return _State.lost
 
 
 def pass_on(tell: Callable[[], None]) -> None:
-    """Call `tell` when a signal has been received: the processes that this one has started are to know."""
+    """Call `tell` when a signal is received, to forward it to the child processes."""
     _State.tell = tell
 
 
 def follow() -> None:
-    """In a process that another one has forked: say nothing to the user, since that one does."""
+    """In a forked process: print nothing about signals, since the parent does."""
     _State.speaks, _State.tell = False, None
 
 
 def speaks() -> bool:
-    """Return whether this process tells the user of signals, see `follow`."""
+    """Return whether this process prints lines about signals, see `follow`."""
     return _State.speaks
 
 
@@ -117,10 +117,10 @@ def alone() -> None:
 
 @contextmanager
 def held() -> Iterator[None]:
-    """Hold signals back until the context ends, also in processes that are forked within it: until they `forget`.
+    """Block signals until the context ends; in processes forked within it, until they call `forget`.
 
-    A new process has the handlers of its parent. A signal that came before it has its own would end it with a
-    traceback, and the parent would take that for a fault.
+    A new process inherits the handlers of its parent. A signal that arrives before it sets its own would end it with a
+    traceback, and the parent would report that as a bug.
     """
     before = signal.pthread_sigmask(signal.SIG_BLOCK, ALL)
     try:
@@ -130,7 +130,7 @@ def held() -> Iterator[None]:
 
 
 def forget() -> None:
-    """Leave signals to the parent, in a process that was forked from it: SIGTERM alone ends this one, silently."""
+    """In a forked process: leave signals to the parent. Only SIGTERM ends this process, silently."""
     _State.received = None
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal sends it to the parent, too
     signal.signal(signal.SIGUSR1, signal.SIG_IGN)

@@ -7,7 +7,7 @@ from torch import Tensor
 def td_lambda(reward: Tensor, value: Tensor, known: Tensor, discount: float, lam: float) -> Tensor:
     """Return TD(lambda) targets, `G_t = r_t + discount * ((1 - lam) V_{t+1} + lam G_{t+1})`.
 
-    Sutton and Barto 2018, section 12.1. Where nothing is estimated, `G_{t+1}` alone.
+    Sutton and Barto 2018, section 12.1. At steps without an estimate of `V_{t+1}`, `G_{t+1}` replaces it.
 
     Args:
         reward: float `[T, ...]`, 0 where padded.

@@ -1,4 +1,4 @@
-"""Exit codes and one-line errors: a user's mistake, a full disk, or a bug of this project."""
+"""Exit codes and one-line errors: a user's mistake, a full disk, or a bug in this project."""
 
 import argparse
 import errno
@@ -26,8 +26,8 @@ from omg_lightning.users_code import TRACEBACK, users_error
 DISK = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO)  # errors of writing
 
 FAULT = (
-    "error: this is a fault of omg_lightning, please report it with the lines above; unless a class of yours returns "
-    "something else than it should: omg_lightning.testing checks it"
+    "error: this is probably a bug in omg_lightning: please report it with the lines above. If you use a class of your "
+    "own, check it with omg_lightning.testing first"
 )
 _TOO_LARGE = "allocate memory|enough memory|out of memory|[Oo]verflow"
 _UNKNOWN = (r"unrecognized arguments: (?:--)?([\w.]+)", r"accept option '([\w.]+)'", r"^Option '([\w.]+)' is not")
@@ -36,9 +36,9 @@ _LIGHTNING = os.path.dirname(lightning.__file__)
 
 @contextmanager
 def one_line() -> Iterator[None]:
-    """End the program with one line on stderr: exit code 2 for a mistake of the user's, 1 for a disk that is full.
+    """End the program with one line on stderr: exit code 2 for a user's mistake, 1 for a full disk.
 
-    Where the environment variable OMG_TRACEBACK is 1, the whole traceback stands before it.
+    If the environment variable OMG_TRACEBACK is 1, the whole traceback is printed before it.
     """
     try:
         yield
@@ -66,7 +66,7 @@ def one_line() -> Iterator[None]:
 
 
 def _end_with_others(error: BaseException) -> NoReturn:
-    """End the program because another process of this run has ended: with its line, or with that of its mistake."""
+    """End the program because another process of this run has ended, with one line that says why."""
     what = processes.blame(error)
     if (signum := interrupts.received()) is not None:
         sys.exit(128 + signum)
@@ -76,20 +76,20 @@ def _end_with_others(error: BaseException) -> NoReturn:
 
 
 def _unwritten(error: BaseException) -> str:
-    """Return what could not be written, and how to go on."""
+    """Return a message about a file that could not be written, with advice."""
     what = getattr(error, "filename", None) or "a file of this run"
-    advice = "; ".join(["free some space or take another folder", *getattr(error, "__notes__", [])])
+    advice = "; ".join(["free some space or use another folder", *getattr(error, "__notes__", [])])
     return f"cannot write {what} ({getattr(error, 'strerror', None)}): {advice}"
 
 
 def end_of_thread(args: threading.ExceptHookArgs) -> None:
-    """Report an error of a thread, unless the disk is full: TensorBoard's thread hands that on to the main one."""
+    """Report an error of a thread, unless the disk is full: TensorBoard's thread passes that to the main thread."""
     if not (isinstance(args.exc_value, OSError) and args.exc_value.errno in DISK):
         threading.__excepthook__(args)
 
 
 def mistake(error: BaseException) -> str | None:
-    """Return what the user did wrong, in one line; None where `error` is a fault of the program."""
+    """Return the user's mistake in one line; None if `error` is a bug of the program."""
     text, raised_in = " ".join(str(error).split()), _file(error)
     if isinstance(error, ConfigError | argparse.ArgumentError):
         return explain(text)
@@ -104,15 +104,15 @@ def mistake(error: BaseException) -> str | None:
         )
     settings = isinstance(error, ValueError | TypeError) and raised_in.startswith(_LIGHTNING)
     if settings or isinstance(error, MisconfigurationException):
-        return f"the trainer refuses its settings: {text}"
+        return f"Lightning's Trainer rejects its settings: {text}"
     return None
 
 
 def suggest(message: str, known: Sequence[str]) -> str:
-    """Return what jsonargparse says of a mistake; where a key does not exist, the one that may be meant.
+    """Return jsonargparse's message; for an unknown key, suggest the most similar one.
 
     Args:
-        message: in one line.
+        message: the message of jsonargparse, in one line.
         known: all keys.
     """
     found = next((match for pattern in _UNKNOWN if (match := re.search(pattern, message))), None)
@@ -124,11 +124,11 @@ def suggest(message: str, known: Sequence[str]) -> str:
     parent = next((part for part in _parents(key) if any(each.startswith(f"{part}.") for each in known)), "")
     below = [each.removeprefix(f"{parent}.") for each in known if each.startswith(f"{parent}.") or not parent]
     words = ", ".join(dict.fromkeys(word.partition(".")[0] for word in below))
-    return f"there is no option --{key}: {f'--{parent} has' if parent else 'there are'} {words}"
+    return f"there is no option --{key}: the options {f'of --{parent} ' if parent else ''}are {words}"
 
 
 def _meant(key: str, known: Sequence[str]) -> str | None:
-    """Return the known key that `key` is most likely to stand for, or None."""
+    """Return the known key that is most similar to `key`, or None."""
     parent, _, last = key.rpartition(".")
     same = [each for each in known if each.rpartition(".")[2] == last]
     siblings = {each.rpartition(".")[2]: each for each in known if each.rpartition(".")[0] == parent}

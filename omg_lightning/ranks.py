@@ -14,19 +14,19 @@ Value = TypeVar("Value")
 
 
 class _Group:
-    """The processes that exchange Python objects: always on the CPU, also where tensors are exchanged between GPUs."""
+    """The process group for Python objects: always on the CPU, even if tensors are exchanged between GPUs."""
 
     objects: dist.ProcessGroup | None = None
 
 
 def connect() -> None:
-    """Prepare the exchange, once the default process group of PyTorch is there; on all ranks."""
+    """Prepare the communication; all ranks call it once the default process group of PyTorch exists."""
     if size() > 1 and dist.get_backend() != "gloo" and _Group.objects is None:
         _Group.objects = dist.new_group(backend="gloo")
 
 
 def leave() -> None:
-    """Leave the others: from now on this process is alone."""
+    """Leave the process group: from now on this process is alone."""
     _Group.objects = None
     if dist.is_available() and dist.is_initialized():
         dist.destroy_process_group()
@@ -43,12 +43,12 @@ def rank() -> int:
 
 
 def stream() -> int | None:
-    """Return what tells this rank's random streams from those of others, see `omg_lightning.seeds`; None alone."""
+    """Return the rank for random streams, see `omg_lightning.seeds`; None for a single process."""
     return rank() if size() > 1 else None
 
 
 def rows(total: int) -> Tensor:
-    """Return which of `total` rows are this rank's, int64; the first ranks have one more where they do not go up."""
+    """Return this rank's indices of `total` rows, int64; the first ranks get one more if there is a remainder."""
     return torch.arange(total).tensor_split(size())[rank()]
 
 
@@ -78,7 +78,7 @@ def first(value: Value) -> Value:
 
 @contextmanager
 def together() -> Iterator[None]:
-    """Do a piece of work on all ranks. Where a signal breaks it off on one of them, break it off on all.
+    """Do a piece of work on all ranks. If a signal interrupts it on one rank, interrupt it on all.
 
     Raises:
         Interrupted: a signal asks the program to end; at this same place on all ranks.
@@ -110,18 +110,18 @@ def merge(state: dict[str, Any]) -> dict[str, Any]:
 
 
 def own(state: Mapping[str, Any]) -> dict[str, Any]:
-    """Return this rank's part of what `merge` gave; of a checkpoint of fewer ranks that of rank 0."""
+    """Return this rank's state from the result of `merge`; in a checkpoint of fewer ranks, that of rank 0."""
     others = state.get("others", [])
     return dict(state if rank() == 0 or len(others) < rank() else others[rank() - 1])
 
 
 def align(weights: Mapping[str, Tensor]) -> str | None:
-    """Overwrite weights by those of rank 0, from which they may differ by rounding alone.
+    """Overwrite weights with those of rank 0; they may differ by rounding only.
 
     Processors of different kinds round differently, and a run must not drift apart.
 
     Returns:
-        The name of a weight that differs by more on some rank, and nothing is overwritten; or None.
+        None; or the name of a weight that differs by more on some rank, in which case no weight is overwritten.
     """
     if size() == 1:
         return None
@@ -138,8 +138,8 @@ def align(weights: Mapping[str, Tensor]) -> str | None:
 def average_gradients(weights: Iterable[Tensor]) -> None:
     """Average the gradients of `weights` over ranks, in place.
 
-    A rank without a gradient counts as one with a gradient of 0, and where no rank has one, there is none afterwards.
-    So it does not matter which losses are due on which rank.
+    A rank without a gradient counts as a gradient of 0. If no rank has a gradient, there is none afterwards. So the
+    result does not depend on which rank computes which loss.
     """
     weights = list(weights)
     if size() == 1 or not weights:
@@ -154,7 +154,7 @@ def average_gradients(weights: Iterable[Tensor]) -> None:
 
 
 def copy_first(tensors: Iterable[Tensor]) -> None:
-    """Overwrite tensors by those of rank 0."""
+    """Overwrite tensors with those of rank 0."""
     if size() == 1:
         return
     for tensor in tensors:
@@ -162,7 +162,7 @@ def copy_first(tensors: Iterable[Tensor]) -> None:
 
 
 def only_first(speak: Callable[[], None]) -> None:
-    """Call `speak` on the first rank that gets here, and on no other: for a mistake that all of them may find."""
+    """Call `speak` only on the first rank that gets here: for an error that all ranks may raise."""
     if size() > 1:
         try:
             store = dist.distributed_c10d._get_default_store()

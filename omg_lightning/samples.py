@@ -24,7 +24,7 @@ class Samples(NamedTuple):
 
     mask: Tensor  # bool [T, B, P], True n times
     observation: Tensor  # float [n, *shape]
-    time: Tensor  # float [n] share of the episode that is gone
+    time: Tensor  # float [n] elapsed share of the episode
 
     def spread(self, values: Tensor) -> Tensor:
         """Put `[n, ...]` values of the samples back into `[T, B, P, ...]`, zero at padding."""
@@ -45,7 +45,7 @@ def active_steps(episodes: Episodes, max_steps: int) -> Samples:
 
 @dataclass
 class TrainingBatch:
-    """What losses are computed from. What several losses need is computed once, when it is first asked for.
+    """The data of one training step. Values that several losses use are computed once, on first access.
 
     Args:
         episodes: whole episodes.
@@ -54,11 +54,11 @@ class TrainingBatch:
         step: training steps taken before.
         max_steps: scales the time.
         noise: all randomness.
-        prepare: puts views into the form that the networks read fastest, see `Encoder.prepare`.
-        find_targets: gives the goals in hindsight; `OpponentModel.targets`.
-        reward: float `[T, B, P]` what is learned from, see `omg_lightning.rewards.Reward`.
-        values: the learner's value head; None as long as no learner has played.
-        as_seen: goals of all seats as egos take them to be; `OpponentModel.as_seen`.
+        prepare: converts views to the form that the networks read fastest, see `Encoder.prepare`.
+        find_targets: returns the goals in hindsight; `OpponentModel.targets`.
+        reward: float `[T, B, P]` training reward, see `omg_lightning.rewards.Reward`.
+        values: the learner's value head; None until a learner has played.
+        as_seen: goals of all seats from the perspective of the egos; `OpponentModel.as_seen`.
     """
 
     episodes: Episodes
@@ -80,7 +80,7 @@ class TrainingBatch:
 
     @cached_property
     def view(self) -> Tensor:
-        """The samples' observations, `[n, ...]`, as the networks read them fastest."""
+        """The samples' observations, `[n, ...]`, in the form that the networks read fastest."""
         return self.prepare(self.samples.observation)
 
     @cached_property
@@ -89,10 +89,10 @@ class TrainingBatch:
         return self.find_targets(self)
 
     def others(self, goals: Tensor, where: tuple[Tensor, ...]) -> Tensor:
-        """Return the goals of co-players, `[m, P-1, D]` in ego order, as egos take them to be: what a policy sees.
+        """Return the goals of co-players from the egos' perspective, `[m, P-1, D]` in ego order: the input of a policy.
 
         Args:
-            goals: float `[T, B, P, D]`, such as `self.goals`, or `Episodes.goal`, which the policy saw when it acted.
+            goals: float `[T, B, P, D]`, such as `self.goals`, or `Episodes.goal`, the policy's input when it acted.
             where: three of int64 `[m]`: step, environment, and seat of the ego.
         """
         t, b, ego = where
@@ -107,7 +107,7 @@ class TrainingBatch:
         if targets.share == 0:
             return inferred
         chosen = targets.known & episodes.active
-        # Numbers are drawn for real steps alone, so that they do not depend on the padding.
+        # Draw numbers for real steps only, so that they do not depend on the padding.
         drawn = torch.rand(int(chosen.sum()), generator=self.noise, device=self.noise.device)
         chosen[chosen.clone()] = drawn < targets.share
         return torch.where(chosen[..., None], targets.label, inferred)

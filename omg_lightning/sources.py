@@ -8,17 +8,17 @@ from omg_lightning.types import ConfigError
 ZOO = "zoo:"
 ZOO_FOLDER = Path(__file__).parent / "zoo"  # exported agents, which come with the package
 DESCRIPTION, WEIGHTS = "agent.json", "weights.safetensors"  # the files of an exported folder
-LAST = "last.ckpt"  # of a run folder: the weights that its metrics.json describes
+LAST = "last.ckpt"  # the checkpoint of a run folder that its metrics.json describes
 
 
 def find_agent(source: str | os.PathLike[str]) -> Path:
-    """Return the checkpoint file, or the exported folder, that a user means.
+    """Return the checkpoint file or the exported folder of a source.
 
     Args:
-        source: a checkpoint file, a run folder (its `last.ckpt` is taken), an exported folder, or `zoo:NAME`.
+        source: a checkpoint file, a run folder (for its `last.ckpt`), an exported folder, or `zoo:NAME`.
 
     Raises:
-        ConfigError: there is nothing of this name, or it holds no agent.
+        ConfigError: nothing of this name exists, or it holds no agent.
     """
     text = os.fspath(source)
     if text.startswith(ZOO):
@@ -33,7 +33,7 @@ def find_agent(source: str | os.PathLike[str]) -> Path:
         if (path / LAST).is_file():
             return path / LAST
         raise ConfigError(
-            f"the folder {path} holds no agent: expected a run folder of `fit`, with {LAST}, or a folder of `export`, "
+            f"the folder {path} holds no agent: give a run folder of `fit`, with {LAST}, or a folder of `export`, "
             f"with {DESCRIPTION}"
         )
     if not path.is_file():

@@ -20,7 +20,7 @@ def check_space(space: Any, owner: str) -> Space:
         owner: name of the game, for the message.
 
     Raises:
-        ConfigError: it is neither a gymnasium `Box` nor a `MultiBinary`, or it has no entries.
+        ConfigError: the space is neither a gymnasium `Box` nor a `MultiBinary`, or it has no entries.
     """
     if not isinstance(space, spaces.Box | spaces.MultiBinary):
         raise ConfigError(
@@ -28,9 +28,7 @@ def check_space(space: Any, owner: str) -> Space:
             "seat's view: use gymnasium.spaces.flatten_space for any other space"
         )
     if 0 in space.shape:
-        raise ConfigError(
-            f"{owner}.observation_space has shape {space.shape}; expected at least one entry: show one number or more"
-        )
+        raise ConfigError(f"{owner}.observation_space has shape {space.shape}; expected at least one entry: add one")
     return space
 
 
@@ -45,7 +43,7 @@ def is_binary(space: Space) -> bool:
 def dtype_of(space: Space) -> torch.dtype:
     """Return the dtype in which observations are stored: uint8 for bits, else the dtype of the space.
 
-    Unsigned integers of more than a byte get the next wider dtype with a sign, because torch can hardly index others.
+    Unsigned integers of more than a byte get the next wider signed dtype, because torch supports few unsigned dtypes.
     """
     if is_binary(space):
         return torch.uint8
@@ -66,7 +64,7 @@ def plain_space(space: Space) -> dict[str, Any]:
 
 
 def space_of(plain: dict[str, Any]) -> Space:
-    """Make a space of this plain description; the bounds of a `Box` are not kept."""
+    """Return the space of this plain description; the bounds of a `Box` are not preserved."""
     shape = tuple(plain["shape"])
     if plain["binary"]:
         return spaces.MultiBinary(shape)

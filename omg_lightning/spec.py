@@ -1,4 +1,4 @@
-"""The description of a game that a model needs, in plain values, and the choice of parts by class."""
+"""The description of a game that a model needs, in plain values, and the choice of components by class."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from omg_lightning.types import ConfigError
 
 @dataclass(frozen=True)
 class GameSpec:
-    """Names and sizes of a game: all that networks and losses know of it.
+    """Names and sizes of a game: all that networks and losses know about it.
 
     Args:
         name: of the game.
@@ -75,7 +75,7 @@ class GameSpec:
 
     @classmethod
     def from_plain(cls, plain: Mapping[str, Any]) -> GameSpec:
-        """Return what `plain` described."""
+        """Return the spec that `plain` described."""
         found = dict(plain)
         found["observation_space"] = space_of(found["observation_space"])
         found["action_names"], found["goal_names"] = tuple(found["action_names"]), tuple(found["goal_names"])
@@ -89,19 +89,19 @@ class GameSpec:
         """Return a new game, or environment, of this description.
 
         Raises:
-            ConfigError: it is not one of this project's.
+            ConfigError: the game is not part of this project.
         """
         options = {name: value for name, value in (self.options or {}).items() if name != "name"}
         if "make" in options:
             return envs.CopyableGame(**options) if self.searchable else envs.PettingZooEnv(**options)
         kind = getattr(games, self.name, None)
         if not (isinstance(kind, type) and issubclass(kind, Game)):
-            raise ConfigError(f"{self.name} is not a game of omg_lightning: make it yourself")
+            raise ConfigError(f"{self.name} is not a game of omg_lightning: build it with its own class")
         return kind(**options)
 
 
 def plain_layout(layout: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a layout's fields in plain values; those that an older version did not know have their defaults."""
+    """Return a layout's fields in plain values; fields that an older version lacks have their defaults."""
     whole = {**GridLayout._field_defaults, **layout}
     return {name: list(value) if isinstance(value, tuple) else value for name, value in whole.items()}
 
@@ -110,18 +110,18 @@ Factory = Callable[..., Any]  # a class, or a `functools.partial` of one that ho
 
 
 def class_of(factory: Factory) -> type:
-    """Return the class that a factory makes an object of."""
+    """Return the class whose instances a factory makes."""
     if isinstance(factory, type):
         return factory
     if isinstance(factory, partial):
         for each in (factory.func, *factory.args):
             if isinstance(each, type):
                 return each
-    raise ConfigError(f"{factory!r} is no part: give a class, or functools.partial of a class with its settings")
+    raise ConfigError(f"got {factory!r}: expected a class, or functools.partial of a class with its settings; give one")
 
 
 def plain_part(factory: Factory | Mapping[str, Any]) -> dict[str, Any]:
-    """Describe a factory in plain values, `class_path` and `init_args`, as a configuration file does."""
+    """Return a factory as plain values, `class_path` and `init_args`, as in a configuration file."""
     if isinstance(factory, Mapping):
         return dict(factory)
     kind = class_of(factory)
@@ -134,11 +134,11 @@ def part_of(plain: Mapping[str, Any] | Factory, base: type) -> Factory:
     """Return the factory that `plain_part` described; a factory is returned as it is.
 
     Args:
-        plain: `class_path` and `init_args`, which may come from somebody else's file.
-        base: what the class must inherit: nothing else is ever called.
+        plain: `class_path` and `init_args`, possibly from an untrusted file.
+        base: required base class; no other class is ever called.
 
     Raises:
-        ConfigError: the class cannot be found, is no such part, or has no such settings.
+        ConfigError: the class cannot be found, has another base class, or lacks a setting.
     """
     if not isinstance(plain, Mapping):
         return plain
@@ -149,15 +149,15 @@ def part_of(plain: Mapping[str, Any] | Factory, base: type) -> Factory:
     except (ImportError, AttributeError, ValueError) as error:
         raise ConfigError(f"cannot find {path} ({error}): run from the folder that holds it, or install it") from error
     if not (isinstance(kind, type) and issubclass(kind, base)):
-        raise ConfigError(f"{path} is no {base.__name__}: name a class that inherits it")
+        raise ConfigError(f"{path} is not a {base.__name__}: give a class that inherits from it")
     return partial(kind, **_settings(kind, plain.get("init_args") or {}))
 
 
 def _settings(kind: Any, given: Mapping[str, Any]) -> dict[str, Any]:
-    """Return constructor arguments; groups of settings, which are dataclasses, from their plain values.
+    """Return constructor arguments from plain values; groups of settings become dataclasses.
 
     Raises:
-        ConfigError: there is no such setting any more.
+        ConfigError: this version has no such setting.
     """
     known = signature(kind).parameters
     nested = {each.name: each.default_factory for each in fields(kind)} if is_dataclass(kind) else {}

@@ -1,4 +1,4 @@
-"""The records that cross folders, and the shape letters, once.
+"""The records that several folders share, and the letters of shapes.
 
 Letters used in every shape comment: B environments, L environments still running, P seats, A actions, T time, K trees,
 N tree nodes, G discrete goals, D size of a goal vector, M rows of a flat batch. `*shape` is the shape of one seat's
@@ -11,7 +11,7 @@ from typing import Any, NamedTuple, Protocol
 import torch
 from torch import Tensor
 
-NO_GOAL = -1  # nothing achieved, or nothing declared
+NO_GOAL = -1  # no goal achieved, or no goal declared
 
 
 class ConfigError(ValueError):
@@ -19,10 +19,10 @@ class ConfigError(ValueError):
 
 
 def ego_order(x: Tensor, ego: Tensor) -> Tensor:
-    """Turn seat order into ego order: the ego first, then seats ego+1, ego+2, ... (mod P). The only such place.
+    """Convert seat order to ego order: the ego first, then seats ego+1, ego+2, ... (mod P). All code uses it.
 
     Args:
-        x: `[M, P, ...]` anything per seat, in seat order.
+        x: `[M, P, ...]` values per seat, in seat order.
         ego: int64 `[M]` the ego seat of each row.
 
     Returns:
@@ -38,7 +38,7 @@ class Record(NamedTuple):
 
     shape: tuple[int, ...] = ()
     dtype: torch.dtype = torch.float32
-    per_action: bool = False  # the last dimension is the actions, so it turns as a board turns
+    per_action: bool = False  # the last dimension is the actions, so it is permuted when a board is rotated
 
 
 class Episodes(NamedTuple):
@@ -55,10 +55,10 @@ class Episodes(NamedTuple):
     terminated: Tensor  # bool [T, B, P] the seat ended with this step by the rules
     truncated: Tensor  # bool [T, B, P] the seat was cut off with this step by a time limit
     learner: Tensor  # bool [T, B, P] the learner in training chose the action, so `extras` are filled
-    goal: Tensor  # float [T, B, P, D] what the opponent model took seat p's goal to be when the learner acted
+    goal: Tensor  # float [T, B, P, D] goal of seat p that the opponent model inferred when the learner acted
     achieved_goal: Tensor  # int64 [T, B, P] declared goal that seat p achieved by this step's action, or NO_GOAL
     true_goal: Tensor  # int64 [T, B, P] declared goal that seat p's script pursues, or NO_GOAL: hidden from learners
-    extras: dict[str, Tensor]  # [T, B, P, ...] what the algorithm records; `script_best` in evaluations
+    extras: dict[str, Tensor]  # [T, B, P, ...] records of the algorithm; `script_best` in evaluations
 
     def map(self, fn: Callable[[Tensor], Tensor]) -> "Episodes":
         """Apply `fn` to every tensor."""
@@ -75,7 +75,7 @@ class View(NamedTuple):
 
     observation: Tensor  # [L, P, *shape] ego first
     legal: Tensor  # bool [L, P, A]
-    time: Tensor  # float [L] share of the episode that is gone
+    time: Tensor  # float [L] elapsed share of the episode
     active: Tensor  # bool [L, P]
     reward: Tensor  # float [L, P] of the step that led here; 0 at the start
 
@@ -92,21 +92,21 @@ class OnPolicy(NamedTuple):
     """Settings for data of the current policy: each round's episodes are used in several passes, then dropped."""
 
     epochs: int  # passes over the episodes of a round
-    minibatches: int  # parts that the episodes are split into in each pass
+    minibatches: int  # number of minibatches in each pass
 
 
 class AdaptationSegment(NamedTuple):
-    """A part of the adaptation protocol, in which every relationship went on by so many environment steps.
+    """A segment of the adaptation protocol: each relationship has played a fixed number of environment steps.
 
-    One row for each of E whole episodes; those of a relationship in the order in which they were played.
+    One row for each of E whole episodes; the episodes of a relationship are in the order of play.
     """
 
-    partner: Tensor  # int64 [E] who sat beside the learner: index in the data module's `strangers`
-    relationship: Tensor  # int64 [E] which episodes belong together: no two have the same number
+    partner: Tensor  # int64 [E] the learner's partner: index in the data module's `strangers`
+    relationship: Tensor  # int64 [E] number of the relationship; no two have the same one
     returns: Tensor  # float [E, P] undiscounted
     length: Tensor  # int64 [E] environment steps
-    batches: tuple[Batch, ...] = ()  # what the networks are to learn from now; none where they do not learn
-    last: bool = False  # the last segment with these partners: networks then forget what they learned with them
+    batches: tuple[Batch, ...] = ()  # training batches for the networks; empty if they do not learn
+    last: bool = False  # the last segment with these partners: networks are reset after it
 
 
 def take(record: Any, index: Tensor) -> Any:
@@ -121,7 +121,7 @@ def take(record: Any, index: Tensor) -> Any:
 class Estimate(NamedTuple):
     """The inferred goals of every seat at one step."""
 
-    point: Tensor  # float [L, P, D] belief or mean; this is stored with the episode
+    point: Tensor  # float [L, P, D] belief or mean; stored with the episode
     draw: Callable[[int, torch.Generator], Tensor]  # K, generator -> float [L, K, P, D], one goal for each tree
     extras: Mapping[str, Tensor] = {}  # [L, P, ...] recorded beside the goals, see `GoalModel.records`
 
@@ -166,7 +166,7 @@ class GoalModel(Protocol):
         """Goals of all seats before any observation; `memory` is that of the start."""
 
     def update(self, memory: Any, view: View, actions: Tensor, achieved: Tensor) -> Any:
-        """Memory after all have seen `actions`, int64 `[L, P]` in seat order, played at `view`."""
+        """Memory after the actions, int64 `[L, P]` in seat order, that all seats played at `view`."""
 
     def carry(self, prior: Tensor, episodes: Episodes) -> Tensor:
         """Prior of the next episode, after `episodes`."""
@@ -175,7 +175,7 @@ class GoalModel(Protocol):
         """Goals `[M, P, D]` of all seats, in seat order, from the perspective of the egos, int64 `[M]`."""
 
     def condition(self, goal: Tensor, seat: Tensor) -> Tensor:
-        """The goal inputs of `predict` for goals `[M, D]` of seats `[M]`; computed once if goals stay."""
+        """The goal inputs of `predict` for goals `[M, D]` of seats `[M]`; computed once if goals do not change."""
 
     def predict(self, observation: Tensor, time: Tensor, condition: Tensor) -> Tensor:
         """Logits `[M, A]` of the actions of co-players that see `observation` at `time` `[M]`."""

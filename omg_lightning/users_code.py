@@ -11,24 +11,24 @@ TRACEBACK = "OMG_TRACEBACK"  # environment variable: set to 1, the command line 
 _OURS = tuple(str(Path(__file__).parents[1] / name) + "/" for name in ("omg_lightning", "callbacks", "benchmarks"))
 _SITE = tuple({*(sysconfig.get_path(name) for name in ("purelib", "platlib")), *site.getsitepackages()})
 _STANDARD = tuple(sysconfig.get_path(name) for name in ("stdlib", "platstdlib"))
-_LIBRARIES = {  # what this project calls itself
+_LIBRARIES = {  # the libraries that this project uses
     "torch", "lightning", "lightning_utilities", "jsonargparse", "torchmetrics", "numpy", "scipy", "matplotlib", "PIL",
     "yaml", "gymnasium", "pettingzoo", "tensorboard", "tqdm",
 }  # fmt: skip
-_MOST = 500  # letters of a message
+_MOST = 500  # characters of a message
 
 
 class Place(NamedTuple):
-    """Where a user's code failed."""
+    """The place at which a user's code failed."""
 
-    method: str  # what this project called, such as `MyGame.step`
-    line: str  # the innermost line of the user's, such as `my_game.py, line 12`
+    method: str  # the method that this project called, such as `MyGame.step`
+    line: str  # the innermost line of the user's code, such as `my_game.py, line 12`
 
 
 def place_of(error: BaseException) -> Place | None:
-    """Return where the user's code raised `error`, or called what did; None where no code of a user's is involved."""
+    """Return where the user's code raised `error`, or made the call that raised it; None without a user's code."""
     frames = list(traceback.walk_tb(error.__traceback__))
-    theirs = [False]  # for each frame, after a first one that stands for whoever called
+    theirs = [False]  # for each frame, after a first entry for the caller
     for before, (frame, _) in zip([None, *(frame for frame, _ in frames)], frames, strict=False):
         theirs.append(_is_theirs(frame, before))
     if not any(theirs):
@@ -40,19 +40,19 @@ def place_of(error: BaseException) -> Place | None:
 
 
 def users_error(error: BaseException) -> str | None:
-    """Return how the user's code failed, in one line; None where no code of a user's is involved."""
+    """Return how the user's code failed, in one line; None without a user's code."""
     place = place_of(error)
     if place is None:
         return None
     if isinstance(error, SystemExit):
-        return f"{place.method} called sys.exit({error.code or 0}), so nothing went on ({place.line}): take it out"
+        return f"{place.method} called sys.exit({error.code or 0}), which ended the run ({place.line}): remove the call"
     reason = " ".join(f"{type(error).__name__}: {error}".split())
     reason = reason if len(reason) <= _MOST else f"{reason[:_MOST]}..."
     return f"{place.method} failed with {reason} ({place.line}): correct it; {TRACEBACK}=1 shows the whole traceback"
 
 
 def _is_theirs(frame: FrameType, caller: FrameType | None) -> bool:
-    """Whether a frame runs a user's code: of no library, or of one that is no part of this project but was called."""
+    """Return whether a frame runs a user's code: not this project, Python, or a library that only passes calls on."""
     path = frame.f_code.co_filename
     if path.startswith(("<", *_OURS)):
         return False

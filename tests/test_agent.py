@@ -111,7 +111,7 @@ def test_optimiser_groups_are_disjoint_and_hold_every_trained_parameter(opponent
 def test_a_parameter_outside_of_every_optimiser_group_is_refused_by_name():
     agent = tiny_agent(stag_hunt(), "Direct")
     agent.stray = torch.nn.Linear(2, 2)
-    with pytest.raises(ConfigError, match=r"'stray.weight' is outside of every optimiser group") as caught:
+    with pytest.raises(ConfigError, match=r"'stray.weight' is in no optimiser group") as caught:
         agent.optimizer()
     assert one_line(caught)
     agent.stray.requires_grad_(False)
@@ -201,7 +201,7 @@ def test_a_loss_with_a_gradient_but_without_a_weight_is_refused_by_name():
 
 
 def test_two_parts_with_a_loss_of_one_name_are_refused():
-    with pytest.raises(ConfigError, match=r"BestResponseSearch has a loss called 'value'.*another part") as caught:
+    with pytest.raises(ConfigError, match=r"BestResponseSearch has a loss called 'value', which exists already: give it another name") as caught:
         tiny_agent(stag_hunt(), Clash)
     assert one_line(caught)
 
@@ -211,7 +211,7 @@ def test_two_parts_with_a_loss_of_one_name_are_refused():
     [
         ({"coplayer": -1.0}, r"at least 0"),
         ({"coplayer": 0.0, "policy": 0.0, "value": 0.0}, r"one of them positive"),
-        ({"vae": 1.0}, r"model.losses names 'vae', but the losses are coplayer, policy, value"),
+        ({"vae": 1.0}, r"model.losses has a weight for 'vae': expected one of coplayer, policy, value"),
     ],
 )
 def test_weights_that_make_no_sense_are_refused(losses, message):
@@ -422,7 +422,7 @@ def test_a_checkpoint_whose_networks_were_built_otherwise_is_refused_in_one_line
         old["state_dict"] = weights
         torch.save(old, tmp_path / "old.ckpt")
         for load in (lambda: restore_agent(tmp_path / "old.ckpt"), lambda: agent.on_load_checkpoint(old)):
-            with pytest.raises(ConfigError, match=f"the checkpoint's {says}.*train anew") as caught:
+            with pytest.raises(ConfigError, match=f"the checkpoint's {says}.*train a new agent") as caught:
                 load()
             assert one_line(caught)
 

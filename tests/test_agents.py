@@ -310,7 +310,7 @@ def test_user_errors_are_one_line():
     refused("has no seat 'hunter_7'", lambda: agent.reset(env, "hunter_7"))
     refused("expected a pettingzoo ParallelEnv, a Game or a VectorEnv", lambda: agent.reset("stag_hunt", 0))
     refused("StagHunt: give the number of copies", lambda: agent.reset(env.game, 0))
-    refused("which is one episode: leave it out", lambda: agent.reset(env, 0, batch_size=3))
+    refused("which runs one episode: omit batch_size", lambda: agent.reset(env, 0, batch_size=3))
     refused("Toy cannot be stepped from a state|toy cannot be stepped", lambda: agent.reset(Toy(), "a"))
     refused("trained with max_steps 5, but this run has max_steps 9", lambda: agent.reset(larger(max_cycles=9), 0))
     refused("observation_space", lambda: agent.reset(larger(height=5), 0))
@@ -320,10 +320,10 @@ def test_user_errors_are_one_line():
     )
     refused("Oracle needs the true goals", lambda: LoadedAgent(hunt("Oracle")))
     agent.reset(env, 0)
-    refused("is not what hunter_0 sees now", lambda: agent.act(observations["hunter_1"]))
+    refused("got another observation than the current one of hunter_0", lambda: agent.act(observations["hunter_1"]))
     agent.act(own)
     env.reset(seed=2)
-    refused(r"call agent.reset\(env, seat\) before the next episode", lambda: agent.act(own))
+    refused(r"was reset, but the agent was not: call agent.reset\(env, seat\) first", lambda: agent.act(own))
     agent.reset(env.game, 0, batch_size=2)
     refused("act got 1 states; expected the state of StagHunt in 2 copies", lambda: agent.act(env.game_state))
     refused("call act or look first", agent.belief)
@@ -332,7 +332,7 @@ def test_user_errors_are_one_line():
     agent.act(state)
     refused(r"actions of shape \[2\]; expected \[2, 2\]", lambda: agent.observe(torch.zeros(2, dtype=torch.int64)))
     state, _ = env.game.step(state, torch.full((2, 2), env.game.noop))
-    refused("a state after 1 steps, but the agent has seen 0", lambda: agent.act(state))
+    refused("a state after 1 steps, but the agent expected 0", lambda: agent.act(state))
     assert LoadedAgent(hunt(), other_rules=True).reset(larger(max_cycles=9), 0) is None
 
 
@@ -359,7 +359,7 @@ def test_load_agent_reads_a_checkpoint_and_a_run_folder(tmp_path):
         agent = omg_lightning.load_agent(source)
         assert [found[:3] for found in episode(agent, env, 1)[1]] == expected
     assert torch.equal(torch.get_rng_state(), before)  # loading draws no number of the user's
-    with pytest.raises(ConfigError, match="holds no agent: expected a run folder of `fit`"):
+    with pytest.raises(ConfigError, match="holds no agent: give a run folder of `fit`"):
         omg_lightning.load_agent(tmp_path.parent)
     with pytest.raises(ConfigError, match=r"no checkpoint at .*nowhere"):
         omg_lightning.load_agent("nowhere")

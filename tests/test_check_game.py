@@ -416,7 +416,7 @@ BROKEN = {
     ),
     "empty space": (
         {"observation_space": spaces.Box(0, 1, (0, 2))},
-        r"observation_space has .*\(0, 2\).*one entry: show one",
+        r"observation_space has .*\(0, 2\).*one entry: add one",
     ),
     "action names": ({"action_names": ("a", "b")}, rf"action_names: got \('a', 'b'\); expected {A_NAME}"),
     "equal names": ({"action_names": ("a", "a", "b")}, "action_names: .*different names"),

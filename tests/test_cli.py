@@ -454,7 +454,7 @@ def test_a_command_that_does_not_exist_and_a_fit_without_an_end_are_refused(caps
 @pytest.mark.parametrize(
     ("args", "word"),
     [
-        (["--model.opponent.goal_dim=8"], "use the settings it was trained with"),
+        (["--model.opponent.goal_dim=8"], "use the settings of its training"),
         (["--model.opponent=Declared"], "model.opponent Subgoal, but this run has Declared"),
         (["--data.game.preset=4h1s_4x4", "--data.seats=[learner,random,random,random]"], "observation_space"),
     ],

@@ -190,7 +190,7 @@ def test_seeds_are_put_together_with_figures(trained, here, capsys):
     assert {path.name for path in (here / "figures").iterdir()} == {"a.png", "a_random.png", "a_nearest_hare.png"}
     assert "2 seeds" in capsys.readouterr().out
     main(["adaptation", runs[0]])
-    assert "one seed: there is no interval" in capsys.readouterr().out
+    assert "one seed: no interval" in capsys.readouterr().out
     assert "cannot draw a.bogus" in refused(["adaptation", runs[0], "--plot", "a.bogus"], capsys)
 
 
@@ -198,11 +198,11 @@ def test_mistakes_are_one_line(trained, known, here, capsys):
     other = [str(trained), *SMOKE, "--data.game.preset=4h1s_4x4", "--data.seats=[learner,learner,learner,learner]"]
     assert "observation_space" in refused(["crossplay", *other], capsys)
     assert "nowhere.ckpt" in refused(["crossplay", "nowhere.ckpt", *SMOKE], capsys)
-    assert "name the checkpoints first" in refused(["crossplay", *SMOKE], capsys)
+    assert "give the checkpoints first" in refused(["crossplay", *SMOKE], capsys)
     assert "--episodes is 0" in refused(["crossplay", str(trained), *SMOKE, "--episodes=0"], capsys)
     assert "invalid int value: 'many'" in refused(["crossplay", str(trained), *SMOKE, "--episodes=many"], capsys)
     assert "bogus" in refused(["references", *SMOKE, "--partners", "[bogus]"], capsys)
-    assert "name a checkpoint" in refused(["references", *SMOKE, "--partners", "[learner]"], capsys)
+    assert "give one checkpoint:PATH" in refused(["references", *SMOKE, "--partners", "[learner]"], capsys)
     for text in ("random", "[", "[1]", "[]"):
         assert "give a list of names" in refused(["references", *SMOKE, "--partners", text], capsys)
     assert "goalz" in refused(["references", *SMOKE, "--model.goalz=none"], capsys)
@@ -210,7 +210,7 @@ def test_mistakes_are_one_line(trained, known, here, capsys):
     assert "adaptation.json" in refused(["adaptation", str(here)], capsys)
     assert "RUN" in refused(["adaptation"], capsys)
     dev = ["references", *SMOKE, *TINY, "--partners", "[random]", "--trainer.fast_dev_run=true"]
-    assert "leave out --trainer.fast_dev_run" in refused(dev, capsys)
+    assert "--trainer.fast_dev_run is set, but references need complete runs: leave it out" in refused(dev, capsys)
     (here / "broken.json").write_text("{")
     assert "not a file of references" in refused(["references", *SMOKE, "--out", "broken.json"], capsys)
     broken = ["test", *SMOKE, *TINY, "--ckpt_path", str(trained), "--data.adaptation.references=broken.json"]

@@ -195,8 +195,8 @@ def test_a_study_is_compared_game_by_game_and_over_games_from_its_file_alone(her
     study(here / "s")
     main(["compare", "s"])
     shown = capsys.readouterr()
-    assert "all games, share of what can be earned" in shown.out
-    assert "note: 1 of 8 runs are not done, and left out" in shown.err
+    assert "all games, share of the best possible return" in shown.out
+    assert "note: 1 of 8 runs are not done, so they are omitted" in shown.err
     _, runs = study_runs(here / "s")
     games = {game: {name: [runs[cell] for cell in runs if cell[:2] == (game, name)] for name in "AB"} for game in "gh"}
     found = compare(games, ["return/team_mean"])
@@ -220,14 +220,14 @@ def test_mistakes_are_one_line(here, capsys):
     study(here / "s")
     for words, said in (
         (["A=c_*"], "no folder matches c_*"),
-        (["A=a_0", "B=b"], "runs of different games: a_0/lightning_logs/version_0 is of StagHunt preset="),
+        (["A=a_0", "B=b"], "the runs have different games, a_0/lightning_logs/version_0 is of StagHunt preset="),
         (["A=empty"], "empty has no metrics.json"),
         (["A=a_*"], "A has seed 0 twice"),
         (["A=a_0/lightning_logs/version_0/config.yaml"], "is a file: give the folders of runs"),
-        (["a_0"], "a_0 is no study: expected NAME=RUN"),
+        (["a_0"], "a_0 is not a study: expected NAME=RUN"),
         (["s", "A=a_0"], "expected NAME=RUN [NAME=RUN ...], or the folder of one study"),
-        (["s", "--group", "big"], "--group big: s has the groups small"),
-        (["A=a_0", "--group", "small"], "--group is for the folder of a study"),
+        (["s", "--group", "big"], "--group is big: expected one of small, the groups of s"),
+        (["A=a_0", "--group", "small"], "--group needs the folder of a study"),
         (["A=a_0", "--metrics", "return/team_men"], "did you mean return/team_mean?"),
         (["A=a_0", "--plot", "x.bogus"], "cannot draw x.bogus"),
         (["A=a_0", "--line", "best"], "expected a label and a number"),

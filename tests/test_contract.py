@@ -140,7 +140,7 @@ def test_a_search_in_an_environment_without_rules_is_refused_in_one_line(opponen
 
 def test_an_upper_bound_beside_scripts_without_goals_is_refused_in_one_line(tmp_path):
     with pytest.raises(
-        ConfigError, match="needs each co-player's true goal, but cleaner declares no goal: seat"
+        ConfigError, match="needs each co-player's true goal, but cleaner declares no goal: seat a script"
     ) as caught:
         fit(*tiny_run("cells", "Oracle", "PPO"), tmp_path)
     assert "\n" not in str(caught.value)

@@ -513,7 +513,7 @@ def test_the_buffer_keeps_one_round_alone_for_on_policy_data_and_says_so_once(se
         batches = [batch.episodes for batch in data.train_dataloader()][:3]
         assert sorted(key for batch in batches for key in keys(batch)) == keys(data.latest.episodes)
     assert len(said) == says
-    assert all("\n" not in line and "newest round alone" in line for line in said)
+    assert all("\n" not in line and "newest round only" in line for line in said)
     assert [numbers["buffer/oldest_age"] for numbers in logged.found] == [0.0] * 4
 
 

@@ -56,7 +56,7 @@ def test_an_episode_counts_by_its_end_and_as_a_whole():
     assert final_return(played, 16, 9) == (2 + 4 + 8) / 3, "it only just ends in them, and counts whole"
     assert final_return(played, 19, 4) == 8, "the last one ends after the protocol"
     assert np.isnan(final_return(played, 19, 3))
-    assert np.isnan(final_return(played, 21, 9)), "cut short: it is not known how the last episodes would have been"
+    assert np.isnan(final_return(played, 21, 9)), "cut short: the last episodes are unknown"
     assert within(played, 19).returns.tolist() == [1, 2, 4, 8]
 
 
@@ -92,7 +92,7 @@ def test_adapted_at_is_the_first_episode_within_a_tenth_of_the_final_return():
 def test_normalise_maps_random_to_0_and_the_best_response_to_1():
     assert normalise(2.0, 1.0, 5.0) == 0.25
     assert normalise(0.0, 1.0, 5.0) == -0.25
-    with pytest.raises(ValueError, match="no more than random"):
+    with pytest.raises(ValueError, match="has return 5, not above 5 of random play"):
         normalise(2.0, 5.0, 5.0)
 
 
@@ -244,7 +244,7 @@ def test_a_result_gets_its_score_or_a_note_why_there_is_none(tmp_path):
     poor.add(GAME, "random", {"random": 9.0, "best_response": 9.0})
     bad = refer(result, poor, GAME)
     assert bad.score is None
-    assert "no more than random play" in table([bad], 3)
+    assert "has return 9, not above 9 of random play" in table([bad], 3)
 
 
 @pytest.mark.parametrize("text", ["{", "[]", '{"games": {"a": {}}}', '{"games": {"a": {"partners": {"b": {}}}}}'])
@@ -308,22 +308,22 @@ def test_runs_that_do_not_belong_together_are_refused(tmp_path):
         "game": a_run(tmp_path, 1, game=OTHER),
         "score_steps": a_run(tmp_path, 2, score_steps=4),
         "seed": a_run(tmp_path, 0),
-        "cut short": a_run(tmp_path, 4, 0.5, float("nan")),
-        "other references": a_run(tmp_path, 5, None),
+        "interrupted": a_run(tmp_path, 4, 0.5, float("nan")),
+        "different references": a_run(tmp_path, 5, None),
     }
     for word, folder in other.items():
         with pytest.raises(ConfigError, match=word):
             read([first, folder])
     strangers = a_run(tmp_path, 6) / "adaptation.json"
     strangers.write_text(strangers.read_text().replace('"random": {', '"cleaner": {'))
-    with pytest.raises(ConfigError, match="other partners"):
+    with pytest.raises(ConfigError, match="different partners"):
         read([first, strangers])
 
 
 @pytest.mark.parametrize("text", ["{", "{}", "[]"])
 def test_a_file_of_something_else_is_refused(text, tmp_path):
-    with pytest.raises(ConfigError, match="give the folder of a run"):
+    with pytest.raises(ConfigError, match="does not exist: give the run folder of a `test`"):
         load(tmp_path)
     (tmp_path / "adaptation.json").write_text(text)
-    with pytest.raises(ConfigError, match="not what `test` writes"):
+    with pytest.raises(ConfigError, match="is not a result of `test`.*: give the run folder"):
         load(tmp_path)

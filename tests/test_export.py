@@ -102,15 +102,15 @@ def test_damaged_and_foreign_files_are_refused_in_one_line(exported, tmp_path):
     weights.write_bytes(data)
     for wrong in ("", "{", "[1]", '{"format": 1}', '{"format": 1, "made": {}, "sha256": "", "settings": {"spec": 3}}'):
         about.write_text(wrong)
-        says(r"agent.json is (not the description|JSON, but no description)")
+        says(r"agent.json is (not the description|JSON, but not the description)")
     about.write_text(json.dumps({**json.loads(text), "format": 99}))
     says("has format 99, but this version reads up to 1: update")
     whole = json.loads(text)
     for key, value, words in (
         ("networks", {"hidden": 7}, "the checkpoint's .* but this run has"),
-        ("networks", {"width": 7}, "fit another version"),
-        ("learning_rate", "x", "fit another version"),
-        ("spec", {"name": "StagHunt"}, "fit another version"),
+        ("networks", {"width": 7}, "do not fit this version"),
+        ("learning_rate", "x", "do not fit this version"),
+        ("spec", {"name": "StagHunt"}, "do not fit this version"),
     ):
         about.write_text(json.dumps({**whole, "settings": {**whole["settings"], key: value}}))
         says(words)
@@ -138,7 +138,7 @@ def test_a_foreign_file_cannot_run_anything_but_parts(part, exported):
 
 
 def test_export_refuses_what_it_would_spoil(trained, exported, tmp_path, capsys):
-    assert "is there already" in refused(["export", str(trained), "--out", str(exported)], capsys)
+    assert "already exists" in refused(["export", str(trained), "--out", str(exported)], capsys)
     assert "no checkpoint at nowhere" in refused(["export", "nowhere", "--out", str(tmp_path / "new")], capsys)
     assert "not allowed with argument" in refused(["export", str(trained), "--out", "a", "--zoo", "b"], capsys)
     assert "expected letters" in refused(["export", str(trained), "--zoo", "../up"], capsys)

@@ -286,7 +286,7 @@ def test_predict_writes_a_replay_of_each_episode(pictured, capsys):
     files = sorted(Path(pictured.trainer.log_dir, "replays").glob("*.gif"))
     assert [file.name for file in files] == ["episode_000.gif", "episode_001.gif", "episode_002.gif"]
     assert [frames_in(file) - 1 for file in files] == lengths
-    assert f"3 replays written to {files[0].parent}; replay.html" in capsys.readouterr().out
+    assert f"3 replays written to {files[0].parent}; open its replay.html in a browser" in capsys.readouterr().out
     assert (files[0].parent / "replay.html").read_text().count('"over":true') == 3
 
 

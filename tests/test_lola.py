@@ -157,7 +157,7 @@ def test_a_run_trains_every_seat(tmp_path):
     [
         (GAME, {"discount": 2}, "discount is 2: it must lie between 0 and 1"),
         (GAME, {"lookahead": -1}, "lookahead is -1: it must be at least 0"),
-        (GAME, {"steps": 0}, "steps is 0 and hidden 0: expected at least 1"),
+        (GAME, {"steps": 0}, "steps is 0 and hidden 0: expected >= 1 and >= 0"),
         (stag_hunt(), {}, r"but StagHunt has views of shape .*: set --model\.algorithm\.hidden 32"),
     ],
 )

@@ -101,9 +101,9 @@ def test_partners_that_change_within_episodes_hand_over_to_each_other():
     [
         ({"change_episodes": 0}, "change_episodes is 0"),
         ({"change_within": 0}, "change_within is 0"),
-        ({"change_episodes": 3, "change_within": 3}, "leave one out"),
-        ({"change_episodes": 3, "networks": True}, "leave out change_episodes"),
-        ({"ratio": "1:0", "networks": True}, "leave out change_episodes"),
+        ({"change_episodes": 3, "change_within": 3}, "remove one of the two settings"),
+        ({"change_episodes": 3, "networks": True}, "remove change_episodes"),
+        ({"ratio": "1:0", "networks": True}, "remove change_episodes"),
         ({"ratio": "10:5"}, "there are no unseen partners"),
         ({"ratio": "0:0", "unseen": ["a"]}, "expected seen to unseen"),
         ({"ratio": "10", "unseen": ["a"]}, "expected seen to unseen"),

@@ -50,11 +50,12 @@ def test_the_agent_of_half_way_is_that_of_a_run_of_half_the_length(made, tmp_pat
     assert same(weights(made / "seed_3_half"), weights(folder))
 
 
-def test_a_run_that_is_there_is_not_made_again_and_one_of_other_settings_is_refused(made, capsys):
+def test_population_skips_finished_runs_and_refuses_runs_with_other_settings(made, capsys):
     words = ["population", *SMALL, "--seed", "3", "--runs", "1", "--out", str(made)]
     main(words)
-    assert "seed 3: is in" in capsys.readouterr().out
-    assert "was made with other settings: name another --out" in refused([*words, "--model.learning_rate=0.5"], capsys)
+    assert "seed 3: skipped, its agents exist in" in capsys.readouterr().out
+    other = [*words, "--model.learning_rate=0.5"]
+    assert "was made with other settings: choose another --out" in refused(other, capsys)
     (made / "seed_4_end").mkdir()
     assert "not all agents of this run" in refused([*words, "--seed", "4"], capsys)
     (made / "seed_4_end").rmdir()
@@ -114,16 +115,17 @@ def test_a_pattern_that_cannot_play_is_refused_in_one_line(made, seats, says):
 
 
 @pytest.mark.parametrize("rounds", [1, None, -1])
-def test_snapshots_need_a_run_that_is_long_enough(rounds):
-    with pytest.raises(ConfigError, match=f"trainer.max_epochs is {rounds}: a population needs 2 rounds or more"):
+def test_snapshots_need_at_least_two_rounds(rounds):
+    message = f"trainer.max_epochs is {rounds}: expected at least 2 rounds for a population"
+    with pytest.raises(ConfigError, match=message):
         Snapshots().on_fit_start(SimpleNamespace(max_epochs=rounds), nn.Linear(1, 1))
 
 
-def test_a_run_that_is_cut_short_before_it_is_half_over_is_refused():
+def test_a_run_that_ends_before_half_of_its_rounds_is_refused():
     snapshots, trainer, module = Snapshots(), SimpleNamespace(max_epochs=4, current_epoch=0), nn.Linear(1, 1)
     snapshots.on_fit_start(trainer, module)
     snapshots.on_train_epoch_end(trainer, module)
-    with pytest.raises(ConfigError, match="the run ended after 0 of 4 rounds, before it was half over: lower"):
+    with pytest.raises(ConfigError, match="the run ended after 0 of 4 rounds, before half of them: set"):
         snapshots.on_train_end(trainer, module)
     trainer.current_epoch = 1
     snapshots.on_train_epoch_end(trainer, module)

@@ -54,7 +54,8 @@ def test_each_offline_round_has_the_recorded_games_and_no_other_round_has(folder
 
 
 def test_user_errors_are_raised_before_any_rollout(folder, tmp_path):
-    with pytest.raises(ConfigError, match=r"no episode_\*\.pt in .*nowhere; python -m omg_lightning play --folder"):
+    found = r"nowhere, which has no episode_\*\.pt: save games there with python -m omg_lightning play --folder"
+    with pytest.raises(ConfigError, match=found):
         data_of(tmp_path / "nowhere")
     with pytest.raises(ConfigError, match=r"data\.offline\.rounds is 0: set it to at least 1"):
         data_of(folder, rounds=0)
@@ -63,5 +64,5 @@ def test_user_errors_are_raised_before_any_rollout(folder, tmp_path):
     with pytest.raises(ConfigError, match=r"capacity is 5, .* the 6 episodes .*: set it to at least 6"):
         data_of(folder, training={"capacity": 5})
     (folder / "episode_0001.pt").write_bytes(b"none")
-    with pytest.raises(ConfigError, match=r"episode_0001\.pt is no game that `play` has saved .*: remove it"):
+    with pytest.raises(ConfigError, match=r"episode_0001\.pt is not a game saved by `play` .*: remove it"):
         data_of(folder)

@@ -116,11 +116,11 @@ MISTAKES = {
     "seeds": ({"seeds": 5}, "seeds is 5: expected a list of different numbers"),
     "the same seed": ({"seeds": [1, 1]}, "expected a list of different numbers"),
     "games": ({"games": ["one"]}, "expected names, each with"),
-    "file": ({"base": "thrid.yaml"}, "base names the file thrid.yaml, which is not there"),
+    "file": ({"base": "thrid.yaml"}, "base names the file thrid.yaml, which does not exist"),
     "a flag without dashes": ({"base": "model.x 3"}, "expected a configuration file"),
     "quotes": ({"base": "--a 'b"}, "close the quotes"),
     "a number": ({"base": [3]}, "base has 3: expected"),
-    "seed among the settings": ({"base": "--seed_everything=3"}, "which the study sets itself: it is set by seeds"),
+    "seed among the settings": ({"base": "--seed_everything=3"}, "which the study sets from seeds: remove it"),
     "game to adjust": ({"adjust": {"tow": {}}}, "did you mean two?"),
     "method to adjust": ({"adjust": {"two": {"fats": []}}}, "did you mean fast?"),
     "method of a group": ({"groups": {"x": {"methods": ["slwo"]}}}, "did you mean slow?"),
@@ -143,7 +143,7 @@ def test_mistakes_in_the_command_are_one_line(here, capsys):
     write(SMALL)
     assert "study got no file" in refused(["study"], capsys)
     assert "nowhere.yaml" in refused(["study", "nowhere.yaml"], capsys)
-    assert "--only 3: s.yaml has the runs 1 to 2" in refused(["study", "s.yaml", "--only", "3"], capsys)
+    assert "--only 3: expected a run of s.yaml, 1 to 2" in refused(["study", "s.yaml", "--only", "3"], capsys)
     assert "the study has all" in refused(["study", "s.yaml", "--group", "none"], capsys)
     assert "invalid choice: 'loca'" in refused(["study", "s.yaml", "--engine", "loca"], capsys)
     assert "--jobs is 0" in refused(["study", "s.yaml", "--jobs", "0"], capsys)
@@ -156,7 +156,7 @@ def test_mistakes_in_the_command_are_one_line(here, capsys):
                 ["study", "s.yaml", *flags], capsys
             )
     with results_of_another():
-        assert "out/s has a study that is running" in refused(["study", "s.yaml", "--out", "out"], capsys)
+        assert "out/s has a running study" in refused(["study", "s.yaml", "--out", "out"], capsys)
 
 
 def installed(name: str) -> bool:
@@ -219,7 +219,9 @@ def test_a_run_that_fails_stops_no_other_and_is_tried_again(here, capsys):
 
 def test_a_run_without_numbers_fails_with_the_reason(here):
     run = read(write(SMALL, methods={"m": "--silent yes"}), Path("runs")).runs[0]
-    assert runner.execute(run)["error"] == "fit: it left no metrics.json: the list of callbacks lacks callbacks.Report"
+    assert (
+        runner.execute(run)["error"] == "fit: it wrote no metrics.json: add callbacks.Report to the list of callbacks"
+    )
 
 
 def test_only_an_evaluation_that_is_new_or_changed_is_made(here):

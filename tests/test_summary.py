@@ -22,7 +22,7 @@ NUMBERS = {
 }  # fmt: skip
 
 
-def test_each_line_by_hand(tmp_path):
+def test_every_line_of_the_summary_by_hand(tmp_path):
     for name in ("config.yaml", "last.ckpt", "metrics.json"):
         (tmp_path / name).touch()
     rest = f"--config {tmp_path}/config.yaml --ckpt_path {tmp_path}/last.ckpt"
@@ -30,17 +30,17 @@ def test_each_line_by_hand(tmp_path):
     lines = summary(NUMBERS, about).splitlines()
     assert lines == [
         "StagHunt: learner, nearest_stag",
-        "team return   10.00 (95%: 9.93 to 10.00) in 500 episodes; random play 1.23; the most possible 12.00",
+        "team return   10.00 (95%: 9.93 to 10.00) in 500 episodes; random play 1.23; best possible 12.00",
         "seats         6.00 learner, 4.00 nearest_stag",
-        "prediction    88.2% of co-players' actions, 99.8% of the best possible; always the commonest action: 41.4%",
+        "prediction    88.2% of co-players' actions, 99.8% of the best possible; 41.4% if always the most frequent action",
         "goals         raise the return by 3.00 (95%: 2.25 to 3.75): "
         "team return 9.00 with inferred goals, 6.00 with random goals",
         "training      39,083 environment steps in 152 s",
         f"files         {tmp_path}: metrics.json, last.ckpt",
-        f"next          python -m omg_lightning replay {tmp_path}   # episodes in the browser, and what it believes",
-        f"              python -m omg_lightning play --agent {tmp_path}   # play with it",
+        f"next          python -m omg_lightning replay {tmp_path}   # episodes and beliefs in the browser",
+        f"              python -m omg_lightning play --agent {tmp_path}   # play with the agent",
         f"              tensorboard --logdir {tmp_path.parent}   # curves",
-        f"              python -m omg_lightning test {rest}   # adaptation to other partners",
+        f"              python -m omg_lightning test {rest}   # measure adaptation to other partners",
     ]
     assert summary(NUMBERS, about._replace(playable=False)).splitlines()[7:] == [
         f"next          tensorboard --logdir {tmp_path.parent}   # curves",
@@ -57,13 +57,13 @@ def test_each_line_by_hand(tmp_path):
         (8.0, None, None, "goals         team return 9.00 with inferred goals, 8.00"),  # one episode has no interval
     ],
 )
-def test_goals_change_play_only_where_the_interval_of_the_difference_leaves_out_zero(none, low, high, words):
+def test_goals_change_play_only_if_the_interval_of_the_difference_excludes_zero(none, low, high, words):
     gain = {"goal/return_gain": 9.0 - none, "goal/return_gain_low": low, "goal/return_gain_high": high}
     found = NUMBERS | {"goal/return_none": none} | gain
     assert words in summary({name: value for name, value in found.items() if value is not None}, ABOUT)
 
 
-def test_what_is_not_known_is_left_out():
+def test_unknown_numbers_are_omitted():
     few = {"return/episodes": 1.0, "return/team_mean": 10.0, "goal/action_top1": float("nan")}
     lines = summary(few, ABOUT._replace(fit_s=0.0)).splitlines()
     assert lines[1:3] == [
@@ -73,7 +73,7 @@ def test_what_is_not_known_is_left_out():
     assert len(lines) == 4
 
 
-def test_a_run_ends_with_these_lines(tmp_path, caplog):
+def test_fit_ends_with_the_summary(tmp_path, caplog):
     with caplog.at_level(logging.INFO):
         folder = run("fit", tmp_path, *TINY, "--trainer.max_epochs=3")
     (text,) = [record.getMessage() for record in caplog.records if "team return " in record.getMessage()]

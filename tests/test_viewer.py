@@ -81,7 +81,7 @@ def test_a_game_is_played_out_without_people_and_beside_scripts():
     assert played.over
     assert played.frames[-1]["over"]
     assert played.frames[-1]["minds"] == {}
-    with pytest.raises(ConfigError, match="the game is over: start a new one"):
+    with pytest.raises(ConfigError, match="the game has ended: start a new one"):
         played.play({})
 
 
@@ -138,11 +138,11 @@ def test_agents_remember_partners_from_game_to_game_until_others_sit_there():
 @pytest.mark.parametrize(
     ("do", "says"),
     [
-        (lambda s: s.take_seats([HUMAN]), "1 seats are given; StagHunt has 2: name one for each"),
+        (lambda s: s.take_seats([HUMAN]), "got 1 players, but StagHunt has 2 seats: give one for each"),
         (lambda s: s.take_seats([HUMAN, "wolf"]), "unknown player 'wolf'"),
-        (lambda s: s.play({}), "seat 0 plays None: expected an action, 0 to 6"),
-        (lambda s: s.play({0: 99}), "seat 0 plays 99: expected an action"),
-        (lambda s: s.rewind(5), "there is no step 5: expected 0 to 0"),
+        (lambda s: s.play({}), "seat 0 got the action None: expected 0 to 6"),
+        (lambda s: s.play({0: 99}), "seat 0 got the action 99: expected 0 to 6"),
+        (lambda s: s.rewind(5), "got step 5: expected 0 to 0"),
     ],
 )
 def test_mistakes_change_nothing_and_are_one_line(do, says):
@@ -203,7 +203,7 @@ def test_saved_games_are_numbered_and_can_be_read_again(tmp_path):
     games = saved_games(tmp_path)
     assert plain(games[1].frames) == last
     (tmp_path / "episode_0001.json").write_text("{")
-    with pytest.raises(ConfigError, match=r"episode_0001\.json is no game that `play` has saved"):
+    with pytest.raises(ConfigError, match=r"episode_0001\.json is not a game saved by `play`"):
         saved_games(tmp_path)
 
 

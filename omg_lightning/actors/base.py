@@ -17,22 +17,22 @@ if TYPE_CHECKING:
 
 
 class Scene(NamedTuple):
-    """One step of L environments, as actors meet it."""
+    """One step of L environments: the input of actors."""
 
     env: VectorEnv  # names, sizes and, for a search, the rules and the state
     view: View
     generator: torch.Generator  # all randomness
-    greedy: bool  # an evaluation: take the best action, draw no exploration noise
-    measure: bool = False  # scripts also report their own probabilities, to judge predictions by
+    greedy: bool  # as in evaluations: take the best action, without exploration noise
+    measure: bool = False  # scripts also report their action probabilities, to evaluate predictions
 
 
 class Choice(NamedTuple):
-    """What an actor does at one step of L environments."""
+    """An actor's decisions at one step of L environments."""
 
     mine: Tensor  # bool [L, P] the seats that it acts for
-    action: Tensor  # int64 [L, P]; not read where `mine` is False
-    goal: Tensor | None = None  # float [L, P, D] what it takes the goals of all seats to be
-    extras: Mapping[str, Tensor] = {}  # [L, P, ...] what is recorded beside the action, see `Actor.records`
+    action: Tensor  # int64 [L, P]; ignored where `mine` is False
+    goal: Tensor | None = None  # float [L, P, D] inferred goals of all seats
+    extras: Mapping[str, Tensor] = {}  # [L, P, ...] recorded with the action, see `Actor.records`
     notes: Mapping[str, float] = {}  # numbers for the log, such as the entropy of a root policy
     searched: SearchResult | None = None  # the roots, for viewers: [M*K, A], K trees for each of `mine.nonzero()`
 
@@ -56,7 +56,7 @@ class Actor(ABC):
     goals_are_cells: bool = False
 
     def prior(self, batch_size: int) -> Tensor | None:
-        """Return what is known before the first episode, leading B, or None."""
+        """Return the prior before the first episode, leading B, or None."""
         return None
 
     @abstractmethod
@@ -65,21 +65,21 @@ class Actor(ABC):
 
         Args:
             env: names and sizes.
-            mine: bool `[B, P]` the seats that this actor holds.
-            prior: what `prior` or `carry` returned.
+            mine: bool `[B, P]` the seats that this actor plays.
+            prior: the result of `prior` or `carry`.
             generator: all randomness.
         """
 
     @abstractmethod
     def act(self, memory: Any, scene: Scene) -> Choice:
-        """Choose an action for each seat that it holds and that is still active."""
+        """Choose an action for each of its seats that is still active."""
 
     def observe(self, memory: Any, scene: Scene, actions: Tensor, step: Step) -> tuple[Any, Mapping[str, Tensor]]:
         """Return the memory after `actions`, int64 `[L, P]`, led to `step`; and extras, `[L, P, ...]`, of that step."""
         return memory, {}
 
     def keep(self, memory: Any, index: Tensor) -> Any:
-        """Return the memory of the environments `index`, int64 `[R]`, alone: the others are over."""
+        """Return the memory of the environments `index`, int64 `[R]`, only: the others have ended."""
         return take(memory, index)
 
     def carry(self, prior: Tensor | None, episodes: Episodes) -> Tensor | None:
@@ -87,16 +87,16 @@ class Actor(ABC):
         return prior
 
     def with_true_goal(self, memory: Any, prior: Tensor | None, true_goal: Tensor) -> Any:
-        """Return the memory with the goals, int64 `[L, P]`, that scripts now pursue; `prior` has leading L."""
+        """Return the memory given the current goals of the scripts, int64 `[L, P]`; `prior` has leading L."""
         return memory
 
     def true_goal(self, env: VectorEnv, memory: Any, view: View) -> Tensor | None:
         """Return the goals that its own seats pursue with their next actions, int64 `[L, P]`, NO_GOAL elsewhere.
 
-        None if it pursues no declared goal. `view` is that at which they are about to act.
+        None if the actor pursues no declared goal. The seats act next at `view`.
         """
         return None
 
     def among(self, index: Tensor, batch_size: int) -> Actor:
-        """Return the same actor for the environments `index`, int64 `[R]`, of a batch, alone, in this order."""
+        """Return this actor for the environments `index`, int64 `[R]`, of a batch, in this order."""
         return self

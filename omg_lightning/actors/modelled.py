@@ -1,4 +1,4 @@
-"""Actors with an opponent model: they infer goals, and decide given these."""
+"""Actors with an opponent model: they infer goals, and decide given the inferred goals."""
 
 from abc import abstractmethod
 from collections.abc import Mapping
@@ -17,13 +17,13 @@ from omg_lightning.types import Episodes, Estimate, GoalModel, Record
 class Memory(NamedTuple):
     """The memory within an episode; leading L."""
 
-    mine: Tensor  # bool [L, P] the seats that it holds
+    mine: Tensor  # bool [L, P] the seats that it plays
     opponent: Any  # memory of the opponent model
-    own: Any  # what the kind of actor keeps
+    own: Any  # memory of the subclass
 
 
 class Decision(NamedTuple):
-    """What M egos decide."""
+    """Decisions of M egos."""
 
     action: Tensor  # int64 [M]
     extras: Mapping[str, Tensor]  # [M, ...] see `Actor.records`
@@ -48,12 +48,12 @@ class ModelActor(Actor):
 
     @property
     def needs_true_goal(self) -> bool:  # type: ignore[override]
-        """As the opponent model says."""
+        """As in the opponent model."""
         return self.opponent.needs_true_goal
 
     @property
     def goals_are_cells(self) -> bool:  # type: ignore[override]
-        """As the opponent model says."""
+        """As in the opponent model."""
         return self.opponent.goals_are_cells
 
     @property
@@ -77,7 +77,7 @@ class ModelActor(Actor):
         return memory._replace(opponent=self.opponent.start(prior, true_goal))
 
     def act(self, memory: Memory, scene: Scene) -> Choice:
-        """Infer goals, then decide for all seats that it holds and that are still active."""
+        """Infer goals, then decide for all of its seats that are still active."""
         active = scene.view.active
         estimate = of_present(self.opponent.infer(memory.opponent, scene.view), active)
         mine = memory.mine & active
@@ -109,7 +109,7 @@ class ModelActor(Actor):
         """
 
     def observe(self, memory: Memory, scene: Scene, actions: Tensor, step: Step) -> tuple[Memory, Mapping[str, Tensor]]:
-        """Update the opponent model by all actions and achieved goals."""
+        """Update the opponent model with all actions and achieved goals."""
         return memory._replace(opponent=self.opponent.update(memory.opponent, scene.view, actions, step.achieved)), {}
 
     def carry(self, prior: Tensor | None, episodes: Episodes) -> Tensor:
@@ -119,7 +119,7 @@ class ModelActor(Actor):
 
 
 def of_present(estimate: Estimate, active: Tensor) -> Estimate:
-    """Return the same, with goals of 0 for seats that have left, as in training; active is bool `[L, P]`."""
+    """Return the estimate with goals set to 0 for seats that have left, as in training; `active` is bool `[L, P]`."""
 
     def draw(trees: int, generator: torch.Generator) -> Tensor:
         return torch.where(active[:, None, :, None], estimate.draw(trees, generator), 0.0)

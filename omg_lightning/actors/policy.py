@@ -1,4 +1,4 @@
-"""The actor that plays a policy network, without search."""
+"""The actor that plays a policy network without search."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -16,12 +16,12 @@ from omg_lightning.types import Estimate, Record, View, ego_order
 
 @dataclass(frozen=True)
 class PolicyActor(ModelActor):
-    """Samples actions from a policy given the inferred goals of the co-players; takes the likeliest when greedy.
+    """Samples actions from a policy given the inferred goals of the co-players; if greedy, takes the most probable one.
 
     Args:
         opponent: infers goals.
         policy: `(observation, time, condition) -> logits, value`.
-        num_actions: A, to record the probabilities of all actions, too, which some rewards need; 0 to leave them out.
+        num_actions: A, to also record the probabilities of all actions, which some rewards need; 0 to omit them.
     """
 
     policy: Any
@@ -29,7 +29,7 @@ class PolicyActor(ModelActor):
 
     @property
     def records(self) -> Mapping[str, Record]:  # type: ignore[override]
-        """Log probability of the action, value of the view and of the last view where time ran out; goals' extras."""
+        """Log probability of the action, values of the view and of the last view after a time limit; goals' extras."""
         known = {**self.opponent.records, "log_probability": Record(), "value": Record(), "bootstrap": Record()}
         return {**known, "policy": Record((self.num_actions,), per_action=True)} if self.num_actions else known
 
@@ -38,7 +38,7 @@ class PolicyActor(ModelActor):
         logits, value = self._ask(scene.view, estimate.point, rows, ego)
         log_policy = masked_logits(logits, scene.view.legal[rows, ego]).log_softmax(-1)
         if scene.greedy:
-            action = log_policy.argmax(-1)  # the first of equally likely ones
+            action = log_policy.argmax(-1)  # the first of equally probable actions
         else:
             action = torch.multinomial(log_policy.exp(), 1, generator=scene.generator)[:, 0]
         chosen = log_policy.gather(-1, action[:, None])[:, 0]
@@ -48,7 +48,7 @@ class PolicyActor(ModelActor):
         return Decision(action, extras, {"policy/entropy": entropy})
 
     def observe(self, memory: Memory, scene: Scene, actions: Tensor, step: Step) -> tuple[Memory, Mapping[str, Tensor]]:
-        """Update the opponent model; value the last views of own seats that a time limit cut off."""
+        """Update the opponent model; evaluate the last views of own seats that a time limit cut off."""
         memory, _ = super().observe(memory, scene, actions, step)
         cut = step.truncated & memory.mine
         if not bool(cut.any()):

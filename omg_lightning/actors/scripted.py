@@ -13,21 +13,21 @@ from omg_lightning.games.scripts import Player, RandomPlayer, ScriptedPlayer, ac
 from omg_lightning.games.switcher import HANDOVER, SWITCHER, Handover, Switcher, parse_handover, parse_steps
 from omg_lightning.types import NO_GOAL, ConfigError, View
 
-ANYWHERE = {"random": RandomPlayer}  # players that know every game; a game's own are its `players`
+ANYWHERE = {"random": RandomPlayer}  # players of every game; a game's own players are in `players`
 
 
 class Seated(NamedTuple):
-    """One player object, which plays one seat in some of the environments."""
+    """One player object, which plays one seat in some environments."""
 
     player: Player
     seat: int
-    rows: Tensor  # int64 [R] its environments, of those that started
+    rows: Tensor  # int64 [R] its environments, among those that started
 
 
 class PlayerActor(Actor):
-    """Lets players act. A player always sees all the environments in which it started.
+    """Actor for player objects. A player always acts in all environments in which it started.
 
-    Memory is the index of the environments that still run, int64 `[L]`, among those that started.
+    The memory is the index of the running environments, int64 `[L]`, among those that started.
 
     Args:
         seated: the players.
@@ -37,13 +37,13 @@ class PlayerActor(Actor):
         self.seated = seated
 
     def start(self, env: VectorEnv, mine: Tensor, prior: Tensor | None, generator: torch.Generator) -> Tensor:
-        """Tell all players that an episode starts."""
+        """Reset all players for a new episode."""
         for player, seat, rows in self.seated:
             player.reset(len(rows), seat, rules_of(env), generator)
         return torch.arange(len(mine), device=mine.device)
 
     def act(self, memory: Tensor, scene: Scene) -> Choice:
-        """Ask every player; what it does where an episode is over is ignored."""
+        """Query every player; its actions in finished episodes are ignored."""
         view = scene.view
         action = torch.zeros_like(view.active, dtype=torch.int64)
         mine, best = torch.zeros_like(view.active), torch.zeros_like(view.active, dtype=torch.float32)
@@ -66,7 +66,7 @@ class PlayerActor(Actor):
         return found
 
     def among(self, index: Tensor, batch_size: int) -> "PlayerActor":
-        """Return the same players in the environments `index`, int64 `[R]`, of a batch, alone, in this order."""
+        """Return these players for the environments `index`, int64 `[R]`, of a batch, in this order."""
         place = torch.full((batch_size,), -1, device=index.device)
         place[index] = torch.arange(len(index), device=index.device)
         kept = (each._replace(rows=place[each.rows][place[each.rows] >= 0]) for each in self.seated)
@@ -74,7 +74,7 @@ class PlayerActor(Actor):
 
     @staticmethod
     def _places(memory: Tensor, rows: Tensor) -> tuple[Tensor, Tensor]:
-        """Return which of a player's `rows` still run, and where these are among the running environments."""
+        """Return which of a player's `rows` still run, and their indices among the running environments."""
         at = torch.searchsorted(memory, rows).clamp(max=max(len(memory) - 1, 0))
         here = (memory[at] == rows).nonzero()[:, 0]
         return here, at[here]
@@ -83,7 +83,7 @@ class PlayerActor(Actor):
 def _shown(view: View, seat: int, rows: int, here: Tensor, at: Tensor, noop: int) -> tuple[Tensor, Tensor]:
     """Return the views and legal actions of a seat in all of a player's `rows`, of which `here` still run.
 
-    Where an episode is over there is nothing to see, and only `noop` to do.
+    In finished episodes the view is empty and only `noop` is legal.
     """
     observation, legal = view.observation[at, seat], view.legal[at, seat]
     if len(at) == rows:
@@ -95,12 +95,12 @@ def _shown(view: View, seat: int, rows: int, here: Tensor, at: Tensor, noop: int
 
 
 def rules_of(env: VectorEnv) -> Any:
-    """Return the object that describes the game to a player: the `Game` if there is one, else the environment."""
+    """Return the object that describes the game to a player: the `Game` if it exists, else the environment."""
     return env if env.game is None else env.game
 
 
 def make_player(name: str, game: Any) -> Player:
-    """Make a player from what a user wrote for a seat.
+    """Make a player from the name that a user gave for a seat.
 
     Args:
         name: `random`; a name of `game.players`; `switcher`, with the steps at which it changes, such as
@@ -109,7 +109,7 @@ def make_player(name: str, game: Any) -> Player:
         game: a `Game` or a `VectorEnv`.
 
     Raises:
-        ConfigError: there is no such player, it cannot be imported, built or used, or it does not know this game.
+        ConfigError: the player does not exist, cannot be imported, built or used, or does not support this game.
     """
     player = _made(name, game)
     if isinstance(player, ScriptedPlayer | AxelrodPlayer):
@@ -127,7 +127,7 @@ def _made(name: str, game: Any) -> Player:
     if isinstance(name, str) and name.partition(":")[0] == HANDOVER:
         return Handover(lambda kind: make_player(kind, game), *parse_handover(name))
     if isinstance(name, str) and (name == "learner" or name.startswith("checkpoint:")):
-        raise ConfigError(f"'{name}' needs trained networks: put it into `data.seats`; a player is {words}")
+        raise ConfigError(f"'{name}' needs trained networks: use it in `data.seats`; expected a player: {words}")
     if isinstance(name, str) and name.startswith(PREFIX):
         return AxelrodPlayer(name)
     if not isinstance(name, str) or "." not in name.strip("."):
@@ -136,13 +136,13 @@ def _made(name: str, game: Any) -> Player:
 
 
 def _import(path: str, words: str) -> Any:
-    """Import whatever a dotted path names."""
+    """Import the object at a dotted path."""
     module, _, attribute = path.rpartition(".")
     try:
         found = importlib.import_module(module)
-    except (Exception, SystemExit) as error:  # a user's module may fail in any way: say how, in one line
+    except (Exception, SystemExit) as error:  # a user's module may fail in any way: report it in one line
         raise ConfigError(
-            f"player '{path}': importing '{module}' failed with {_one_line(error)}; run from the folder that holds it, "
+            f"player '{path}': importing '{module}' failed with {_one_line(error)}; run from its folder, "
             f"install it, or use {words}"
         ) from error
     if not hasattr(found, attribute):
@@ -151,9 +151,9 @@ def _import(path: str, words: str) -> Any:
 
 
 def _build(path: str, found: Any) -> Player:
-    """Make a player of a class that came from outside, after a look at whether it is one."""
+    """Check that a user's class is a player, and make one."""
     if not isinstance(found, type):
-        raise ConfigError(f"player '{path}' is a {type(found).__name__}, not a class; name the class itself")
+        raise ConfigError(f"player '{path}' is a {type(found).__name__}, not a class; give the class itself")
     missing = [method for method in ("reset", "act") if not callable(getattr(found, method, None))]
     if missing:
         raise ConfigError(

@@ -1,4 +1,4 @@
-"""The actor that plans: a tree search with predicted co-players, and the root policy."""
+"""The planning actor: a tree search with predicted co-players, and the root policy."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -27,7 +27,7 @@ class PlannerConfig:
             games and 0.1 for Atari (Danihelka et al. 2022). A small one makes a converged prior slow to change.
         least_span: under `gumbel`, value differences below this, in standard deviations of the returns, count as if
             they were this large, so that differences within sampling noise move the prior little. 0, as published,
-            always gives the best action of a few samples the full weight.
+            always gives the best action of a few samples full weight.
         discount: per step.
         policy: the root policy, for play and as training target. `values`: softmax(beta * Q) of the root values
             averaged over trees (HOP, ICML 2024). `search`: under `puct` the visit distribution averaged over trees
@@ -66,11 +66,11 @@ class PlannerConfig:
             raise ConfigError(f"planner.temperature is {self.temperature}: it must be above 0 and finite")
         if self.temperature != 1 and self.policy != "search":
             raise ConfigError(
-                f"planner.temperature is {self.temperature}, but planner.policy is {self.policy!r}, which only beta "
-                "sharpens: set planner.policy to search, or leave planner.temperature at 1"
+                f"planner.temperature is {self.temperature}, but planner.policy is {self.policy!r}, which uses only "
+                "beta: set planner.policy to search, or leave planner.temperature at 1"
             )
         if not (0 <= self.c_puct < float("inf") and 0 < self.beta < float("inf")):
-            raise ConfigError(f"planner.c_puct is {self.c_puct} and beta {self.beta}: expected >= 0 and > 0, finite")
+            raise ConfigError(f"planner.c_puct is {self.c_puct} and beta {self.beta}: expected finite, >= 0 and > 0")
         for name in ("c_scale", "least_span"):
             if not 0 <= getattr(self, name) < float("inf"):
                 raise ConfigError(f"planner.{name} is {getattr(self, name)}: it must be at least 0 and finite")
@@ -78,7 +78,7 @@ class PlannerConfig:
 
 @dataclass(frozen=True)
 class SearchActor(ModelActor):
-    """Plans each decision by K trees, each with its own sampled goals, and averages their results.
+    """Plans each decision with K trees, each with its own sampled goals, and averages their results.
 
     Args:
         opponent: infers goals and predicts co-players.
@@ -88,7 +88,7 @@ class SearchActor(ModelActor):
         planner: settings of the search.
         num_actions: A.
         sparse: the networks also read sparse views.
-        distances: these must include walking distances.
+        distances: the sparse views must include walking distances.
         value_unit: standard deviation of the returns, for `planner.least_span`.
     """
 
@@ -109,18 +109,18 @@ class SearchActor(ModelActor):
 
     @property
     def networks(self) -> Networks:
-        """What a search asks."""
+        """The networks that the search queries."""
         return Networks(self.opponent, self.policy, self.sparse, self.distances)
 
     def start(self, env: VectorEnv, mine: Tensor, prior: Tensor | None, generator: torch.Generator) -> Memory:
-        """Start an episode; `Memory.own` is the game's board, if the networks want walking distances.
+        """Start an episode; `Memory.own` is the game's board, if the networks read walking distances.
 
         Raises:
-            ConfigError: the environment has no rules that a search could step.
+            ConfigError: the environment has no rules that a search can step.
         """
         if env.game is None and bool(mine.any()):
             raise ConfigError(
-                f"{env.name} cannot be stepped from a state, so no search can play it: set --model.algorithm PPO, or "
+                f"{env.name} cannot be stepped from a state, as a search requires: set --model.algorithm PPO, or "
                 "wrap it in CopyableGame"
             )
         memory = super().start(env, mine, prior, generator)
@@ -129,7 +129,7 @@ class SearchActor(ModelActor):
         return memory._replace(own=env.game.board(env.state))
 
     def decide(self, memory: Memory, scene: Scene, estimate: Estimate, rows: Tensor, ego: Tensor) -> Decision:
-        """Search for M egos: K trees for each, whose answers are averaged."""
+        """Search for M egos with K trees each, and average the results over the trees."""
         game, trees, config = scene.env.game, self.trees, self.planner
         assert game is not None
         goals, each_ego = estimate.draw(trees, scene.generator)[rows].flatten(0, 1), ego.repeat_interleave(trees)
@@ -156,7 +156,7 @@ class SearchActor(ModelActor):
         else:
             legal = root.legal.view(len(rows), trees, -1)[:, 0]
             score, policy = masked_logits(q, legal), root_policy(q, legal, config)
-        # In evaluation the first of equally good actions is taken; in training one of them is drawn.
+        # Evaluation takes the first of equally good actions; training samples one of them.
         action = score.argmax(-1) if scene.greedy else torch.multinomial(policy, 1, generator=scene.generator)[:, 0]
         entropy = float(-(policy * policy.clamp(min=1e-9).log()).sum(-1).mean())
         extras = {"root_policy": policy, "root_value": (policy * q).sum(-1)}
@@ -167,7 +167,7 @@ def sharpened(policy: Tensor, temperature: float) -> Tensor:
     """Return `policy ** (1 / temperature)` `[M, A]`, normalised (AlphaGo Zero, https://doi.org/10.1038/nature24270)."""
     if temperature == 1:
         return policy
-    power = (policy / policy.amax(-1, keepdim=True)) ** (1 / temperature)  # so that the best never underflows
+    power = (policy / policy.amax(-1, keepdim=True)) ** (1 / temperature)  # the best action never underflows
     return power / power.sum(-1, keepdim=True)
 
 
@@ -177,7 +177,7 @@ def root_policy(q: Tensor, legal: Tensor, config: PlannerConfig) -> Tensor:
     Args:
         q: float `[M, A]` root values.
         legal: bool `[M, A]`.
-        config: beta, and whether Q is rescaled to [0, 1] over the legal actions before.
+        config: beta, and whether to rescale Q to [0, 1] over the legal actions first.
 
     Returns:
         float `[M, A]`.

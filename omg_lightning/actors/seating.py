@@ -22,24 +22,24 @@ PAST = "past"  # the learner as it was some rounds ago
 
 
 class Seating(NamedTuple):
-    """Who sits where in each of B environments."""
+    """The players of all seats in B environments."""
 
     who: Tensor  # int64 [B, P] index into `names`
     names: tuple[str, ...]
-    scripted: Mapping[str, Actor]  # those among them that have no networks
+    scripted: Mapping[str, Actor]  # the actors without networks, by name
 
     def held_by(self, name: str) -> Tensor:
-        """Return which seats `name` holds, bool `[B, P]`; none where it does not play."""
+        """Return which seats `name` plays, bool `[B, P]`."""
         return self.who == (self.names.index(name) if name in self.names else -1)
 
     def keep(self, index: Tensor) -> "Seating":
-        """Return the same players in the environments `index` alone, int64 `[R]`, in this order."""
+        """Return the seating of the environments `index`, int64 `[R]`, in this order."""
         kept = {name: actor.among(index, len(self.who)) for name, actor in self.scripted.items()}
         return Seating(self.who[index], self.names, kept)
 
 
 def has_networks(name: str) -> bool:
-    """Return whether a seat's name stands for a learner, present, past or from a checkpoint, not for a player class."""
+    """Return whether a seat's name is a current, past or stored learner, not a player class."""
     return name in (LEARNER, PAST) or name.startswith(CHECKPOINT)
 
 
@@ -47,16 +47,16 @@ def arrange(lineups: Sequence[Sequence[str]], batch: int, env: VectorEnv, device
     """Seat line-ups in `batch` environments, in turn: environment b gets line-up b mod len(lineups).
 
     Args:
-        lineups: each a name for every seat: `learner`, `past`, `checkpoint:PATH`, a scripted player or a dotted path.
+        lineups: one name per seat: `learner`, `past`, `checkpoint:PATH`, a scripted player or a dotted path.
         batch: B.
-        env: the number of seats, and the scripts that know the game.
+        env: the number of seats, and the scripts of the game.
         device: of the indices.
 
     Raises:
         ConfigError: a line-up has the wrong number of seats, a name is unknown, or a script needs another game.
     """
     if not lineups:
-        raise ConfigError("no line-up given: name the player of each seat, such as [learner, random]")
+        raise ConfigError("got no line-up: give the name of each seat's player, such as [learner, random]")
     for lineup in lineups:
         if len(lineup) != env.num_players:
             raise ConfigError(
@@ -77,16 +77,16 @@ def arrange(lineups: Sequence[Sequence[str]], batch: int, env: VectorEnv, device
 
 
 def names_of_seats(lineups: Sequence[Sequence[str]]) -> list[str]:
-    """Say for each seat who may sit there, for pictures and tables: three names at most."""
+    """Return for each seat the names of its players, for figures and tables: at most three names."""
     each = [list(dict.fromkeys(names)) for names in zip(*lineups, strict=True)]
     return [" or ".join(names if len(names) <= 3 else [names[0], f"{len(names) - 1} others"]) for names in each]
 
 
 def scripted_lineups(env: VectorEnv) -> list[list[str]]:
-    """Return the line-ups of the offline phase: k of the first script beside P-k of the second, and all random.
+    """Return the line-ups of the offline phase: k seats of the first script and P-k of the second, and all random.
 
-    In Stag-Hunt these are the published 0NS..PNS: k nearest-stag beside P-k nearest-hare hunters. A game without
-    `scripts` has the random line-up alone.
+    In Stag-Hunt these are the published 0NS..PNS: k nearest-stag and P-k nearest-hare hunters. A game without
+    `scripts` has only the random line-up.
     """
     seats, mixed = env.num_players, []
     if scripts := scripts_of(env):
@@ -95,26 +95,26 @@ def scripted_lineups(env: VectorEnv) -> list[list[str]]:
 
 
 def as_lineups(seats: list[str] | list[list[str]]) -> list[list[str]]:
-    """Return the line-ups that a user wrote: one line-up, or a list of them.
+    """Return a list of line-ups from a user's setting: one line-up, or a list of them.
 
-    A line-up with `checkpoint:FOLDER/*` becomes one for each agent that the pattern names; where it stands in several
-    seats, all of them hold the same agent.
+    A line-up with `checkpoint:FOLDER/*` becomes one line-up per matching agent; if several seats have the pattern, all
+    of them get the same agent.
 
     Raises:
-        ConfigError: it is something else, or a pattern names no agent.
+        ConfigError: the setting has another form, or a pattern matches no agent.
     """
     nested = [not isinstance(entry, str) for entry in seats]
     if any(nested) and not all(nested):
-        raise ConfigError(f"data.seats is {seats}: give one name for each seat, or a list of such lists, not both")
+        raise ConfigError(f"data.seats is {seats}: give a list of one name per seat, or a list of those, not both")
     lineups = [list(entry) for entry in seats] if any(nested) else [[str(name) for name in seats]]
     return [each for lineup in lineups for each in _each_agent(lineup)]
 
 
 def agents_of(name: str) -> list[str]:
-    """Return the seats that a name stands for: `checkpoint:FOLDER/*` is each agent there, any other name itself.
+    """Return the names that a seat's name expands to: each agent of `checkpoint:FOLDER/*`, or the name itself.
 
     Raises:
-        ConfigError: there is no agent.
+        ConfigError: the pattern matches no agent.
     """
     if not is_pattern(name):
         return [name]
@@ -122,23 +122,23 @@ def agents_of(name: str) -> list[str]:
     found = sorted(glob(pattern), key=lambda path: [int(part) if part.isdigit() else part for part in _parts(path)])
     if not found:
         raise ConfigError(
-            f"the seat {name} names no agent: expected a pattern of paths, such as {CHECKPOINT}population/*"
+            f"the seat {name} matches no agent: give a pattern of existing paths, such as {CHECKPOINT}population/*"
         )
     return [f"{CHECKPOINT}{path}" for path in found]
 
 
 def is_pattern(name: str) -> bool:
-    """Say whether a seat's name stands for several agents."""
+    """Return whether a seat's name is a pattern of several agents."""
     return name.startswith(CHECKPOINT) and "*" in name
 
 
 def _parts(path: str) -> list[str]:
-    """Split a path so that numbers in it can be sorted as such; every second part is one."""
+    """Split a path into text and numbers in turn, so that paths sort in numeric order."""
     return re.split(r"(\d+)", path)
 
 
 def _each_agent(lineup: list[str]) -> list[list[str]]:
-    """Return a line-up for each agent that the patterns in it name."""
+    """Return one line-up for each agent that its pattern matches."""
     pattern = next((name for name in lineup if is_pattern(name)), None)
     if pattern is None:
         return [lineup]
@@ -152,15 +152,15 @@ def beside_learner(partner: str, num_players: int) -> list[str]:
 
 
 def default_partners(env: VectorEnv) -> list[str]:
-    """Return the partners of `test` unless others are named: one of each kind that the game knows."""
+    """Return the default partners of `test`: one of each kind of player of the game."""
     scripts = scripts_of(env)
     return ["random", *scripts, *([SWITCHER] if scripts else [])]
 
 
 def check_lineups(lineups: list[list[str]], env: VectorEnv) -> None:
-    """Raise ConfigError unless every name in these line-ups is known and can play this game; checkpoints must be there.
+    """Raise ConfigError unless every name in these line-ups exists and can play this game, checkpoints included.
 
-    See `omg_lightning.sources.find_agent` for what a checkpoint's path may be.
+    See `omg_lightning.sources.find_agent` for the valid paths of a checkpoint.
     """
     names = arrange(lineups, len(lineups), env, torch.device("cpu")).names
     for path in (name.removeprefix(CHECKPOINT) for name in names if name.startswith(CHECKPOINT)):
@@ -168,10 +168,10 @@ def check_lineups(lineups: list[list[str]], env: VectorEnv) -> None:
 
 
 def check_true_goals(seating: Seating, learner: Actor, episodes: Episodes) -> None:
-    """Raise ConfigError where a learner that needs the co-players' true goals met one that declares none."""
+    """Raise ConfigError if a learner needs its co-players' true goals and one of them declares none."""
     silent = ~seating.held_by(LEARNER) & (episodes.true_goal[0] == NO_GOAL)
     if learner.needs_true_goal and silent.any():
         who = seating.names[int(seating.who[silent][0])]
         raise ConfigError(
-            f"the opponent model needs each co-player's true goal, but {who} declares no goal: seat a script that does"
+            f"the opponent model needs each co-player's true goal, but {who} declares no goal: seat a script with one"
         )

@@ -16,11 +16,11 @@ from omg_lightning.types import ConfigError, View
 
 
 class RootSearch(NamedTuple):
-    """What the last search found at its root. In a batch all have leading B; names are `agent.spec.action_names`."""
+    """Results of the last search at its root. In a batch all have leading B; names are `agent.spec.action_names`."""
 
     visits: Tensor  # float [A] simulations that began with each action, mean over the trees; 0 where illegal
     values: Tensor  # float [A] discounted return expected of each action, mean over the trees; 0 where illegal
-    policy: Tensor  # float [A] probability of each action in training; a greedy agent takes the best one
+    policy: Tensor  # float [A] probability of each action in training; a greedy agent takes the argmax
     value: Tensor  # float [] of the state under this policy
 
 
@@ -28,17 +28,17 @@ class Episode:
     """Follows an episode of B copies step by step.
 
     Args:
-        actor: who sits there.
-        table: where.
-        seat: its seat.
-        prior: what it carries from earlier episodes.
+        actor: the player of the seat.
+        table: the environment from this seat's perspective.
+        seat: index of the seat.
+        prior: of the opponent model, from earlier episodes.
         random: all randomness.
         greedy: take the best action.
 
     Attributes:
         view: of the current step, or of the last one that is known; None before the first.
-        steps: how many have been played.
-        acted: at the current step.
+        steps: number of steps played.
+        acted: whether `act` was called at the current step.
     """
 
     def __init__(
@@ -48,14 +48,14 @@ class Episode:
         self.random, self.greedy = random, greedy
         self.view: View | None = None
         self.steps, self.acted = 0, False
-        self._fresh = False  # `view` is that of the current step
+        self._fresh = False  # whether `view` is that of the current step
         self._record = EpisodeRecord()
         self._memory: Any = None
         self._trail: list[tuple[Any, Tensor]] = []  # memory and random state after 0, 1, ... steps
         self._scene: Scene
 
     def look(self, given: Any, legal: Any) -> None:
-        """See the current step, of what the user passed."""
+        """Read the current step from the user's arguments."""
         self.catch_up()
         self._see(self.table.look(given, legal, self.seat))
 
@@ -67,10 +67,10 @@ class Episode:
         return action, self._root(choice)
 
     def observe(self, joint: Tensor, found: Any) -> None:
-        """See the joint actions of the current step, int64 `[B, P]`; `found` is what the user knows of the outcome."""
+        """Record the joint actions of the current step, int64 `[B, P]`; `found` is the outcome as the user knows it."""
         view = self.view
         if view is None or not self._fresh:
-            raise ConfigError("observe got actions of a step that the agent has not seen: call act or look first")
+            raise ConfigError("observe got actions of a step that the agent has not observed: call act or look first")
         if joint.shape != view.active.shape:
             raise ConfigError(
                 f"observe got actions of shape {list(joint.shape)}; expected {list(view.active.shape)}: one for each "
@@ -91,21 +91,21 @@ class Episode:
         """Count a step with unknown actions; opponent models with goals need them."""
         if self.actor.goal_size:
             raise ConfigError(
-                "the opponent model must know what everybody did: call agent.observe(actions) after each "
+                "the opponent model needs the actions of all seats: call agent.observe(actions) after each "
                 "env.step(actions)"
             )
         self.steps, self.acted = self.steps + 1, False
 
     def catch_up(self) -> None:
-        """Go through the steps that the environment has kept since."""
+        """Process the steps that the environment has recorded since the last one."""
         for moved in self.table.missed(self.steps):
             self._see(self.table.env.put(moved.state))  # type: ignore[attr-defined]
             self.observe(moved.actions.to(self.random.device), None)
 
     def rewind(self, steps: int) -> None:
-        """Go back to where it was after so many steps."""
+        """Restore the memory after a number of steps."""
         if not 0 <= steps < len(self._trail):
-            raise ConfigError(f"rewind got {steps}; expected 0 to {len(self._trail) - 1} steps of this episode")
+            raise ConfigError(f"rewind got {steps}: expected 0 to {len(self._trail) - 1}, the steps of this episode")
         self._memory, random = self._trail[steps]
         self.random.set_state(random)
         self._trail = self._trail[: steps + 1]
@@ -114,7 +114,7 @@ class Episode:
         self.steps, self.view, self.acted = steps, None, False
 
     def carried(self) -> Tensor:
-        """Return what is known of the others after this episode."""
+        """Return the prior of the opponent model after this episode."""
         self.catch_up()
         if not self._record:
             return self.prior
@@ -123,19 +123,19 @@ class Episode:
         return prior
 
     def goals(self) -> Tensor:
-        """Return what is inferred of the goals of all seats, float `[B, P, D]`."""
+        """Return the inferred goals of all seats, float `[B, P, D]`."""
         assert self.view is not None
         estimate = self.actor.opponent.infer(self._memory.opponent, self.view)
         return of_present(estimate, self.view.active).point
 
     def seen_goals(self) -> Tensor:
-        """Return what the own seat takes the goals of all seats to be, float `[B, P, D]`."""
+        """Return the goals of all seats from the own seat's perspective, float `[B, P, D]`."""
         goals = self.goals()
         ego = torch.full((len(goals),), self.seat, device=goals.device)
         return self.actor.opponent.as_seen(goals, ego)
 
     def _root(self, choice: Choice) -> RootSearch | None:
-        """Return what the search found at the roots of the own seat."""
+        """Return the search results at the roots of the own seat."""
         if choice.searched is None:
             return None
         rows = choice.mine.nonzero()[:, 0]
@@ -149,12 +149,12 @@ class Episode:
         return RootSearch(*(part[0] for part in parts) if self.table.single else parts)
 
     def _see(self, step: Step) -> None:
-        """Turn to a step."""
+        """Set the current step."""
         env = self.table.env
         if not self.table.whole and self.actor.goal_size:
             raise ConfigError(
-                "the opponent model needs what all agents see: pass the dict of all observations to act, not one's own "
-                "alone"
+                "the opponent model needs the observations of all agents: pass the dict of all observations to act, "
+                "not only this agent's own"
             )
         if self._memory is None:
             mine = torch.zeros_like(step.active)

@@ -73,10 +73,10 @@ class LoadedAgent:
     ) -> None:
         actor = module.actor()
         if not isinstance(actor, ModelActor):
-            raise ConfigError(f"{type(actor).__name__} is no ModelActor, so nothing can be asked of what it believes")
+            raise ConfigError(f"{type(actor).__name__} is not a ModelActor, so it has no beliefs: load another agent")
         if actor.needs_true_goal:
             raise ConfigError(
-                f"the opponent model {type(module.opponent).__name__} needs the true goals of scripts, which are "
+                f"the opponent model {type(module.opponent).__name__} needs the true goals of co-players, which are "
                 "unknown here: load an agent with another opponent model"
             )
         self.module, self.spec = module, module.game
@@ -109,7 +109,7 @@ class LoadedAgent:
         new_partners: bool = False,
         seed: int | None = None,
     ) -> None:
-        """Take a seat for the next episode; call it once for each, before or after `env.reset`.
+        """Take a seat for the next episode; call this once per episode, before or after `env.reset`.
 
         Args:
             env: see the class.
@@ -135,7 +135,7 @@ class LoadedAgent:
         self._episode = Episode(self._actor, table, number, prior, self._random, self.greedy)
 
     def act(self, observation: Any, legal: Any = None) -> Any:
-        """Return the action of this step.
+        """Return the action at this step.
 
         Args:
             observation: the seat's observation, or the dict of all agents' observations; for a batch see the class.
@@ -186,7 +186,7 @@ class LoadedAgent:
         """
         self._now.rewind(steps)
 
-    # What it thinks -------------------------------------------------------------------------------------------------
+    # Beliefs ------------------------------------------------------------------------------------------------------
 
     def belief(self) -> dict[str, Chances]:
         """Return the belief at the current step: for each co-player, by agent name, a dict of goal to probability.
@@ -215,7 +215,8 @@ class LoadedAgent:
         assert view is not None
         if not episode.table.whole:
             raise ConfigError(
-                "predict needs what the co-players see: pass the dict of all observations to act, not one's own alone"
+                "predict needs the co-players' observations: pass the dict of all observations to act, not only this "
+                "agent's own"
             )
         found = {}
         with torch.inference_mode():
@@ -232,11 +233,11 @@ class LoadedAgent:
     @property
     def _now(self) -> Episode:
         if self._episode is None:
-            raise ConfigError("the agent sits nowhere yet: call agent.reset(env, seat) first")
+            raise ConfigError("the agent has no seat yet: call agent.reset(env, seat) first")
         return self._episode
 
     def _table(self, env: Any, batch_size: int | None) -> Table:
-        """Return the table of an environment, after a look at whether the agent can play there."""
+        """Check that the agent can play in an environment, and return its table."""
         table = table_of(env, batch_size, self.spec.max_steps, self.module.device)
         algorithm = self.module.algorithm
         if algorithm.searches and table.env.game is None:
@@ -252,12 +253,12 @@ class LoadedAgent:
         return table
 
     def _current(self) -> Episode:
-        """Return the episode, at its current step as far as it is known."""
+        """Return the episode, advanced to the latest known step."""
         episode = self._now
         if episode.table.live:
             self.look(None)
         if episode.view is None:
-            raise ConfigError("the agent has not seen this step yet: call act or look first")
+            raise ConfigError("the agent has not observed this step yet: call act or look first")
         return episode
 
     def _others(self, episode: Episode) -> list[tuple[str, int]]:
@@ -265,7 +266,7 @@ class LoadedAgent:
         return [(name, seat) for seat, name in enumerate(episode.table.env.agent_names) if seat != self.seat]
 
     def _chances(self, names: tuple[str, ...], values: Tensor, seat: int) -> Chances:
-        """Return probabilities `[B, n]` of a co-player by name."""
+        """Return a co-player's probabilities `[B, n]` as a dict of names."""
         episode = self._now
         if not episode.table.single:
             return {name: values[:, k].clone() for k, name in enumerate(names)}
@@ -298,7 +299,7 @@ def load_agent(
 
 
 def _seat_of(seat: int | str, env: VectorEnv) -> int:
-    """Return the number of a seat."""
+    """Return the index of a seat."""
     names = list(env.agent_names)
     number = names.index(str(seat)) if str(seat) in names else seat
     if isinstance(number, bool) or not isinstance(number, int) or not 0 <= number < len(names):

@@ -24,8 +24,8 @@ class EpisodeRecord:
             view: before it.
             seat: the agent's own.
             actions: int64 `[B, P]` as played.
-            goal: float `[B, P, D]` as inferred before it.
-            after: what it led to.
+            goal: float `[B, P, D]` goals inferred before it.
+            after: the next step.
         """
         learner = torch.zeros_like(view.active)
         learner[:, seat] = view.active[:, seat]
@@ -47,7 +47,7 @@ class EpisodeRecord:
         )
 
     def cut(self, steps: int) -> None:
-        """Forget all but the first steps."""
+        """Drop all but the first steps."""
         del self._steps[steps:]
 
     def episodes(self) -> Episodes:

@@ -1,4 +1,4 @@
-"""Adapters from each kind of environment to what an agent observes: one `Table` each, with one interface."""
+"""Adapters from each kind of environment to an agent's observations: one `Table` each, with one interface."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ class Table(ABC):
     Attributes:
         env: names, sizes and, for a search, the rules and the state.
         single: there is one episode, so actions are plain numbers.
-        live: what the environment shows can be asked for at any time, without an observation.
-        shows_after: `after` returns what all seats see next.
-        whole: the views of all seats were given at the last step; else the own one alone.
-        same_rules: `env` says everything of its rules, so that they can be compared with those of a training.
+        live: the environment's views can be read at any time, without an observation from the user.
+        shows_after: `after` returns the next views of all seats.
+        whole: the last step had the views of all seats, not only the own one.
+        same_rules: `env` describes its rules completely, so that they can be compared with those of the training.
     """
 
     env: VectorEnv
@@ -40,40 +40,40 @@ class Table(ABC):
 
     @abstractmethod
     def look(self, given: Any, legal: Any, seat: int) -> Step:
-        """Return what all seats see now, of what the user passed to `act`.
+        """Return the current views of all seats, from the user's arguments of `act`.
 
         Args:
-            given: depends on the kind.
+            given: depends on the kind of environment.
             legal: a mask of the own legal actions, or None.
             seat: the own one.
         """
 
     def missed(self, seen: int) -> Sequence[Moved]:
-        """Return the steps of the episode after the first `seen`, where the environment keeps them."""
+        """Return the steps of the episode after the first `seen`, if the environment records them."""
         return ()
 
     def restart(self) -> None:  # noqa: B027  nothing to forget, by default
-        """Take any step at the next `look`: it starts an episode, or goes back in one."""
+        """Accept any step at the next `look`: it starts an episode, or goes back in one."""
 
     def joint(self, actions: Any) -> Tensor:
-        """Return joint actions, int64 `[B, P]`, of what the user passed to `observe`."""
+        """Return joint actions, int64 `[B, P]`, from the user's arguments of `observe`."""
         return torch.as_tensor(actions)
 
     @abstractmethod
     def after(self, actions: Tensor, found: Any) -> Step:
-        """Return the step that joint `actions`, int64 `[B, P]`, led to; `found` is what the user knows of it."""
+        """Return the step that joint `actions`, int64 `[B, P]`, led to; `found` is the outcome as the user knows it."""
 
     def native(self, action: int, seat: int) -> int | None:
-        """Return an action in the numbers of the environment."""
+        """Return an action as the environment numbers it."""
         return action
 
 
 class Board(RulesEnv):
-    """A game whose state the caller keeps.
+    """A game whose state the caller holds.
 
     Args:
         game: the rules.
-        device: where the state is to be.
+        device: of the state.
     """
 
     def __init__(self, game: Game, device: torch.device) -> None:
@@ -81,7 +81,7 @@ class Board(RulesEnv):
         self._device = device
 
     def put(self, state: Any) -> Step:
-        """Go to `state` and return what it shows."""
+        """Set the state and return its views."""
         self._state = state = map_state(lambda x: x.to(self._device), state)
         active = self.game.active(state)
         over, reward = torch.zeros_like(active), torch.zeros(active.shape, device=active.device)
@@ -103,21 +103,21 @@ class GameTable(Table):
         if not isinstance(time, Tensor) or len(time) != self.batch_size:
             got = f"{len(time)} states" if isinstance(time, Tensor) else f"a {type(given).__name__}"
             raise ConfigError(
-                f"act got {got}; expected the state of {self.env.name} in {self.batch_size} copies, as its reset and "
-                "step return it: pass the state"
+                f"act got {got}; expected the state of {self.env.name} in {self.batch_size} copies, as reset and "
+                "step of the game return it: pass that state"
             )
         step = self.env.put(given)
         now = self.env.state.time
         if self._expected is not None and not bool(((now == self._expected) | ~step.active.any(-1)).all()):
             raise ConfigError(
-                f"act got a state after {int(now.max())} steps, but the agent has seen {int(self._expected.max())}: "
+                f"act got a state after {int(now.max())} steps, but the agent expected {int(self._expected.max())}: "
                 "call agent.observe(actions) after each step, or agent.rewind(steps)"
             )
         self._expected = now
         return step
 
     def restart(self) -> None:
-        """Take any state next."""
+        """Accept any state next."""
         self._expected = None
 
     def after(self, actions: Tensor, found: Any) -> Step:
@@ -128,7 +128,7 @@ class GameTable(Table):
 
 
 class OwnTable(Table):
-    """One of this project's games in PettingZoo's interface: `act(observation)`; it keeps its own history."""
+    """One of this project's games in PettingZoo's interface: `act(observation)`; it records its own history."""
 
     env: Board
     single = True
@@ -136,14 +136,14 @@ class OwnTable(Table):
 
     def __init__(self, zoo: GameParallelEnv, device: torch.device) -> None:
         self.zoo, self.env = zoo, Board(zoo.game, device)
-        self._episode: list[Moved] | None = None  # the history of the episode that is being watched
+        self._episode: list[Moved] | None = None  # the history of the current episode
 
     def look(self, given: Any, legal: Any, seat: int) -> Step:
-        """Look at the environment's state; what was given must be what the seat sees there."""
+        """Read the environment's state; the given observation must be the seat's view of it."""
         if self._episode is None:
             self._episode = self.zoo.history
         elif self._episode is not self.zoo.history:
-            raise ConfigError(f"{self.env.name} was reset since: call agent.reset(env, seat) before the next episode")
+            raise ConfigError(f"{self.env.name} was reset, but the agent was not: call agent.reset(env, seat) first")
         step = self.env.put(self.zoo.game_state)
         name = self.zoo.possible_agents[seat]
         if isinstance(given, Mapping) and name in given:
@@ -153,13 +153,13 @@ class OwnTable(Table):
         own = step.observation[0, seat].cpu().numpy()
         if given is not None and not np.array_equal(np.asarray(given), own):
             raise ConfigError(
-                f"act got an observation that is not what {name} sees now: pass observations[{name!r}] as the last "
+                f"act got another observation than the current one of {name}: pass observations[{name!r}] as the last "
                 "reset or step returned it"
             )
         return step
 
     def missed(self, seen: int) -> Sequence[Moved]:
-        """Return the steps after the first `seen`, also of an episode that is over."""
+        """Return the steps after the first `seen`, also of a finished episode."""
         episode = self.zoo.history if self._episode is None else self._episode
         return episode[seen:]
 
@@ -177,16 +177,16 @@ class _Foreign(VectorEnv):
         self.action_names, self.agent_names = adapter.action_names, adapter.agent_names
 
     def reset(self, batch_size: int, generator: torch.Generator) -> Step:
-        """Refuse."""
-        raise NotImplementedError(f"{self.name} is stepped by its user")
+        """Raise an error: the user steps the environment."""
+        raise NotImplementedError(f"the user steps {self.name}, not the agent")
 
     def step(self, actions: Tensor) -> Step:
-        """Refuse."""
-        raise NotImplementedError(f"{self.name} is stepped by its user")
+        """Raise an error: the user steps the environment."""
+        raise NotImplementedError(f"the user steps {self.name}, not the agent")
 
     def keep(self, index: Tensor) -> None:
-        """Refuse."""
-        raise NotImplementedError(f"{self.name} is stepped by its user")
+        """Raise an error: the user steps the environment."""
+        raise NotImplementedError(f"the user steps {self.name}, not the agent")
 
 
 class ForeignTable(Table):
@@ -221,13 +221,13 @@ class ForeignTable(Table):
         )
 
     def joint(self, actions: Any) -> Tensor:
-        """Return joint actions of a dict, as it is passed to `env.step`."""
+        """Return joint actions from the dict that the user passed to `env.step`."""
         if not isinstance(actions, Mapping):
-            raise ConfigError(f"observe got {type(actions).__name__}; expected the dict that is passed to env.step")
+            raise ConfigError(f"observe got {type(actions).__name__}; expected a dict: pass the argument of env.step")
         return torch.tensor([self.adapter.numbered(actions)])
 
     def after(self, actions: Tensor, found: Any) -> Step:
-        """Return the rewards, which are all that is known."""
+        """Return the rewards; nothing else of the next step is known."""
         device = actions.device
         nobody = torch.zeros(actions.shape, dtype=torch.bool, device=device)
         rewards = found if isinstance(found, Mapping) else {}
@@ -237,7 +237,7 @@ class ForeignTable(Table):
         return Step(blank, legal, ~nobody, reward, nobody, nobody, torch.full_like(actions, NO_GOAL))
 
     def native(self, action: int, seat: int) -> int | None:
-        """Return an action in the numbers of the environment; None for waiting."""
+        """Return an action as the environment numbers it; None for waiting."""
         return self.adapter.native(seat, action)
 
     def _of_one(self, field: Any) -> Tensor:
@@ -246,22 +246,22 @@ class ForeignTable(Table):
 
 
 class VectorTable(Table):
-    """B copies in a `VectorEnv`: `act(step)` with what its reset or step returned, `observe(actions, step)`."""
+    """B copies in a `VectorEnv`: `act(step)` with the result of its reset or step, `observe(actions, step)`."""
 
     def __init__(self, env: VectorEnv, batch_size: int) -> None:
         self.env, self.batch_size = env, batch_size
 
     def look(self, given: Any, legal: Any, seat: int) -> Step:
-        """Take a step as it is."""
+        """Return the given step unchanged."""
         if not isinstance(given, Step) or len(given.active) != self.batch_size:
             raise ConfigError(
                 f"act got {type(given).__name__}; expected the Step of {self.batch_size} copies that reset or step of "
-                f"{self.env.name} returned: pass it"
+                f"{self.env.name} returned: pass that Step"
             )
         return given
 
     def after(self, actions: Tensor, found: Any) -> Step:
-        """Take the step that the user passes on."""
+        """Return the step that the user passed."""
         if not isinstance(found, Step):
             raise ConfigError(f"observe got no Step of {self.env.name}: call agent.observe(actions, env.step(actions))")
         return found
@@ -272,22 +272,22 @@ def table_of(env: Any, batch_size: int | None, max_steps: int, device: torch.dev
 
     Args:
         env: a PettingZoo environment, ours or a third party's; a `Game` or a `VectorEnv`, played in a batch.
-        batch_size: B, for these two; None elsewhere.
+        batch_size: B, for a `Game` or a `VectorEnv`; else None.
         max_steps: of a third party's episodes.
         device: where the agent's networks run.
 
     Raises:
-        ConfigError: it is none of them.
+        ConfigError: `env` is none of them, or `batch_size` does not fit it.
     """
     if isinstance(env, Game | VectorEnv):
         if batch_size is None or batch_size < 1:
             raise ConfigError(
-                f"reset got batch_size={batch_size} with a {type(env).__name__}: give the number of copies"
+                f"reset got batch_size={batch_size} with a {type(env).__name__}: give the number of copies, 1 or more"
             )
         return GameTable(env, batch_size, device) if isinstance(env, Game) else VectorTable(env, batch_size)
     if batch_size is not None:
         raise ConfigError(
-            f"reset got batch_size={batch_size} with a PettingZoo environment, which is one episode: leave it out"
+            f"reset got batch_size={batch_size} with a PettingZoo environment, which runs one episode: omit batch_size"
         )
     inner = getattr(env, "unwrapped", env)
     if isinstance(inner, GameParallelEnv):
@@ -296,6 +296,6 @@ def table_of(env: Any, batch_size: int | None, max_steps: int, device: torch.dev
         return ForeignTable(env, max_steps, device)
     kind = "an AECEnv" if isinstance(env, AECEnv) else f"a {type(env).__name__}"
     raise ConfigError(
-        f"reset got {kind}; expected a pettingzoo ParallelEnv, a Game or a VectorEnv: convert an AECEnv by "
+        f"reset got {kind}; expected a pettingzoo ParallelEnv, a Game or a VectorEnv: convert an AECEnv with "
         "pettingzoo.utils.conversions.aec_to_parallel"
     )

@@ -43,7 +43,7 @@ class Algorithm(LightningModule, ABC):
     def __init__(self, spec: ModelSpec, goal_size: int) -> None:
         super().__init__()
         self.spec, self.goal_size = spec, goal_size
-        self.weights: dict[str, float] = dict(self.loss_weights)  # the agent puts the user's weights here
+        self.weights: dict[str, float] = dict(self.loss_weights)  # the agent sets the user's weights here
 
     @abstractmethod
     def actor(self, opponent: GoalModel) -> Actor:
@@ -65,7 +65,7 @@ class Algorithm(LightningModule, ABC):
         return observation.float()
 
     def values(self) -> Values | None:
-        """Return the value head, by which subgoals are selected; None without one."""
+        """Return the value head, which the subgoal selector uses; None without one."""
         return None
 
     def trains(self, name: str) -> bool:

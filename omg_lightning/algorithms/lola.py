@@ -71,7 +71,7 @@ class LOLA(Algorithm):
         if not 0 <= lookahead < float("inf"):
             raise ConfigError(f"model.algorithm.lookahead is {lookahead}: it must be at least 0 and finite")
         if steps < 1 or hidden < 0:
-            raise ConfigError(f"model.algorithm.steps is {steps} and hidden {hidden}: expected at least 1, and 0")
+            raise ConfigError(f"model.algorithm.steps is {steps} and hidden {hidden}: expected >= 1 and >= 0")
         super().__init__(spec, goal_size)
         self.discount, self.lookahead, self.steps = discount, lookahead, steps
         self.policy = SeatPolicies(spec, hidden)
@@ -99,7 +99,7 @@ class LOLA(Algorithm):
     def after_others(self, objective: Objective, own: list[Weights], ego: int, seats: list[int]) -> list[Weights]:
         """Return all seats' weights after the others' next steps, as functions of the ego's weights.
 
-        The others' weights of today are constants here: the ego's loss must not train them.
+        The others' current weights are constants here: the ego's loss must not train them.
         """
         others = [seat for seat in seats if seat != ego]
         now = list(own)
@@ -122,7 +122,7 @@ class LOLA(Algorithm):
 class Objective:
     """The learners' expected discounted returns, as differentiable functions of their weights.
 
-    With `W_t` the ratio of the probabilities of all learners' actions up to step t to those they were drawn with, and b
+    With `W_t` the ratio of the current to the recorded probabilities of all learners' actions up to step t, and b
     the baseline, a seat's return is the mean over episodes of `sum over t of d^t (W_t (r_t - b_t) + W_(t-1) b_t)`.
     The terms of b have the mean 0 for any function of the view (DiCE, arXiv 1802.05098, section 4, for all orders).
 
@@ -167,7 +167,7 @@ class Objective:
 
 
 class SeatPolicies(LightningModule):
-    """A small policy and a baseline for each seat, behind the calls that `PolicyActor` makes.
+    """A small policy and a baseline for each seat, with the interface that `PolicyActor` calls.
 
     Args:
         spec: the game.
@@ -185,7 +185,7 @@ class SeatPolicies(LightningModule):
         self.rank = len(shape)
         if not hidden and (shape != (self.seats * self.actions,) or not is_binary(game.observation_space)):
             raise ConfigError(
-                "LOLA with hidden 0 keeps a table over the last joint action, as a MatrixGame with memory 1 shows it, "
+                "LOLA with hidden 0 needs views of the last joint action, as in a MatrixGame with memory 1, "
                 f"but {game.name} has views of shape {list(shape)}: set --model.algorithm.hidden 32"
             )
         inputs = 1 + self.actions**self.seats if not hidden else int(torch.tensor(shape).prod())
@@ -210,7 +210,7 @@ class SeatPolicies(LightningModule):
             return flat
         each = flat.unflatten(-1, (self.seats, self.actions))
         place = self.actions ** torch.arange(self.seats, device=flat.device)
-        index = torch.where(each.sum((-1, -2)) > 0, 1 + (each.argmax(-1) * place).sum(-1), 0)  # 0: nobody has played
+        index = torch.where(each.sum((-1, -2)) > 0, 1 + (each.argmax(-1) * place).sum(-1), 0)  # 0: no action yet
         return F.one_hot(index, 1 + self.actions**self.seats).to(flat.dtype)
 
     def baseline(self, features: Tensor) -> Tensor:
@@ -218,7 +218,7 @@ class SeatPolicies(LightningModule):
         return torch.cat([net(features[..., seat, :]) for seat, net in enumerate(self.values)], -1)
 
     def condition(self, goals: Tensor, seat: Tensor) -> Tensor:
-        """Return the seats `[M, 1]`: no goals are read."""
+        """Return the seats `[M, 1]`; goals are ignored."""
         return seat[:, None]
 
     def forward(self, observation: Tensor, time: Tensor, condition: Tensor) -> tuple[Tensor, Tensor]:

@@ -36,15 +36,15 @@ class PolicyModule(LightningModule):
 
     @property
     def deviation(self) -> Tensor:
-        """The returns' standard deviation; at least a hundredth of their mean, since returns may all be alike."""
+        """The returns' standard deviation; at least a hundredth of their mean, since all returns may be equal."""
         return torch.maximum(self.variance.sqrt(), self.mean.abs() / 100).clamp(min=1e-6)
 
     def prepare(self, observation: Tensor) -> Tensor:
-        """Return views in the form that this network, and every one of its kind, reads fastest."""
+        """Return views in the form that this class of networks reads fastest."""
         return self.net.prepare(observation)
 
     def condition(self, goals: Tensor, seat: Tensor) -> Tensor:
-        """Return what `forward` needs of co-players' goals `[M, P-1, D]`, in ego order, and the ego's seat `[M]`."""
+        """Return the condition of `forward` from co-players' goals `[M, P-1, D]`, in ego order, and egos `[M]`."""
         return self.net.condition(goals.flatten(1), seat)
 
     def forward(self, observation: Tensor, time: Tensor, condition: Tensor) -> tuple[Tensor, Tensor]:
@@ -61,11 +61,11 @@ class PolicyModule(LightningModule):
 
     @torch.no_grad()
     def follow(self, returns: Tensor) -> None:
-        """Move mean and variance on by the returns `[M]` of a batch; an empty one changes nothing."""
+        """Update mean and variance with the returns `[M]` of a batch; an empty batch changes nothing."""
         if not len(returns):
             return
         self.weight.copy_(DECAY * self.weight + 1 - DECAY)
-        # 1 for the first batch, so that no start is mixed in; never above by rounding: the variance stays positive.
+        # 1 for the first batch, so that no initial value enters; never above 1 by rounding: the variance is positive.
         share = ((1 - DECAY) / self.weight).clamp(max=1)
         apart = returns.mean() - self.mean
         spread = returns.var(correction=0) + (1 - share) * apart**2

@@ -59,7 +59,7 @@ class PPO(Algorithm):
                 raise ConfigError(f"model.algorithm.{name} is {count}: it must be at least 1")
         if not (0 < clip < math.inf and 0 <= entropy < math.inf):
             raise ConfigError(
-                f"model.algorithm.clip is {clip} and entropy {entropy}: expected above 0, and at least 0, both finite"
+                f"model.algorithm.clip is {clip} and entropy {entropy}: expected finite numbers, above 0 and at least 0"
             )
         super().__init__(spec, goal_size)
         self.discount, self.gae_lambda, self.clip, self.normalise = discount, gae_lambda, clip, normalise
@@ -72,7 +72,7 @@ class PPO(Algorithm):
         return PolicyActor(opponent, self.policy, self.spec.game.num_actions)
 
     def prepare(self, observation: Tensor) -> Tensor:
-        """Return views as the policy's encoder reads them fastest."""
+        """Return views in the form that the policy's encoder reads fastest."""
         return self.policy.prepare(observation)
 
     def values(self) -> Values:
@@ -90,7 +90,7 @@ class PPO(Algorithm):
         advantage, returns = advantage[where], returns[where]
         self.policy.follow(returns)
         rows = episodes.learner[samples.mask]
-        # The ratio compares two policies under the same goals: those that were inferred when the action was drawn.
+        # The ratio compares two policies under the same goals: those inferred when the action was sampled.
         goal = torch.where(episodes.active[..., None], episodes.goal, 0.0)
         others = batch.others(goal, where)
         logits, value = self.policy(batch.view[rows], samples.time[rows], self.policy.condition(others, ego))
@@ -130,7 +130,7 @@ def gae(reward: Tensor, value: Tensor, bootstrap: Tensor, ended: Tensor, discoun
 
     Args:
         reward: float `[T, ...]`.
-        value: float `[T, ...]` V_t when the action was drawn.
+        value: float `[T, ...]` V_t when the action was sampled.
         bootstrap: float `[T, ...]` value of the view after step t where a time limit cut the seat off; 0 elsewhere.
         ended: bool `[T, ...]` the seat ended with step t.
         discount: per step.

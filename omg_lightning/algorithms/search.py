@@ -65,7 +65,7 @@ class BestResponseSearch(Algorithm):
         )
 
     def prepare(self, observation: Tensor) -> Tensor:
-        """Return views as the policy's encoder reads them fastest."""
+        """Return views in the form that the policy's encoder reads fastest."""
         return self.policy.prepare(observation)
 
     def values(self) -> Values:
@@ -86,7 +86,7 @@ class BestResponseSearch(Algorithm):
         target = self.value_targets(batch)[where]
         self.policy.follow(target)
         logits, predicted = self.policy(batch.view[rows], samples.time[rows], self.policy.condition(others, ego))
-        count = max(len(ego), 1)  # an empty mean is NaN
+        count = max(len(ego), 1)  # the mean of no samples is NaN
         root = episodes.extras["root_policy"][where]
         return {
             "policy": soft_cross_entropy(masked_logits(logits, episodes.legal[where]), root).sum() / count,
@@ -94,15 +94,15 @@ class BestResponseSearch(Algorithm):
         }
 
     def value_targets(self, batch: TrainingBatch) -> Tensor:
-        """Return the return from each step on, float `[T, B, P]`: discounted, or see `PlannerConfig.td_lambda`."""
+        """Return the value targets, float `[T, B, P]`: discounted returns, or see `PlannerConfig.td_lambda`."""
         episodes, config = batch.episodes, self.planner
-        # With mean rewards (`prosocial`) a seat also earns after it has left, but not after the end.
+        # With mean rewards (`prosocial`) a seat still earns after it has left, but not after the end of the episode.
         reward = torch.where(episodes.active.any(-1, keepdim=True), batch.reward, 0.0)
         value = episodes.extras["root_value"]
         return td_lambda(reward, value, episodes.learner, config.discount, config.td_lambda)
 
     def _offline_value(self, batch: TrainingBatch) -> dict[str, Tensor]:
-        """Train the value alone, on what the scripts earned: there is no root policy to learn from yet."""
+        """Train only the value, on the returns of the scripts: there is no root policy to train on yet."""
         episodes, samples = batch.episodes, batch.samples
         t, b, ego = where = episodes.active.nonzero(as_tuple=True)
         others = batch.others(batch.goals, where)

@@ -1,12 +1,12 @@
-"""Adaptation over seeds: put together what `test` found in several runs, with intervals over seeds.
+"""Adaptation over seeds: combine the results of `test` in several runs, with intervals over seeds.
 
     python -m omg_lightning adaptation RUN RUN RUN --plot adaptation.png
 
-A RUN is the folder of a `test`, or its `adaptation.json`; the runs differ in the seed alone. Prints, for each co-player
+A RUN is the run folder of a `test`, or its `adaptation.json`; runs differ only by seed. Prints, for each co-player
 and over all of them, mean and interquartile mean (Agarwal et al. 2021, arXiv 2108.13264) with 95% intervals over seeds
 (Student's t), of the return, the score and the share of the best response's return (BR-Prox), and writes them to a
-JSON file. With --plot, also draws the scores,
-and for each co-player the return over episode indices (`adaptation_<partner>.png`).
+JSON file. With --plot, also draws the scores and, for each co-player, the return over episode indices
+(`adaptation_<partner>.png`).
 """
 
 import json
@@ -27,19 +27,21 @@ def main(args: Sequence[str]) -> None:
     """Run the command.
 
     Raises:
-        ConfigError: the user made a mistake.
+        ConfigError: an argument is invalid.
     """
     parser = CommandParser("adaptation", __doc__)
     parser.add_argument("runs", nargs="+", type=Path, metavar="RUN")
-    parser.add_argument("--out", type=Path, default=Path("adaptation_seeds.json"), help="default: %(default)s")
-    parser.add_argument("--plot", type=Path, help="a PNG, PDF or SVG")
+    parser.add_argument(
+        "--out", type=Path, default=Path("adaptation_seeds.json"), help="JSON file to write; default: %(default)s"
+    )
+    parser.add_argument("--plot", type=Path, help="figure to write: a .png, .pdf or .svg file")
     own = parser.parse_args(args)
     check_writable(own.out)
     if own.plot is not None:
         check_figure(own.plot)
     runs = read(own.runs)
     found = summarise(runs)
-    print(_table(found), flush=True)  # seen even where files cannot be written any more
+    print(_table(found), flush=True)  # before files are written, which may fail
     try:
         replace_text(own.out, json.dumps(found, indent=2) + "\n")
         print(f"written to {own.out}")
@@ -78,7 +80,7 @@ def _table(found: dict[str, Any]) -> str:
         cells = [_cell(entry[what][kind]) if what in entry else "-" for what in _WHAT for kind in _KINDS]
         lines.append([name, *ends, *cells])
     count = len(found["seeds"])
-    note = "one seed: there is no interval" if count == 1 else f"{count} seeds; [95% interval over seeds]"
+    note = "one seed: no interval" if count == 1 else f"{count} seeds; [95% interval over seeds]"
     if "overall" not in found:
         note += "\nno scores: `test` had no references, see python -m omg_lightning references"
     return f"{align(lines)}\n{note}"

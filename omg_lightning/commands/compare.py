@@ -1,13 +1,13 @@
-"""Compare methods over seeds: learning curves with intervals, a table, statistics.
+"""Compare methods over seeds: learning curves with intervals, a table and statistics.
 
     python -m omg_lightning compare 'HOP=runs/hop_*' 'direct=runs/direct_*' --plot hop.png
     python -m omg_lightning compare runs/smoke --plot smoke.png
 
-Each method is NAME=RUN: the folder of a `fit` (its --trainer.default_root_dir, or the run folder in it) or a pattern of
-several, in quotes. Several runs of a name are its seeds. Or give the folder of a study: its methods are compared in
-each of its games. Prints a table: mean with 95% interval over seeds (Student's t), interquartile mean, difference from
-the first method seed by seed, and the probability that a run is better than one of the first. --plot writes a figure
-and, beside it, a JSON file with all numbers.
+Each method is NAME=RUN: the folder of a `fit` (its --trainer.default_root_dir, or the run folder in it) or a quoted
+pattern of several. Runs with the same name are seeds of one method. Or give the folder of a study: its methods are
+compared in each of its games. Prints a table: mean with 95% interval over seeds (Student's t), interquartile mean,
+paired difference from the first method, and the probability that a run is better than a run of the first method.
+--plot writes a figure and a JSON file with all numbers.
 """
 
 from collections.abc import Mapping, Sequence
@@ -27,21 +27,23 @@ def main(args: Sequence[str]) -> None:
     """Run the command.
 
     Raises:
-        ConfigError: the user made a mistake.
+        ConfigError: an argument is invalid.
     """
     parser = CommandParser("compare", __doc__)
-    parser.add_argument("runs", nargs="*", metavar="NAME=RUN", help="or the folder of a study")
-    parser.add_argument("--plot", type=Path, metavar="FILE.png", help="the figure; FILE.json is written, too")
+    parser.add_argument("runs", nargs="*", metavar="NAME=RUN", help="a method and its runs; or the folder of one study")
+    parser.add_argument("--plot", type=Path, metavar="FILE.png", help="figure to write; FILE.json gets its numbers")
     parser.add_argument(
         "--metrics",
         nargs="+",
         default=[METRIC],
         metavar="NAME",
-        help=f"names in metrics.json; the first is drawn; {METRIC}",
+        help=f"names of metrics in metrics.json; the figure shows the first one; default: {METRIC}",
     )
-    parser.add_argument("--group", metavar="NAME", help="a group of the study")
-    parser.add_argument("--each", action="store_true", help="a row for each run, too")
-    parser.add_argument("--line", action="append", default=[], metavar="'LABEL: VALUE'", help="a value to stand beside")
+    parser.add_argument("--group", metavar="NAME", help="compare only this group of the study")
+    parser.add_argument("--each", action="store_true", help="also print one row for each run")
+    parser.add_argument(
+        "--line", action="append", default=[], metavar="'LABEL: VALUE'", help="published value to draw as a line"
+    )
     own = parser.parse_args(args)
     if not own.runs:
         raise ConfigError("compare got no runs: give NAME=RUN [NAME=RUN ...], or the folder of a study")
@@ -55,7 +57,7 @@ def main(args: Sequence[str]) -> None:
         title = f"{game}\n\n" if len(games) > 1 else ""
         print(title + _table(entry, own.metrics) + "\n")
     if "overall" in found:
-        print(f"all games, share of what can be earned\n\n{_overall(found['overall'])}\n")
+        print(f"all games, share of the best possible return\n\n{_overall(found['overall'])}\n")
     if own.each:
         print(_each(games, own.metrics[0]) + "\n")
     if own.plot is not None:
@@ -74,7 +76,7 @@ def _line(text: str) -> tuple[str, float]:
 
 
 def _table(game: dict[str, Any], metrics: Sequence[str]) -> str:
-    """Return a Markdown table of a game: one row for each method, or for each method and metric."""
+    """Return the Markdown table of a game: one row for each method, or for each method and metric."""
     several, methods = len(metrics) > 1, game["methods"]
     head = ["method", *(["number"] if several else []), "seeds", "env steps", "training, s", "mean [95%]", "IQM [95%]"]
     first = next(iter(methods))
@@ -100,7 +102,7 @@ def _overall(found: dict[str, Any]) -> str:
 
 
 def _each(games: Mapping[str, Group], metric: str) -> str:
-    """Return a table with a row for each run; its interval is that over the episodes of its evaluation."""
+    """Return a table with one row for each run; the interval is over the episodes of its evaluation."""
     counted = ["env steps", "training, s", "memory, MiB", "episodes"]
     rows = [["method", "seed", *counted, "value [95% over episodes]", "run"]]
     for methods in games.values():
@@ -123,7 +125,7 @@ def _whole(value: float | None) -> str:
 
 
 def _markdown(rows: Sequence[Sequence[str]], left: int = 1) -> str:
-    """Return a table, readable as it stands and as Markdown; the first columns, of words, are set to the left."""
+    """Return a Markdown table with aligned columns; the first columns, which hold words, are left-aligned."""
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     lines = ["| " + " | ".join(map(_put, row, widths, range(len(row)), [left] * len(row))) + " |" for row in rows]
     rules = ["-" * (width + 2) if k < left else "-" * (width + 1) + ":" for k, width in enumerate(widths)]

@@ -1,11 +1,11 @@
-"""Cross-play: play each of several checkpoints beside each other one.
+"""Cross-play: evaluate all pairs of several checkpoints.
 
     python -m omg_lightning crossplay A/last.ckpt B/last.ckpt --config A/config.yaml --episodes 200
 
-Instead of a checkpoint, name a run folder, a folder of `export`, or an agent of the zoo, `zoo:NAME`.
-Entry [i, j] of the matrix is the mean return of checkpoint i in seat 0 beside j in all other seats; the diagonal is
+A CHECKPOINT is a .ckpt file, a run folder, a folder of `export`, or an agent of the zoo, `zoo:NAME`.
+Entry [i, j] of the matrix is the mean return of checkpoint i in seat 0 with j in all other seats; the diagonal is
 self-play. Writes `crossplay.json`, with the 95% interval of each mean over episodes, and the heat maps `crossplay.png`
-(seat 0) and `crossplay_team.png` (everyone). Write NAME=PATH for a name in the figures. All other options are those of
+(seat 0) and `crossplay_team.png` (all seats). Write NAME=PATH for a name in the figures. All other options are those of
 `validate`: game, number of environments, seed.
 """
 
@@ -36,20 +36,22 @@ def main(args: Sequence[str]) -> None:
     """Run the command.
 
     Raises:
-        ConfigError: the user made a mistake.
+        ConfigError: an argument is invalid.
     """
     checkpoints = list(takewhile(lambda word: not word.startswith("-"), args))
     parser = CommandParser("crossplay", __doc__, "CHECKPOINT [CHECKPOINT ...] --config FILE ...")
-    parser.add_argument("--episodes", type=int, default=100, help="of each pair; default: %(default)s")
-    parser.add_argument("--out", default="crossplay", help="path of the files, without an ending; default: %(default)s")
+    parser.add_argument("--episodes", type=int, default=100, help="episodes of each pair; default: %(default)s")
+    parser.add_argument(
+        "--out", default="crossplay", help="path of the files to write, without suffix; default: %(default)s"
+    )
     own, settings = parser.parse_known_args(args[len(checkpoints) :])
     if not checkpoints:
-        raise ConfigError("crossplay got no checkpoint: name the checkpoints first, then --config and other options")
+        raise ConfigError("crossplay got no checkpoint: give the checkpoints first, then --config and other options")
     if own.episodes < 1:
         raise ConfigError(f"--episodes is {own.episodes}: it must be at least 1")
     for path in outputs(own.out):
         if path.exists():
-            raise ConfigError(f"{path} is there already: name other files with --out, or remove it")
+            raise ConfigError(f"{path} already exists: choose another path with --out, or remove it")
         check_writable(path)
     names, paths = _named(checkpoints)
     networks = run(["validate", *settings], Networks)
@@ -58,23 +60,23 @@ def main(args: Sequence[str]) -> None:
 
 
 def outputs(out: str) -> list[Path]:
-    """Return the files that are written: the numbers, and the heat maps of seat 0 and of the team."""
+    """Return the paths of the output files: the numbers, and the heat maps of seat 0 and of the team."""
     if not Path(out).name:
-        raise ConfigError(f"--out is {out!r}: expected the path of files without an ending, such as runs/crossplay")
+        raise ConfigError(f"--out is {out!r}: expected the path of files without suffix, such as runs/crossplay")
     return [Path(f"{out}{ending}") for ending in (".json", ".png", "_team.png")]
 
 
 def cross_play(networks: Networks, paths: Sequence[str], episodes: int) -> NDArray:
     """Play every pair of checkpoints: undiscounted returns `[n, n, E, P]`, the first in seat 0.
 
-    Every pair meets the same first starts.
+    Every pair plays from the same initial states.
 
     Raises:
         ConfigError: a checkpoint is missing, or of another game.
     """
     data, device = networks.datamodule, networks.trainer.strategy.root_device
     model = networks.model.to(device)
-    # A seat's name only has to be a key of the learners.
+    # The name of a seat only needs to be a key of the learners.
     actors = {f"{CHECKPOINT}{index}": model.load_actor(path) for index, path in enumerate(paths)}
     result = np.zeros((len(paths), len(paths), episodes, data.env.num_players))
     for (i, first), (j, second) in product(enumerate(actors), repeat=2):
@@ -99,7 +101,7 @@ def write(out: str, names: Sequence[str], paths: Sequence[str], returns: NDArray
     about = {"game": describe(data.env), "names": list(names), "checkpoints": list(paths)}
     text = json.dumps({**about, "episodes": episodes, "seed": data.seed, **numbers}, indent=2)
     titles = {"focal": "return of seat 0", "team": "team return"}
-    # Printed first, so that it is seen even where files cannot be written any more.
+    # Print first: writing the files may fail.
     for name, title in titles.items():
         head = [f"{title}: seat 0 \\ others", *names]
         rows = [[row, *(f"{value:.2f}" for value in values)] for row, values in zip(names, found[name], strict=True)]
@@ -116,21 +118,21 @@ def write(out: str, names: Sequence[str], paths: Sequence[str], returns: NDArray
 
 
 def _summary(values: NDArray) -> str:
-    """Say the means of the diagonal and of the rest."""
+    """Return a line with the means of the diagonal and of the other entries."""
     same = np.eye(len(values), dtype=bool)
     text = f"self-play {values[same].mean():.2f}"
     return text if len(values) == 1 else f"{text}, cross-play {values[~same].mean():.2f}"
 
 
 def _short(path: str) -> str:
-    """Return the last two parts of a checkpoint's path; a folder, and an agent of the zoo, by its name."""
+    """Return a short name: the last two components of a checkpoint's path, or the name of a folder or zoo agent."""
     if path.startswith(ZOO) or Path(path).is_dir():
         return Path(path).name
     return f"{Path(path).parent.name or '.'}/{Path(path).stem}"
 
 
 def _named(checkpoints: Sequence[str]) -> tuple[list[str], list[str]]:
-    """Return names for figures, and paths, of what the user wrote: NAME=PATH or PATH."""
+    """Split the user's NAME=PATH or PATH into names for figures, and paths."""
     split = [named(word) for word in checkpoints]
     paths = [path for _, path in split]
     short = labels([_short(path) for path in paths])

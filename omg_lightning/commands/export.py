@@ -3,10 +3,10 @@
     python -m omg_lightning export lightning_logs/version_3 --out my_agent
     python -c "from omg_lightning import load_agent; print(load_agent('my_agent').spec)"
 
-AGENT is a run folder of `fit` (its last.ckpt is taken) or a checkpoint file. The new folder holds `agent.json`
-(settings, the game, how it was made, returns and times), `weights.safetensors` and, of a run folder, `config.yaml`,
-with which `fit` trains it again. Nothing in it is run when it is loaded: only the classes are imported that it names,
-and only parts of an agent.
+AGENT is a run folder of `fit` (export uses its last.ckpt) or a checkpoint file. The new folder holds `agent.json`
+(settings, the game, how it was made, returns and times), `weights.safetensors` and, for a run folder, `config.yaml`,
+with which `fit` trains the agent again. Loading the folder runs no code from it: it only imports the classes that
+`agent.json` names, and only classes of agents.
 """
 
 import json
@@ -25,22 +25,22 @@ from omg_lightning.training import read_agent, restore, write_agent
 from omg_lightning.types import ConfigError
 
 CONFIG = "config.yaml"
-KEPT = ("return/", "goal/action_share", "buffer/env_steps", "time/fit_s")  # of metrics.json
+KEPT = ("return/", "goal/action_share", "buffer/env_steps", "time/fit_s")  # metrics copied from metrics.json
 
 
 def main(args: Sequence[str]) -> None:
     """Run the command.
 
     Raises:
-        ConfigError: the user made a mistake.
+        ConfigError: an argument is invalid.
     """
     parser = CommandParser("export", __doc__)
-    parser.add_argument("agent", metavar="AGENT", help="a run folder, or a checkpoint file")
+    parser.add_argument("agent", metavar="AGENT", help="a run folder of fit, or a checkpoint file")
     place = parser.add_mutually_exclusive_group(required=True)
-    place.add_argument("--out", help="the new folder")
-    place.add_argument("--zoo", metavar="NAME", help="put it into the zoo of this checkout instead, as zoo:NAME")
-    parser.add_argument("--command", help="that made it, for the record; default: fit with the config.yaml of the run")
-    parser.add_argument("--commit", help="that it was trained with, for the record; default: that of this checkout")
+    place.add_argument("--out", help="folder to create")
+    place.add_argument("--zoo", metavar="NAME", help="write to the zoo of this checkout instead, as zoo:NAME")
+    parser.add_argument("--command", help="command that trained it, to record; default: fit with the run's config.yaml")
+    parser.add_argument("--commit", help="commit of the training, to record; default: that of this checkout")
     own = parser.parse_args(args)
     if own.zoo is not None and not own.zoo.replace("_", "").replace("-", "").isalnum():
         raise ConfigError(f"--zoo is {own.zoo!r}: expected letters, digits, _ and -")
@@ -57,16 +57,16 @@ def export(source: str, folder: Path, command: str | None = None, commit: str | 
 
     Args:
         source: see `find_agent`.
-        folder: new.
-        command: that made it, for the record.
-        commit: that it was trained with, for the record.
+        folder: folder to create.
+        command: command that trained the agent, to record.
+        commit: commit of the training, to record.
 
     Raises:
-        ConfigError: there is no such agent, it does not fit this version, or the folder is in use.
-        OSError: it cannot be written.
+        ConfigError: the agent does not exist or does not fit this version, or the folder exists.
+        OSError: the folder cannot be written.
     """
     stored = read_agent(source)
-    restore(stored)  # what cannot be loaded here is not passed on
+    restore(stored)  # do not export an agent that cannot be loaded
     path = find_agent(source)
     config = None if path.is_dir() else _config(path.parent / CONFIG)
     made = dict(stored.made) or _made(stored.settings, path.parent, config)
@@ -78,7 +78,7 @@ def export(source: str, folder: Path, command: str | None = None, commit: str | 
 
 
 def _made(settings: Mapping[str, Any], run: Path, config: dict[str, Any] | None) -> dict[str, Any]:
-    """Say how an agent was made, as far as its run folder tells."""
+    """Return how an agent was made, as far as its run folder records it."""
     made: dict[str, Any] = {"seed": settings.get("seed"), "version": __version__, "commit": commit_of()}
     if config is None:
         return made
@@ -95,7 +95,7 @@ def _made(settings: Mapping[str, Any], run: Path, config: dict[str, Any] | None)
 
 
 def _config(path: Path) -> dict[str, Any] | None:
-    """Return the configuration of a run, without what is particular to where it ran; None where there is none."""
+    """Return the configuration of a run without machine-specific settings; None if there is none."""
     if not path.is_file():
         return None
     config = yaml.safe_load(path.read_text())
@@ -104,7 +104,7 @@ def _config(path: Path) -> dict[str, Any] | None:
 
 
 def commit_of() -> str | None:
-    """Return the commit of the checkout that this is, `+` where files have changed since; None for an installation."""
+    """Return the commit of this checkout, with `+` if files have changed since; None for an installation."""
     here = Path(__file__).resolve().parent
     found = []
     changed = ["status", "--porcelain", "--untracked-files=no", "--", ":/", ":(top,exclude)omg_lightning/zoo"]
@@ -114,7 +114,7 @@ def commit_of() -> str | None:
         except (OSError, subprocess.CalledProcessError):
             return None
         found.append(done.stdout.strip())
-    if Path(found[0]) != here.parents[1]:  # the package is installed somewhere inside of another project
+    if Path(found[0]) != here.parents[1]:  # the package is installed inside another project
         return None
     return found[1] + ("+" if found[2] else "")
 

@@ -10,9 +10,9 @@ class CommandParser(argparse.ArgumentParser):
     """Parses the options of one command; a mistake raises ConfigError.
 
     Args:
-        name: of the command.
-        manual: what `--help` shows below the usage: the docstring of the command's module.
-        usage: the arguments, where argparse cannot know them.
+        name: name of the command.
+        manual: text of `--help` below the usage: the docstring of the command's module.
+        usage: the arguments, if argparse does not know them.
     """
 
     def __init__(self, name: str, manual: str | None, usage: str | None = None) -> None:
@@ -26,5 +26,5 @@ class CommandParser(argparse.ArgumentParser):
         )
 
     def error(self, message: str) -> NoReturn:
-        """Raise ConfigError with what argparse says of a mistake."""
+        """Raise ConfigError with argparse's message."""
         raise ConfigError(f"{message}; see {self.prog} --help")

@@ -1,10 +1,11 @@
-"""Play with trained agents in the browser, and see what they believe.
+"""Play with trained agents in the browser, and see their beliefs.
 
     python -m omg_lightning play --agent zoo:4h1s_6x6 --seat 0
 
-Opens a page on this machine. You sit in `--seat`, the agent in all others; both can be changed in the page, which also
-has the game's scripted players. For each agent it shows what it believes the others, you included, are after, what it
-expects them to do next, and what its search found. Each game is saved, see `--folder`.
+Opens a page on this machine. You play `--seat`, and the agent plays all other seats; you can change both in the page,
+and also choose the game's scripted players. For each agent the page shows its belief about the goals of all other
+players, you included, its prediction of their next actions, and the result of its search. Each game is saved, see
+`--folder`.
 """
 
 import webbrowser
@@ -26,19 +27,23 @@ def main(args: Sequence[str]) -> None:
     """Run the command until it is interrupted.
 
     Raises:
-        ConfigError: the user made a mistake, or the extra `play` is not installed.
+        ConfigError: an argument is invalid, or the extra `play` is not installed.
     """
     parser = CommandParser("play", __doc__)
     parser.add_argument(
         "--agent", action="append", required=True, metavar="[NAME=]SOURCE",
-        help="a checkpoint, a run folder, a folder of `export`, or zoo:NAME; several for a choice",
+        help="a checkpoint, a run folder, a folder of export, or zoo:NAME; repeat it for several agents",
     )  # fmt: skip
-    parser.add_argument("--seat", default="0", help="your seat, or none to watch; default: %(default)s")
-    parser.add_argument("--others", nargs="+", help="who sits in the other seats, in order; default: the first agent")
-    parser.add_argument("--port", type=int, default=PORT, help="of the page; 0 for any; default: %(default)s")
+    parser.add_argument("--seat", default="0", help="your seat, or none to only watch; default: %(default)s")
+    parser.add_argument("--others", nargs="+", help="players of the other seats, in order; default: the first agent")
+    parser.add_argument(
+        "--port", type=int, default=PORT, help="port of the page; 0 for any free one; default: %(default)s"
+    )
     parser.add_argument("--no-browser", action="store_true", help="do not open a browser")
-    parser.add_argument("--folder", type=Path, default=Path("played"), help="of the games; default: %(default)s")
-    parser.add_argument("--seed", type=int, default=0, help="of games and players; default: %(default)s")
+    parser.add_argument(
+        "--folder", type=Path, default=Path("played"), help="folder of the saved games; default: %(default)s"
+    )
+    parser.add_argument("--seed", type=int, default=0, help="seed of games and players; default: %(default)s")
     own = parser.parse_args(list(args))
     server = web_server()
     agents = named_agents(own.agent)
@@ -51,10 +56,10 @@ def main(args: Sequence[str]) -> None:
         except OSError as error:
             return f"the game could not be saved: {error}"
 
-    Session(agents, seats, seed=own.seed)  # mistakes show now, and not in the page
+    Session(agents, seats, seed=own.seed)  # raise errors now, and not in the page
     listener = server.listen(own.port)
     address = f"http://127.0.0.1:{listener.getsockname()[1]}"
-    print(f"play at {address}; Ctrl-C ends it", flush=True)
+    print(f"open {address} to play; Ctrl-C stops the server", flush=True)
     if not own.no_browser:
         webbrowser.open(address)
     server.serve(server.Tabs(lambda: Session(agents, seats, seed=own.seed), ended), listener)
@@ -67,32 +72,32 @@ def named_agents(sources: Sequence[str]) -> dict[str, LoadedAgent]:
         name, path = named(source)
         name = name or ("agent" if "agent" not in found else f"agent_{len(found) + 1}")
         if name in found or name == HUMAN:
-            raise ConfigError(f"--agent names {name!r} twice, or takes the name of people: give another name")
+            raise ConfigError(f"--agent has the name {name!r} twice, or the name reserved for you: give another name")
         found[name] = load_agent(path)
     return found
 
 
 def _seats(seat: str, others: Sequence[str] | None, agents: dict[str, LoadedAgent]) -> list[str]:
-    """Return who sits in each seat."""
+    """Return the name of the player in each seat."""
     first = next(iter(agents.values()))
     names = range(first.spec.num_players)
     free = len(names) - (seat != "none")
     placed = [next(iter(agents))] * free if others is None else list(others)
     if len(placed) != free:
-        raise ConfigError(f"--others names {len(placed)} players, but {free} seats are left: name one for each")
+        raise ConfigError(f"--others names {len(placed)} players, but {free} other seats exist: give one name for each")
     if seat != "none":
         if seat not in map(str, range(len(names))):
-            raise ConfigError(f"--seat is {seat}; expected 0 to {len(names) - 1}, or none to watch")
+            raise ConfigError(f"--seat is {seat}: expected 0 to {len(names) - 1}, or none to only watch")
         placed.insert(int(seat), HUMAN)
     return placed
 
 
 def web_server() -> ModuleType:
-    """Import the web server, which needs an extra."""
+    """Import the web server, which needs the extra `play`."""
     try:
         from omg_lightning.viewer import server
     except ImportError as error:
         raise ConfigError(
-            f"this needs the package {error.name}, which is not installed: pip install 'omg-lightning[play]'"
+            f"the page needs the package {error.name}, which is not installed: pip install 'omg-lightning[play]'"
         ) from error
     return server

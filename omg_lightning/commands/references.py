@@ -2,10 +2,10 @@
 
     python -m omg_lightning references --config configs/base.yaml --partners '[random, nearest_stag]'
 
-For each partner, seated in all seats but seat 0, it measures a random player in seat 0, and trains and measures a
-learner there: the best response to this partner. Both returns go to a file, by game and partner; an entry that is there
-already is not made again, and several commands may add to one file at once. All other options are those of `fit` and
-say how the best response is trained.
+For each partner, which plays all seats but seat 0, the command measures a random player in seat 0, and trains and
+measures a learner there: the best response to this partner. It writes both returns to a file, by game and partner. It
+skips existing entries, and several commands can add to one file at once. All other options are those of `fit` and
+set how the best response is trained.
 """
 
 import json
@@ -25,7 +25,7 @@ from omg_lightning.rollout import match
 from omg_lightning.seeds import generator_of
 from omg_lightning.types import ConfigError
 
-# A best response trains beside the very partner, so that none is unseen.
+# A best response trains with the partner itself, so no partner is unseen.
 _ALONE = [f"--data.adaptation.{name}=null" for name in ("ratio", "change_within")] + ["--data.adaptation.unseen=[]"]
 
 
@@ -33,38 +33,40 @@ def main(args: Sequence[str]) -> None:
     """Run the command.
 
     Raises:
-        ConfigError: the user made a mistake.
+        ConfigError: an argument is invalid.
     """
     parser = CommandParser("references", __doc__)
-    parser.add_argument("--partners", help="list of names, such as '[random, nearest_stag]'; default: those of `test`")
-    parser.add_argument("--out", default=REFERENCES, help="the file; default: %(default)s")
-    parser.add_argument("--seeds", type=int, nargs="+", default=[0], help="a best response for each; their mean counts")
+    parser.add_argument("--partners", help="list of names, such as '[random, nearest_stag]'; default: data.partners")
+    parser.add_argument("--out", default=REFERENCES, help="JSON file to extend; default: %(default)s")
+    parser.add_argument(
+        "--seeds", type=int, nargs="+", default=[0], help="train one best response per seed, and use their mean"
+    )
     own, settings = parser.parse_known_args(args)
     check_writable(Path(own.out))
-    settings = [*settings, "--data.adaptation.references=null"]  # it may name the file that is to be made
+    settings = [*settings, "--data.adaptation.references=null"]  # it may name the file that this command creates
     if own.partners is not None:
         settings += [f"--data.partners={json.dumps(_names(own.partners))}", *_ALONE]
     make(References(own.out), settings, own.seeds)
 
 
 def make(references: References, settings: Sequence[str], seeds: Sequence[int]) -> None:
-    """Add what is missing to `references`, for the game and the partners of `settings`, and print a table.
+    """Add the missing entries to `references`, for the game and the partners of `settings`, and print a table.
 
     Args:
         references: open file.
         settings: options of `fit`.
-        seeds: of the best responses.
+        seeds: training seeds of the best responses.
 
     Raises:
-        ConfigError: a partner is the learner itself, or the run is not a whole one.
+        ConfigError: a partner changes during training, or the run is not a complete `fit`.
     """
     networks = run(["validate", *settings], Networks)
     data = networks.datamodule
     for name in (LEARNER, PAST):
         if name in data.strangers:
-            raise ConfigError(f"the partner {name} is not always the same: name a checkpoint of it, checkpoint:PATH")
+            raise ConfigError(f"the partner {name} changes during training: give one checkpoint:PATH of it")
     if networks.config["validate"]["trainer"]["fast_dev_run"]:
-        raise ConfigError("references need a whole `fit`: leave out --trainer.fast_dev_run")
+        raise ConfigError("--trainer.fast_dev_run is set, but references need complete runs: leave it out")
     game, lines = describe(data.env), [["partner", "random", "best response", "seeds"]]
     for partner in data.strangers:
         references.read()
@@ -72,15 +74,15 @@ def make(references: References, settings: Sequence[str], seeds: Sequence[int]) 
         if entry is None:
             found = measure(networks, settings, partner, seeds)
             numbers = f"random {found['random']:.2f}, best response {found['best_response']:.2f}"
-            print(f"{partner}: {numbers}", flush=True)  # seen even where the file cannot be written any more
+            print(f"{partner}: {numbers}", flush=True)  # before the file is written, which may fail
             entry = references.add(game, partner, found)
             if entry is not found:
-                print(f"{partner}: another command has added it to {references.path} meanwhile; that entry is kept")
+                print(f"{partner}: another command added it to {references.path} meanwhile; that entry is kept")
         else:
-            print(f"{partner}: is in {references.path} already", flush=True)
+            print(f"{partner}: skipped, it is in {references.path} already", flush=True)
         lines.append([partner, f"{entry['random']:.2f}", f"{entry['best_response']:.2f}", str(len(entry["seeds"]))])
         if entry["best_response"] <= entry["random"]:
-            print(f"{partner}: the best response is no better than random play; train it for longer, into another file")
+            print(f"{partner}: its best response is no better than random play: train longer, with another --out")
     print(f"\n{align(lines)}\nwritten to {references.path}")
 
 
@@ -95,7 +97,7 @@ def measure(networks: Networks, settings: Sequence[str], partner: str, seeds: Se
     returns = []
     for seed in seeds:
         print(f"{partner}: training a best response, seed {seed}", flush=True)
-        # Seats of an evaluation of its own may be others, such as those of self-play.
+        # The configuration may set other seats for evaluations, such as those of self-play.
         seated = [f"--data.seats={json.dumps(lineup)}", "--data.evaluation.seats=null"]
         trained = run(["fit", *settings, *_ALONE, *seated, f"--seed_everything={seed}"], CLI)
         returns.append(float(trained.trainer.callback_metrics["return/seat_0_mean"]))

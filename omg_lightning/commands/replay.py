@@ -4,7 +4,8 @@
     python -m omg_lightning replay belief=RUN_A none=RUN_B --html compare.html
 
 Each RUN is a run folder, a checkpoint, a folder of `export`, `zoo:NAME`, or a folder of games that `play` saved.
-Several play side by side, from the same starts. `--html` writes one file that any browser shows, without a server.
+The page shows several runs side by side, from the same initial states. `--html` writes one file that any browser shows,
+without a server.
 """
 
 import webbrowser
@@ -30,15 +31,19 @@ def main(args: Sequence[str]) -> None:
     """Run the command.
 
     Raises:
-        ConfigError: the user made a mistake.
+        ConfigError: an argument is invalid.
     """
     parser = CommandParser("replay", __doc__)
     parser.add_argument("runs", nargs="+", metavar="[NAME=]RUN")
-    parser.add_argument("--episodes", type=int, default=3, help="to play; default: %(default)s")
-    parser.add_argument("--seats", nargs="+", help="who sits where: `agent` or a player; default: as in the training")
-    parser.add_argument("--seed", type=int, default=0, help="of the episodes; default: %(default)s")
-    parser.add_argument("--html", type=Path, help="write this file instead of serving a page")
-    parser.add_argument("--port", type=int, default=8642, help="of the page; 0 for any; default: %(default)s")
+    parser.add_argument("--episodes", type=int, default=3, help="number of episodes to play; default: %(default)s")
+    parser.add_argument(
+        "--seats", nargs="+", help="player of each seat: agent, or a scripted player; default: as in training"
+    )
+    parser.add_argument("--seed", type=int, default=0, help="seed of the episodes; default: %(default)s")
+    parser.add_argument("--html", type=Path, help="HTML file to write instead of serving a page")
+    parser.add_argument(
+        "--port", type=int, default=8642, help="port of the page; 0 for any free one; default: %(default)s"
+    )
     parser.add_argument("--no-browser", action="store_true", help="do not open a browser")
     own = parser.parse_args(list(args))
     if own.episodes < 1:
@@ -49,7 +54,7 @@ def main(args: Sequence[str]) -> None:
     shown = [_episodes(name or (path if len(split) > 1 else ""), path, own) for name, path in split]
     games = {side[0].about["name"] for side in shown}
     if len(games) > 1:
-        raise ConfigError(f"the runs are of different games, {', '.join(sorted(games))}: show them one by one")
+        raise ConfigError(f"the runs have different games, {', '.join(sorted(games))}: replay them one by one")
     episodes = list(zip(*shown, strict=False))
     if own.html is not None:
         write_html(episodes, own.html)
@@ -59,7 +64,7 @@ def main(args: Sequence[str]) -> None:
 
 
 def play_episodes(name: str, agent: LoadedAgent, seats: Sequence[str], episodes: int, seed: int) -> list[Side]:
-    """Play episodes with an agent in the seats called `agent`; it remembers its partners from one to the next."""
+    """Play episodes with an agent in the seats called `agent`; its beliefs carry over between episodes."""
     session, found = Session({AGENT: agent}, seats, seed=seed), []
     for number in range(episodes):
         if number:
@@ -78,7 +83,7 @@ def _episodes(name: str, path: str, own: Any) -> list[Side]:
 
 
 def seats_of(path: str, agent: LoadedAgent) -> list[str]:
-    """Return the first line-up of a run's configuration; where there is none, the agent in all seats."""
+    """Return the first line-up of a run's configuration; by default the agent in all seats."""
     alone = [AGENT] * agent.spec.num_players
     stored = find_agent(path)
     config = (stored if stored.is_dir() else stored.parent) / "config.yaml"
@@ -98,7 +103,7 @@ def _serve(episodes: Sequence[Sequence[Side]], port: int, browser: bool) -> None
     server = web_server()
     listener = server.listen(port)
     address = f"http://127.0.0.1:{listener.getsockname()[1]}"
-    print(f"see {address}; Ctrl-C ends it", flush=True)
+    print(f"open {address} to watch; Ctrl-C stops the server", flush=True)
     if browser:
         webbrowser.open(address)
     server.show(episodes, listener)

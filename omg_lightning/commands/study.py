@@ -1,4 +1,4 @@
-"""Run a study: games x methods x seeds, from one file.
+"""Run a study of games x methods x seeds, from one file.
 
     python -m omg_lightning study studies/smoke.yaml --list
     python -m omg_lightning study studies/smoke.yaml --jobs 2
@@ -6,9 +6,9 @@
 
 The file names games, methods and seeds, each with configuration files and flags of `fit`; see docs/studies.md. Every
 run has a folder below --out, with its log, its checkpoints and `run.json`: numbers, learning curves, command, commit,
-machine, versions and time. `study.json` has those of all runs. A run that is done is not made again, and one that was
-broken off goes on from its last checkpoint, so that the same command goes on with a study. --engine ray and slurm, and
---search, need pip install 'omg-lightning[study]'.
+machine, versions and time. `study.json` has the records of all runs. The same command continues an interrupted study:
+it skips finished runs, and resumes interrupted ones from their last checkpoints. --engine ray and slurm, and --search,
+need pip install 'omg-lightning[study]'.
 """
 
 import sys
@@ -31,31 +31,33 @@ def main(args: Sequence[str]) -> None:
     """Run the command; the exit code is 1 if a run failed.
 
     Raises:
-        ConfigError: the user made a mistake.
+        ConfigError: an argument is invalid.
     """
     parser = CommandParser("study", __doc__)
-    parser.add_argument("file", nargs="?", metavar="FILE", help="such as studies/smoke.yaml")
+    parser.add_argument("file", nargs="?", metavar="FILE", help="study file, such as studies/smoke.yaml")
     parser.add_argument(
-        "--out", type=Path, default=Path("runs"), help="where the folder of the study goes; %(default)s"
+        "--out", type=Path, default=Path("runs"), help="parent of the study's folder; default: %(default)s"
     )
-    parser.add_argument("--list", action="store_true", help="show the number, state and command of each run, and end")
-    parser.add_argument("--group", nargs="+", default=[], metavar="NAME", help="only the runs of these groups")
-    parser.add_argument("--only", nargs="+", type=int, default=[], metavar="N", help="only the runs of these numbers")
-    parser.add_argument("--engine", choices=ENGINES, default="local", help="where runs are made; default: %(default)s")
-    parser.add_argument("--jobs", type=int, metavar="N", help="runs at once; default: as many as there are cores")
+    parser.add_argument("--list", action="store_true", help="print the number, state and command of each run, and exit")
+    parser.add_argument("--group", nargs="+", default=[], metavar="NAME", help="run only these groups")
+    parser.add_argument(
+        "--only", nargs="+", type=int, default=[], metavar="N", help="run only the runs with these numbers"
+    )
+    parser.add_argument("--engine", choices=ENGINES, default="local", help="where runs execute; default: %(default)s")
+    parser.add_argument("--jobs", type=int, metavar="N", help="number of runs at once; default: number of cores")
     parser.add_argument(
         "--option",
         nargs="+",
         default=[],
         metavar="KEY=VALUE",
-        help="handed on to ray.remote (num_gpus=1) or to submitit's executor (timeout_min=240 slurm_partition=cpu)",
+        help="options of ray.remote (num_gpus=1) or of submitit's executor (timeout_min=240 slurm_partition=cpu)",
     )
-    parser.add_argument("--search", action="store_true", help="search the file's space for settings (Optuna)")
+    parser.add_argument("--search", action="store_true", help="search the hyperparameter space of the file (Optuna)")
     own = parser.parse_args(args)
     if own.jobs is not None and own.jobs < 1:
         raise ConfigError(f"--jobs is {own.jobs}: it must be at least 1")
     if own.file is None:
-        raise ConfigError("study got no file: give one such as studies/smoke.yaml; see docs/studies.md")
+        raise ConfigError("study got no file: give one, such as studies/smoke.yaml; see docs/studies.md")
     options = _options(own.option)
     study = read(own.file, own.out)
     runs = study.select(own.group, own.only)
@@ -66,8 +68,8 @@ def main(args: Sequence[str]) -> None:
     changed = next((run for run, state in states.items() if state == runner.CHANGED), None)
     if changed is not None and not own.search:
         raise ConfigError(
-            f"{changed.folder} has this run with other settings, or its configuration files have changed: take another "
-            "--out, or remove that folder"
+            f"{changed.folder} has this run with other settings, or its configuration files have changed: choose "
+            "another --out, or remove that folder"
         )
 
     def make(some: Sequence[Run]) -> dict[Run, dict[str, Any]]:
@@ -90,7 +92,7 @@ def main(args: Sequence[str]) -> None:
 def carry_out(
     study: Study, runs: Sequence[Run], engine: Engine, jobs: int | None, options: dict[str, Any]
 ) -> dict[Run, dict[str, Any]]:
-    """Make runs; print a line as each ends, and keep `study.json` up to date. Return their records."""
+    """Execute runs, print a line as each one ends, and update `study.json`. Return the records."""
     found: dict[Run, dict[str, Any]] = {}
     records = engine(runs, jobs, options, study.folder)
     try:
@@ -99,7 +101,7 @@ def carry_out(
             results.gather(study)
             print(f"[{len(found)}/{len(runs)}] {run.title}: {_said(record)}", flush=True)
     except Interrupted as stop:
-        records.close()  # type: ignore[attr-defined]  # a generator: it ends all commands
+        records.close()  # type: ignore[attr-defined]  # closing the generator ends all commands
         stop.add_note(f"{len(found)} of {len(runs)} runs were over; the same command goes on with the others")
         raise
     return found
@@ -113,7 +115,7 @@ def _said(record: dict[str, Any]) -> str:
 
 
 def _print_list(states: dict[Run, str]) -> None:
-    """Print a line for each run, and how many are in which state."""
+    """Print a line for each run, and the number of runs in each state."""
     for run, state in states.items():
         print(f"{run.number:4}  {state:7}  {shown(run.fit)}")
     counts = {state: list(states.values()).count(state) for state in (runner.DONE, runner.BROKEN, runner.TO_DO)}
@@ -122,11 +124,11 @@ def _print_list(states: dict[Run, str]) -> None:
 
 
 def _finish(study: Study, failed: Sequence[Run]) -> None:
-    """Say where the results are, or which runs failed; then the exit code is 1."""
+    """Print where the results are, or which runs failed; return the exit code, 1 for failures."""
     if not failed:
-        print(f"written to {study.folder / results.FILE}; see them with python -m omg_lightning compare {study.folder}")
+        print(f"written to {study.folder / results.FILE}; show it with python -m omg_lightning compare {study.folder}")
         return
-    print(f"{len(failed)} runs failed; the same command tries them again:", file=sys.stderr)
+    print(f"{len(failed)} runs failed; the same command runs them again:", file=sys.stderr)
     for run in failed:
         print(f"  {run.number}  {run.title}: {run.folder / runner.LOG}", file=sys.stderr)
     sys.exit(1)

@@ -1,12 +1,12 @@
-"""The value of information, V: what an opponent model could win at most, and the share of it that each one recovers.
+"""Value of information V: the largest gain that an opponent model can bring, and the share of it that each one reaches.
 
     python -m omg_lightning value runs/value --plot value.png
     python -m omg_lightning value 'Direct=runs/direct_*' 'Oracle=runs/oracle_*' 'Declared=runs/declared_*'
 
-V is the return of `Oracle`, which is told each co-player's true goal, minus that of `Direct`, which models no goals:
-same game, same training, same seeds. A method's share of V is its own difference from `Direct`, over V. Both have 95%
-intervals over seeds: Student's t, and Fieller's for the share, a ratio of means. Where V is not above 0 there is no
-share. RUNS are given as in `compare`: NAME=RUN, or the folder of a study, each of whose games is a setting. --plot
+V is the return of `Oracle`, which observes each co-player's true goal, minus that of `Direct`, which models no goals:
+same game, same training, same seeds. A method's share of V is its own difference from `Direct`, divided by V. Both have
+95% intervals over seeds: Student's t, and Fieller's for the share, a ratio of means. If V is not above 0, no share is
+computed. Give runs as in `compare`: NAME=RUN, or the folder of a study, each of whose games is a setting. --plot
 writes a figure and, beside it, a JSON file with all numbers.
 """
 
@@ -29,15 +29,19 @@ def main(args: Sequence[str]) -> None:
     """Run the command.
 
     Raises:
-        ConfigError: the user made a mistake.
+        ConfigError: an argument is invalid.
     """
     parser = CommandParser("value", __doc__)
-    parser.add_argument("runs", nargs="*", metavar="NAME=RUN", help="or the folder of a study")
-    parser.add_argument("--plot", type=Path, metavar="FILE.png", help="the figure; FILE.json is written, too")
-    parser.add_argument("--metric", default=METRIC, help="name in metrics.json; default: %(default)s")
-    parser.add_argument("--group", metavar="NAME", help="a group of the study")
-    parser.add_argument("--without", default="Direct", metavar="NAME", help="who models nothing; default: %(default)s")
-    parser.add_argument("--told", default="Oracle", metavar="NAME", help="who is told the truth; default: %(default)s")
+    parser.add_argument("runs", nargs="*", metavar="NAME=RUN", help="a method and its runs; or the folder of one study")
+    parser.add_argument("--plot", type=Path, metavar="FILE.png", help="figure to write; FILE.json gets its numbers")
+    parser.add_argument("--metric", default=METRIC, help="name of a metric in metrics.json; default: %(default)s")
+    parser.add_argument("--group", metavar="NAME", help="use only this group of the study")
+    parser.add_argument(
+        "--without", default="Direct", metavar="NAME", help="method without goals; default: %(default)s"
+    )
+    parser.add_argument(
+        "--told", default="Oracle", metavar="NAME", help="method with the true goals; default: %(default)s"
+    )
     own = parser.parse_args(args)
     if not own.runs:
         raise ConfigError("value got no runs: give Direct=RUN Oracle=RUN [NAME=RUN ...], or the folder of a study")
@@ -48,7 +52,7 @@ def main(args: Sequence[str]) -> None:
     whole = {game: methods for game, methods in games.items() if {own.without, own.told} <= methods.keys()}
     for game in games if whole else ():
         if game not in whole:
-            print(f"note: {game} has no runs of {own.without} or {own.told} yet, and is left out", file=sys.stderr)
+            print(f"note: {game} has no runs of {own.without} or {own.told} yet: omitted", file=sys.stderr)
     games = whole or games
     found = {game: value_of(methods, own.metric, own.without, own.told) for game, methods in games.items()}
     for game, each in found.items():
@@ -62,7 +66,7 @@ def main(args: Sequence[str]) -> None:
 
 
 def _table(found: Mapping[str, Any]) -> str:
-    """Return a line for each method: its return, and the share of V that it recovers."""
+    """Return a table with one line per method: its return, and its share of V."""
     lines = [["method", "return [95%]", "share of V [95%]"]]
     for name, summary in found["returns"].items():
         share = found["shares"].get(name)

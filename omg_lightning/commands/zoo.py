@@ -3,8 +3,8 @@
     python -m omg_lightning zoo
     python -c "from omg_lightning import load_agent; print(load_agent('zoo:base').spec)"
 
-The return is the mean over the evaluation of all seats together, with its 95% interval over episodes. `zoo:NAME` stands
-for an agent wherever the path of a checkpoint does: in `load_agent`, `--data.seats`, `--data.partners`, `crossplay`.
+The return is the mean team return of the evaluation, with its 95% interval over episodes. You can use `zoo:NAME`
+instead of the path of a checkpoint: in `load_agent`, `--data.seats`, `--data.partners` and `crossplay`.
 """
 
 from collections.abc import Sequence
@@ -22,7 +22,7 @@ def main(args: Sequence[str]) -> None:
     """Run the command.
 
     Raises:
-        ConfigError: the user made a mistake.
+        ConfigError: an argument is invalid.
     """
     CommandParser("zoo", __doc__).parse_args(args)
     rows, commands = [HEAD], []
@@ -36,7 +36,7 @@ def main(args: Sequence[str]) -> None:
         rows.append([ZOO + name, made.get("game", settings["spec"]["name"]), *parts, _return(made), size, *known])
         commands.append((ZOO + name, made.get("command", "-")))
     print(align(rows))
-    print("\nmade by")
+    print("\ncommands that trained them")
     for name, command in commands:
         print(f"{name:{max(len(known) for known, _ in commands)}}  {command}")
 

@@ -10,10 +10,10 @@ from omg_lightning.types import NO_GOAL, ConfigError, Episodes
 
 
 class EpisodeBuffer:
-    """Preallocated, time-major storage of the latest episodes, each with the round it was played in.
+    """Preallocated, time-major storage of the latest episodes, each with the round in which it was played.
 
     Args:
-        capacity: number of episodes; when full, the oldest make room.
+        capacity: number of episodes; a full buffer replaces the oldest.
         max_steps: length of the longest episode.
     """
 
@@ -23,15 +23,15 @@ class EpisodeBuffer:
         self._born = torch.full((capacity,), _FREE)
 
     def __len__(self) -> int:
-        """Return the number of episodes held."""
+        """Return the number of stored episodes."""
         return int((self._born != _FREE).sum())
 
     def add(self, episodes: Episodes, born: int) -> None:
-        """Store episodes `[T, B, ...]` of round `born`, over the oldest where there is no room."""
+        """Store episodes `[T, B, ...]` of round `born`; replace the oldest ones if the buffer is full."""
         count = episodes.active.shape[1]
         if count > self.capacity:
             raise ConfigError(
-                f"{count} episodes do not fit into a buffer of {self.capacity}: raise data.training.capacity"
+                f"got {count} episodes for a buffer of {self.capacity}: raise data.training.capacity to {count} or more"
             )
         if self._store is None:
             self._store = self._allocate(episodes)
@@ -52,12 +52,12 @@ class EpisodeBuffer:
         return int(old.sum())
 
     def oldest(self) -> int:
-        """Return the round of the oldest episode held."""
+        """Return the round of the oldest stored episode."""
         held = self._born[self._born != _FREE]
         return int(held.min()) if len(held) else 0
 
     def sample(self, count: int, generator: torch.Generator) -> Episodes:
-        """Draw `count` episodes, without replacement as far as they go, cut to the longest of them.
+        """Sample `count` episodes, without replacement if enough are stored, cut to the longest of them.
 
         Raises:
             ConfigError: the buffer is empty.
@@ -70,10 +70,10 @@ class EpisodeBuffer:
         return self._take(chosen)
 
     def passes(self, epochs: int, minibatches: int, generator: torch.Generator) -> Iterator[Episodes]:
-        """Yield all episodes held, in `epochs` passes, each in a new order and split into `minibatches` parts.
+        """Yield all stored episodes, in `epochs` passes, each in a new order and split into `minibatches` minibatches.
 
         Raises:
-            ConfigError: the buffer holds fewer episodes than parts.
+            ConfigError: the buffer holds fewer episodes than minibatches.
         """
         held = (self._born != _FREE).nonzero()[:, 0]
         if len(held) < minibatches:
@@ -94,20 +94,20 @@ class EpisodeBuffer:
         return self._store.map(lambda field: field[:length].index_select(1, chosen))
 
     def state_dict(self) -> dict[str, Any]:
-        """Return everything, for the checkpoint."""
+        """Return the whole state, for the checkpoint."""
         store = None if self._store is None else dict(self._store._asdict())
         return {"store": store, "born": self._born}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Restore what `state_dict` gave.
+        """Restore the result of `state_dict`.
 
         Raises:
             ConfigError: the checkpoint's buffer has another capacity.
         """
         if len(state["born"]) != self.capacity:
             raise ConfigError(
-                f"the checkpoint's buffer holds {len(state['born'])} episodes, this run's {self.capacity}: "
-                "set data.training.capacity as it was"
+                f"the checkpoint's buffer has a capacity of {len(state['born'])} episodes, this run's {self.capacity}: "
+                "set data.training.capacity to that of the checkpoint"
             )
         self._born = state["born"]
         self._store = None if state["store"] is None else Episodes(**state["store"])
@@ -119,4 +119,4 @@ class EpisodeBuffer:
         return like.map(empty)
 
 
-_FREE = -1  # a slot that holds no episode
+_FREE = -1  # an empty slot

@@ -59,9 +59,9 @@ class EpisodeDataModule(LightningDataModule):
     `seats` the rest.
 
     Args:
-        game: which game: `StagHunt`, `Snowdrift`, `LevelBasedForaging`, `Overcooked`, `MatrixGame`, `CoinGame`,
+        game: the game: `StagHunt`, `Snowdrift`, `LevelBasedForaging`, `Overcooked`, `MatrixGame`, `CoinGame`,
             `PettingZooEnv`, `CopyableGame`, or your own `Game` or `VectorEnv` by its dotted path; its own arguments
-            stand below this key.
+            are set below this key.
         seats: the player in each seat: `learner`, `random`, a scripted player of the game (such as `nearest_stag`),
             `switcher` (one of the game's two scripts, drawn for each episode; `switcher:5` also changes at step 5),
             `past` (a past self of the learner), `checkpoint:PATH`, or the dotted path of a class that follows
@@ -100,7 +100,7 @@ class EpisodeDataModule(LightningDataModule):
         check_at_least("num_envs", num_envs, 1)
         check_at_least("workers", workers, 1)
         if workers > (most := max(8, os.cpu_count() or 1)):
-            raise ConfigError(f"data.workers is {workers}: it must be at most {most}, as a process needs a core")
+            raise ConfigError(f"data.workers is {workers}: it must be at most {most}, the number of cores")
         check_at_least("seed", seed, 0)
         if training.capacity < (least := max(num_envs, adaptation.relationships if adaptation.networks else 0)):
             raise ConfigError(f"data.training.capacity is {training.capacity}: it must be at least {least}")
@@ -117,18 +117,18 @@ class EpisodeDataModule(LightningDataModule):
         named = default_partners(self.env) if partners is None else partners
         self.partners = list(dict.fromkeys(agent for name in named for agent in agents_of(name)))
         if not self.partners:
-            raise ConfigError("data.partners is empty: name at least one, such as random")
-        if len(self.lineups) > max(num_envs, len(seats)):  # what was written holds patterns
+            raise ConfigError("data.partners is empty: give at least one name, such as random")
+        if len(self.lineups) > max(num_envs, len(seats)):  # patterns expand to several line-ups
             raise ConfigError(
-                f"data.seats stand for {len(self.lineups)} line-ups, but data.num_envs is {num_envs}, so some would "
+                f"data.seats expand to {len(self.lineups)} line-ups, but data.num_envs is {num_envs}, so some would "
                 f"never play: set it to {len(self.lineups)} or a multiple of it"
             )
         met = {"data.partners": [self.partners], "data.seats": self.lineups}
         met |= {"data.offline.lineups": self.offline_lineups} if offline.rounds else {}
-        self.strangers = kinds_met(adaptation, self.partners, met)  # whom `test` plays beside, the unseen ones last
+        self.strangers = kinds_met(adaptation, self.partners, met)  # all partners of `test`, the unseen ones last
         tests = [beside_learner(partner, self.env.num_players) for partner in self.strangers]
         for lineups in (self.lineups, self.eval_lineups, tests, self.offline_lineups):
-            self.check(lineups)  # fails now, not when they are to play
+            self.check(lineups)  # raises now, not before their first episode
         self.recorded = None if offline.recorded is None else read_recorded(Path(offline.recorded), self.env)
         if self.recorded is not None and (count := num_envs + self.recorded.active.shape[1]) > training.capacity:
             raise ConfigError(
@@ -144,7 +144,7 @@ class EpisodeDataModule(LightningDataModule):
         self.on_policy: OnPolicy | None = None
         self._random: dict[str, torch.Generator] = {}
         self._drawn = 0  # batches of this round so far
-        self._passes: Iterator[Episodes] | None = None  # where episodes are used in passes: this round's
+        self._passes: Iterator[Episodes] | None = None  # this round's passes, for on-policy algorithms
         self._before_passes: Tensor | None = None  # state of their generator before the first batch
 
     def attach(
@@ -167,7 +167,7 @@ class EpisodeDataModule(LightningDataModule):
 
     @property
     def seats(self) -> list[str]:
-        """Who may sit in each seat in training, for pictures: three names at most."""
+        """The names of each seat's players in training, for figures: at most three names."""
         return names_of_seats(self.lineups)
 
     def check(self, lineups: list[list[str]]) -> None:
@@ -185,22 +185,22 @@ class EpisodeDataModule(LightningDataModule):
         if offline > rounds:
             raise ConfigError(
                 f"data.offline.rounds is {offline}, but --trainer.max_epochs is {rounds}, so the run would end within "
-                "the offline phase: lower the first, or raise the second"
+                "the offline phase: lower data.offline.rounds, or raise --trainer.max_epochs"
             )
         if offline < rounds and not scheduled and not any(LEARNER in lineup for lineup in self.lineups):
             raise ConfigError(
-                f"data.seats {self.lineups[0]} have no learner, so nothing would be learned after the offline phase: "
-                f"seat one, such as {beside_learner('random', self.env.num_players)}, or set data.offline.rounds to "
-                "--trainer.max_epochs"
+                f"data.seats {self.lineups[0]} have no learner, so no network would train after the offline phase: "
+                f"give a seat to one, as in {beside_learner('random', self.env.num_players)}, or set "
+                "data.offline.rounds to --trainer.max_epochs"
             )
 
     def check_ranks(self, count: int, on_policy: OnPolicy | None, fits: bool = True) -> None:
-        """Raise ConfigError where so many ranks cannot share a `fit`, or else an evaluation, evenly.
+        """Raise ConfigError if `count` ranks cannot share a `fit`, or an evaluation, evenly.
 
         Args:
-            count: of ranks.
+            count: number of ranks.
             on_policy: how the algorithm uses a round's episodes, see `attach`.
-            fits: they are to train, too.
+            fits: whether the ranks also train.
         """
         if fits:
             minibatches = None if on_policy is None else on_policy.minibatches
@@ -208,12 +208,12 @@ class EpisodeDataModule(LightningDataModule):
         self.evaluation.check_shares(count, self.num_envs)
 
     def setup(self, stage: str) -> None:
-        """Keep this rank's share of the buffer; ranks are known by now."""
+        """Keep this rank's share of the buffer; the number of ranks is known now."""
         if self.rounds == 0:
             self.buffer = EpisodeBuffer(self.training.capacity // ranks.size(), self.env.max_steps)
 
     def seat(self, lineups: list[list[str]]) -> None:
-        """Seat other line-ups from the next round on; beliefs start anew, because others sit there."""
+        """Use other line-ups from the next round on; beliefs are reset, because the players change."""
         lineups = as_lineups(lineups)
         if lineups != self.lineups:
             self.check(lineups)
@@ -240,7 +240,7 @@ class EpisodeDataModule(LightningDataModule):
         """Play one round into the buffer and drop episodes older than `max_age` rounds.
 
         Returns:
-            What was played, with the environment steps of all ranks, and how many episodes were dropped.
+            The played episodes, with the environment steps of all ranks, and the number of dropped episodes.
         """
         random, carried = self.random("rollout"), self.collector.state_dict()
         before, past = random.get_state(), self.population.past
@@ -256,7 +256,7 @@ class EpisodeDataModule(LightningDataModule):
             with ranks.together():
                 played = self.collector.round(due, learners, random, self.offline)
         except interrupts.Interrupted:
-            random.set_state(before)  # a checkpoint of this moment has nothing of the round
+            random.set_state(before)  # a checkpoint at this point must not include a part of the round
             self.collector.load_state_dict(carried)
             self.population.past = past
             raise
@@ -275,7 +275,7 @@ class EpisodeDataModule(LightningDataModule):
     def evaluate(
         self, lineups: list[list[str]], episodes: int, change: Callable[[Actor], Actor] | None = None
     ) -> LazyDataset[Episodes]:
-        """Return greedy episodes of `lineups`, in chunks of `num_envs`: the same starts each time.
+        """Return greedy episodes of `lineups`, in chunks of `num_envs`: the same initial states each time.
 
         Args:
             lineups: the players of each seat.
@@ -292,20 +292,20 @@ class EpisodeDataModule(LightningDataModule):
         return evaluation(self.env, lineups, episodes, self.num_envs, learners, self.seed, self.device, self.workers)
 
     def _judged(self, names: Sequence[str]) -> dict[str, Actor]:
-        """Return the actors with networks for seats of these names, for evaluations; `past` is the newest past self."""
+        """Return the actors with networks for these seats' names, for evaluations; `past` is the newest past self."""
         found = self.population.learners(names)
         if PAST in names:
             found[PAST] = self.population.newest_past_self()
         return found
 
     def adapt(self, indices: list[int]) -> LazyDataset[AdaptationSegment]:
-        """Return the adaptation protocol beside the partners at these `indices` of `strangers`."""
+        """Return the adaptation protocol with the partners at these `indices` of `strangers`."""
         settings, seen = self.adaptation, len(self.partners)
         table = meetings(settings, seen, len(self.strangers) - seen, generator_of(self.seed, "meetings", "cpu"))
         number, rank = torch.arange(len(table)), None
         if settings.networks:
             number = number[torch.isin(table[:, 0], torch.tensor(indices))]
-        else:  # networks that learn go on alone, on one rank
+        else:  # networks that learn run on a single rank
             mine, rank = ranks.rows(settings.relationships), ranks.stream()
             number = number.view(settings.relationships, -1)[mine].flatten()
 
@@ -373,15 +373,15 @@ class EpisodeDataModule(LightningDataModule):
         return self.symmetries.apply(episodes, index, learner.goals_are_cells, per_action)
 
     def val_dataloader(self) -> DataLoader:
-        """Return an evaluation beside the training partners; fewer episodes while fitting."""
+        """Return an evaluation with the training partners; fewer episodes during `fit`."""
         fitting = self.trainer is not None and self.trainer.state.fn == "fit"
         episodes = self.evaluation.val_episodes if fitting else self.evaluation.episodes
         return _loader(self.evaluate(self.eval_lineups, episodes))
 
     def test_dataloader(self) -> DataLoader:
-        """Return the adaptation protocol: all partners at once or, where networks learn, one after the other.
+        """Return the adaptation protocol: all partners at once or, if networks learn, one after the other.
 
-        Ranks share out the relationships, or the partners where networks learn.
+        Ranks divide the relationships, or the partners if networks learn.
         """
         self.adaptation.check(self.env.max_steps, len(self.strangers), ranks.size())
         indices = range(len(self.strangers))
@@ -416,7 +416,7 @@ class EpisodeDataModule(LightningDataModule):
         """Restore the result of `state_dict` to resume a `fit`; an evaluation does not need it.
 
         Raises:
-            ConfigError: the sizes of buffer or batch, or the number of ranks, are others than in the checkpoint.
+            ConfigError: the sizes of buffer or batch, or the number of ranks, differ from the checkpoint.
         """
         count, state = 1 + len(state.get("others", [])), ranks.own(state)
         self.env_steps, self.population.past = state["env_steps"], state["past"]
@@ -429,7 +429,7 @@ class EpisodeDataModule(LightningDataModule):
             )
         self.collector.load_state_dict(state["collector"])
         self.buffer.load_state_dict(state["buffer"])
-        self.rounds, self._drawn = state["rounds"], state.get("drawn", 0)  # an earlier version had neither
+        self.rounds, self._drawn = state["rounds"], state.get("drawn", 0)  # earlier versions stored neither
         self._before_passes = state.get("before_passes")
         for name, saved in state["generators"].items():
             self.random(name).set_state(saved.cpu())

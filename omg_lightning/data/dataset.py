@@ -9,7 +9,7 @@ Item = TypeVar("Item")
 
 
 class LazyDataset(IterableDataset[Item], Generic[Item]):
-    """Calls `draw(i)` for i = 0 .. length-1, one item at a time and not before it is asked for.
+    """Calls `draw(i)` for i = 0 .. length-1, one item at a time and only on request.
 
     The exact length matters: without it Lightning draws one batch ahead, which would come from an empty buffer.
 

@@ -1,4 +1,4 @@
-"""Whom the learner meets in each episode of each relationship, in the protocols of `test`."""
+"""The learner's partner in each episode of each relationship, in the protocols of `test`."""
 
 from collections.abc import Mapping, Sequence
 
@@ -10,24 +10,25 @@ from omg_lightning.data.settings import AdaptationConfig
 from omg_lightning.games.switcher import handover
 from omg_lightning.types import ConfigError
 
-EPISODES = (2, 5, 10, 20)  # after which a partner changes where that is random
+EPISODES = (2, 5, 10, 20)  # numbers of episodes between random changes of the partner
 
 
 def meetings(config: AdaptationConfig, seen: int, unseen: int, random: torch.Generator) -> Tensor:
-    """Return which kind sits beside the learner, int64 `[B, E]`: in episode e of each relationship; the last one stays.
+    """Return the kind of partner, int64 `[B, E]`, in episode e of each relationship; the last one then stays.
 
-    There are `config.relationships` for each kind. Without a ratio each kind begins as many of them as any other; with
-    one, the two groups, of seen and unseen kinds, begin them in that ratio, as exactly as possible, and the kinds of a
-    group in turn. After a change the group is drawn by the ratio, then a kind other than the last one, evenly.
+    There are `config.relationships` for each kind. Without a ratio each kind is the first partner in equally many; with
+    one, the first partners of the two groups, seen and unseen kinds, are in that ratio, as exactly as possible, and the
+    kinds of a group take turns. After a change the group is drawn by the ratio, then a kind other than the last one,
+    uniformly.
 
     Args:
         config: the protocol.
-        seen: kinds that training may have met; they have the first numbers.
-        unseen: other kinds.
-        random: on the CPU; the meetings depend on nothing else that is random.
+        seen: number of kinds that training may have met; they have the first indices.
+        unseen: number of other kinds.
+        random: on the CPU; the only source of randomness.
     """
     count = config.relationships * (seen + unseen)
-    group = torch.zeros(count, dtype=torch.int64)  # of each relationship, by number
+    group = torch.zeros(count, dtype=torch.int64)  # group of each relationship: 0 seen, 1 unseen
     sizes, weights = torch.tensor([seen + unseen]), torch.ones(1)
     if config.ratio is not None:
         sizes, weights = torch.tensor([seen, unseen]), torch.tensor(config.shares).float()
@@ -38,15 +39,15 @@ def meetings(config: AdaptationConfig, seen: int, unseen: int, random: torch.Gen
     if config.change_episodes is None:
         return kind[:, None]
     least = 0
-    met = torch.zeros(count, dtype=torch.int64)  # episodes so far
-    table = kind[:, None].repeat(1, config.steps)  # no episode is shorter than a step
+    met = torch.zeros(count, dtype=torch.int64)  # number of episodes so far
+    table = kind[:, None].repeat(1, config.steps)  # an episode takes at least one step
     place = torch.arange(config.steps)
     while least < config.steps:
         table = torch.where(place >= met[:, None], kind[:, None], table)
         met = met + _episodes(config, count, random)
         group = torch.multinomial(weights, count, replacement=True, generator=random)
         size, last = sizes[group], kind - start[group]
-        among = (last >= 0) & (last < size) & (size > 1)  # the last one is of this group, and not all of it
+        among = (last >= 0) & (last < size) & (size > 1)  # the last kind is in this group, and not its only one
         drawn = (torch.rand(count, generator=random) * (size - among.long())).long()
         kind = start[group] + drawn + (among & (drawn >= last)).long()
         least = int(met.min())
@@ -54,7 +55,7 @@ def meetings(config: AdaptationConfig, seen: int, unseen: int, random: torch.Gen
 
 
 def _episodes(config: AdaptationConfig, count: int, random: torch.Generator) -> Tensor:
-    """Return after how many episodes the partners of so many relationships change, int64 `[count]`."""
+    """Return the number of episodes until the partner changes, for each relationship: int64 `[count]`."""
     if config.change_episodes == "random":
         return torch.tensor(EPISODES)[torch.randint(len(EPISODES), (count,), generator=random)]
     assert config.change_episodes is not None
@@ -64,21 +65,21 @@ def _episodes(config: AdaptationConfig, count: int, random: torch.Generator) -> 
 def kinds_met(
     config: AdaptationConfig, partners: Sequence[str], known: Mapping[str, Sequence[Sequence[str]]]
 ) -> list[str]:
-    """Return the names of all kinds of partners that `test` plays beside: `partners` first, then the unseen ones.
+    """Return the names of all kinds of partners in `test`: `partners` first, then the unseen ones.
 
     Args:
         config: the protocol.
         partners: `data.partners`.
-        known: line-ups in which no unseen kind may sit, by the setting that names them.
+        known: line-ups that must not have an unseen kind, by the setting that names them.
 
     Raises:
-        ConfigError: an unseen one sits there, or kinds cannot change within an episode.
+        ConfigError: such a line-up has an unseen kind, or kinds cannot change within an episode.
     """
     unseen, latest = list(dict.fromkeys(config.unseen)), config.change_within
     for where, lineups in known.items():
         if both := [name for name in unseen if any(name in lineup for lineup in lineups)]:
             raise ConfigError(
-                f"data.adaptation.unseen names {both[0]}, and so does {where}: take it out of one of them"
+                f"data.adaptation.unseen names {both[0]}, and so does {where}: remove it from one of them"
             )
     kinds = [*partners, *unseen]
     if latest is None:
@@ -87,7 +88,7 @@ def kinds_met(
     if learned or len(kinds) < 2:
         got = f"{learned[0]} is one of the partners" if learned else f"{kinds[0]} is the only partner"
         raise ConfigError(
-            f"data.adaptation.change_within is {latest}, but {got}: name two or more players without networks and "
-            "without a colon"
+            f"data.adaptation.change_within is {latest}, but {got}: give two or more players without networks and "
+            "without a colon in their names"
         )
     return [handover(latest, kind, [each for each in kinds if each != kind]) for kind in kinds]

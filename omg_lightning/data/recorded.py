@@ -12,28 +12,28 @@ from omg_lightning.types import NO_GOAL, ConfigError, Episodes
 
 
 def read_recorded(folder: Path, env: VectorEnv) -> Episodes:
-    """Return the games that `play` saved in `folder`, in the order of their names: `[T, N, P, ...]`, on the CPU.
+    """Return the games that `play` saved in `folder`, sorted by file name: `[T, N, P, ...]`, on the CPU.
 
     Args:
-        folder: holds files `episode_0001.pt`, `episode_0002.pt`, ...
-        env: what is trained on.
+        folder: with files `episode_0001.pt`, `episode_0002.pt`, ...
+        env: the environment of the training.
 
     Raises:
-        ConfigError: there is no such file, one is damaged, or one is of another game.
+        ConfigError: there is no such file, or one is damaged or of another game.
     """
     paths = sorted(folder.glob("episode_*.pt"))
     if not paths:
         raise ConfigError(
-            f"data.offline.recorded: no episode_*.pt in {folder}; python -m omg_lightning play --folder {folder} saves "
-            "games there"
+            f"data.offline.recorded is {folder}, which has no episode_*.pt: save games there with python -m "
+            f"omg_lightning play --folder {folder}"
         )
     return _joined([_read(path, env) for path in paths])
 
 
 def beside(recorded: Episodes, played: Episodes) -> Episodes:
-    """Return `recorded` with a goal and extras of 0 of the sizes that `played` has, on its device.
+    """Return `recorded` with a goal and extras of zeros, of the sizes in `played`, on its device.
 
-    Nobody in a recorded game is the learner in training, so these are never read.
+    No seat of a recorded game is the learner in training, so these are never read.
     """
     steps, count, seats = recorded.active.shape
 
@@ -50,17 +50,17 @@ def _read(path: Path, env: VectorEnv) -> Episodes:
         found: Any = torch.load(path, map_location="cpu", weights_only=True)
         game, episodes = found["game"], Episodes(**found["episodes"], extras={})
     except Exception as error:  # a damaged file may fail in any way
-        raise ConfigError(f"{path} is no game that `play` has saved ({type(error).__name__}): remove it") from error
+        raise ConfigError(f"{path} is not a game saved by `play` ({type(error).__name__}): remove it") from error
     here = describe(env)
     if differ := [name for name in {**here, **game} if here.get(name) != game.get(name)]:
-        differ = ["name"] if "name" in differ else differ  # the options of another game say nothing
+        differ = ["name"] if "name" in differ else differ  # ignore the options of another game
         there, own = (", ".join(f"{name} {found.get(name)}" for name in differ) for found in (game, here))
-        raise ConfigError(f"{path} is a game with {there}, but this run has {own}: train on games like it")
+        raise ConfigError(f"{path} is a game with {there}, but this run has {own}: use recordings of the same game")
     return episodes
 
 
 def _joined(games: list[Episodes]) -> Episodes:
-    """Return games of different lengths `[T_i, 1, P, ...]` side by side, padded to the longest."""
+    """Return games of different lengths `[T_i, 1, P, ...]` as one batch, padded to the longest."""
     longest = max(len(game.active) for game in games)
 
     def padded(field: Tensor, value: int = 0) -> Tensor:

@@ -20,15 +20,15 @@ def check_at_least(name: str, value: int, least: int) -> None:
 
 @dataclass(frozen=True)
 class TrainingConfig:
-    """What a round is trained on.
+    """Settings of the training in each round.
 
     Args:
         batch_size: episodes in a batch.
-        steps_per_epoch: batches drawn in each round.
-        symmetries: train on each batch as it would be on the board turned and mirrored at random; grids only.
-        capacity: episodes that the buffer holds.
-        past_every: online rounds between two past selves that are kept, for seats called `past`.
-        past_keep: how many of them are kept, the newest; one is drawn for each round, evaluations take the newest.
+        steps_per_epoch: batches sampled in each round.
+        symmetries: rotate and reflect the board of each batch at random; only for games on a grid.
+        capacity: episodes in the buffer.
+        past_every: online rounds between two stored past selves, for seats called `past`.
+        past_keep: number of stored past selves, the newest ones; each round samples one, evaluations use the newest.
     """
 
     batch_size: int = 64
@@ -45,13 +45,13 @@ class TrainingConfig:
 
 @dataclass(frozen=True)
 class OfflineConfig:
-    """The offline phase, in which scripted players play and no learner acts.
+    """Settings of the offline phase, in which scripted players play and no learner acts.
 
     Args:
-        rounds: played before the online phase.
-        lineups: who sits in each seat; by default k of the first of the game's scripts beside P-k of the second for
+        rounds: number of rounds before the online phase.
+        lineups: the player of each seat; by default k seats of the game's first script and P-k of the second, for
             k = 0..P (nearest_stag and nearest_hare, cleaner and defector), and all random.
-        recorded: folder of games that `python -m omg_lightning play` saved; each round of the phase has them, too.
+        recorded: folder of games that `python -m omg_lightning play` saved; each offline round adds them.
     """
 
     rounds: int = 10
@@ -62,20 +62,20 @@ class OfflineConfig:
         check_at_least("offline.rounds", self.rounds, 0)
         if self.recorded is not None and self.rounds == 0:
             raise ConfigError(
-                "data.offline.recorded names games for the offline phase, but data.offline.rounds is 0: set it to at "
+                "data.offline.recorded sets games for the offline phase, but data.offline.rounds is 0: set it to at "
                 "least 1"
             )
 
 
 @dataclass(frozen=True)
 class EvaluationConfig:
-    """Evaluations, in which every learner plays greedily.
+    """Settings of evaluations, in which every learner plays greedily.
 
     Args:
-        seats: who sits in each seat, also in replays; by default `data.seats`.
-        episodes: of `validate` and of the evaluation that ends `fit`.
-        val_episodes: of an evaluation during `fit`.
-        predict_episodes: that `predict` plays.
+        seats: the player of each seat, also in replays; by default `data.seats`.
+        episodes: episodes of `validate` and of the evaluation at the end of `fit`.
+        val_episodes: episodes of an evaluation during `fit`.
+        predict_episodes: episodes of `predict`.
     """
 
     seats: Lineups | None = None
@@ -88,26 +88,26 @@ class EvaluationConfig:
             check_at_least(f"evaluation.{name}", getattr(self, name), 1)
 
     def check_shares(self, ranks: int, num_envs: int) -> None:
-        """Raise ConfigError where so many ranks cannot share out each chunk of `num_envs` episodes."""
+        """Raise ConfigError if the ranks cannot divide each chunk of `num_envs` episodes."""
         if num_envs < ranks:
             raise ConfigError(f"data.num_envs is {num_envs}: it must be at least 1 for each of {ranks} processes")
         for name in ("episodes", "val_episodes"):
             count = getattr(self, name)
             if 0 < (rest := count % num_envs) < ranks:
                 raise ConfigError(
-                    f"data.evaluation.{name} is {count}: the last {rest} of them, after chunks of data.num_envs "
-                    f"{num_envs}, are too few for {ranks} processes: set it to {count + ranks - rest}"
+                    f"data.evaluation.{name} is {count}: the last chunk of {rest}, after chunks of data.num_envs "
+                    f"{num_envs}, is too small for {ranks} processes: set it to {count + ranks - rest}"
                 )
 
 
 def check_shares(ranks: int, num_envs: int, training: TrainingConfig, minibatches: int | None = None) -> None:
-    """Raise ConfigError where so many ranks cannot share out environments and batches evenly.
+    """Raise ConfigError if the ranks cannot divide environments and batches evenly.
 
     Args:
-        ranks: processes that train together.
-        num_envs: environments of all ranks together.
-        training: its `batch_size` is that of all ranks together.
-        minibatches: parts of a pass over the newest round; None where batches are drawn from the buffer.
+        ranks: number of processes that train together.
+        num_envs: total number of environments.
+        training: its `batch_size` is the total over ranks.
+        minibatches: minibatches of a pass over the newest round; None if batches are sampled from the buffer.
     """
     sizes = {"num_envs": num_envs}
     sizes |= {"training.batch_size": training.batch_size} if minibatches is None else {}
@@ -125,9 +125,9 @@ def check_shares(ranks: int, num_envs: int, training: TrainingConfig, minibatche
 
 
 def check_memory(env: VectorEnv, num_envs: int, training: TrainingConfig) -> None:
-    """Raise ConfigError where a round, the buffer and a batch need more memory than this machine has.
+    """Raise ConfigError if a round, the buffer and a batch need more memory than this machine has.
 
-    What is counted is the least that is needed: views, legal actions and rewards.
+    The estimate is a lower bound: it counts views, legal actions and rewards.
     """
     if not hasattr(os, "sysconf"):  # Windows
         return
@@ -154,25 +154,25 @@ class AdaptationConfig:
     """The adaptation protocol of `test`: a learner in seat 0, in all other seats the same partner.
 
     Args:
-        relationships: played at once with each partner, independently: the learner meets the same co-players again and
-            again, and starts anew with the next ones.
+        relationships: independent relationships with each partner, played in parallel: in each, the learner meets the
+            same co-players again and again.
         steps: environment steps of each relationship; 2,400 as published.
-        score_steps: the score is the mean return of the episodes that end within so many last steps; 600 as published.
-        belief: carry the learner's belief of its co-players from episode to episode; without, each one starts afresh.
+        score_steps: the score is the mean return of the episodes that end within the last steps; 600 as published.
+        belief: carry the learner's belief about co-players to the next episode; else reset it at each episode.
         networks: train all networks on the episodes played with a partner, `steps_per_epoch` batches after each
-            segment, and forget it before the next partner. All relationships with it train the same networks, so set
-            `relationships` to 1 to see what a single learner makes of its `steps`.
-        references: file in which `python -m omg_lightning references` keeps the returns that scores are normalised by;
-            by default `references.json`, if there is one.
-        unseen: more partners, which training must not have met; they are reported apart from the others, too.
-        ratio: seen to unseen partners, such as `10:5`: relationships are shared out in this ratio between
-            `data.partners` and `unseen`. By default each kind has as many. What is left of a relationship after each
-            change is drawn in the same ratio.
-        change_episodes: change the partner after so many episodes of a relationship, or `random`: after 2, 5, 10 or 20,
-            drawn anew each time. By default partners stay. There are `relationships` for each kind, as ever, but each
-            meets all kinds.
-        change_within: change each partner's kind within each episode, at a step drawn evenly from 1 to this one: the
-            seat is handed over to another of the partners, see `omg_lightning.games.Handover`.
+            segment, and reset them before the next partner. All relationships with a partner train the same networks,
+            so set `relationships` to 1 to measure the adaptation of a single learner.
+        references: file of `python -m omg_lightning references` with the returns that normalise the scores;
+            by default `references.json`, if it exists.
+        unseen: more partners, which training must not have met; they are also reported separately.
+        ratio: seen to unseen partners, such as `10:5`: the protocol divides relationships in this ratio between
+            `data.partners` and `unseen`. By default each kind has equally many. After each change, the next partner is
+            drawn in the same ratio.
+        change_episodes: episodes of a relationship after which the partner changes, or `random`: 2, 5, 10 or 20,
+            drawn anew each time. By default partners never change. Each kind is the first partner of `relationships`
+            relationships, and each relationship meets all kinds.
+        change_within: change each partner's kind within each episode, at a step drawn uniformly from 1 to this one: the
+            next kind is another one of the partners, see `omg_lightning.games.Handover`.
     """
 
     relationships: int = 16
@@ -195,31 +195,31 @@ class AdaptationConfig:
         if self.change_episodes is not None and self.change_within is not None:
             raise ConfigError(
                 f"data.adaptation.change_episodes is {self.change_episodes} and change_within {self.change_within}: "
-                "partners change between episodes or within them, so leave one out"
+                "partners change between episodes or within them; remove one of the two settings"
             )
         changing = self.change_episodes is not None or self.ratio is not None
         if self.networks and changing:
             raise ConfigError(
-                "data.adaptation.networks is true, and then there is one partner at a time: leave out change_episodes "
+                "data.adaptation.networks is true, which trains with one partner at a time: remove change_episodes "
                 "and ratio"
             )
         if self.shares[1] and not self.unseen:
             raise ConfigError(
-                f"data.adaptation.ratio is {self.ratio}, but there are no unseen partners: name some in "
+                f"data.adaptation.ratio is {self.ratio}, but there are no unseen partners: add some to "
                 "data.adaptation.unseen"
             )
         if self.references is not None and not Path(self.references).is_file():
             raise ConfigError(
-                f"data.adaptation.references: no file {self.references}; make it with python -m omg_lightning "
-                "references"
+                f"data.adaptation.references is {self.references}, which does not exist: make it with python -m "
+                "omg_lightning references"
             )
 
     @property
     def shares(self) -> tuple[int, int]:
-        """Return both numbers of `ratio`; 1 and 0 where there is none.
+        """Return both numbers of `ratio`; 1 and 0 without a ratio.
 
         Raises:
-            ConfigError: it is no ratio.
+            ConfigError: the value is not a ratio.
         """
         if self.ratio is None:
             return 1, 0
@@ -231,14 +231,14 @@ class AdaptationConfig:
         return int(parts[0]), int(parts[1])
 
     def check(self, max_steps: int, partners: int = 1, ranks: int = 1) -> None:
-        """Raise ConfigError where no episode of at most `max_steps` steps needs to end within the last steps.
+        """Raise ConfigError if `score_steps` may contain no end of an episode of at most `max_steps` steps.
 
-        Or where so many `ranks` cannot share out the relationships, or the `partners` where networks learn.
+        Also if `ranks` processes cannot divide the relationships, or the `partners` if networks learn.
         """
         name, count = ("partners", partners) if self.networks else ("adaptation.relationships", self.relationships)
         if count < ranks:
             raise ConfigError(
-                f"`test` shares out data.{name} over processes, but there are {count} for {ranks} processes: set "
+                f"`test` divides data.{name} among processes, but there are {count} for {ranks} processes: set "
                 "--trainer.devices 1"
             )
         if not max_steps <= self.score_steps <= self.steps:
@@ -248,6 +248,6 @@ class AdaptationConfig:
             )
 
     def segments(self, max_steps: int) -> list[int]:
-        """Return the environment steps after which each segment is over; none is shorter than `max_steps`."""
+        """Return the environment steps at which each segment ends; no segment is shorter than `max_steps`."""
         count = max(1, min(_MOST_SEGMENTS, self.steps // max_steps))
         return [round(self.steps * (segment + 1) / count) for segment in range(count)]

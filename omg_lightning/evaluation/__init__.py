@@ -1,4 +1,4 @@
-"""What is measured of trained agents: the adaptation protocol, statistics over seeds, figures. Nobody plays in here."""
+"""Evaluation of trained agents: the adaptation protocol, statistics over seeds, figures. Plays no games."""
 
 from omg_lightning.evaluation.protocol import FILE, align, labels, load, numbers, refer, save, table
 from omg_lightning.evaluation.record import ALL, SEEN, UNSEEN, Group, Record, Result

@@ -12,17 +12,17 @@ from omg_lightning.types import ConfigError, Episodes
 
 
 class BestResponse(NamedTuple):
-    """What each action of seat 0 is worth beside a player of a known strategy in seat 1."""
+    """The value of each action of seat 0 with a player of a known strategy in seat 1."""
 
     q: Tensor  # float64 [max_steps, 1 + A * A, A] undiscounted return from here on, if all later actions are best
 
     @property
     def value(self) -> float:
-        """The return of an episode in which every action is best."""
+        """The return of an episode in which every action is a best one."""
         return float(self.q[0, 0].max())
 
     def regret(self, episodes: Episodes) -> Tensor:
-        """Return what each action of seat 0 cost in expectation, float64 `[T, B]`: 0 where it was a best one."""
+        """Return the expected loss of each action of seat 0, float64 `[T, B]`: 0 for a best action."""
         own, other = episodes.action[..., 0], episodes.action[..., 1]
         last = 1 + own * self.q.shape[-1] + other
         state = torch.cat([torch.zeros_like(last[:1]), last[:-1]])
@@ -31,17 +31,17 @@ class BestResponse(NamedTuple):
 
 
 def best_response(game: MatrixGame, player: ScriptedPlayer) -> BestResponse:
-    """Work out the best response to a player of seat 1 that looks at the last joint action alone.
+    """Compute the best response to a player of seat 1 whose strategy depends only on the last joint action.
 
     With V the value after the last step, 0, and from the last step backwards
     `Q_t(s, a) = sum_b pi(b | s) (r(a, b) + max_a' Q_{t+1}((a, b), a'))`, where s is the last joint action.
 
     Args:
         game: of two players, with a memory of one step.
-        player: whose `action_probabilities` are the strategy pi.
+        player: its `action_probabilities` are the strategy pi.
 
     Raises:
-        ConfigError: the game is another one.
+        ConfigError: the game has another number of players or another memory.
     """
     if game.num_players != 2 or game.memory != 1:
         raise ConfigError(

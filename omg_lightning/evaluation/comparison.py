@@ -1,7 +1,7 @@
-"""What several methods with several seeds each come to, in one or more games. Runs in, plain numbers out.
+"""Comparison of several methods with several seeds each, in one or more games. Runs in, plain numbers out.
 
 Aggregates are those of Agarwal et al. 2021 (arXiv 2108.13264); intervals over seeds are Student's t, see
-`omg_lightning/metrics/intervals.py`, for the bootstrap of that paper is too narrow below ten seeds.
+`omg_lightning/metrics/intervals.py`, because the bootstrap of that paper is too narrow below ten seeds.
 """
 
 from collections.abc import Mapping, Sequence
@@ -16,20 +16,20 @@ from omg_lightning.evaluation.scores import normalise
 from omg_lightning.evaluation.statistics import Summary, iqm, mean
 from omg_lightning.metrics.intervals import Bounds
 
-LEVELS = 201  # at which a performance profile is computed
+LEVELS = 201  # number of levels of a performance profile
 
 
 def improvement(first: ArrayLike, second: ArrayLike) -> float:
-    """Return the probability that a run of `first` has more than one of `second`; an equal one counts as half.
+    """Return the probability that a run of `first` has a larger value than a run of `second`; a tie counts as half.
 
-    That is the statistic of Mann and Whitney over the number of pairs (Agarwal et al. 2021, section 4.3).
+    This is the statistic of Mann and Whitney over the number of pairs (Agarwal et al. 2021, section 4.3).
     """
     one, other = np.asarray(first, dtype=float)[:, None], np.asarray(second, dtype=float)[None]
     return float(((one > other) + 0.5 * (one == other)).mean())
 
 
 def profile(rows: Sequence[ArrayLike], levels: NDArray) -> NDArray:
-    """Return the share of runs above each level `[L]`, in the mean over games (Agarwal et al. 2021, section 4.2).
+    """Return the share of runs above each level `[L]`, averaged over games (Agarwal et al. 2021, section 4.2).
 
     Args:
         rows: for each game, the values of the seeds.
@@ -39,17 +39,17 @@ def profile(rows: Sequence[ArrayLike], levels: NDArray) -> NDArray:
 
 
 def compare(games: Mapping[str, Group], metrics: Sequence[str]) -> dict[str, Any]:
-    """Return all numbers of a comparison, in the types of JSON.
+    """Return all numbers of a comparison as JSON types.
 
     Args:
-        games: the runs of each method in each game; a method may be missing in some.
-        metrics: names of numbers; curves, profiles and improvements are of the first.
+        games: the runs of each method in each game; some may lack a method.
+        metrics: names of metrics; curves, profiles and improvements are for the first one.
 
     Returns:
         `games`: for each game `methods` (for each of them its runs, and `metrics` and `curve`) and `improvement`, the
         probability that a run of one method is better than one of another. `profile`: levels, and the share of runs of
-        each method above them, of those that were run in all games. With several games, `overall`: mean and
-        interquartile mean of these methods over games, normalised by what can be earned, where this is known.
+        each method above them, for methods with runs in all games. With several games, `overall`: mean and
+        interquartile mean of these methods over games, normalised by the best possible return, if it is known.
     """
     metric = metrics[0]
     found: dict[str, Any] = {"metrics": list(metrics), "games": {}}
@@ -83,7 +83,7 @@ def compare(games: Mapping[str, Group], metrics: Sequence[str]) -> dict[str, Any
 
 
 def _method(runs: Sequence[Run], first: Sequence[Run], methods: Group, metrics: Sequence[str]) -> dict[str, Any]:
-    """Return what one method comes to in one game."""
+    """Return the numbers of one method in one game."""
     entry: dict[str, Any] = {
         "runs": [run.path for run in runs],
         "seeds": [run.seed for run in runs],
@@ -110,7 +110,7 @@ def _method(runs: Sequence[Run], first: Sequence[Run], methods: Group, metrics: 
 
 
 def _difference(runs: Sequence[Run], first: Sequence[Run], metric: str) -> dict[str, Any] | None:
-    """Return the mean difference from the first method, seed by seed, with its interval; None without common seeds."""
+    """Return the mean paired difference from the first method, with its interval; None without common seeds."""
     one, other = ({run.seed: run.value(metric) for run in each} for each in (runs, first))
     common = [seed for seed in one if seed in other]
     if not common:
@@ -119,7 +119,7 @@ def _difference(runs: Sequence[Run], first: Sequence[Run], metric: str) -> dict[
 
 
 def _scale(games: Mapping[str, Group], metric: str) -> dict[str, Any] | None:
-    """Return for each game how its values are put on the scale of all; None if one of several games has no bounds."""
+    """Return for each game how its values map to a common scale; None if one of several games has no bounds."""
     if len(games) == 1:
         return {game: lambda values: values for game in games}
     bounds = {game: _bounds(methods, metric) for game, methods in games.items()}
@@ -132,13 +132,13 @@ def _scale(games: Mapping[str, Group], metric: str) -> dict[str, Any] | None:
 
 
 def _common(games: Sequence[Sequence[Run]]) -> list[list[Run]]:
-    """Return the runs of a method in each game, of the seeds that all games have."""
+    """Return the runs of a method in each game, for the seeds that all games have."""
     seeds = set.intersection(*({run.seed for run in runs} for runs in games))
     return [[run for run in runs if run.seed in seeds] for runs in games]
 
 
 def _levels(values: NDArray) -> NDArray:
-    """Return the levels of a profile: over all values, with a margin."""
+    """Return the levels of a profile: the range of all values, with a margin."""
     low, high = values.min(), values.max()
     margin = 0.05 * (high - low) or 0.05 * max(1.0, abs(high))
     return np.linspace(low - margin, high + margin, LEVELS)

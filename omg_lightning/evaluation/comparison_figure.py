@@ -12,21 +12,21 @@ from matplotlib.ticker import EngFormatter, MaxNLocator, PercentFormatter
 from omg_lightning.evaluation.learning import WINDOW
 from omg_lightning.games.grid.icons import INK
 
-# Told apart by the colour-blind (Okabe and Ito), the lighter ones darkened, for names are written in them.
+# Colour-blind safe (Okabe and Ito); the lighter ones are darkened, because names are written in these colours.
 COLOURS = ("#0072B2", "#D55E00", "#00825E", "#B0508A", "#A87400", "#3C9BD6", "#5F6673")
 DASHES: tuple[Any, ...] = ("-", (0, (4, 1.5)), (0, (1, 1)))
-_SIGNS = ("", "- - ", "··· ")  # before the name of a method with such a line
+_SIGNS = ("", "- - ", "··· ")  # shown before the name of a method with this line style
 _FAINT, _GREY, _SMALL, _TEXT = "#DDDFE3", "#5F6673", 7.5, 8.5
 _NAMES = {"return/team_mean": "team return", "return/team_discounted": "discounted team return"}
 Line = tuple[str, float]  # label and value of a reference
 
 
 def comparison_figure(found: Mapping[str, Any], lines: Sequence[Line] = ()) -> Figure:
-    """Draw what `compare` found: a row of panels for each game, or two rows for a single game.
+    """Draw the result of `compare`: one row of panels per game, or two rows for a single game.
 
     Args:
         found: see `omg_lightning.evaluation.comparison.compare`.
-        lines: values to stand beside, drawn in every game.
+        lines: reference values, drawn for every game.
     """
     games, metric = found["games"], found["metrics"][0]
     names = list(dict.fromkeys(name for game in games.values() for name in game["methods"]))
@@ -113,7 +113,7 @@ def _curves(axes: Axes, game: Mapping[str, Any], axis: str, looks: Mapping[str, 
 
 
 def _clock(longest: float) -> tuple[float, str]:
-    """Return the seconds of a unit of time, and its name on an axis."""
+    """Return a unit of time in seconds, and its axis label."""
     for unit, name in ((3600, "hours"), (60, "minutes")):
         if longest >= 3 * unit:
             return unit, f"training time ({name})"
@@ -134,9 +134,9 @@ def _labels(axes: Axes, game: Mapping[str, Any], looks: Mapping[str, Any], heigh
 
 
 def spread(values: Sequence[float], gap: float, bottom: float, top: float) -> list[float]:
-    """Return places near `values`, in their order, that are `gap` apart and between `bottom` and `top`.
+    """Return positions near `values`, in their order, that are `gap` apart and between `bottom` and `top`.
 
-    Where there is no room for all of them, they are closer together.
+    If the space is too small, they are closer together.
     """
     order, count = np.argsort(values, kind="stable"), len(values)
     gap = min(gap, (top - bottom) / max(1, count - 1))
@@ -165,7 +165,7 @@ def _final(axes: Axes, game: Mapping[str, Any], metric: str, looks: Mapping[str,
 
 
 def _rows(axes: Axes, rows: Mapping[str, Any], looks: Mapping[str, Any]) -> None:
-    """Draw a row for each method: its summaries, its values, and how many these are."""
+    """Draw a row for each method: its summaries, its values, and their number."""
     for row, (method, (summary, values, _)) in enumerate(rows.items()):
         colour, mean = looks[method][0], summary["mean"]
         axes.plot(values, np.full(len(values), row + 0.28), "o", color=colour, alpha=0.45, markersize=3.5, mew=0)
@@ -202,7 +202,7 @@ def _profile(axes: Axes, found: Mapping[str, Any], name: str, looks: Mapping[str
 
 
 def _caption(figure: Figure, found: Mapping[str, Any], curves: bool) -> None:
-    """Say in small print what is drawn."""
+    """Write a caption in small print."""
     counts = [len(entry["seeds"]) for game in found["games"].values() for entry in game["methods"].values()]
     words = "Diamonds: means; dots: seeds"
     if max(counts) > 1:
@@ -217,7 +217,7 @@ def _named(metric: str) -> str:
 
 
 def _looks() -> list[tuple[str, Any]]:
-    """Return colours and dashes, in the order in which methods get them."""
+    """Return colours and dashes in the order of the methods."""
     return [(colour, dash) for dash in DASHES for colour in COLOURS]
 
 

@@ -1,4 +1,4 @@
-"""What can be known of scripted players' goals: their own action distributions, turned around by Bayes."""
+"""Exact inference of scripted players' goals: Bayes' rule with the scripts' own action distributions."""
 
 from typing import NamedTuple
 
@@ -13,18 +13,18 @@ from omg_lightning.opponents.belief import bayes_update
 from omg_lightning.opponents.transition import TransitionConfig, goals_there, shared_out
 from omg_lightning.types import Episodes
 
-_FLOOR = 1e-6  # a goal that has been ruled out can come back: a player may change its mind
+_FLOOR = 1e-6  # an excluded goal can come back: a player may change its goal
 _CHANGES = TransitionConfig(at_events=True)
-_LEAST = 1e-12  # an action that no script would take rules out none of them
+_LEAST = 1e-12  # an action that no script takes excludes none of them
 
 
 def goal_scripts(env: VectorEnv) -> tuple[Player, ...] | None:
     """Return a player of the game for each of its declared goals, in their order.
 
-    It is one of the game's two scripts, or the player that bears the goal's name (such as `food_0`).
+    It is one of the game's two scripts, or the player with the goal's name (such as `food_0`).
 
     Returns:
-        `None` where the game declares no goals, or one that no script with a known action distribution pursues.
+        `None` if the game declares no goals, or if no script with a known action distribution pursues one of them.
     """
     players = {
         getattr(player, "goal", None): player
@@ -37,25 +37,25 @@ def goal_scripts(env: VectorEnv) -> tuple[Player, ...] | None:
 
 
 class Exact(NamedTuple):
-    """What an observer knows that has the scripts' own probabilities, and has seen all actions before each step."""
+    """Beliefs of an observer that knows the scripts' probabilities, and has observed all actions before each step."""
 
-    belief: Tensor  # float [T, B, P, G] of each declared goal
-    best: Tensor  # float [T, B, P] its chance to predict the action of the step
+    belief: Tensor  # float [T, B, P, G] probability of each declared goal
+    best: Tensor  # float [T, B, P] its probability of predicting the action of the step correctly
 
 
 def exact_observer(env: VectorEnv, episodes: Episodes) -> Exact | None:
-    """Return the best that can be known: exact Bayes by an observer, and takes all goals to be equally likely at first.
+    """Return the beliefs of exact Bayes, with a uniform prior over goals.
 
-    It starts afresh with each episode, and takes it that a player acts as one of the game's scripts does, by what it
-    sees at that step alone. Where views show which goals are left, whoever pursued one that is gone pursues any of
-    these, all equally likely. Only scripts and measurements know this; a learner never does.
+    The observer starts each episode with the prior, and assumes that a player acts like one of the game's scripts,
+    given only its current view. If views show which goals are left, a player whose goal is gone pursues any of
+    these with equal probability. Only metrics use this knowledge; a learner never does.
 
     Args:
-        env: for its scripts.
+        env: with the scripts.
         episodes: `[T, B, P, ...]`.
 
     Returns:
-        `None` where not every goal has its script.
+        `None` if a goal has no script.
     """
     scripts = goal_scripts(env)
     if scripts is None:

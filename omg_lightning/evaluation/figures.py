@@ -20,10 +20,10 @@ _BEST, _RANDOM, _FINAL, _FAINT = "#00735A", "#5F6673", "#B00060", "#DDDFE3"
 
 
 def check_figure(path: Path) -> None:
-    """Check that a figure can be written to the path that a user gave as `--plot`.
+    """Check that a figure can be written to the user's `--plot`.
 
     Raises:
-        ConfigError: it cannot be written, or its ending names no format of a figure.
+        ConfigError: the file cannot be written, or its suffix is not a format of figures.
     """
     if path.suffix.removeprefix(".").lower() not in Figure().canvas.get_supported_filetypes():
         raise ConfigError(f"cannot draw {path}: expected a path that ends in .png, .pdf or .svg")
@@ -31,15 +31,15 @@ def check_figure(path: Path) -> None:
 
 
 def save_figure(figure: Figure, path: str | os.PathLike[str], **settings: Any) -> None:
-    """Write a figure to a file, whole or not at all; its ending says in which format.
+    """Write a figure to a file atomically; the suffix sets the format.
 
     Args:
-        figure: what is drawn.
-        path: ends in a format that matplotlib knows, such as `.png`.
+        figure: the figure.
+        path: with the suffix of a format that matplotlib supports, such as `.png`.
         **settings: of `Figure.savefig`.
 
     Raises:
-        OSError: it cannot be written; the file's name is that of `path`.
+        OSError: the file cannot be written; `filename` is `path`.
     """
     with replacing(path) as file:
         figure.savefig(file, format=Path(path).suffix.removeprefix("."), dpi=300, **settings)
@@ -57,12 +57,12 @@ def adaptation_figure(
     """Draw the return of the focal seat over episode indices.
 
     Args:
-        curve: mean and interval at each episode index; NaN where there is no interval.
-        partner: the name of who sat beside it.
+        curve: mean and interval at each episode index; NaN for no interval.
+        partner: the name of the partner.
         final: mean, low and high of the return in the last steps.
-        last: how many steps these are.
-        over: what is averaged, such as `16 relationships`.
-        random: return of a random player in its place, if known.
+        last: the number of last steps.
+        over: the averaged units, such as `16 relationships`.
+        random: return of a random player in this seat, if known.
         best_response: return of a best response, if known.
     """
     figure = Figure(figsize=(5.4, 3.6), dpi=110, layout="constrained")
@@ -90,7 +90,7 @@ def adaptation_figure(
 
 
 def _final(axes: Axes, final: Sequence[float], end: float, last: int) -> None:
-    """Draw a diamond at the right: the final return and its interval."""
+    """Draw a diamond on the right: the final return and its interval."""
     if not np.isfinite(final[0]):
         return
     mean, low, high = final
@@ -102,7 +102,7 @@ def _final(axes: Axes, final: Sequence[float], end: float, last: int) -> None:
 
 
 def heat_map(values: NDArray, names: Sequence[str], title: str, unit: str = "points per episode") -> Figure:
-    """Draw a matrix `[n, n]` of returns: row i in the focal seat beside column j in all others."""
+    """Draw a matrix `[n, n]` of returns: row i in the focal seat, column j in all other seats."""
     count = len(names)
     side = max(3.4, 1.6 + 0.62 * count)
     figure = Figure(figsize=(side + 0.9, side), dpi=110, layout="constrained")
@@ -137,9 +137,9 @@ def scores_figure(names: Sequence[str], points: Sequence[NDArray], summaries: ND
 
     Args:
         names: of the co-players.
-        points: for each, the values of its seeds `[n]`.
-        summaries: for each, interquartile mean, low and high `[co-players, 3]`; NaN where there is no interval.
-        normalised: these are scores between random play and a best response, not returns.
+        points: for each co-player, the values of the seeds `[n]`.
+        summaries: for each co-player, interquartile mean, low and high, `[co-players, 3]`; NaN for no interval.
+        normalised: whether the values are scores between random play and a best response, not returns.
     """
     figure = Figure(figsize=(5.4, 1.2 + 0.36 * len(names)), dpi=110, layout="constrained")
     axes = figure.subplots()

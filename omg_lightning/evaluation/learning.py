@@ -12,32 +12,32 @@ from numpy.typing import NDArray
 from omg_lightning.metrics.intervals import Bounds, student
 
 WINDOW = 5  # rounds in the moving average
-POINTS = 200  # of a curve that is kept in a record
+POINTS = 200  # points of a curve in a record
 _CLOCK = "time/fit_s"
 Curves = dict[str, list[list[float]]]  # by name: environment steps, seconds, values
 
 
 class Band(NamedTuple):
-    """The mean of several curves over environment steps, with its interval over seeds; NaN where there is none."""
+    """The mean of several curves over environment steps, with its interval over seeds; NaN for no interval."""
 
     env_steps: NDArray  # [K]
-    seconds: NDArray  # [K] of training, when these steps were reached in the mean
+    seconds: NDArray  # [K] mean seconds of training until these steps
     mean: NDArray  # [K]
     low: NDArray  # [K]
     high: NDArray  # [K]
 
 
 def training_name(metric: str) -> str:
-    """Return the name that a number of evaluations has during training: `return/train_team_mean`, say."""
+    """Return the name of an evaluation metric during training, such as `return/train_team_mean`."""
     return metric.replace("return/", "return/train_", 1) if metric.startswith("return/") else metric
 
 
 def curves_of(folder: Path, names: Sequence[str] | None = None) -> Curves:
-    """Read curves from the TensorBoard log of a run, and of those that it was resumed from.
+    """Read curves from the TensorBoard log of a run, and of the runs from which it was resumed.
 
     Args:
         folder: of the run.
-        names: of scalars; those that are not in the log are left out. By default the mean returns in training.
+        names: of scalars; those that are not in the log are omitted. By default the mean returns in training.
 
     Returns:
         For each name environment steps, seconds of training and values.
@@ -46,7 +46,7 @@ def curves_of(folder: Path, names: Sequence[str] | None = None) -> Curves:
     found: Curves = {}
     for name in dict.fromkeys(name for part in parts for name in part):
         steps, seconds, values = np.zeros(0), np.zeros(0), np.zeros(0)
-        for part in parts:  # a resumed run plays once more what came after its checkpoint
+        for part in parts:  # a resumed run repeats the rounds after its checkpoint
             if name in part:
                 kept = steps < part[name][0][0]
                 before = (row[kept] for row in (steps, seconds, values))
@@ -67,11 +67,11 @@ def smooth(values: NDArray, window: int = WINDOW) -> NDArray:
 def band(curves: Sequence[Sequence[Sequence[float]]], bounds: Bounds | None = None) -> Band | None:
     """Return the mean of smoothed curves over seeds with Student's t interval.
 
-    It goes over the environment steps at which all of them have begun and none has ended; None if there are none.
+    It covers the environment steps that all curves have in common; None if there are none.
 
     Args:
         curves: one for each seed: environment steps, seconds and values.
-        bounds: of what is possible, where this is known.
+        bounds: least and greatest possible value, if known.
     """
     first, last = max(each[0][0] for each in curves), min(each[0][-1] for each in curves)
     if first > last:
@@ -83,7 +83,7 @@ def band(curves: Sequence[Sequence[Sequence[float]]], bounds: Bounds | None = No
 
 
 def _history(folder: Path) -> list[Path]:
-    """Return the folders of a run from its first part to its last: `config.yaml` names what each was resumed from."""
+    """Return the folders of a resumed run, the oldest first: `config.yaml` names the checkpoint of each resume."""
     found, seen = [folder], {folder.resolve()}
     while True:
         try:
@@ -94,7 +94,7 @@ def _history(folder: Path) -> list[Path]:
         if not isinstance(resumed, str):
             break
         earlier = Path(resumed).parent
-        places = (earlier, found[0].parent / earlier.name)  # the runs may have been moved
+        places = (earlier, found[0].parent / earlier.name)  # the runs may have moved
         before = next((each for each in places if each.is_dir() and each.resolve() not in seen), None)
         if before is None:
             break

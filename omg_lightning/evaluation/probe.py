@@ -6,14 +6,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-_DECAY = 1e-3  # of squared weights: without it separable classes have no best weights
+_DECAY = 1e-3  # weight decay: without it separable classes have no optimal weights
 
 
 def linear_probe(vectors: Tensor, labels: Tensor, test_vectors: Tensor, test_labels: Tensor) -> float:
     """Return the share of test labels that multinomial logistic regression on the other vectors predicts.
 
     Args:
-        vectors: float `[n, D]` to learn from; they are brought to mean 0 and deviation 1.
+        vectors: float `[n, D]` training vectors; they are standardised to mean 0 and deviation 1.
         labels: int64 `[n]`.
         test_vectors: float `[m, D]`.
         test_labels: int64 `[m]`.

@@ -1,4 +1,4 @@
-"""The adaptation protocol's results: to a table, to flat names, and to a file and back."""
+"""The adaptation protocol's results: as a table, as metrics by name, and as a file."""
 
 import json
 import re
@@ -20,7 +20,7 @@ SHOWN = (1, 5, 10)  # episode indices in the table
 
 
 def refer(result: Result, references: References, game: Mapping[str, Any]) -> Result:
-    """Add the references and the normalised score to a result, or a note that says why there is none."""
+    """Add the references and the normalised score to a result, or a note that explains why there is none."""
     entry = references.find(game, result.partner)
     if entry is None:
         return result._replace(note=f"{references.missing(game, result.partner)}: {COMMAND} makes it")
@@ -40,7 +40,7 @@ def labels(partners: Sequence[str]) -> list[str]:
         kind, colon, rest = partner.partition(":")
         short = kind + colon + "/".join(Path(rest).parts[-2:])
         if kind == HANDOVER:
-            short = f"{parse_handover(partner)[1][0]}_{HANDOVER}"  # the kind that it begins as
+            short = f"{parse_handover(partner)[1][0]}_{HANDOVER}"  # its first kind
         label = base = re.sub(r"[^A-Za-z0-9_.-]+", "_", short)
         count = 1
         while label in taken + found:
@@ -51,7 +51,7 @@ def labels(partners: Sequence[str]) -> list[str]:
 
 
 def numbers(results: Sequence[Result], groups: Sequence[Group] = ()) -> dict[str, float]:
-    """Return the numbers of all results and groups by flat name, as in `metrics.json`; unknown ones are left out."""
+    """Return the numbers of all results and groups by name, as in `metrics.json`; unknown ones are omitted."""
     found: dict[str, float] = {}
     for result in results:
         mean = result.curve.mean
@@ -82,7 +82,7 @@ def numbers(results: Sequence[Result], groups: Sequence[Group] = ()) -> dict[str
 
 
 def table(results: Sequence[Result], last: int, groups: Sequence[Group] = ()) -> str:
-    """Return a table with a line for each partner and each group of partners, and the notes below it."""
+    """Return a table with a row for each partner and each group of partners, with notes below it."""
     gains = any(np.isfinite(result.gain.value) for result in results)
     head = ["partner", "adapted at", *(f"episode {k}" for k in SHOWN), *(["gain"] if gains else [])]
     lines = [[*head, f"last {last} steps", "random", "best", "score", "of best"]]
@@ -115,21 +115,21 @@ def save(path: Path, results: Sequence[Result], groups: Sequence[Group] = (), **
 
 
 def load(path: Path) -> dict[str, Any]:
-    """Read what `save` wrote; a folder stands for the file in it.
+    """Read a file that `save` wrote, or the one in a folder.
 
     Raises:
-        ConfigError: there is no such file, or it is something else.
+        ConfigError: the file does not exist, or `save` did not write it.
     """
     path = path / FILE if path.is_dir() else path
     if not path.is_file():
-        raise ConfigError(f"no {path}: give the folder of a run of `test`, which leaves {FILE} there")
+        raise ConfigError(f"{path} does not exist: give the run folder of a `test`, which writes {FILE} there")
     try:
         found = json.loads(path.read_text())
         if {"seed", "game", "steps", "score_steps", "partners"} <= found.keys():
             return found
     except (ValueError, AttributeError) as error:
-        raise ConfigError(f"{path} is not what `test` writes: {error}") from error
-    raise ConfigError(f"{path} is not what `test` writes")
+        raise ConfigError(f"{path} is not a result of `test` ({error}): give the run folder of a `test`") from error
+    raise ConfigError(f"{path} is not a result of `test`: give the run folder of a `test`")
 
 
 def _two(value: float | None) -> str:
@@ -137,12 +137,12 @@ def _two(value: float | None) -> str:
 
 
 def _interval(found: Result | Group) -> str:
-    """Return a final return with its interval, where it has one."""
+    """Return a final return with its interval, if it has one."""
     return _two(found.final) + (f" [{_two(found.low)}, {_two(found.high)}]" if np.isfinite(found.low) else "")
 
 
 def _plain(value: Any) -> Any:
-    """Return a result in the types of JSON; NaN becomes null."""
+    """Return a result as JSON types; NaN becomes null."""
     if isinstance(value, tuple) and hasattr(value, "_asdict"):
         return {key: _plain(each) for key, each in value._asdict().items()}
     if isinstance(value, np.ndarray):

@@ -1,4 +1,4 @@
-"""The record of the adaptation protocol: from the episodes played to the result beside each kind of partner."""
+"""The record of the adaptation protocol: from episodes to the result with each kind of partner."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -33,14 +33,14 @@ class Result(NamedTuple):
 
     partner: str
     label: str  # the partner's name in metrics and files
-    curve: Curve  # over indices of episodes, from the first one beside this partner; it may come several times
-    final: float  # mean over relationships of the return in the last steps; NaN if the protocol was cut short
+    curve: Curve  # over episode indices since this partner came, which can happen several times
+    final: float  # mean over relationships of the return in the last steps; NaN if the protocol was interrupted
     low: float  # 95% interval of `final`, over relationships; NaN for a single one
     high: float
-    adapted: int | None  # episode index at which it did about as well as in the end
-    random: float | None = None  # references: a random player and a best response in the learner's place
+    adapted: int | None  # episode index at which the return is near the final return
+    random: float | None = None  # references: a random player and a best response in the learner's seat
     best_response: float | None = None
-    score: float | None = None  # `final`, normalised between them
+    score: float | None = None  # `final`, normalised to 0 for random play and 1 for a best response
     note: str = ""  # why there is no score
     returns: dict[str, float] | None = None  # the statistics of all episodes, by name
     gain: Summary = _UNKNOWN  # adaptation gain, see `scores.gain`, over relationships that have one
@@ -48,13 +48,13 @@ class Result(NamedTuple):
 
 
 class Group(NamedTuple):
-    """How a learner did beside several kinds of partners."""
+    """The result of a learner with several kinds of partners."""
 
     label: str
     final: float  # mean return in the last steps, over relationships
     low: float  # 95% interval, over relationships within kinds; NaN where a kind has a single one
     high: float
-    score: float | None  # mean of the kinds' scores, each weighed by its relationships; None if one is unknown
+    score: float | None  # mean of the kinds' scores, weighted by their relationships; None if one is unknown
     prox: float | None  # interquartile mean of the kinds' shares of the best response's return
 
 
@@ -66,7 +66,7 @@ class Episodes(NamedTuple):
     length: Tensor  # int64 [E]
 
     def beside(self, kinds: Sequence[int]) -> Relationship:
-        """Return them with the focal seat's returns; those beside these kinds count."""
+        """Return the relationship with the focal seat's returns; only episodes with these kinds count."""
         counts = torch.isin(self.partner, torch.tensor(list(kinds)))
         return Relationship(self.returns[:, 0].numpy(), self.length.numpy(), counts.numpy())
 
@@ -79,10 +79,10 @@ class Record:
 
     def add(self, segment: AdaptationSegment) -> None:
         """Add the episodes of a segment."""
-        self._segments.append(segment._replace(batches=()))  # nothing big is kept
+        self._segments.append(segment._replace(batches=()))  # drop the large tensors
 
     def relationships(self) -> list[Episodes]:
-        """Return the episodes of each relationship in the order in which they were played."""
+        """Return the episodes of each relationship in order of play."""
         if not self._segments:
             return []
         fields = ("partner", "relationship", "returns", "length")
@@ -104,16 +104,16 @@ class Record:
         seat: Bounds | None = None,
         team: Bounds | None = None,
     ) -> Result | None:
-        """Return the result beside a partner, without references; None if no episode with it counts.
+        """Return the result with a partner, without references; None if no episode with it counts.
 
         Args:
             index: of the partner, in `AdaptationSegment.partner`.
             partner: its name.
             label: its name in metrics and files.
             steps: environment steps of each relationship; episodes that end later do not count.
-            last: steps at the end that make the final return.
-            seat: bounds of the return of a seat, where they are known.
-            team: and of the team.
+            last: number of last steps that determine the final return.
+            seat: bounds of the return of a seat, if known.
+            team: bounds of the return of the team, if known.
         """
         met = [each for each in self.relationships() if (each.partner == index).any()]
         if not met:
@@ -123,7 +123,7 @@ class Record:
         kept = [within(each, steps) for each in played]
         changes = not all(each.counts.all() for each in played if each.counts is not None)
         rows = [mean_stretch(runs) for each in kept if (runs := stretches(each))]
-        if not rows:  # no partner was there until a change
+        if not rows:  # no partner stayed until a change
             rows = [mean_stretch(runs) for each in kept if (runs := stretches(each, whole=False))]
         if not rows:
             return None
@@ -158,7 +158,7 @@ class Record:
         last: int,
         seat: Bounds | None = None,
     ) -> Group | None:
-        """Return what the partners `kinds` come to together; None if none of them was met.
+        """Return the result over the partners `kinds`; None if none of them was met.
 
         Args:
             label: of the group.
@@ -171,7 +171,7 @@ class Record:
         met = [one for kind in kinds if (one := results[kind]) is not None]
         if not met:
             return None
-        strata: dict[int, list[Relationship]] = {}  # by the kind that a relationship begins with
+        strata: dict[int, list[Relationship]] = {}  # by the first kind of a relationship
         for each in self.relationships():
             if np.isin(each.partner.numpy(), list(kinds)).any():
                 strata.setdefault(int(each.partner[0]), []).append(each.beside(kinds))
@@ -188,9 +188,9 @@ class Record:
 
 
 def _finals(played: Sequence[Relationship], steps: int, last: int) -> list[float]:
-    """Return the final return of each relationship in which these partners came in the last steps.
+    """Return the final return of each relationship with these partners in the last steps.
 
-    A relationship that did not last for all steps has NaN, and so has one without an episode that ends in the last
+    The value is NaN for a relationship that was interrupted, or without an episode that ends in the last
     steps.
     """
     found = [(each, final_return(each, steps, last)) for each in played]

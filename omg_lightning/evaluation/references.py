@@ -1,4 +1,4 @@
-"""The file of references: what a random player and a best response earn beside certain co-players, in certain games."""
+"""The file of references: returns of a random player and of a best response, by game and co-player."""
 
 import hashlib
 import json
@@ -13,17 +13,17 @@ from omg_lightning.types import ConfigError
 FILE = "references.json"
 COMMAND = "python -m omg_lightning references"
 _CHECKPOINT = "checkpoint:"
-Entry = dict[str, Any]  # random, best_response, and where they come from
+Entry = dict[str, Any]  # random, best_response, and how they were measured
 
 
 class References:
     """Entries by game and partner; a file holds those of any number of games.
 
     Args:
-        path: of the JSON file; it need not exist yet.
+        path: of the JSON file, which may not exist yet.
 
     Raises:
-        ConfigError: the file is something else.
+        ConfigError: the file is not a file of references.
     """
 
     def __init__(self, path: str | os.PathLike[str] = FILE) -> None:
@@ -48,10 +48,10 @@ class References:
         return None if found is None else found["partners"].get(partner_key(partner))
 
     def add(self, game: Mapping[str, Any], partner: str, entry: Entry) -> Entry:
-        """Add an entry to what the file holds by now, and write the file; it is never left half written.
+        """Read the file again, add an entry, and write the file atomically.
 
         Returns:
-            The entry that the file has. It is another one where another process was faster: none is ever replaced.
+            The entry in the file. It is another one if another process was faster: existing entries are never replaced.
 
         Raises:
             ConfigError: the file cannot be written.
@@ -68,11 +68,11 @@ class References:
         return kept
 
     def missing(self, game: Mapping[str, Any], partner: str) -> str:
-        """Say in a few words why there is no entry."""
+        """Return a short reason why there is no entry."""
         if not self.games:
             return f"no references in {self.path}"
         if fingerprint(game) not in self.games:
-            return f"{self.path} has references of other games, none of this one"
+            return f"{self.path} has references for other games, but not for this one"
         return f"{self.path} has no reference for {partner}"
 
 
@@ -84,10 +84,10 @@ def fingerprint(game: Mapping[str, Any]) -> str:
 def partner_key(partner: str) -> str:
     """Return the key of a partner: its name, or for a checkpoint a hash of the file's content.
 
-    The same path may hold other weights tomorrow.
+    The weights at a path can change, so the path itself is not a key.
 
     Raises:
-        ConfigError: there is no such checkpoint.
+        ConfigError: the checkpoint does not exist.
     """
     if not partner.startswith(_CHECKPOINT):
         return partner

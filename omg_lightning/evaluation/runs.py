@@ -1,4 +1,4 @@
-"""Finds runs on the disk and reads what is compared of them: numbers, game, seed, learning curves."""
+"""Find runs on the disk and read the data for comparisons: metrics, game, seed, learning curves."""
 
 import glob
 import json
@@ -17,11 +17,11 @@ from omg_lightning.metrics.intervals import Bounds
 from omg_lightning.types import ConfigError
 
 METRICS, RECORD, STUDY = "metrics.json", "run.json", "study.json"
-METRIC = "return/team_mean"  # what is compared by default
+METRIC = "return/team_mean"  # the default metric of comparisons
 
 
 class Run(NamedTuple):
-    """What is known of one run."""
+    """The data of one run."""
 
     path: str
     seed: int
@@ -31,26 +31,26 @@ class Run(NamedTuple):
     commit: str | None = None
 
     def value(self, metric: str) -> float:
-        """Return one of the numbers.
+        """Return a metric.
 
         Raises:
-            ConfigError: the run does not have it.
+            ConfigError: the run has no such metric.
         """
         if metric not in self.numbers:
             near = get_close_matches(metric, self.numbers, 1, 0.6)
             meant = f"did you mean {near[0]}?" if near else f"it has {', '.join(sorted(self.numbers)[:8])}, ..."
-            raise ConfigError(f"{self.path} has no number {metric}: {meant}")
+            raise ConfigError(f"{self.path} has no metric {metric}: {meant}")
         return self.numbers[metric]
 
     def bounds(self, metric: str) -> Bounds | None:
-        """Return the bounds of a number, where they are known: those of the team return."""
+        """Return the bounds of a metric, if known: only those of the team return are."""
         ends = self.numbers.get("return/team_least"), self.numbers.get("return/team_most")
         if metric != "return/team_mean" or ends[0] is None or ends[1] is None:
             return None
         return ends[0], ends[1]
 
     def curve(self, metric: str) -> Sequence[Sequence[float]] | None:
-        """Return the learning curve of a metric: in training, or else of the evaluations; None if there is none."""
+        """Return the learning curve of a metric: from training, or else from evaluations; None if there is none."""
         return self.curves.get(training_name(metric)) or self.curves.get(metric)
 
 
@@ -58,10 +58,10 @@ Group = Mapping[str, Sequence[Run]]  # method -> its seeds, in one game
 
 
 def find(pattern: str, metric: str) -> list[Run]:
-    """Return the runs of a pattern of paths, `runs/seed_*` say, in the order of their seeds.
+    """Return the runs that match a pattern of paths, such as `runs/seed_*`, in the order of their seeds.
 
     Raises:
-        ConfigError: there is none, or one has no numbers.
+        ConfigError: no run matches, or one has no metrics.
     """
     paths = [Path(each) for each in sorted(glob.glob(pattern))]
     folders = [path for path in paths if path.is_dir()]
@@ -79,15 +79,15 @@ def read(folder: Path, metric: str) -> Run:
     if not isinstance(seed, int):
         raise ConfigError(f"{folder} has no config.yaml with seed_everything: give the folder of a `fit`")
     numbers, curves = _json(folder / METRICS), curves_of(folder, (training_name(metric), metric))
-    kept = record.get("numbers") or {}  # with those of its evaluations
+    kept = record.get("numbers") or {}  # includes its evaluations
     return Run(str(folder), int(seed), game_of(config), {**kept, **numbers}, curves, record.get("commit"))
 
 
 def study_runs(folder: Path) -> tuple[dict[str, Any], dict[tuple[str, str, int], Run]]:
-    """Return what `study.json` says, and its runs that are done, by game, method and seed."""
+    """Return the content of `study.json`, and its finished runs by game, method and seed."""
     found = _json(folder / STUDY)
     if not {"runs", "groups", "planned"} <= found.keys():
-        raise ConfigError(f"{folder / STUDY} is not what `study` writes: give the folder of a study")
+        raise ConfigError(f"{folder / STUDY} is not a file of `study`: give the folder of a study")
     runs = {}
     for each in found["runs"]:
         if each["state"] == "done":
@@ -95,29 +95,29 @@ def study_runs(folder: Path) -> tuple[dict[str, Any], dict[tuple[str, str, int],
             path = str(folder / each["folder"])
             runs[cell] = Run(path, each["seed"], each["game"], each["numbers"], each["curves"], each["commit"])
     if not runs:
-        raise ConfigError(f"{folder} has no run that is done: go on with the study first")
+        raise ConfigError(f"{folder} has no finished run: continue the study first")
     return found, runs
 
 
 def gather(words: Sequence[str], group: str | None, metric: str) -> Mapping[str, Group]:
-    """Return the runs of each method in each game; a single game without a name unless they are of a study.
+    """Return the runs of each method in each game; runs outside of a study are one game without a name.
 
     Args:
-        words: each NAME=RUN, a folder or a pattern of several; or one folder of a study.
+        words: NAME=RUN each, with a folder or a pattern of several; or one folder of a study.
         group: of the study; all of it by default.
-        metric: the number that curves are read of.
+        metric: the metric of the curves.
 
     Raises:
-        ConfigError: there are no such runs, or they do not go together.
+        ConfigError: a run does not exist, or the runs cannot be compared.
     """
     split = [named(word) for word in words]
     folders = [Path(path) for name, path in split if not name]
     if folders and (len(split) > len(folders) or len(folders) > 1 or not (folders[0] / STUDY).is_file()):
-        raise ConfigError(f"{folders[0]} is no study: expected NAME=RUN [NAME=RUN ...], or the folder of one study")
+        raise ConfigError(f"{folders[0]} is not a study: expected NAME=RUN [NAME=RUN ...], or the folder of one study")
     if folders:
         return _of_study(folders[0], group)
     if group is not None:
-        raise ConfigError("--group is for the folder of a study: leave it out")
+        raise ConfigError("--group needs the folder of a study: remove --group, or give such a folder")
     methods: dict[str, list[Run]] = {}
     for name, pattern in split:
         methods.setdefault(name, []).extend(find(pattern, metric))
@@ -129,29 +129,29 @@ def gather(words: Sequence[str], group: str | None, metric: str) -> Mapping[str,
                 raise ConfigError(f"{name} has seed {seed} twice, {paths[0]} and {paths[1]}: give one run of each seed")
     if other := next((run for run in known if run.game != known[0].game), None):
         both = f"{known[0].path} is of {known[0].game}, {other.path} of {other.game}"
-        raise ConfigError(f"runs of different games: {both}; compare those of one game")
+        raise ConfigError(f"the runs have different games, {both}: give runs of one game")
     return {"": methods}
 
 
 def _of_study(folder: Path, group: str | None) -> Mapping[str, Group]:
-    """Return the runs of a study that are done; say which are left out."""
+    """Return the finished runs of a study; print how many are omitted."""
     content, runs = study_runs(folder)
     if group is not None and group not in content["groups"]:
-        raise ConfigError(f"--group {group}: {folder} has the groups {', '.join(content['groups'])}")
+        raise ConfigError(f"--group is {group}: expected one of {', '.join(content['groups'])}, the groups of {folder}")
     cells = content["groups"][group] if group is not None else content["planned"]
     games: dict[str, dict[str, list[Run]]] = {}
     for game, method, seed in cells:
         if (game, method, seed) in runs:
             games.setdefault(game, {}).setdefault(method, []).append(runs[game, method, seed])
     if not games:
-        raise ConfigError(f"{folder} has no run of the group {group} that is done: go on with the study first")
+        raise ConfigError(f"{folder} has no finished run of the group {group}: continue the study first")
     if missing := sum(tuple(cell) not in runs for cell in cells):
-        print(f"note: {missing} of {len(cells)} runs are not done, and left out", file=sys.stderr)
+        print(f"note: {missing} of {len(cells)} runs are not done, so they are omitted", file=sys.stderr)
     return dict(games)
 
 
 def game_of(config: Mapping[str, Any]) -> str:
-    """Return the game of a run and the options it was made with, as text; empty if the configuration does not say."""
+    """Return the game of a run and its options as text; empty if the configuration has no game."""
     data = config.get("data")
     game = data.get("game") if isinstance(data, Mapping) else None
     if not isinstance(game, Mapping):
@@ -162,7 +162,7 @@ def game_of(config: Mapping[str, Any]) -> str:
 
 
 def _run_folder(path: Path) -> Path:
-    """Return the folder with the numbers of a run: itself, or the only one below its `lightning_logs`."""
+    """Return the folder with the metrics of a run: itself, or the only one below its `lightning_logs`."""
     if (path / METRICS).is_file():
         return path
     record = _json(path / RECORD) if (path / RECORD).is_file() else {}
@@ -170,11 +170,10 @@ def _run_folder(path: Path) -> Path:
         return path / record["steps"]["fit"]["folder"]
     below = sorted(each.parent for each in path.glob(f"lightning_logs/version_*/{METRICS}"))
     if len(below) > 1:
-        raise ConfigError(f"{path} has {len(below)} runs: name one of them, such as {below[-1]}")
+        raise ConfigError(f"{path} has {len(below)} runs: give one of them, such as {below[-1]}")
     if not below:
         raise ConfigError(
-            f"{path} has no {METRICS}: give the folder of a `fit` that is over, or a pattern of several, such as "
-            f"'{path}/*'"
+            f"{path} has no {METRICS}: give the folder of a finished `fit`, or a pattern of several, such as '{path}/*'"
         )
     return below[0]
 
@@ -188,11 +187,11 @@ def _config(folder: Path) -> dict[str, Any]:
 
 
 def _json(path: Path) -> dict[str, Any]:
-    """Return what is in a file of results; nothing if there is none."""
+    """Return the content of a JSON file; an empty dict if there is none."""
     try:
         found = json.loads(path.read_text())
     except OSError:
         return {}
     except ValueError as error:
-        raise ConfigError(f"{path} is damaged: {error}") from error
+        raise ConfigError(f"{path} is damaged ({error}): repeat the run, or leave it out") from error
     return found if isinstance(found, dict) else {}

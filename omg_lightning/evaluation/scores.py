@@ -8,17 +8,17 @@ from numpy.typing import NDArray
 
 from omg_lightning.metrics.intervals import Bounds, student
 
-WINDOW = 5  # episodes in the moving average that tells when a learner has adapted
-SHARE = 0.9  # of the final return that it has to reach
+WINDOW = 5  # episodes in the moving average that determines when a learner has adapted
+SHARE = 0.9  # share of the final return that counts as adapted
 GAIN = 20  # episodes at the start and at the end that the adaptation gain compares
 
 
 class Relationship(NamedTuple):
-    """The episodes of one relationship, in the order in which they were played."""
+    """The episodes of one relationship, in order of play."""
 
     returns: NDArray  # float [E] of the focal seat
     length: NDArray  # int [E] environment steps
-    counts: NDArray | None = None  # bool [E] the episodes beside the partners that are asked about; None for all
+    counts: NDArray | None = None  # bool [E] the episodes with the partners of interest; None for all
 
 
 class Curve(NamedTuple):
@@ -26,7 +26,7 @@ class Curve(NamedTuple):
 
     mean: NDArray  # float [K]
     smooth: NDArray  # float [K] mean of this episode and the next ones, `WINDOW` in all
-    low: NDArray  # float [K] 95% interval of `smooth`; NaN where there is none
+    low: NDArray  # float [K] 95% interval of `smooth`; NaN for no interval
     high: NDArray  # float [K]
 
 
@@ -39,11 +39,11 @@ def within(played: Relationship, steps: int) -> Relationship:
 def final_return(played: Relationship, steps: int, last: int) -> float:
     """Return the mean return of the episodes that end after step `steps - last` and not after `steps`.
 
-    An episode counts whole or not at all, so the score is on the scale of a return. One that began before the last
-    steps and ends in them counts; one that is cut by the end of the protocol does not.
+    An episode counts as a whole or not at all, so the score is on the scale of a return. An episode that began before
+    the last steps and ends in them counts; one that the end of the protocol cuts off does not.
 
     Returns:
-        NaN if there is none, or if the relationship did not last for all steps.
+        NaN if there is no such episode, or if the relationship was interrupted.
     """
     ends = np.cumsum(played.length)
     if is_short(played, steps):
@@ -53,7 +53,7 @@ def final_return(played: Relationship, steps: int, last: int) -> float:
 
 
 def is_short(played: Relationship, steps: int) -> bool:
-    """Say whether the relationship did not last for all steps."""
+    """Return whether the relationship was interrupted before its last step."""
     return int(played.length.sum()) < steps
 
 
@@ -61,7 +61,7 @@ def gain(played: Relationship) -> float:
     """Return the adaptation gain: mean return of the last `GAIN` episodes that count, minus that of the first.
 
     Returns:
-        NaN if these would share episodes.
+        NaN if these would overlap.
     """
     returns = played.returns if played.counts is None else played.returns[played.counts]
     return float(returns[-GAIN:].mean() - returns[:GAIN].mean()) if len(returns) >= 2 * GAIN else float("nan")
@@ -71,8 +71,8 @@ def stretches(played: Relationship, whole: bool = True) -> list[NDArray]:
     """Return the returns of each run of episodes that count.
 
     Args:
-        played: a run is the time that a partner stays.
-        whole: leave out one that was cut off by the end. Where a partner stays all the time, nothing is cut off.
+        played: the relationship; a run is the time for which a partner stays.
+        whole: omit a run that the end cut off. A partner that always stays is never cut off.
     """
     if played.counts is None or played.counts.all():
         return [played.returns] if len(played.returns) else []
@@ -82,7 +82,7 @@ def stretches(played: Relationship, whole: bool = True) -> list[NDArray]:
 
 
 def mean_stretch(runs: Sequence[NDArray]) -> NDArray:
-    """Return the mean return at each episode index over runs of any length, as far as the longest goes: float `[K]`."""
+    """Return the mean return at each episode index over runs of any length, up to the longest: float `[K]`."""
     longest = max(map(len, runs))
     return np.array([np.mean([run[k] for run in runs if len(run) > k]) for k in range(longest)])
 
@@ -98,10 +98,10 @@ def curve(rows: Sequence[NDArray], bounds: Bounds | None = None, ragged: bool = 
 
     Args:
         rows: for each relationship, the return at each episode index.
-        bounds: of a return, where they are known.
-        ragged: go on to the longest row. By default the curve ends where the shortest row does: beyond, the mean would
-            be over the relationships with short episodes alone. Where partners change after so many episodes, lengths
-            have nothing to do with play.
+        bounds: of a return, if known.
+        ragged: continue to the longest row. By default the curve ends with the shortest row: beyond it, the mean would
+            only be over relationships with short episodes. If partners change after a number of episodes, lengths
+            do not depend on play.
     """
     length = (max if ragged else min)(map(len, rows))
     table, smoothed = np.full((2, len(rows), length), np.nan)
@@ -114,7 +114,7 @@ def curve(rows: Sequence[NDArray], bounds: Bounds | None = None, ragged: bool = 
 
 
 def adapted_at(smoothed: NDArray, final: float) -> int | None:
-    """Return the first episode index, from 1, at which the learner earns about its final return.
+    """Return the first episode index, from 1, at which the learner's return is near its final return.
 
     That is the first k at which the mean of `WINDOW` episodes k, k + 1, ... is not below `final` by more than a tenth
     of it; None if there is none.
@@ -131,8 +131,8 @@ def normalise(value: float, random: float, best_response: float) -> float:
     """Return a return normalised between that of a random player (0) and that of a best response (1).
 
     Raises:
-        ValueError: the best response is no better than random.
+        ValueError: the best response is not better than random play.
     """
     if best_response <= random:
-        raise ValueError(f"the best response earns {best_response:.3g}, no more than random play with {random:.3g}")
+        raise ValueError(f"the best response has return {best_response:.3g}, not above {random:.3g} of random play")
     return (value - random) / (best_response - random)

@@ -1,4 +1,4 @@
-"""Puts together what `test` found with several seeds."""
+"""Combine the results of `test` over several training seeds."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,33 +13,36 @@ from omg_lightning.evaluation.statistics import Summary, iqm, mean
 from omg_lightning.metrics.intervals import Bounds, student
 from omg_lightning.types import ConfigError
 
+_SAME = "give runs of `test` with the same settings"
 _SHARED = ("game", "steps", "score_steps", "belief", "networks", "unseen", "ratio", "change_episodes", "change_within")
 
 
 def read(paths: Sequence[Path]) -> list[dict[str, Any]]:
-    """Read the runs, and check that they differ in the seed alone.
+    """Read the runs, and check that they differ only in their seed.
 
     Raises:
-        ConfigError: runs of other games, settings, co-players or references; or twice of one seed.
+        ConfigError: the runs have different games, settings, co-players or references, or a seed occurs twice.
     """
     runs = [load(path) for path in paths]
     first, seeds = runs[0], [run["seed"] for run in runs]
     if len(set(seeds)) < len(seeds):
         raise ConfigError(
-            f"the runs were trained with seeds {seeds}: give one of each seed, for these are what is resampled"
+            f"the runs were trained with seeds {seeds}: give one run of each seed, since intervals are over seeds"
         )
     for path, run in zip(paths, runs, strict=True):
         for key in _SHARED:
             if run.get(key) != first.get(key):
-                raise ConfigError(f"{path} and {paths[0]} differ in {key}: {run.get(key)} and {first.get(key)}")
+                raise ConfigError(
+                    f"{path} and {paths[0]} differ in {key}: {run.get(key)} and {first.get(key)}; {_SAME}"
+                )
         if run["partners"].keys() != first["partners"].keys():
-            raise ConfigError(f"{path} and {paths[0]} have other partners: {list(run['partners'])}")
+            raise ConfigError(f"{path} and {paths[0]} have different partners: {list(run['partners'])}; {_SAME}")
         for partner, result in run["partners"].items():
             if result["final"] is None:
-                raise ConfigError(f"{path} was cut short: run `test` to the end")
+                raise ConfigError(f"{path} was interrupted: run `test` to the end")
             for key in ("random", "best_response"):
                 if result[key] != first["partners"][partner][key]:
-                    raise ConfigError(f"{path} and {paths[0]} were scored by other references: run `test` again")
+                    raise ConfigError(f"{path} and {paths[0]} have different references: repeat `test` with one file")
     return runs
 
 
@@ -68,7 +71,7 @@ def summarise(runs: Sequence[dict[str, Any]]) -> dict[str, Any]:
             entry["score"] = _both([_values(runs, partner, "score")], scales[partner])
         found["partners"][partner] = entry
     scored = [partner for partner in partners if "score" in found["partners"][partner]]
-    if scored:  # returns beside different co-players are on different scales; only scores go together
+    if scored:  # returns with different co-players are on different scales; only scores can be averaged
         known = [scale for name in scored if (scale := scales[name]) is not None]
         whole = (min(low for low, _ in known), max(high for _, high in known)) if known else None
         found["overall"] = {"partners": scored, "score": _both([_values(runs, x, "score") for x in scored], whole)}
@@ -78,7 +81,7 @@ def summarise(runs: Sequence[dict[str, Any]]) -> dict[str, Any]:
 
 
 def seed_curve(means: Sequence[NDArray], bounds: Bounds | None = None) -> Curve:
-    """Return the mean return over seeds at each episode index that all seeds reached, with Student's t intervals."""
+    """Return the mean return over seeds at each episode index that all seeds have, with Student's t intervals."""
     length = min(map(len, means))
     table = np.stack([values[:length] for values in means])  # [seeds, K]
     smoothed = np.stack([smooth(row) for row in table])

@@ -20,8 +20,8 @@ def mean(table: ArrayLike, bounds: Bounds | None = None) -> Summary:
     """Return the mean of `table` `[C, n]` or `[n]`, with Student's t interval over the n seeds.
 
     Args:
-        table: for each co-player, the values of the seeds; column k is of seed k, whose values may go together.
-        bounds: of the mean, where they are known.
+        table: for each co-player, the values of the seeds; column k belongs to seed k, whose values may be correlated.
+        bounds: of the mean, if known.
     """
     seeds = np.atleast_2d(np.asarray(table, dtype=float)).mean(0)
     return Summary(float(seeds.mean()), *map(float, student(seeds, bounds)))
@@ -30,9 +30,9 @@ def mean(table: ArrayLike, bounds: Bounds | None = None) -> Summary:
 def iqm(table: ArrayLike, bounds: Bounds | None = None) -> Summary:
     """Return the interquartile mean of all values: without the lowest and the highest quarter; see `mean`.
 
-    A quarter is rounded down, as in `scipy.stats.trim_mean(x, 0.25)`: of five values one is left out at each end, of
+    A quarter is rounded down, as in `scipy.stats.trim_mean(x, 0.25)`: of five values one is dropped at each end, of
     three none. The interval is that of Tukey and McLaughlin (1963): the spread is that of the winsorised values, in
-    which each value left out is replaced by the nearest one that counts, and these are averaged for each seed.
+    which each dropped value is replaced by the nearest one that counts, and these are averaged for each seed.
     """
     values = np.atleast_2d(np.asarray(table, dtype=float))
     rows, count = values.shape
@@ -43,7 +43,7 @@ def iqm(table: ArrayLike, bounds: Bounds | None = None) -> Summary:
     if count < 2:
         return Summary(float(kept.mean()), float("nan"), float("nan"))
     spread = winsorised.std(ddof=1) * len(ranked) / len(kept)
-    # One co-player: as many degrees of freedom as values that count. Of several ones a seed is hardly ever left out.
+    # One co-player: degrees of freedom from the values that count. With several ones a seed is hardly ever dropped.
     less = min(2 * cut / rows**2, count - 2)
     ends = student(winsorised - winsorised.mean() + kept.mean(), bounds, spread, less)
     return Summary(float(kept.mean()), *map(float, ends))

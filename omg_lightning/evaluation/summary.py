@@ -1,29 +1,29 @@
-"""What an evaluation found, in a few lines for people; `metrics.json` has all of it."""
+"""The results of an evaluation in a few lines for people; `metrics.json` has all of them."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-WIDTH = 14  # of the first column
+WIDTH = 14  # width of the first column
 
 
 class About(NamedTuple):
-    """What the lines name beside the numbers."""
+    """Facts about the run for the summary, besides its metrics."""
 
     game: str
-    seats: Sequence[str]  # who sits in each
+    seats: Sequence[str]  # the player of each seat
     folder: Path  # of the run
-    checkpoint: str  # what was evaluated
+    checkpoint: str  # the evaluated checkpoint
     env_steps: int  # environment steps that it was trained for
-    fit_s: float  # seconds of training; 0 where it was not trained in this run
-    playable: bool = True  # it is a game of this project, which the page of `replay` and `play` shows
+    fit_s: float  # seconds of training; 0 if this run did not train
+    playable: bool = True  # whether the page of `replay` and `play` can show the game
 
 
 def summary(numbers: Mapping[str, float], about: About) -> str:
-    """Return at most 12 lines: returns, predictions, goals, time, files, and what to type next.
+    """Return at most 12 lines: returns, predictions, goals, time, files, and the next commands.
 
     Args:
-        numbers: of `metrics.json`, by name; what is missing is left out.
+        numbers: of `metrics.json`, by name; missing ones are omitted.
         about: the run.
     """
     rows = [
@@ -40,10 +40,10 @@ def summary(numbers: Mapping[str, float], about: About) -> str:
 
 
 def _team(numbers: Mapping[str, float]) -> str:
-    """Return the mean with its interval, beside random play and the most that can be earned."""
+    """Return the mean with its interval, random play and the best possible return."""
     beside = [
         f"{words} {numbers[name]:.2f}"
-        for name, words in (("return/team_random", "random play"), ("return/team_most", "the most possible"))
+        for name, words in (("return/team_random", "random play"), ("return/team_most", "best possible"))
         if name in numbers
     ]
     count = int(numbers.get("return/episodes", 0))
@@ -52,7 +52,7 @@ def _team(numbers: Mapping[str, float]) -> str:
 
 
 def _mean(numbers: Mapping[str, float], name: str, end: str = "") -> str:
-    """Return a mean with its 95% interval, where it has one."""
+    """Return a mean with its 95% interval, if it has one."""
     if name + end not in numbers:
         return ""
     low, high = numbers.get(f"{name}_low"), numbers.get(f"{name}_high")
@@ -61,24 +61,24 @@ def _mean(numbers: Mapping[str, float], name: str, end: str = "") -> str:
 
 
 def _seats(numbers: Mapping[str, float], seats: Sequence[str]) -> str:
-    """Return what each seat earns."""
+    """Return the mean return of each seat."""
     each = [(numbers.get(f"return/seat_{seat}_mean"), name) for seat, name in enumerate(seats)]
     return ", ".join(f"{value:.2f} {name}" for value, name in each if value is not None)
 
 
 def _prediction(numbers: Mapping[str, float]) -> str:
-    """Return how well co-players are predicted."""
+    """Return the accuracy of the predictions."""
     top, share, commonest = (numbers.get(f"goal/action_{name}") for name in ("top1", "share", "majority"))
     if top is None or top != top:
         return ""
     words = f"{top:.1%} of co-players' actions"
     if share is not None:
         words += f", {share:.1%} of the best possible"
-    return words if commonest is None else f"{words}; always the commonest action: {commonest:.1%}"
+    return words if commonest is None else f"{words}; {commonest:.1%} if always the most frequent action"
 
 
 def _goals(numbers: Mapping[str, float]) -> str:
-    """Say by how much inferred goals change the team return, compared with random goals."""
+    """Return by how much inferred goals change the team return, compared with random goals."""
     inferred, random = numbers.get("goal/return_inferred"), numbers.get("goal/return_none")
     if inferred is None or random is None:
         return ""
@@ -102,26 +102,26 @@ def _training(about: About) -> str:
 
 
 def _files(folder: Path) -> str:
-    """Return the run folder and what is in it."""
+    """Return the run folder and its files."""
     known = ("metrics.json", "last.ckpt", "best.ckpt", "return.png", "belief.png")
     here = [name for name in known if (folder / name).is_file()]
     return f"{folder}: {', '.join(here)}"
 
 
 def _next(about: About) -> list[tuple[str, str]]:
-    """Return what to type next."""
+    """Return the next commands."""
     config, last = about.folder / "config.yaml", about.folder / "last.ckpt"
     if not about.fit_s or not last.is_file():
         return []
     rest = f"--config {config} --ckpt_path {last}"
     commands = [
         f"tensorboard --logdir {about.folder.parent}   # curves",
-        f"python -m omg_lightning test {rest}   # adaptation to other partners",
+        f"python -m omg_lightning test {rest}   # measure adaptation to other partners",
     ]
     if about.playable:
         commands = [
-            f"python -m omg_lightning replay {about.folder}   # episodes in the browser, and what it believes",
-            f"python -m omg_lightning play --agent {about.folder}   # play with it",
+            f"python -m omg_lightning replay {about.folder}   # episodes and beliefs in the browser",
+            f"python -m omg_lightning play --agent {about.folder}   # play with the agent",
             *commands,
         ]
     return [("next" if k == 0 else " ", command) for k, command in enumerate(commands)]

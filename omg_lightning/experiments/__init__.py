@@ -1,1 +1,1 @@
-"""Studies: many runs from one file, where they run, and their records."""
+"""Studies: many runs from one file, engines that execute them, and their records."""

@@ -17,13 +17,13 @@ from omg_lightning.types import ConfigError
 
 Records = Iterator[tuple[Run, dict[str, Any]]]  # of the runs in the order in which they end
 Engine = Callable[[Sequence[Run], int | None, Mapping[str, Any], Path], Records]
-_SECONDS = 0.5  # between two looks at a cluster
+_SECONDS = 0.5  # between two polls of a cluster
 
 
 def local(runs: Sequence[Run], jobs: int | None, options: Mapping[str, Any], folder: Path) -> Records:
-    """Make runs on this machine, `jobs` at once; by default as many as there are cores."""
+    """Execute runs on this machine, `jobs` at once; by default one per core."""
     if options:
-        raise ConfigError(f"--option {next(iter(options))} is for --engine ray and slurm; --engine local has --jobs")
+        raise ConfigError(f"--option {next(iter(options))} needs --engine ray or slurm: use --jobs for --engine local")
     count = min(jobs or cores(), max(1, len(runs)))
     processes, threads = Processes(), max(1, cores() // count)
     with ThreadPoolExecutor(count) as pool:  # each thread waits for a process
@@ -38,12 +38,12 @@ def local(runs: Sequence[Run], jobs: int | None, options: Mapping[str, Any], fol
 
 
 def ray(runs: Sequence[Run], jobs: int | None, options: Mapping[str, Any], folder: Path) -> Records:
-    """Make runs with Ray, on the cluster of `RAY_ADDRESS` if this is set; `options` are those of `ray.remote`."""
+    """Execute runs with Ray, on the cluster of `RAY_ADDRESS` if it is set; `options` are those of `ray.remote`."""
     library = extra("ray", "--engine ray")
     handler = signal.getsignal(signal.SIGTERM)
     size = {} if "RAY_ADDRESS" in os.environ else {"num_cpus": jobs or cores()}
     library.init(include_dashboard=False, log_to_driver=False, **size)
-    signal.signal(signal.SIGTERM, handler)  # Ray takes it, and would leave without ending the runs
+    signal.signal(signal.SIGTERM, handler)  # Ray replaces the handler, and would exit without ending the runs
     task = library.remote(_elsewhere).options(**{"num_cpus": 1, "max_retries": 0, **options})
     left = {task.remote(run, os.getcwd()): run for run in runs}
     try:
@@ -53,14 +53,14 @@ def ray(runs: Sequence[Run], jobs: int | None, options: Mapping[str, Any], folde
             yield run, _outcome(partial(library.get, done))
     finally:
         for reference in left:
-            library.cancel(reference)  # an interrupt in the worker, which ends its command
+            library.cancel(reference)  # interrupts the worker, which ends its command
         if left:
             library.wait(list(left), num_returns=len(left), timeout=60)
         library.shutdown()
 
 
 def slurm(runs: Sequence[Run], jobs: int | None, options: Mapping[str, Any], folder: Path) -> Records:
-    """Make runs as an array of SLURM jobs, at most `jobs` at once; `options` are those of submitit's executor."""
+    """Execute runs as an array of SLURM jobs, at most `jobs` at once; `options` are those of submitit's executor."""
     library = extra("submitit", "--engine slurm")
     parameters = dict(options)
     try:
@@ -89,7 +89,7 @@ def extra(name: str, wanted_by: str) -> Any:
     """Import a package of the extra `study`.
 
     Raises:
-        ConfigError: it is not installed.
+        ConfigError: the package is not installed.
     """
     try:
         return importlib.import_module(name)
@@ -100,7 +100,7 @@ def extra(name: str, wanted_by: str) -> Any:
 
 
 def _outcome(result: Callable[[], dict[str, Any]]) -> dict[str, Any]:
-    """Return the record of a run; what goes wrong outside of its commands is its error, and stops no other run."""
+    """Return the record of a run; an error outside of its commands is recorded, and stops no other run."""
     try:
         return result()
     except Exception as error:
@@ -108,6 +108,6 @@ def _outcome(result: Callable[[], dict[str, Any]]) -> dict[str, Any]:
 
 
 def _elsewhere(run: Run, cwd: str) -> dict[str, Any]:
-    """Make a run in a process of its own, which starts somewhere else."""
+    """Execute a run in a process on another machine or in another folder."""
     os.chdir(cwd)
     return execute(run)

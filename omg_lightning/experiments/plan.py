@@ -1,4 +1,4 @@
-"""Read a study file: the runs it defines, and the command of each."""
+"""Read a study file: its runs, and the command of each run."""
 
 import hashlib
 import json
@@ -18,7 +18,7 @@ from omg_lightning.types import ConfigError
 
 KEYS = ("base", "games", "methods", "seeds", "adjust", "groups", "evaluate", "search")
 GROUP_KEYS = ("games", "methods", "seeds")
-OWN = {"seed_everything": "seeds", "trainer.default_root_dir": "--out", "ckpt_path": "what a run has left"}
+OWN = {"seed_everything": "seeds", "trainer.default_root_dir": "--out", "ckpt_path": "the run's last checkpoint"}
 EVALUATIONS = ("validate", "test")
 Cell = tuple[str, str, int]  # game, method, seed
 
@@ -31,9 +31,9 @@ class Run:
         number: from 1, in the order of the file.
         game: its name in the file.
         method: its name in the file.
-        seed: of everything.
-        settings: words of the command line of `fit`.
-        folder: where all of it goes, `--trainer.default_root_dir`.
+        seed: of the run.
+        settings: arguments of `fit`.
+        folder: for all files, `--trainer.default_root_dir`.
         evaluate: commands by the name of the evaluation.
     """
 
@@ -47,18 +47,18 @@ class Run:
 
     @property
     def title(self) -> str:
-        """What it is called in messages."""
+        """The name of the run in messages."""
         return f"{self.game}, {self.method}, seed {self.seed}"
 
     @property
     def fit(self) -> list[str]:
-        """Return the words of `fit`, behind `python -m omg_lightning`."""
+        """Return the arguments of the `fit`, after `python -m omg_lightning`."""
         own = ("--seed_everything", str(self.seed), "--trainer.default_root_dir", str(self.folder))
         return ["fit", *self.settings, *own]
 
     @property
     def fingerprint(self) -> str:
-        """Return a hash of all settings; of configuration files the contents count, without their comments."""
+        """Return a hash of all settings and of the contents of configuration files, without comments."""
         parts: list[Any] = []
         for before, word in zip(("", *self.settings), self.settings, strict=False):
             parts.append(yaml.safe_load(Path(word).read_text()) if before == "--config" else word)
@@ -67,14 +67,14 @@ class Run:
 
 @dataclass(frozen=True)
 class Study:
-    """What a file asks for.
+    """The contents of a study file.
 
     Attributes:
-        name: of the file, without its ending.
+        name: of the file, without suffix.
         file: its path.
-        folder: where its runs go.
+        folder: for its runs.
         runs: all of them, in order.
-        groups: by name, the runs that are compared with each other: game, method, seed.
+        groups: by name, the runs that `compare` compares: game, method, seed.
         search: the search space and its settings, see `search.py`; empty if there is none.
     """
 
@@ -86,28 +86,28 @@ class Study:
     search: Mapping[str, Any]
 
     def select(self, groups: Sequence[str] = (), numbers: Sequence[int] = ()) -> list[Run]:
-        """Return the runs of some groups, or of some numbers; all by default."""
+        """Return the runs of these groups, or with these numbers; all by default."""
         for name in groups:
             if name not in self.groups:
                 _unknown(f"--group {name}", name, list(self.groups), "the study has")
         for number in numbers:
             if not 1 <= number <= len(self.runs):
-                raise ConfigError(f"--only {number}: {self.file} has the runs 1 to {len(self.runs)}, see --list")
+                raise ConfigError(f"--only {number}: expected a run of {self.file}, 1 to {len(self.runs)}; see --list")
         cells = {cell for name in groups for cell in self.groups[name]}
         chosen = [run for run in self.runs if not groups or (run.game, run.method, run.seed) in cells]
         return [run for run in chosen if not numbers or run.number in numbers]
 
 
 def locate(path: str, named_by: str = "") -> str:
-    """Return the path of a file: as it is, or that of the file of this name that is shipped with the library.
+    """Return the path of a file: the path itself, or the shipped file of this name.
 
     Raises:
-        ConfigError: there is neither.
+        ConfigError: neither exists.
     """
     found = Path(path) if Path(path).is_file() else shipped(path)
     if found is not None:
         return str(found)
-    raise ConfigError(f"{named_by or 'study'} names the file {path}, which is not there: correct the path")
+    raise ConfigError(f"{named_by or 'study'} names the file {path}, which does not exist: correct the path")
 
 
 def read(path: str, out: Path) -> Study:
@@ -115,22 +115,22 @@ def read(path: str, out: Path) -> Study:
 
     Args:
         path: of the file.
-        out: its runs go to a folder of the study's name in here.
+        out: parent of the study's folder.
 
     Raises:
-        ConfigError: the file is not there, or is none of a study.
+        ConfigError: the file does not exist, or is not a study.
     """
     file = Path(locate(path))
     try:
         text = file.read_text()
     except UnicodeDecodeError as error:
-        raise ConfigError(f"{file} is not text in UTF-8: give the .yaml file of a study") from error
+        raise ConfigError(f"{file} is not UTF-8 text: give the .yaml file of a study") from error
     check_config(text, str(file), ())
     content = yaml.safe_load(text) or {}
     check_keys(content, KEYS, str(file), "a study has")
     for key in ("games", "methods", "seeds"):
         if not content.get(key):
-            raise ConfigError(f"{file} has no {key}: a study names games, methods and seeds")
+            raise ConfigError(f"{file} has no {key}: expected games, methods and seeds; add the key")
     games, methods = (_settings(content[key], f"{file}: {key}") for key in ("games", "methods"))
     base = _words(content.get("base"), f"{file}: base")
     adjust = _adjust(content.get("adjust"), list(games), list(methods), f"{file}: adjust")
@@ -140,7 +140,9 @@ def read(path: str, out: Path) -> Study:
     seeds = sorted({seed for _, _, seed in wanted})
     where = {game: {method: folder / _slug(game) / _slug(method) for method in methods} for game in games}
     if len({each for row in where.values() for each in row.values()}) < len(games) * len(methods):
-        raise ConfigError(f"{file}: two games or two methods would share a folder, which has letters and digits only")
+        raise ConfigError(
+            f"{file}: two games or two methods would share a folder, named by letters and digits: rename one"
+        )
     evaluate = _evaluations(content.get("evaluate"), f"{file}: evaluate")
     runs: list[Run] = []
     for game, method, seed in ((g, m, s) for g in games for m in methods for s in seeds if (g, m, s) in wanted):
@@ -150,20 +152,20 @@ def read(path: str, out: Path) -> Study:
 
 
 def trial(run: Run, number: int, settings: Sequence[str]) -> Run:
-    """Return the run of a trial of a search: with more settings, in a folder of its own."""
+    """Return the run of a search trial: with additional settings, in a folder of its own."""
     folder = run.folder.parent / f"trial_{number}" / run.folder.name
     return replace(run, settings=(*run.settings, *settings), folder=folder)
 
 
 def _settings(value: Any, where: str) -> dict[str, tuple[str, ...]]:
-    """Return names and the words of their settings."""
+    """Return names and the arguments that they stand for."""
     if not isinstance(value, dict):
         raise ConfigError(f"{where} is {value!r}: expected names, each with a list of configuration files and flags")
     return {str(name): _words(each, f"{where}.{name}") for name, each in value.items()}
 
 
 def _words(value: Any, where: str) -> tuple[str, ...]:
-    """Return the words of a command line: configuration files, then flags, as they are typed."""
+    """Return the arguments of a command line: configuration files, then flags."""
     words: list[str] = []
     for item in [] if value is None else value if isinstance(value, list) else [value]:
         try:
@@ -181,14 +183,14 @@ def _words(value: Any, where: str) -> tuple[str, ...]:
     for word in words:
         key = word.removeprefix("--").partition("=")[0]
         if word.startswith("--") and key in OWN:
-            raise ConfigError(f"{where} has --{key}, which the study sets itself: it is set by {OWN[key]}")
+            raise ConfigError(f"{where} has --{key}, which the study sets from {OWN[key]}: remove it")
     return tuple(words)
 
 
 def _adjust(
     value: Any, games: Sequence[str], methods: Sequence[str], where: str
 ) -> dict[tuple[str, str], tuple[str, ...]]:
-    """Return settings that some method has in some game alone."""
+    """Return settings for single pairs of game and method."""
     found: dict[tuple[str, str], tuple[str, ...]] = {}
     check_keys(value or {}, games, where, "games are")
     for game, row in (value or {}).items():
@@ -200,7 +202,7 @@ def _adjust(
 def _groups(
     content: Mapping[str, Any], games: Sequence[str], methods: Sequence[str], file: str
 ) -> dict[str, tuple[Cell, ...]]:
-    """Return the runs of each group; without groups, one of all games, methods and seeds."""
+    """Return the runs of each group; by default one group of all games, methods and seeds."""
     given = content.get("groups") or {"all": {}}
     if not isinstance(given, dict):
         raise ConfigError(f"{file}: groups is {given!r}: expected names, each with some of {', '.join(GROUP_KEYS)}")
@@ -241,7 +243,7 @@ def _evaluations(value: Any, where: str) -> dict[str, tuple[str, ...]]:
 
 
 def check_keys(value: Any, known: Sequence[str], where: str, words: str) -> None:
-    """Raise ConfigError unless `value` has no other keys than the known ones, which are introduced by `words`."""
+    """Raise ConfigError if `value` has an unknown key; `words` introduces the known keys in the message."""
     if not isinstance(value, dict):
         raise ConfigError(f"{where} is {value!r}: {words} {', '.join(known)}")
     for key in value:
@@ -250,7 +252,7 @@ def check_keys(value: Any, known: Sequence[str], where: str, words: str) -> None
 
 
 def _unknown(what: str, name: str, known: Sequence[str], words: str) -> NoReturn:
-    """Raise ConfigError for a name that does not exist, with the one that may be meant."""
+    """Raise ConfigError for a name that does not exist, and suggest the most similar one."""
     near = get_close_matches(name, known, 1, 0.6)
     meant = f"did you mean {near[0]}? " if near else ""
     raise ConfigError(f"{what}, which is unknown: {meant}{words} {', '.join(known)}")

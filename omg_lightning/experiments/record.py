@@ -21,7 +21,7 @@ PACKAGES = ("omg-lightning", "torch", "lightning", "numpy")
 
 
 def shown(words: Sequence[str]) -> str:
-    """Return a command line as a user would type it."""
+    """Return a command line in the form that a user types."""
     return f"python -m omg_lightning {shlex.join(words)}"
 
 
@@ -29,7 +29,7 @@ def read(folder: Path) -> dict[str, Any]:
     """Return the record of a run, empty if it has none.
 
     Raises:
-        ConfigError: the file is something else.
+        ConfigError: the file is damaged or not a record.
     """
     path = folder / FILE
     try:
@@ -37,9 +37,9 @@ def read(folder: Path) -> dict[str, Any]:
     except FileNotFoundError:
         return {}
     except ValueError as error:
-        raise ConfigError(f"{path} is damaged ({error}): remove it, and the run goes on from its last.ckpt") from error
+        raise ConfigError(f"{path} is damaged ({error}): remove it, and the run resumes from its last.ckpt") from error
     if not isinstance(found, dict) or "steps" not in found:
-        raise ConfigError(f"{path} is not the record of a run: give the study another folder with --out")
+        raise ConfigError(f"{path} is not the record of a run: choose another folder for the study with --out")
     return found
 
 
@@ -50,15 +50,15 @@ def write(folder: Path, record: dict[str, Any]) -> None:
 
 @cache
 def provenance() -> dict[str, Any]:
-    """Return the commit of the code, the machine and the versions of what matters."""
+    """Return the commit of the code, the machine and the versions of relevant packages."""
     return {"commit": _commit(), "machine": _machine(), "versions": _versions()}
 
 
 def _commit() -> str | None:
-    """Return the commit of the library, with `-dirty` where files were changed; None where it is no checkout."""
+    """Return the commit of the library, with `-dirty` if files have changed; None outside of a checkout."""
     folder = Path(omg_lightning.__file__).parent
     try:
-        _git(folder, "ls-files", "--error-unmatch", "__init__.py")  # not some repository around an environment
+        _git(folder, "ls-files", "--error-unmatch", "__init__.py")  # not another repository around an environment
         return _git(folder, "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*").strip()
     except (OSError, subprocess.SubprocessError):
         return None
@@ -69,7 +69,7 @@ def _git(folder: Path, *words: str) -> str:
 
 
 def _machine() -> dict[str, Any]:
-    """Return processor, cores, memory and system; not the name of the machine."""
+    """Return processor, cores, memory and system, but not the machine's name."""
     processor = platform.processor() or platform.machine()
     try:
         found = re.search(r"^model name\s*:\s*(.+)$", Path("/proc/cpuinfo").read_text(), re.MULTILINE)

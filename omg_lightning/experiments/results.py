@@ -15,7 +15,7 @@ FILE = "study.json"
 
 
 def gather(study: Study) -> None:
-    """Write `study.json` from the records of all runs that have one."""
+    """Write `study.json` from the existing records of all runs."""
     kept = [(run, record) for run in study.runs if (record := records.read(run.folder))]
     found: dict[str, Any] = {
         "study": study.name,
@@ -40,10 +40,10 @@ def alone(folder: Path) -> Iterator[None]:
         folder.mkdir(parents=True, exist_ok=True)
         file = (folder / ".lock").open("w")
     except OSError as error:
-        raise ConfigError(f"cannot write to {folder} ({error.strerror}): name another folder with --out") from error
+        raise ConfigError(f"cannot write to {folder} ({error.strerror}): choose another folder with --out") from error
     with file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            raise ConfigError(f"{folder} has a study that is running: wait for it, or take another --out") from None
+            raise ConfigError(f"{folder} has a running study: wait for its end, or choose another --out") from None
         yield

@@ -1,4 +1,4 @@
-"""Execute one run of a study: `fit`, or the rest of it, then its evaluations, each as a command."""
+"""Execute one run of a study: `fit`, or its remaining part, then its evaluations, each as a command."""
 
 import json
 import os
@@ -26,18 +26,18 @@ from omg_lightning.types import ConfigError
 PROGRAM = [sys.executable, "-m", "omg_lightning"]
 LOG = "log.txt"
 DONE, BROKEN, TO_DO, CHANGED = "done", "broken", "to do", "changed"
-STOPPED = "stopped"  # the error of a run that was ended from outside
-PATIENCE = 60.0  # seconds that a command has for its last checkpoint when it is asked to end
+STOPPED = "stopped"  # recorded as the error of an interrupted run
+PATIENCE = 60.0  # seconds in which an interrupted command must save its last checkpoint
 
 
 class Processes:
-    """The commands that are running. `end` ends them all, and none is started after it."""
+    """The running commands. `end` ends all of them; afterwards no new one starts."""
 
     def __init__(self) -> None:
         self._lock, self._live, self.ended = threading.Lock(), set[subprocess.Popen](), False
 
     def call(self, words: Sequence[str], log: Path, threads: int | None) -> int | None:
-        """Run a command to its end and return its exit code; None if `end` was called before."""
+        """Run a command and return its exit code; None if `end` was called before."""
         environment = dict(os.environ)
         if threads is not None:
             environment.setdefault("OMP_NUM_THREADS", str(threads))
@@ -55,12 +55,12 @@ class Processes:
         try:
             return process.wait()
         finally:
-            _end([process])  # where something else than the command ends the wait
+            _end([process])  # if an exception ended the wait
             with self._lock:
                 self._live.discard(process)
 
     def end(self) -> None:
-        """End all commands: each saves its checkpoint, or is killed if it takes too long."""
+        """End all commands: each saves its checkpoint; a command that takes too long is killed."""
         with self._lock:
             self.ended, live = True, list(self._live)
         _end(live)
@@ -80,7 +80,7 @@ def _end(processes: Sequence[subprocess.Popen]) -> None:
 
 
 def state(run: Run) -> str:
-    """Return whether a run is done, broken off, or to do; or is there already with other settings."""
+    """Return whether a run is done, interrupted, to do, or exists with other settings."""
     found = records.read(run.folder)
     if not found:
         return BROKEN if newest_checkpoint(run.folder) else TO_DO
@@ -90,12 +90,12 @@ def state(run: Run) -> str:
 
 
 def execute(run: Run, threads: int | None = None, processes: Processes | None = None) -> dict[str, Any]:
-    """Make what is missing of a run, and return its record, which is also in its folder.
+    """Execute the missing steps of a run; return its record, which is also written to its folder.
 
     Args:
-        run: what to do.
-        threads: of PyTorch in each command, unless `OMP_NUM_THREADS` says so.
-        processes: to end them with.
+        run: the run.
+        threads: PyTorch threads of each command, unless `OMP_NUM_THREADS` is set.
+        processes: starts the commands, and can end them.
     """
     processes, start = processes or Processes(), time.perf_counter()
     run.folder.mkdir(parents=True, exist_ok=True)
@@ -122,16 +122,16 @@ def execute(run: Run, threads: int | None = None, processes: Processes | None = 
 
 
 def _missing(run: Run, found: Mapping[str, Any]) -> dict[str, list[str]]:
-    """Return the commands that are not over yet, by the name of the step."""
+    """Return the commands that are not finished yet, by the name of the step."""
     steps = {"fit": run.fit} | {name: list(words) for name, words in run.evaluate.items()}
     done = {name: step["command"] for name, step in found["steps"].items()}
-    # What `fit` was asked is told by the fingerprint: its folder may have moved.
+    # The fingerprint covers the settings of `fit`; its folder may have moved.
     return {name: words for name, words in steps.items() if name not in done or (name != "fit" and done[name] != words)}
 
 
 def _fit(run: Run, found: dict[str, Any], threads: int | None, processes: Processes) -> int | None:
-    """Train, or go on training, and add what came of it to the record; return the exit code."""
-    folder = _finished(run.folder)  # the study itself may have died right after the command
+    """Train or resume training, and add the results to the record; return the exit code."""
+    folder = _finished(run.folder)  # the study itself may have been killed right after the command
     code = 0 if folder is not None else processes.call(_resumed(run.fit, run.folder), run.folder / LOG, threads)
     folder = _finished(run.folder)
     if code == 0 and folder is not None:
@@ -161,24 +161,24 @@ def _evaluate(name: str, run: Run, found: dict[str, Any], threads: int | None, p
 
 
 def _resumed(words: list[str], root: Path) -> list[str]:
-    """Return the words of a `fit` that goes on from the newest checkpoint; where it is trained, of its evaluation."""
+    """Return the arguments that resume `fit` from the newest checkpoint; of its evaluation if training is complete."""
     last = newest_checkpoint(root)
     if last is None:
         return words
     try:
         checkpoint = read_checkpoint(last)
-    except ConfigError:  # nothing to go on from
+    except ConfigError:  # no checkpoint
         return words
     config = Path(last).with_name("config.yaml")
     try:
         check_resume(checkpoint, last, yaml.safe_load(config.read_text())["trainer"])
-    except ConfigError:  # nothing is left to train
+    except ConfigError:  # training is complete
         return ["validate", "--config", str(config), "--ckpt_path", last, "--trainer.default_root_dir", str(root)]
     return [*words, "--ckpt_path", last]
 
 
 def _finished(root: Path) -> Path | None:
-    """Return the newest run folder below `root`, if its evaluation is over."""
+    """Return the newest run folder below `root`, if its evaluation is complete."""
     runs = {int(path.name[8:]): path for path in (root / "lightning_logs").glob("version_*") if path.name[8:].isdigit()}
     newest = runs[max(runs)] if runs else None
     return newest if newest is not None and (newest / "metrics.json").is_file() else None
@@ -186,13 +186,13 @@ def _finished(root: Path) -> Path | None:
 
 _NO_NUMBERS, _NO_CHECKPOINT = -1001, -1002
 _WITHOUT = {
-    _NO_NUMBERS: "it left no metrics.json: the list of callbacks lacks callbacks.Report",
-    _NO_CHECKPOINT: "there is no last.ckpt: the list of callbacks lacks callbacks.RunCheckpoint",
+    _NO_NUMBERS: "it wrote no metrics.json: add callbacks.Report to the list of callbacks",
+    _NO_CHECKPOINT: "it wrote no last.ckpt: add callbacks.RunCheckpoint to the list of callbacks",
 }
 
 
 def _reason(log: Path, name: str, code: int | None) -> str:
-    """Return why a step failed: the error in its log."""
+    """Return the error in the log of a failed step."""
     if code in _WITHOUT:
         return f"{name}: {_WITHOUT[code]}"
     lines: list[str] = []

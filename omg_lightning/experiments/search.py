@@ -19,19 +19,19 @@ Make = Callable[[Sequence[Run]], dict[Run, dict[str, Any]]]
 
 
 def search(study: Study, runs: Sequence[Run], make: Make, jobs: int) -> list[Run]:
-    """Run trials for each game and method: settings drawn by Optuna, one run for each seed, judged by their mean.
+    """Run trials for each game and method: Optuna samples settings, and scores each by its mean over seeds.
 
-    The state is in `optuna.log` in the study's folder, so that a search goes on where it was; `search.json` has all
+    The state is in `optuna.log` in the study's folder, so that a search can resume; `search.json` has all
     trials and the best settings.
 
     Args:
-        study: whose file has a search space.
-        runs: of which games, methods and seeds.
-        make: makes runs and returns their records.
-        jobs: runs at once; so many are drawn together.
+        study: study with a search space.
+        runs: the games, methods and seeds to search.
+        make: executes runs and returns their records.
+        jobs: number of runs at once, and of trials sampled together.
 
     Returns:
-        Runs that failed; their trials count as failed.
+        The failed runs; their trials count as failed.
     """
     optuna = extra("optuna", "--search")
     optuna.logging.set_verbosity(optuna.logging.WARNING)
@@ -50,7 +50,7 @@ def search(study: Study, runs: Sequence[Run], make: Make, jobs: int) -> list[Run
         )
         asked_for = seeds[0].fingerprint + json.dumps([settings["space"], metric], sort_keys=True)
         if found.user_attrs.setdefault("asked_for", asked_for) != asked_for:
-            raise ConfigError(f"{study.folder} has a search with other settings or another space: take another --out")
+            raise ConfigError(f"{study.folder} has a search with other settings or another space: choose another --out")
         found.set_user_attr("asked_for", asked_for)
         known = {each.number: each.params for each in found.get_trials(states=[optuna.trial.TrialState.RUNNING])}
         over = sum(each.state.is_finished() for each in found.trials)
@@ -69,7 +69,10 @@ def search(study: Study, runs: Sequence[Run], make: Make, jobs: int) -> list[Run
                 failed += broken
                 values = [records[run]["numbers"].get(metric) for run in each if run not in broken]
                 if None in values:
-                    raise ConfigError(f"{study.file}: search.metric is {metric}, which {each[0].folder} does not have")
+                    raise ConfigError(
+                        f"{study.file}: search.metric is {metric}, which the metrics of {each[0].folder} lack: "
+                        "give one of them"
+                    )
                 if broken:
                     found.tell(number, state=optuna.trial.TrialState.FAIL)
                 else:
@@ -86,7 +89,7 @@ def search(study: Study, runs: Sequence[Run], make: Make, jobs: int) -> list[Run
 
 
 def _report(found: Any, optuna: Any) -> dict[str, Any]:
-    """Return all trials that are over, and the best of them."""
+    """Return all finished trials, and the best of them."""
     complete = optuna.trial.TrialState.COMPLETE
     trials = [
         {"trial": each.number, "value": each.value, "state": each.state.name, "flags": _flags(each.params)}
@@ -97,14 +100,14 @@ def _report(found: Any, optuna: Any) -> dict[str, Any]:
 
 
 def _flags(params: Mapping[str, Any]) -> list[str]:
-    """Return the flags of `fit` for drawn settings."""
+    """Return the flags of `fit` for sampled settings."""
     return [f"--{key}={value if isinstance(value, str) else json.dumps(value)}" for key, value in params.items()]
 
 
 def _read(study: Study, optuna: Any) -> tuple[dict[str, Any], dict[str, Any]]:
     """Return the settings of the search and its space, as Optuna's distributions by key."""
     if not study.search:
-        raise ConfigError(f"{study.file} has no `search`: give it trials and a space, see docs/studies.md")
+        raise ConfigError(f"{study.file} has no `search`: add one with trials and a space, see docs/studies.md")
     where = f"{study.file}: search"
     check_keys(study.search, KEYS, where, "a search has")
     settings = {"trials": 20, "metric": "return/team_mean", "direction": "maximize", "seed": 0, **study.search}

@@ -9,39 +9,39 @@ from torchmetrics.utilities import dim_zero_cat
 from omg_lightning.metrics.information import informative, normalised_information
 from omg_lightning.types import Episodes
 
-SURE = 0.9  # from here on a belief counts as sure of a goal
+SURE = 0.9  # probability from which a belief counts as sure of a goal
 
 
 class BeliefMetrics(Metric):
-    """What a belief says of the true goals of scripted co-players, after so many steps seen.
+    """Accuracy of a belief about the true goals of scripted co-players, by the number n of observed steps.
 
-    For n = 1, 3, 5 and 10 steps, and all, `compute` gives
+    For n = 1, 3, 5, 10 and `all`, `compute` returns
 
     - `goal/belief_nmi_<n>`: the mutual information of the true goal and a goal drawn from the belief, over the mean of
-      their entropies; it asks for no names of the goals, so it suits learned codes as well;
+      their entropies; it does not depend on the names of goals, so it suits learned codes as well;
     - `goal/belief_true_<n>`: the mean probability of the true goal;
-    - `goal/belief_accuracy_<n>`: how often the likeliest goal is the true one;
-    - `goal/belief_calibration_<n>`: the expected calibration error, by how much the probability of the likeliest goal
-      and its accuracy differ (15 bins; Guo et al. 2017, arXiv 1706.04599);
-    - `goal/belief_decidable_<n>` and `goal/belief_decided_<n>`, where the scripts' own probabilities are given: the
+    - `goal/belief_accuracy_<n>`: how often the most probable goal is the true one;
+    - `goal/belief_calibration_<n>`: the expected calibration error, the difference between the probability of the most
+      probable goal and its accuracy (15 bins; Guo et al. 2017, arXiv 1706.04599);
+    - `goal/belief_decidable_<n>` and `goal/belief_decided_<n>`, if the scripts' own probabilities are known: the
       share of episodes in which exact Bayes on them has the true goal at 0.9 or more, and among those the share in
-      which the belief has it, too. Where the scripts still act alike, nobody can know.
+      which the belief has it, too. While the scripts act alike, no observer can know the goal.
 
-    And over all steps `goal/belief_reached_90`, the share of goals that the belief ever had at 0.9 or more while they
-    were pursued, and of those that it had, `goal/belief_steps_to_90` and `goal/belief_steps_to_90_median`: how many
-    steps had been seen by then. A goal that changes within an episode counts as another one, from the change on.
+    Over all steps it returns `goal/belief_reached_90`, the share of goals whose belief reached 0.9 while they
+    were pursued, and for these goals `goal/belief_steps_to_90` and `goal/belief_steps_to_90_median`: the number of
+    steps observed until then. A goal that changes within an episode counts as a new one from the change on.
 
     Learned codes have no names. For them, the probability of a goal is that of all codes matched to it, and a code is
-    matched to the goal beside which it has most of its belief at the end of episodes. That is decided on the same
-    episodes, and nothing is given, but for the mutual information, where all have the same goal: any match would fit.
+    matched to the true goal with which it has most of its belief at the end of episodes. The match uses the same
+    episodes; if all of them have the same goal, only the mutual information is returned, because any match would fit.
 
-    The truth is that of the step in question. Episodes that end earlier count with their last belief. Nothing is given
-    where no script declares a goal.
+    The true goal is that of step n. Episodes that end earlier count with their last belief. The result is empty
+    if no script declares a goal.
 
     Args:
-        num_goals: how many goals the game declares.
-        size: G, how many goals the belief is over.
-        same: the belief is over the declared goals.
+        num_goals: number of goals that the game declares.
+        size: G, number of goals in the belief.
+        same: whether the belief is over the declared goals.
         max_steps: the longest episode.
     """
 
@@ -59,18 +59,18 @@ class BeliefMetrics(Metric):
             self.add_state(name, default=[], dist_reduce_fx="cat")
 
     def update(self, episodes: Episodes, who: Tensor, exact: Tensor | None = None) -> None:
-        """Add whole episodes; entry t of a belief, `Episodes.goal`, is what was believed before action t was seen.
+        """Add whole episodes; entry t of a belief, `Episodes.goal`, is the belief before action t was observed.
 
         Args:
             episodes: `[T, B, P, ...]`.
-            who: bool `[T, B, P]` the seats that count, while they are active.
-            exact: float `[T, B, P, num_goals]` what exact Bayes believes; `None` where that is not known.
+            who: bool `[T, B, P]` the seats to evaluate, while they are active.
+            exact: float `[T, B, P, num_goals]` the belief of exact Bayes; `None` if it is unknown.
         """
         belief, truth = episodes.goal, episodes.true_goal
         known = (truth >= 0) | ~who  # [T, B, P]
         b, p = (who.any(0) & known.all(0)).nonzero(as_tuple=True)
         self.beliefs.append(self._rows(belief, b, p))
-        self.truths.append(self._rows(truth.clamp(min=0), b, p))  # NO_GOAL is left after an episode's end alone
+        self.truths.append(self._rows(truth.clamp(min=0), b, p))  # NO_GOAL remains only after an episode's end
         self.lengths.append(who[:, b, p].sum(0))
         if exact is not None:
             self.exacts.append(self._rows(exact, b, p))
@@ -127,7 +127,7 @@ class BeliefMetrics(Metric):
 
 
 def match_codes(joint: Tensor) -> Tensor:
-    """Match each code to the goal beside which it has most of its belief.
+    """Match each code to the true goal with which it has most of its belief.
 
     Args:
         joint: `[num_goals, G]` summed beliefs.
@@ -144,7 +144,7 @@ def true_probability(belief: Tensor, truth: Tensor) -> Tensor:
 
 
 def waiting(probability: Tensor, truth: Tensor, length: Tensor) -> dict[str, Tensor]:
-    """Return how many steps it takes until the true goal has probability 0.9, from the start or the goal's last change.
+    """Return the number of steps until the true goal has probability 0.9, from the start or the goal's last change.
 
     Args:
         probability: float `[N, T]` of the true goal.
@@ -155,7 +155,7 @@ def waiting(probability: Tensor, truth: Tensor, length: Tensor) -> dict[str, Ten
     time = torch.arange(steps, device=truth.device).expand(count, -1)
     changed = torch.zeros_like(truth, dtype=torch.bool)
     changed[:, 1:] = truth[:, 1:] != truth[:, :-1]
-    since = time - torch.where(changed, time, 0).cummax(1).values  # steps seen of this goal
+    since = time - torch.where(changed, time, 0).cummax(1).values  # steps observed of this goal
     goal = changed.cumsum(1) + steps * torch.arange(count, device=truth.device)[:, None]  # its number, over all rows
     there = time < length[:, None]
     sure = there & (probability >= SURE)

@@ -11,19 +11,19 @@ from omg_lightning.types import NO_GOAL, Episodes
 
 
 class CodeMetrics(Metric):
-    """What learned codes have to do with goals that have names, which they never saw.
+    """Agreement of learned codes with declared goals, which their training does not use.
 
-    `compute` gives `goal/code_nmi_realised`, the mutual information (over the mean entropy) of the code at an event and
-    the declared goal that was achieved there, over all events at which one was: an event is a step that has a code;
-    `goal/code_nmi_true`, that of the goal which the script really pursued and the code at the seat's last event, over
-    the seats that had one; and `goal/code_perplexity`, how many codes are in use: the
-    exponential of the entropy of their shares of the events. A mutual information is left out where only one goal
+    `compute` returns `goal/code_nmi_realised`, the mutual information (over the mean entropy) of the code at an event
+    and the declared goal achieved there, over all events with an achieved goal: an event is a step that has a code;
+    `goal/code_nmi_true`, that of the goal that the script pursued and the code at the seat's last event, over
+    the seats with an event; and `goal/code_perplexity`, the effective number of codes in use: the
+    exponential of the entropy of their shares of the events. A mutual information is omitted if only one goal
     occurs.
 
     Args:
         num_codes: G.
-        num_goals: how many goals the game declares.
-        label: gives the codes of whole episodes, int64 `[T, B, P]`; NO_GOAL at steps that are no event.
+        num_goals: number of goals that the game declares.
+        label: returns the codes of whole episodes, int64 `[T, B, P]`; NO_GOAL at steps without an event.
 
     Attributes:
         usage: `[G, num_goals + 1]` events for each code and goal achieved; the last column is for none.
@@ -40,7 +40,7 @@ class CodeMetrics(Metric):
         self.add_state("pursued", default=torch.zeros(num_codes, num_goals + 1), dist_reduce_fx="sum")
 
     def update(self, episodes: Episodes, who: Tensor, exact: Tensor | None = None) -> None:
-        """Add whole episodes: the seats in bool `[T, B, P]`, while they are active; `exact` is not needed."""
+        """Add whole episodes: the seats in bool `[T, B, P]`, while they are active; `exact` is not used."""
         codes = self.label(episodes)
         event = (codes != NO_GOAL) & who
         _count(self.usage, codes[event], episodes.achieved_goal[event])

@@ -10,7 +10,7 @@ def entropy(p: Tensor) -> Tensor:
 
 
 def normalised_information(joint: Tensor) -> Tensor:
-    """Return the mutual information of a joint distribution `[X, Y]` over the mean entropy; 0 where nothing varies."""
+    """Return the mutual information of a joint distribution `[X, Y]` over the mean entropy; 0 if nothing varies."""
     rows, columns = entropy(joint.sum(1)), entropy(joint.sum(0))
     total = rows + columns
     return torch.where(total > 1e-9, 2 * (total - entropy(joint)) / total.clamp(min=1e-9), 0.0)

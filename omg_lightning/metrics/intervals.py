@@ -1,8 +1,8 @@
-"""95% intervals of a mean: for a few values as for many, and never outside of what is possible.
+"""95% intervals of a mean: for few or many values, and never outside of the possible range.
 
-Two ways. `bounded` needs the least and the greatest possible value and assumes nothing else, so it also covers returns
-that are nearly always the same. `student` needs no bounds; it is exact for normal values, and so about right for means
-of many episodes. Single values of episodes are skewed: where bounds are known they get the first.
+Two methods. `bounded` needs the least and the greatest possible value and assumes nothing else, so it also covers
+returns that are nearly always equal. `student` needs no bounds; it is exact for normal values, and so about right for
+means of many episodes. Returns of single episodes are skewed, so they use `bounded` if bounds are known.
 """
 
 from collections.abc import Sequence
@@ -15,12 +15,12 @@ from scipy import stats
 LEVEL = 0.95
 _TAILS = (1 - LEVEL) / 2, (1 + LEVEL) / 2
 _DRAWS = 10_000
-_AT_ONCE = 2**20  # weights drawn at once
+_AT_ONCE = 2**20  # weights sampled at once
 Bounds = tuple[float, float]  # the least and the greatest possible value
 
 
 class Interval(NamedTuple):
-    """Both ends, NaN where there are too few values for an interval."""
+    """Both ends of an interval; NaN if there are too few values."""
 
     low: NDArray  # float [...]
     high: NDArray  # float [...]
@@ -35,9 +35,9 @@ def student(
 
     Args:
         values: independent of each other.
-        bounds: of what is possible, where this is known.
-        spread: standard deviation `[...]` to be used, instead of that of the values.
-        less: how many fewer degrees of freedom there are than n - 1.
+        bounds: least and greatest possible value, if known.
+        spread: standard deviation `[...]` to use instead of that of the values.
+        less: number of degrees of freedom to subtract from n - 1.
     """
     table = np.asarray(values, dtype=float)
     count, middle = table.shape[-1], table.mean(-1)
@@ -52,12 +52,12 @@ def student(
 def stratified(strata: Sequence[ArrayLike], bounds: Bounds | None = None) -> Interval:
     """Return the interval of the mean of independent values in strata, such as kinds of partners.
 
-    The strata are fixed, so what differs between them is no chance: the variance is that within them, and the degrees
-    of freedom are those of Welch and Satterthwaite (1946). There is no interval where a stratum has a single value.
+    The strata are fixed, so differences between them are not random: the variance is that within them, and the degrees
+    of freedom are those of Welch and Satterthwaite (1946). There is no interval if a stratum has a single value.
 
     Args:
-        strata: the values `[n]` of each; a stratum weighs as much as it has values.
-        bounds: of what is possible, where this is known.
+        strata: the values `[n]` of each; the weight of a stratum is its number of values.
+        bounds: least and greatest possible value, if known.
     """
     tables = [np.asarray(values, dtype=float) for values in strata]
     counts = np.array([len(values) for values in tables])
@@ -73,7 +73,7 @@ def stratified(strata: Sequence[ArrayLike], bounds: Bounds | None = None) -> Int
 
 
 def bounded(values: ArrayLike, bounds: Bounds) -> Interval:
-    """Return Gaffke's interval of the mean of `values` `[n]`, of which nothing is known but their bounds.
+    """Return Gaffke's interval of the mean of `values` `[n]`, which assumes only that they are bounded.
 
     The lower end is a quantile of means of the values and the lower bound, with random weights: those of the Bayesian
     bootstrap, Dirichlet(1, ..., 1). The upper end likewise. For values that are 0 or 1 it is the interval of Clopper
@@ -97,5 +97,5 @@ def bounded(values: ArrayLike, bounds: Bounds) -> Interval:
 
 
 def of_episodes(values: ArrayLike, bounds: Bounds | None) -> Interval:
-    """Return the interval of the mean of single episodes `[n]`: `bounded` where bounds are known, else `student`."""
+    """Return the interval of the mean of single episodes `[n]`: `bounded` if bounds are known, else `student`."""
     return student(values) if bounds is None else bounded(values, bounds)

@@ -9,12 +9,12 @@ from torchmetrics.functional.classification import multiclass_confusion_matrix
 
 
 class PredictionMetrics(Metric):
-    """How often the co-players' next action is among the first 1 and 3 predicted, against what can be had.
+    """Top-1 and top-3 accuracy of the co-players' predicted next actions, compared with the best possible one.
 
-    `compute` gives `goal/action_top1`, `goal/action_top3` and `goal/action_majority` (always the commonest action), as
-    shares of the samples. Where every co-player is a script that knows its own action distribution,
-    `goal/action_best` is the mean, over the same samples, of the largest probability in it: nobody who does not know
-    how the ties will fall predicts better; and `goal/action_share` is top-1 as a share of that.
+    `compute` returns `goal/action_top1`, `goal/action_top3` and `goal/action_majority` (always the most frequent
+    action), as shares of the samples. If every co-player is a script with a known action distribution,
+    `goal/action_best` is the mean, over the same samples, of its largest probability: no predictor without the script's
+    random numbers is better; and `goal/action_share` is top-1 as a share of that.
 
     Attributes:
         confusion: `[A, A]` counts, rows are the actions played, columns those predicted.
@@ -36,9 +36,9 @@ class PredictionMetrics(Metric):
         """Add predictions, masked logits `[m, A]`, of actions, int64 `[m]`.
 
         Args:
-            logits: of what is predicted.
-            action: what was played.
-            best: float `[m]` the largest probability that the player itself gave to an action, or 0 where not known.
+            logits: predicted, masked.
+            action: played.
+            best: float `[m]` the largest probability in the player's own action distribution, or 0 if unknown.
         """
         if len(action) == 0:
             return
@@ -70,7 +70,7 @@ def recalls(confusion: Tensor, names: Sequence[str]) -> dict[str, Tensor]:
 
     Args:
         confusion: `[A, A]` counts, rows are the actions played, columns those predicted.
-        names: A names of actions. Those that were never played are left out.
+        names: A names of actions. Actions that were never played are omitted.
     """
     played = confusion.sum(1)
     return {

@@ -12,15 +12,15 @@ from omg_lightning.types import Episodes
 class ReturnMetrics(Metric):
     """Returns over episodes: mean, 95% interval, per seat, and length.
 
-    `compute` gives `return/team_mean`, `return/team_low` and `return/team_high` (the 95% interval of the mean, see
-    `omg_lightning.metrics.intervals`; left out for a single episode), `return/seat_<p>_mean`, `return/length_mean` in
-    steps, and `return/episodes`: all of undiscounted returns.
+    `compute` returns `return/team_mean`, `return/team_low` and `return/team_high` (the 95% interval of the mean, see
+    `omg_lightning.metrics.intervals`; omitted for a single episode), `return/seat_<p>_mean`, `return/length_mean` in
+    steps, and `return/episodes`; all returns are undiscounted.
     `return/team_discounted` is the mean of the returns discounted from the first step, with the algorithm's discount:
-    two teams that get the same prey may need more or less time for it.
+    two teams that catch the same prey may need more or less time for it.
 
     Args:
         discount: per step.
-        bounds: the least and the greatest possible team return, where they are known.
+        bounds: the least and the greatest possible team return, if known.
     """
 
     returns: list[Tensor]

@@ -29,12 +29,12 @@ class Reward(ABC):
     loss_weights: ClassVar[Mapping[str, float]] = {}
 
     def build(self, spec: ModelSpec) -> None:
-        """Keep names and sizes, and make the networks of a reward that learns; the agent calls it once, first."""
+        """Store names and sizes, and make networks, for a reward with parameters; the agent calls this once, first."""
         self.spec = spec
 
     @abstractmethod
     def reward(self, episodes: Episodes, opponent: GoalModel) -> Tensor:
-        """Return the rewards to learn from, float `[T, B, P]`, finite everywhere and without a gradient.
+        """Return the training rewards, float `[T, B, P]`, finite everywhere and without a gradient.
 
         Args:
             episodes: whole episodes, `[T, B, P, ...]`.

@@ -28,16 +28,16 @@ class GoalBonus(Reward):
         self.bonus = dict(bonus or {})
         for name, value in self.bonus.items():
             if not math.isfinite(value):
-                raise ConfigError(f"model.reward.bonus of {name} is {value}: it must be finite")
+                raise ConfigError(f"model.reward.bonus of {name} is {value}: expected a finite number")
 
     def build(self, spec: ModelSpec) -> None:
-        """Look the goals up."""
+        """Look up the goals."""
         super().build(spec)
         known = spec.game.goal_names
         if unknown := [name for name in self.bonus if name not in known]:
             raise ConfigError(
                 f"model.reward.bonus names {unknown[0]!r}, but {spec.game.name} declares "
-                f"{', '.join(known) or 'no goals'}: name one of its goals"
+                f"{', '.join(known) or 'no goals'}: use names of its goals"
             )
         self._values = [*(float(self.bonus.get(name, 0.0)) for name in known), 0.0]  # the last for NO_GOAL, -1
 

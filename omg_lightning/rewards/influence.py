@@ -1,4 +1,4 @@
-"""Social influence: a reward for actions that change the next actions of the others."""
+"""Social influence: a reward for actions that change the next actions of the other players."""
 
 from __future__ import annotations
 
@@ -19,31 +19,31 @@ from omg_lightning.types import ConfigError, Episodes, GoalModel, ego_order
 
 
 class Pairs(NamedTuple):
-    """Every learner k and co-player j that both act at step t, where j acts at step t + 1, too: n of them."""
+    """All pairs of a learner k and a co-player j that act at step t, where j also acts at step t + 1: n pairs."""
 
     t: Tensor  # int64 [n]
     row: Tensor  # int64 [n] the environment
-    ego: Tensor  # int64 [n] seat k, who may influence
-    other: Tensor  # int64 [n] seat j, who may be influenced
+    ego: Tensor  # int64 [n] seat k, which influences
+    other: Tensor  # int64 [n] seat j, which is influenced
 
 
 class SocialInfluence(Reward, nn.Module):
     """Adds the influence that a learner's action has on the next actions of the others (Jaques et al., ICML 2019).
 
     The paper's variant with a model of other agents (arXiv 1810.08647, sections 3 and 5), computed as follows. A
-    network predicts `q(a_j' | o_j, a)`, what co-player j does at step t + 1, from j's own view `o_j` and the joint
+    network predicts `q(a_j' | o_j, a)`, co-player j's action at step t + 1, from j's own view `o_j` and the joint
     action `a` at step t. It has no memory beyond that view, and is trained with the loss `influence`, by cross entropy
-    on what the co-players did. The influence of learner k at step t is, summed over the co-players j that still act at
+    on the co-players' actions. The influence of learner k at step t is, summed over the co-players j that still act at
     step t + 1,
 
         KL( q(a_j' | o_j, a)  ||  sum over b of pi_k(b) q(a_j' | o_j, a with k's action replaced by b) )
 
-    in nats, where `pi_k` is the policy from which k drew its action, as it was recorded then (`extras["policy"]`). So
-    an action is influential where it changes the prediction from what k's usual play would lead one to expect. All
-    learners are paid `own + weight * influence`; other seats keep the game's reward. Nothing is added at the last step.
+    in nats, where `pi_k` is the recorded policy from which k sampled its action (`extras["policy"]`). So an action is
+    influential if it changes the prediction from the expectation over k's policy. All
+    learners get `own + weight * influence`; other seats keep the game's reward. The last step has no influence.
 
     Args:
-        weight: of the influence, in reward for each nat.
+        weight: of the influence, in reward per nat.
 
     Raises:
         ConfigError: the weight is negative or not finite.
@@ -76,8 +76,8 @@ class SocialInfluence(Reward, nn.Module):
         """
         if "policy" not in episodes.extras:
             raise ConfigError(
-                "SocialInfluence needs the learner's action probabilities, but its actor records no 'policy': choose "
-                "--model.algorithm PPO, or give PolicyActor its num_actions"
+                "SocialInfluence needs the learner's action probabilities, but its actor does not record 'policy': "
+                "choose --model.algorithm PPO, or give PolicyActor its num_actions"
             )
         pairs, actions = self._pairs(episodes), self.spec.game.num_actions
         played = self._joint(episodes, pairs.t, pairs.row, pairs.other)  # [n, P, A]
@@ -98,7 +98,7 @@ class SocialInfluence(Reward, nn.Module):
         return found.index_put(where, divergence(chance, policy, taken), accumulate=True)
 
     def losses(self, batch: TrainingBatch) -> dict[str, Tensor]:
-        """Return `influence`, the cross entropy of next actions, and the share of them that was predicted."""
+        """Return `influence`, the cross entropy of next actions, and the accuracy of the predictions."""
         episodes, samples = batch.episodes, batch.samples
         following = torch.cat([episodes.active[1:], torch.zeros_like(episodes.active[:1])])
         who = watched(episodes) & following
@@ -107,20 +107,20 @@ class SocialInfluence(Reward, nn.Module):
         goal = self._joint(episodes, t, row, seat).flatten(1)
         logits = self.net(batch.view[rows], samples.time[rows], self.net.condition(goal, seat))
         logits = masked_logits(logits, episodes.legal[t + 1, row, seat])
-        action, count = episodes.action[t + 1, row, seat], max(len(t), 1)  # an empty mean is NaN
+        action, count = episodes.action[t + 1, row, seat], max(len(t), 1)  # the mean of no samples is NaN
         return {
             "influence": F.cross_entropy(logits, action, reduction="sum") / count,
             "influence_top1": (logits.detach().argmax(-1) == action).sum() / count,
         }
 
     def _joint(self, episodes: Episodes, t: Tensor, row: Tensor, seat: Tensor) -> Tensor:
-        """Return the joint actions of steps as one-hots in the order of `seat`, `[n, P, A]`; 0 for who has left."""
+        """Return joint actions as one-hot vectors in the order of `seat`, `[n, P, A]`; 0 for seats that have left."""
         active = episodes.active[t, row]
         played = F.one_hot(episodes.action[t, row] * active, self.spec.game.num_actions).float() * active[..., None]
         return ego_order(played, seat)
 
     def _pairs(self, episodes: Episodes) -> Pairs:
-        """Return who may influence whom."""
+        """Return all pairs of influencing and influenced seats."""
         both = episodes.active[:-1] & episodes.active[1:]  # [T - 1, B, P] acts now and at the next step
         pair = episodes.learner[:-1, :, :, None] & both[:, :, None]
         different = ~torch.eye(pair.shape[-1], dtype=torch.bool, device=pair.device)
@@ -128,7 +128,7 @@ class SocialInfluence(Reward, nn.Module):
 
 
 def divergence(chance: Tensor, policy: Tensor, taken: Tensor) -> Tensor:
-    """Return KL(chance given the action taken || chance given any action, as the policy draws it), `[n]` in nats.
+    """Return KL(probabilities given the taken action || their mean over the policy's actions), `[n]` in nats.
 
     Args:
         chance: float `[n, A, A']` probabilities of the other's actions, given each of the ego's.

@@ -12,7 +12,7 @@ class Prosocial(Reward):
     A seat that has left gets no reward, because it has no more steps to train on.
 
     Args:
-        weight: weight of the mean; 1 pays every seat the mean, 0 its own reward.
+        weight: weight of the mean; with 1 every seat gets the mean, with 0 its own reward.
 
     Raises:
         ConfigError: the weight is not between 0 and 1.

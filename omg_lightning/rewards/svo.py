@@ -1,4 +1,4 @@
-"""Social value orientation: an angle weighs the others' rewards against one's own."""
+"""Social value orientation: an angle weighs the other players' rewards against a seat's own."""
 
 import math
 from typing import Literal
@@ -42,12 +42,12 @@ class SVO(Reward):
         self.angle, self.form, self.weight = math.radians(angle), form, weight
 
     def reward(self, episodes: Episodes, opponent: GoalModel) -> Tensor:
-        """Return the weighed rewards, float `[T, B, P]`; 0 at padding."""
+        """Return the weighted rewards, float `[T, B, P]`; 0 at padding."""
         own, others = episodes.reward, others_mean(episodes.reward)
         if self.form == "ring":
             mixed = math.cos(self.angle) * own + math.sin(self.angle) * others
         else:
             apart = (self.angle - torch.atan2(others, own)).abs()
-            apart = torch.minimum(apart, 2 * math.pi - apart)  # the shorter way round
+            apart = torch.minimum(apart, 2 * math.pi - apart)  # the shorter way around the circle
             mixed = own - self.weight * torch.where((own == 0) & (others == 0), 0.0, apart)
         return mixed * episodes.active

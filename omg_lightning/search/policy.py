@@ -68,7 +68,7 @@ class SearchConfig:
     def _require(self, name: str, holds: bool, expected: str) -> None:
         if not holds:
             raise ConfigError(
-                f"SearchConfig.{name} is {getattr(self, name)!r}; expected {expected}. Set {name} to that."
+                f"SearchConfig.{name} is {getattr(self, name)!r}; expected {expected}: set {name} to such a value."
             )
 
 
@@ -88,7 +88,7 @@ class SearchResult(NamedTuple):
 def prior_of(config: SearchConfig, logits: Tensor, legal: Tensor, ties: Tensor | None = None) -> Tensor:
     """Convert prior logits `[T, A]` to what the rule uses, `[A, T]`: probabilities for PUCT, their logs for Gumbel.
 
-    Both are -inf for illegal actions, so that the score of an illegal action is never the highest. `ties` `[T, A]` is
+    Both are -inf for illegal actions, so that an illegal action never has the highest score. `ties` `[T, A]` is
     added to the logits.
     """
     if ties is not None:
@@ -263,15 +263,15 @@ def summarise(config: SearchConfig, tree: Tree, noise: Tensor, alive: Tensor) ->
 
 
 def pooled_policy(config: SearchConfig, result: SearchResult, root: Root, trees: int) -> Tensor:
-    """Return one improved policy `[M, A]` for each decision from K trees that differ in what the others do.
+    """Return one improved policy `[M, A]` for each decision from K trees that differ in the co-players' actions.
 
-    The mean of the trees' own policies would be a vote: each tree is sure of the best answer to what its co-players
-    happen to do there, and what seldom costs dearly is outvoted. So values are averaged first, and the policy is
+    The mean of the trees' own policies would be a vote: each tree is sure of the best response to its own co-players'
+    actions, and a rare but large loss is outvoted. So values are averaged first, and the policy is
     improved once: `softmax(logits + sigma(mean Q))` (eq. 8), with log priors and visits averaged, too.
 
     Args:
         config: of the search; its rule is `gumbel`.
-        result: of M * K trees, those of a decision next to each other.
+        result: of M * K trees; the trees of a decision are adjacent.
         root: of the same trees; those of a decision have the same legal actions.
         trees: K.
     """

@@ -75,7 +75,7 @@ def search(
         model_fn: `(state, actions [T]) -> (ModelOutput, state)`, called once per simulation, always with all T rows
             in order. Its output for row t may depend on row t only.
         config: budget and selection rule.
-        generator: on any device. Needed, and used, only for Gumbel noise (`rule="gumbel"` with `gumbel_scale` above
+        generator: on any device. Only used for Gumbel noise (`rule="gumbel"` with `gumbel_scale` above
             0) and for `random_ties`.
         return_tree: also return a copy of the trees, for viewers and tests.
 
@@ -132,7 +132,7 @@ def _simulate(
 
 
 def _noise(root: Root, config: SearchConfig, generator: torch.Generator | None, dtype: torch.dtype) -> Tensor:
-    """Return Gumbel noise `[A, T]`, times its scale; zeros, without a draw, where the rule or the scale has none."""
+    """Return Gumbel noise `[A, T]`, times its scale; zeros, without drawing, if the rule or the scale has none."""
     noise = torch.zeros(root.legal.t().shape, dtype=dtype, device=root.legal.device)
     if config.rule != "gumbel" or config.gumbel_scale == 0:
         return noise
@@ -145,7 +145,7 @@ def _noise(root: Root, config: SearchConfig, generator: torch.Generator | None, 
 
 
 def _ties(root: Root, config: SearchConfig, generator: torch.Generator | None, dtype: torch.dtype) -> Tensor | None:
-    """Return what `random_ties` adds to the prior logits of all nodes of a tree, `[T, A]`, or None."""
+    """Return the noise that `random_ties` adds to the prior logits of all nodes of a tree, `[T, A]`, or None."""
     if not config.random_ties:
         return None
     if generator is None:

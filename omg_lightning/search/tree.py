@@ -21,7 +21,7 @@ class Root(NamedTuple):
     prior_logits: Tensor  # [T, A]
     value: Tensor  # [T] the network's value
     legal: Tensor  # bool [T, A]
-    state: Any  # what `model_fn` takes: a tensor, or a (nested) NamedTuple of tensors, with leading T
+    state: Any  # input of `model_fn`: a tensor, or a (nested) NamedTuple of tensors, with leading T
 
 
 class ModelOutput(NamedTuple):
@@ -89,7 +89,7 @@ def best_of(scores: Tensor) -> tuple[Tensor, Tensor]:
 
 
 class _Spare(threading.local):
-    """The block of memory that the next search of a thread takes. Every thread has its own."""
+    """The block of memory for the next search of a thread. Every thread has its own."""
 
     block: Tensor | None = None
 
@@ -202,7 +202,7 @@ def expand(tree: Tree, step: int, at: tuple[Tensor, Tensor, Tensor], output: Mod
     Args:
         tree: the trees.
         step: number of this generation, from 1.
-        at: what `descend` returned.
+        at: the result of `descend`.
         output: the model's output.
         prior: `[A, T]` its prior, as `prior_of` returns it.
 

@@ -1,4 +1,4 @@
-"""Learning during a test, which is undone afterwards."""
+"""Training during a test, which is undone afterwards."""
 
 from collections.abc import Sequence
 from typing import Any, Protocol
@@ -10,32 +10,32 @@ from omg_lightning.types import Batch
 
 
 class Adaptable(Protocol):
-    """What an adapter needs of an agent; see `Agent`."""
+    """The part of `Agent` that an adapter uses."""
 
     def losses(self, batch: Batch) -> dict[str, Tensor]:
         """Return every loss by name."""
 
     def weigh(self, losses: dict[str, Tensor]) -> Tensor | None:
-        """Return their weighted sum."""
+        """Return the weighted sum of the losses."""
 
     def optimizer(self) -> torch.optim.Optimizer:
         """Return a new optimiser."""
 
     def on_train_batch_end(self, outputs: Any, batch: Batch, batch_idx: int) -> None:
-        """Follow each training step."""
+        """Update moving averages after each training step."""
 
     def state_dict(self) -> dict[str, Any]:
-        """Return the weights, not copied."""
+        """Return the weights, without a copy."""
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> Any:
         """Set the weights."""
 
 
 class Adapter:
-    """Trains an agent from where it is now, with a new optimiser, outside of Lightning's training loop.
+    """Trains an agent from its current weights, with a new optimiser, outside of Lightning's training loop.
 
     Args:
-        agent: to be trained; it gets back the weights that it has now from `forget`.
+        agent: the agent to train; `forget` restores its current weights.
     """
 
     def __init__(self, agent: Adaptable) -> None:
@@ -47,7 +47,7 @@ class Adapter:
         """Take one training step on each of `batches`."""
         with torch.inference_mode(False), torch.enable_grad():
             for batch in batches:
-                # Tensors that were made in inference mode cannot take part in a gradient; their copies can.
+                # Tensors made in inference mode cannot have gradients; their copies can.
                 batch = batch._replace(episodes=batch.episodes.map(torch.clone))
                 loss = self.agent.weigh(self.agent.losses(batch))
                 if loss is None:
@@ -58,5 +58,5 @@ class Adapter:
                 self.agent.on_train_batch_end(None, batch, 0)
 
     def forget(self) -> None:
-        """Put the weights back."""
+        """Restore the weights."""
         self.agent.load_state_dict(self._saved)

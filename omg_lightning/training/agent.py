@@ -37,13 +37,13 @@ from omg_lightning.types import AdaptationSegment, Batch, ConfigError, Episodes
 
 @dataclass(frozen=True)
 class NetworkConfig:
-    """What all networks have in common.
+    """Settings of all networks.
 
     Args:
         hidden: width.
-        sharing: among seats. `shared`: all seats are alike to a network; `roles`: it is given the seat, so that
-            learners in different seats may settle on roles; `separate`: each seat has a policy network, and a
-            co-player model of it, of its own.
+        sharing: among seats. `shared`: a network treats all seats alike; `roles`: it gets the seat as an input, so that
+            learners in different seats can specialise; `separate`: each seat has a policy network, and a
+            co-player model of its own.
     """
 
     hidden: int = 128
@@ -58,22 +58,22 @@ class Agent(LightningModule):
     """Composes an opponent model and an algorithm, takes the training step, and logs.
 
     Args:
-        opponent: how the others are modelled: `Direct`, `Declared` (HOP), `Locations`, `Codebook`, `Subgoal` (OMG,
+        opponent: the model of the co-players: `Direct`, `Declared` (HOP), `Locations`, `Codebook`, `Subgoal` (OMG,
             HOP+), `LIAM`, `MeLIBA`, `Recurrent`, `Oracle`, or a class of yours.
-        algorithm: how the learner acts and what it learns from: `BestResponseSearch`, `PPO`, `LOLA`, or a class of
+        algorithm: how the learner acts, and its losses: `BestResponseSearch`, `PPO`, `LOLA`, or a class of
             yours.
-        encoder: reads a view, at the front of every network: `MLP`, `Centred`, `Paths`, `Conv`, or a class of yours.
-        reward: what is learned from: `GameReward`, `GoalBonus`, `Prosocial`, `SVO`, `SocialInfluence`, or a class of
+        encoder: the first layers of every network: `MLP`, `Centred`, `Paths`, `Conv`, or a class of yours.
+        reward: the training reward: `GameReward`, `GoalBonus`, `Prosocial`, `SVO`, `SocialInfluence`, or a class of
             yours.
-        networks: width of all networks, and what seats share.
-        losses: weights of losses by name, over those of their parts, such as `{vae: 0.5}`.
+        networks: width of all networks, and sharing among seats.
+        losses: weights of losses by name, such as `{vae: 0.5}`; they override the defaults.
         learning_rate: of Adam; 5e-4 as published.
         learning_rate_decay: lower the learning rate linearly, to a twentieth in the last of `trainer.max_epochs`.
         seed: of the noise in the losses; `--seed_everything` on the command line.
         spec: names and sizes of the game, see `GameSpec.plain`; the command line fills it in.
 
     Raises:
-        ConfigError: a setting is out of range, or parts do not go together.
+        ConfigError: a setting is out of range, or the chosen classes do not fit together.
     """
 
     def __init__(
@@ -120,26 +120,26 @@ class Agent(LightningModule):
         self.learning_rate, self.learning_rate_decay, self.seed = learning_rate, learning_rate_decay, seed
         self.returns = ReturnMetrics(self.algorithm.discount)
         self.predictions = PredictionMetrics(self.game.num_actions)
-        self.env_steps = 0  # of the newest batch: the x axis of everything that is logged
-        self.trained_seed = seed  # of the run that the weights come from: what counts as a seed in statistics
+        self.env_steps = 0  # of the newest batch: the x axis of all logged values
+        self.trained_seed = seed  # seed of the run that trained the weights: the unit of statistics over seeds
         self._logged: list[dict[str, Tensor]] = []  # losses of the batches of this epoch
         self._noise: torch.Generator | None = None
-        self.other_rules = False  # whether checkpoints of a game with other rules are taken; `--other_rules`
-        self._adapter: Adapter | None = None  # what learns in `test`, where it is asked to
+        self.other_rules = False  # whether to accept checkpoints of a game with other rules; `--other_rules`
+        self._adapter: Adapter | None = None  # trains the networks in `test`, if configured
 
     def setup(self, stage: str) -> None:
-        """Hand the data module the actor that it plays with: the only arrow back, and it is a value."""
+        """Give the data module the actor for its rollouts: the only data flow from the agent to the data module."""
         datamodule = getattr(self.trainer, "datamodule", None)
         if datamodule is not None and hasattr(datamodule, "attach"):
             datamodule.attach(self.actor, self.load_actor, self.copy_weights, self.algorithm.on_policy)
             self.returns.bounds = datamodule.env.team_bounds
-        if stage == "fit" and not self.trainer.ckpt_path:  # a resumed run has its own weights by now
+        if stage == "fit" and not self.trainer.ckpt_path:  # a resumed run has loaded its own weights already
             self.opponent.before_fit(self._weights_of)
 
-    # What a rollout needs -------------------------------------------------------------------------------------------
+    # For rollouts -------------------------------------------------------------------------------------------------
 
     def actor(self) -> Actor:
-        """Return the actor that a rollout plays with: always the current weights."""
+        """Return the learner's actor for rollouts; it uses the current weights."""
         return self.algorithm.actor(self.opponent)
 
     def load_actor(self, source: str | dict[str, Tensor]) -> Actor:
@@ -150,7 +150,7 @@ class Agent(LightningModule):
                 weights.
 
         Raises:
-            ConfigError: there is no such agent, or it is of another game or size.
+            ConfigError: the agent does not exist, or is of another game or size.
         """
         if isinstance(source, str):
             agent = restore(read_agent(source), self.device)
@@ -160,11 +160,11 @@ class Agent(LightningModule):
         return agent.actor()
 
     def copy_weights(self) -> dict[str, Tensor]:
-        """Return a copy of all weights as they are now, for `load_actor`."""
+        """Return a copy of all current weights, for `load_actor`."""
         return {name: value.detach().clone() for name, value in self.state_dict().items()}
 
     def _weights_of(self, path: str) -> Mapping[str, Tensor]:
-        """Return the weights in another run's checkpoint; it must be of this game and have these networks."""
+        """Return the weights in another run's checkpoint, which must have this game and these networks."""
         stored = read_agent(path)
         check_match(stored.settings, self.hparams, True, self.other_rules)
         return stored.weights
@@ -175,8 +175,8 @@ class Agent(LightningModule):
         """Compute all losses on one batch of whole episodes; return their weighted sum.
 
         Returns:
-            None where nothing is to be trained: the offline phase of a run that trains the policy alone. With several
-            ranks a loss without any weight in it: another rank may have something to train.
+            None if no loss is due: the offline phase of a run that only trains the policy. With several
+            ranks a loss without parameters: another rank may have a loss that is due.
         """
         losses = self.losses(batch)
         loss = self.weigh(losses, batch)
@@ -188,7 +188,7 @@ class Agent(LightningModule):
         return loss
 
     def on_train_epoch_start(self) -> None:
-        """Forget the losses of an epoch that was broken off."""
+        """Drop the losses of an interrupted epoch."""
         self._logged.clear()
 
     def on_train_epoch_end(self) -> None:
@@ -199,7 +199,7 @@ class Agent(LightningModule):
             self.log_dict({**means, "step": float(self.env_steps)})
 
     def on_train_batch_end(self, outputs: Any, batch: Batch, batch_idx: int) -> None:
-        """Let the opponent model follow the step."""
+        """Update the opponent model's moving averages after the step."""
         self.opponent.after_step(batch.offline)
 
     def losses(self, batch: Batch) -> dict[str, Tensor]:
@@ -208,7 +208,7 @@ class Agent(LightningModule):
         return {**self.opponent.losses(given), **self.algorithm.losses(given), **self.reward.losses(given)}
 
     def training_batch(self, batch: Batch, noise: torch.Generator) -> TrainingBatch:
-        """Return what losses are computed from, with all randomness from `noise`."""
+        """Return the input of all losses; all randomness is from `noise`."""
         return TrainingBatch(
             batch.episodes,
             batch.env_steps,
@@ -224,13 +224,13 @@ class Agent(LightningModule):
         )
 
     def weigh(self, losses: dict[str, Tensor], batch: Batch | None = None) -> Tensor | None:
-        """Return the weighted sum of what `losses` gave for `batch`, or None where nothing is to be trained."""
+        """Return the weighted sum of the losses of `batch`, or None if no loss is due."""
         return weigh(losses, self.loss_weights, None if batch is None else batch.episodes.observation)
 
     def optimizer(self) -> torch.optim.Optimizer:
         """Return one Adam with a parameter group for each part: `global_step` then counts batches."""
         parts: dict[str, nn.Module] = {"opponent": self.opponent, "algorithm": self.algorithm}
-        if isinstance(self.reward, nn.Module):  # most rewards learn nothing
+        if isinstance(self.reward, nn.Module):  # most rewards have no parameters
             parts["reward"] = self.reward
         return torch.optim.Adam(parameter_groups(self, parts), lr=self.learning_rate)
 
@@ -238,13 +238,13 @@ class Agent(LightningModule):
         """Return the optimiser and, with `learning_rate_decay`, its schedule.
 
         Raises:
-            ConfigError: it is not known how long the run will be.
+            ConfigError: the length of the run is unknown.
         """
         optimizer = self.optimizer()
         if not self.learning_rate_decay:
             return optimizer
         rounds = self.trainer.max_epochs
-        if rounds == 1:  # there is nothing to lower it over
+        if rounds == 1:  # a single round has no schedule
             return optimizer
         if not rounds or rounds < 1:
             raise ConfigError(
@@ -256,7 +256,7 @@ class Agent(LightningModule):
     # Evaluation -----------------------------------------------------------------------------------------------------
 
     def validation_step(self, episodes: Episodes, batch_idx: int) -> None:
-        """Add episodes that were played for evaluation to the metrics."""
+        """Add evaluation episodes to the metrics."""
         self.returns.update(episodes)
         who = watched(episodes)
         t, b, seat = who.nonzero(as_tuple=True)
@@ -273,7 +273,7 @@ class Agent(LightningModule):
         self.log("step", float(self.env_steps))
 
     def test_step(self, segment: AdaptationSegment, batch_idx: int) -> None:
-        """Learn from the episodes just played, where the networks are to adapt; forget it after the last segment."""
+        """Train on the new episodes if the networks adapt; undo the training after the last segment."""
         if segment.batches:
             self._adapter = self._adapter or Adapter(self)
             self._adapter.learn(segment.batches)
@@ -282,7 +282,7 @@ class Agent(LightningModule):
             self._adapter = None
 
     def predict_step(self, episodes: Episodes, batch_idx: int) -> Episodes:
-        """Hand on the episodes to the callback that writes replays."""
+        """Return the episodes to the callback that writes replays."""
         return episodes
 
     # State ----------------------------------------------------------------------------------------------------------
@@ -298,19 +298,18 @@ class Agent(LightningModule):
         """Add the state of each rank's generator, and the count of environment steps.
 
         Raises:
-            ConfigError: a weight is not finite, or ranks have different ones.
+            ConfigError: a weight is not finite, or differs between ranks.
         """
         check_finite(checkpoint)
         if name := ranks.align(self.state_dict()):
             raise ConfigError(
-                f"the weight {name} is not the same on all processes: change it by losses alone, or draw nothing at "
-                "random when it is changed"
+                f"the weight {name} differs between processes: change it only through losses, or without random numbers"
             )
         checkpoint["noise"], *checkpoint["noise_of_others"] = ranks.gather(self.noise.get_state())
         checkpoint["env_steps"] = self.env_steps
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Refuse a checkpoint of another game or of other networks; restore the generator."""
+        """Raise an error for a checkpoint of another game or of other networks; restore the generator."""
         settings = checkpoint["hyper_parameters"]
         check_match(settings, self.hparams, True, self.other_rules)
         check_fit(checkpoint["state_dict"], self.state_dict(), differing(settings, self.hparams))
@@ -322,19 +321,19 @@ class Agent(LightningModule):
 
 
 def restore(stored: StoredAgent, device: torch.device | str = "cpu") -> Agent:
-    """Return a stored agent, ready to play and not to be trained.
+    """Return a stored agent for play, not for training.
 
     Raises:
         ConfigError: its settings or weights do not fit this version.
     """
     settings = {key: value for key, value in stored.settings.items() if not key.startswith("_")}
     try:
-        with torch.random.fork_rng(devices=[]):  # the first weights are drawn, and then replaced
+        with torch.random.fork_rng(devices=[]):  # draws initial weights, which are then replaced
             agent = Agent(**settings)
     except ConfigError:
         raise
     except (TypeError, KeyError, AttributeError, ValueError, RuntimeError) as error:
-        raise ConfigError(f"the agent's settings fit another version ({error}): train anew") from error
+        raise ConfigError(f"the agent's settings do not fit this version ({error}): train a new agent") from error
     check_fit(stored.weights, agent.state_dict())
     agent.load_state_dict(stored.weights)
     return agent.to(device).eval().requires_grad_(False)

@@ -1,4 +1,4 @@
-"""Checkpoint files: written atomically, and refused if any byte has changed."""
+"""Checkpoint files: written atomically, and rejected if any byte has changed."""
 
 import hashlib
 import os
@@ -17,17 +17,17 @@ _CHUNK = 2**20  # bytes read at once
 
 
 def read_checkpoint(path: str | os.PathLike[str]) -> dict[str, Any]:
-    """Read a checkpoint of an agent, without running any code that may be in it.
+    """Read a checkpoint of an agent, without running code from the file.
 
     Raises:
-        ConfigError: there is no such file, or it is something else.
+        ConfigError: the file does not exist, or is not a checkpoint of an agent.
     """
     if not Path(path).is_file():
         raise ConfigError(f"no checkpoint at {path}: give the path of a .ckpt file that `fit` wrote")
     try:
         check_whole(path)
         checkpoint = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # what is no pickle may fail in any way
+    except Exception as error:  # a file that is not a pickle may raise any error
         raise ConfigError(f"{path} is not a checkpoint, or is damaged: give a .ckpt file that `fit` wrote") from error
     settings = checkpoint.get("hyper_parameters") if isinstance(checkpoint, dict) else None
     if not isinstance(settings, dict) or not settings.get("spec") or "state_dict" not in checkpoint:
@@ -36,14 +36,14 @@ def read_checkpoint(path: str | os.PathLike[str]) -> dict[str, Any]:
 
 
 def check_whole(path: str | os.PathLike[str]) -> None:
-    """Check that every byte of a checkpoint is as it was written.
+    """Check that no byte of a checkpoint has changed since it was written.
 
-    PyTorch writes a zip archive and, when it reads it, looks at no checksum. `WholeCheckpointIO` puts a checksum of the
-    whole file into the archive's comment. A file without a comment was written by an earlier version, or by something
-    else: its contents are checked against the checksums that a zip archive has of them.
+    PyTorch writes a zip archive but reads it without checking any checksum. `WholeCheckpointIO` puts a checksum of the
+    whole file into the archive's comment. A file without a comment was written by an earlier version, or by another
+    program: its contents are checked against the checksums of the zip archive.
 
     Raises:
-        ValueError: the file is no checkpoint, or a byte is another one.
+        ValueError: the file is not a checkpoint, or a byte has changed.
     """
     length = len(_comment(b""))
     with open(path, "rb") as file:
@@ -54,7 +54,7 @@ def check_whole(path: str | os.PathLike[str]) -> None:
             try:
                 with zipfile.ZipFile(file) as archive:
                     damaged = archive.testzip()
-            except Exception as error:  # of many kinds, none of which is documented
+            except Exception as error:  # many kinds, none of them documented
                 raise ValueError(f"{path} is damaged: {error}") from error
         else:
             file.seek(0)
@@ -68,15 +68,15 @@ def check_whole(path: str | os.PathLike[str]) -> None:
 
 
 def _comment(digest: bytes) -> bytes:
-    """Return the end of an archive whose bytes before it have this SHA-256: length of the comment, comment."""
+    """Return the last bytes of an archive with this SHA-256: length of the comment, comment."""
     text = b"sha256:" + digest.hex().encode().rjust(64)
     return len(text).to_bytes(2, "little") + text
 
 
 class _Stream:
-    """A file that remembers its SHA-256, all but the last two bytes, and why it could not be written to.
+    """A file that records its SHA-256, except for the last two bytes, and the error if a write fails.
 
-    PyTorch reports an error of a stream as one of its own, which does not say why.
+    PyTorch replaces an error of a stream by one of its own, without the reason.
     """
 
     def __init__(self, file: IO[bytes]) -> None:
@@ -96,36 +96,36 @@ class _Stream:
         return len(data)
 
     def flush(self) -> None:
-        """Write what is held back."""
+        """Write the remaining bytes."""
         self.file.flush()
 
 
 class WholeCheckpointIO(TorchCheckpointIO):
-    """Writes a checkpoint as all results are written, so that a run that dies leaves no half file.
+    """Writes a checkpoint atomically, so that a killed run leaves no partial file.
 
-    Lightning's own way writes to the system's temporary folder first: on another file system the last step is a
-    copy, and errors of permission are passed over in silence. The file ends in a checksum, see `check_whole`.
+    Lightning's default writes to the system's temporary folder first: on another file system the last step is a
+    copy, and permission errors are ignored. The file ends with a checksum, see `check_whole`.
     """
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any | None = None) -> None:
-        """Save `checkpoint` to `path`: it is on the disk when this returns, or nothing has changed.
+        """Save `checkpoint` to `path`: it is on the disk on return, or `path` is unchanged.
 
         Raises:
-            OSError: it cannot be written; the file's name is that of `path`.
+            OSError: the file cannot be written; `filename` is `path`.
         """
         with replacing(path) as file:
             _write(checkpoint, file)
 
     def load_checkpoint(self, path: Any, *args: Any, **kwargs: Any) -> dict[str, Any]:
-        """Load a checkpoint whose bytes are all as they were written.
+        """Load a checkpoint after checking that no byte has changed.
 
         Raises:
-            ConfigError: they are not.
+            ConfigError: the file is damaged or not a checkpoint.
         """
         try:
             check_whole(path)
         except (OSError, ValueError) as error:
-            raise ConfigError(f"{path} is not a checkpoint, or is damaged: take another .ckpt file") from error
+            raise ConfigError(f"{path} is not a checkpoint, or is damaged: use another .ckpt file") from error
         return super().load_checkpoint(path, *args, **kwargs)
 
 

@@ -13,13 +13,13 @@ from omg_lightning.rewards import Reward
 from omg_lightning.spec import GameSpec, plain_layout
 from omg_lightning.types import ConfigError
 
-SIZES = ("observation_space", "num_players", "num_actions")  # of a game: networks cannot have others
-CURE = "lower model.learning_rate, or scale the game's views and rewards to about 1"  # of numbers that are not finite
+SIZES = ("observation_space", "num_players", "num_actions")  # sizes of a game that networks depend on
+CURE = "lower model.learning_rate, or scale the game's views and rewards to about 1"  # if not finite
 NETWORK_KEYS = ("opponent", "algorithm", "encoder", "networks")
 
 
 def check_parts(game: GameSpec, algorithm: Algorithm, reward: Reward) -> None:
-    """Raise ConfigError unless the algorithm can play this game and learn from this reward."""
+    """Raise ConfigError unless the algorithm can play this game and train on this reward."""
     if algorithm.searches and not game.searchable:
         raise ConfigError(
             f"{type(algorithm).__name__} searches, but {game.name} cannot be stepped from a state: set "
@@ -33,22 +33,22 @@ def check_parts(game: GameSpec, algorithm: Algorithm, reward: Reward) -> None:
 
 
 def loss_weights(parts: Mapping[str, Mapping[str, float]], given: Mapping[str, float]) -> dict[str, float]:
-    """Return the weight of each loss: those of the parts, replaced by the user's.
+    """Return the weight of each loss: the user's, or the default of its component.
 
     Args:
-        parts: for each part, its losses and their weights.
+        parts: for each component, its losses and their default weights.
         given: the user's weights.
 
     Raises:
-        ConfigError: two parts have a loss of one name, a weight is negative, all are 0, or a name is unknown.
+        ConfigError: two components have a loss of one name, a weight is negative, all are 0, or a name is unknown.
     """
     found: dict[str, float] = {}
     for part, own in parts.items():
         if double := set(own) & set(found):
-            raise ConfigError(f"{part} has a loss called {min(double)!r}, as another part has: give it another name")
+            raise ConfigError(f"{part} has a loss called {min(double)!r}, which exists already: give it another name")
         found |= own
     if unknown := [name for name in given if name not in found]:
-        raise ConfigError(f"model.losses names {unknown[0]!r}, but the losses are {', '.join(found)}")
+        raise ConfigError(f"model.losses has a weight for {unknown[0]!r}: expected one of {', '.join(found)}")
     found |= given
     if not all(0 <= weight < math.inf for weight in found.values()) or not any(found.values()):
         raise ConfigError(f"model.losses are {found}: weights must be at least 0 and finite, and one of them positive")
@@ -56,20 +56,20 @@ def loss_weights(parts: Mapping[str, Mapping[str, float]], given: Mapping[str, f
 
 
 def weigh(losses: Mapping[str, Tensor], weights: Mapping[str, float], views: Tensor | None = None) -> Tensor | None:
-    """Return the weighted sum of `losses`, or None where nothing is to be trained.
+    """Return the weighted sum of `losses`, or None if none of them has a gradient.
 
     Args:
         losses: by name.
         weights: by name.
-        views: that the losses are computed from; a sum that is not finite may be due to their size.
+        views: the observations of the batch; large values may explain a sum that is not finite.
 
     Raises:
         ConfigError: a loss with a gradient has no weight, or the sum is not finite.
     """
     if unknown := [name for name, value in losses.items() if value.requires_grad and name not in weights]:
         raise ConfigError(
-            f"the loss {unknown[0]!r} has no weight, so it would never be trained: name it in `loss_weights` of its "
-            "part, or detach it if it is a metric"
+            f"the loss {unknown[0]!r} has no weight, so it would have no effect: add it to `loss_weights` of its "
+            "class, or detach it if it is a metric"
         )
     due = [weight * losses[name] for name, weight in weights.items() if name in losses]
     if not due:
@@ -83,10 +83,10 @@ def weigh(losses: Mapping[str, Tensor], weights: Mapping[str, float], views: Ten
 
 
 def parameter_groups(agent: nn.Module, parts: Mapping[str, nn.Module]) -> list[dict[str, Any]]:
-    """Return an optimiser group for each part, of the parameters that are trained.
+    """Return an optimiser group for each component, with its trained parameters.
 
     Raises:
-        ConfigError: a parameter of `agent` is in none of them, so it would never be trained.
+        ConfigError: a parameter of `agent` is in no group, so it would never be trained.
     """
     groups = [
         {"params": [weight for weight in part.parameters() if weight.requires_grad], "name": name}
@@ -96,8 +96,8 @@ def parameter_groups(agent: nn.Module, parts: Mapping[str, nn.Module]) -> list[d
     for name, weight in agent.named_parameters():
         if weight.requires_grad and id(weight) not in known:
             raise ConfigError(
-                f"the parameter {name!r} is outside of every optimiser group, so it would never be trained: make it a "
-                "part of the opponent model or of the algorithm, or freeze it"
+                f"the parameter {name!r} is in no optimiser group, so it would never be trained: make it a submodule "
+                "of the opponent model or of the algorithm, or freeze it"
             )
     return [group for group in groups if group["params"]]
 
@@ -107,7 +107,7 @@ def check_finite(checkpoint: Mapping[str, Any]) -> None:
     for where in ("state_dict", "optimizer_states"):
         for name, value in _tensors(checkpoint.get(where), where):
             if not value.isfinite().all():
-                raise ConfigError(f"not finite: {name}, so no checkpoint is saved: {CURE}")
+                raise ConfigError(f"{name} is not finite, so no checkpoint was saved: {CURE}")
 
 
 def _tensors(value: Any, name: str) -> Iterator[tuple[str, Tensor]]:
@@ -123,27 +123,27 @@ def _tensors(value: Any, name: str) -> Iterator[tuple[str, Tensor]]:
 def check_match(
     saved: Mapping[str, Any], own: Mapping[str, Any], networks: bool = True, other_rules: bool = False
 ) -> None:
-    """Raise ConfigError where a checkpoint's hyperparameters differ from this run's in the game or in the networks.
+    """Raise ConfigError if a checkpoint's hyperparameters differ from this run's in the game or in the networks.
 
     Args:
         saved: hyperparameters in the checkpoint.
         own: hyperparameters of this run.
         networks: compare the networks, too.
-        other_rules: warn of a game with other rules. Views, players and actions of other sizes are refused all the
-            same.
+        other_rules: only warn about a game with other rules; other sizes of views, players or actions still raise an
+            error.
     """
     there, here = _described(saved["spec"]), _described(own["spec"])
     differ = [name for name in {**here, **there} if there.get(name) != here.get(name)]
-    if "name" in differ:  # the options of another game say nothing
+    if "name" in differ:  # ignore the options of another game
         differ = [name for name in differ if name in ("name", *SIZES)]
     if differ:
         first, second = (", ".join(f"{name} {_short(game.get(name))}" for name in differ) for game in (there, here))
         text = f"the checkpoint was trained with {first}, but this run has {second}"
         if any(name in SIZES for name in differ):
-            raise ConfigError(f"{text}: use the configuration it was trained with, or train anew")
+            raise ConfigError(f"{text}: use the configuration of its training, or train a new agent")
         if not other_rules:
             raise ConfigError(
-                f"{text}: use the configuration it was trained with, or go on with --other_rules true (in Python: "
+                f"{text}: use the configuration of its training, or allow it with --other_rules true (in Python: "
                 "other_rules=True)"
             )
         rank_zero_warn(text)
@@ -152,16 +152,16 @@ def check_match(
 
 
 def check_sizes(there: Mapping[str, Any], here: Mapping[str, Any]) -> None:
-    """Raise ConfigError where views, players or actions of two games, as plain values, have other sizes."""
+    """Raise ConfigError if views, players or actions of two games, as plain values, differ in size."""
     if differ := [name for name in SIZES if there.get(name) != here.get(name)]:
         first, second = (", ".join(f"{name} {_short(game.get(name))}" for name in differ) for game in (there, here))
         raise ConfigError(
-            f"the agent was trained with {first}, but {here['name']} has {second}: load an agent that was trained in it"
+            f"the agent was trained with {first}, but {here['name']} has {second}: load an agent trained in this game"
         )
 
 
 def _described(spec: Mapping[str, Any]) -> dict[str, Any]:
-    """Return all that is known of a game by name, its options first."""
+    """Return the properties of a game by name, its options first."""
     found = {**(spec.get("options") or {}), **{name: value for name, value in spec.items() if name != "options"}}
     if found.get("layout"):
         found["layout"] = plain_layout(found["layout"])
@@ -176,18 +176,18 @@ def _short(value: Any) -> str:
 def _same(name: str, there: Any, here: Any) -> None:
     if there != here:
         raise ConfigError(
-            f"the checkpoint was trained with {name} {there}, but this run has {here}: use the configuration it was "
-            "trained with, or train anew"
+            f"the checkpoint was trained with {name} {there}, but this run has {here}: use the configuration of its "
+            "training, or train a new agent"
         )
 
 
 def _kind(value: Any) -> Any:
-    """Return a part's class; settings of it that matter show in the shapes of its weights."""
+    """Return a component's class; its settings that matter show in the shapes of its weights."""
     return value["class_path"].rpartition(".")[2] if isinstance(value, Mapping) and "class_path" in value else value
 
 
 def differing(saved: Mapping[str, Any], own: Mapping[str, Any]) -> list[str]:
-    """Return the names of settings of networks that differ between a checkpoint's hyperparameters and this run's."""
+    """Return the names of network settings that differ between a checkpoint's hyperparameters and this run's."""
     found = []
     for key in NETWORK_KEYS:
         there, here = (_settings(settings.get(key)) for settings in (saved, own))
@@ -196,7 +196,7 @@ def differing(saved: Mapping[str, Any], own: Mapping[str, Any]) -> list[str]:
 
 
 def _settings(value: Any) -> Mapping[str, Any]:
-    """Return the settings of a part, or of a group of settings."""
+    """Return the settings of a component, or of a group of settings."""
     found = value.get("init_args", value) if isinstance(value, Mapping) else {}
     return found or {}
 
@@ -207,13 +207,13 @@ def check_fit(saved: Mapping[str, Tensor], own: Mapping[str, Tensor], differ: Se
     Args:
         saved: weights by name.
         own: weights by name.
-        differ: the settings that may be the reason, see `differing`.
+        differ: the settings that may be the cause, see `differing`.
     """
     for name in {**own, **saved}:
         there, here = (list(weights[name].shape) if name in weights else "nothing" for weights in (saved, own))
         if there != here:
             known = f" (differing: {', '.join(differ)})" if differ else ""
             raise ConfigError(
-                f"the checkpoint's {name} is {there}, but this run has {here}: use the settings it was trained "
-                f"with{known}, or train anew"
+                f"the checkpoint's {name} is {there}, but this run has {here}: use the settings of its "
+                f"training{known}, or train a new agent"
             )

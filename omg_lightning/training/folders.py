@@ -1,4 +1,4 @@
-"""Run folders: a run never overwrites another one, and a refused run leaves none."""
+"""Run folders: a run never overwrites another one, and a run with invalid settings leaves none."""
 
 import os
 from collections.abc import Iterator, Mapping, Sequence
@@ -14,16 +14,16 @@ from omg_lightning.files import PARTIAL, remove_partial, replace_text
 from omg_lightning.types import ConfigError
 
 CONFIG = "config.yaml"
-_FIRST = (CONFIG, "hparams.yaml", "events.out.tfevents.")  # what a run writes before its first batch
-OF_ONE_RUN = {"other_rules": False, "ckpt_path": None}  # what is said for one run alone, and what stands for nothing
+_FIRST = (CONFIG, "hparams.yaml", "events.out.tfevents.")  # files written before the first batch
+OF_ONE_RUN = {"other_rules": False, "ckpt_path": None}  # settings of a single run, with their neutral values
 
 
 class RunLogger(TensorBoardLogger):
-    """The TensorBoard log of a run; the scalars of the evaluation that ends it are `final/...`.
+    """The TensorBoard log of a run; the scalars of its last evaluation are `final/...`.
 
     Attributes:
-        ending: the run is at this evaluation. Its step is that of the last one within training, under whose tags there
-            would be two values.
+        ending: whether the run is in its last evaluation. Its step equals that of the last evaluation in training,
+            which would give two values under one tag.
     """
 
     ending: bool = False
@@ -35,10 +35,10 @@ class RunLogger(TensorBoardLogger):
 
 
 class RunFolder:
-    """The folder of a run, which goes again where the run is refused.
+    """The folder of a run; it is removed if the run fails before its first batch.
 
     Args:
-        path: of the folder; it need not exist yet.
+        path: of the folder, which may not exist yet.
     """
 
     def __init__(self, path: Path) -> None:
@@ -47,9 +47,9 @@ class RunFolder:
 
     @classmethod
     def new(cls, root: str | os.PathLike[str]) -> "RunFolder":
-        """Make the next folder `root/lightning_logs/version_<n>`.
+        """Create the next folder `root/lightning_logs/version_<n>`.
 
-        It is made here, at once, so that two runs that start together cannot get the same one.
+        The folder is created immediately, so that two runs that start together cannot get the same one.
 
         Raises:
             ConfigError: the folder cannot be written to.
@@ -67,28 +67,29 @@ class RunFolder:
                     version += 1
             remove_partial((*parent.glob(f"version_*/**/*{PARTIAL}"), *Path(root).glob(f"*hpc_ckpt_*{PARTIAL}")))
         except OSError as error:
-            raise ConfigError(f"cannot write to {parent} ({error.strerror}): set --trainer.default_root_dir") from error
+            advice = "set another --trainer.default_root_dir"
+            raise ConfigError(f"cannot write to {parent} ({error.strerror}): {advice}") from error
         return found
 
     @classmethod
     def unknown(cls, root: str | os.PathLike[str]) -> "RunFolder":
-        """Return a folder that nothing is written to: on a rank that the first one tells where the run's files are."""
+        """Return a folder without files, for the other ranks: rank 0 sends them the path of the run folder."""
         return cls(Path(root) / "lightning_logs/version_0")
 
     def logger(self) -> RunLogger:
-        """Return a TensorBoard logger in this folder, one of those that `new` makes."""
+        """Return a TensorBoard logger in this folder, which `new` has made."""
         version, logs = int(self.path.name.removeprefix("version_")), self.path.parent
         return RunLogger(str(logs.parent), name=logs.name, version=version, default_hp_metric=False)
 
     @contextmanager
     def removed_if_refused(self, callbacks: Sequence[Callback] = ()) -> Iterator[None]:
-        """Remove the folder where an error ends the run before its first batch, and with it what was written by then.
+        """Remove the folder and its files if an error ends the run before its first batch.
 
-        Lightning, the parts of a run and a user's classes check settings when they begin, which no table can foresee.
-        A folder that holds anything else stays.
+        Lightning, the project's components and a user's classes check some settings only when the run starts.
+        A folder with other files is kept.
 
         Args:
-            callbacks: of the trainer, where there is one; its `SaveConfig` knows whether the run has begun.
+            callbacks: of the trainer, if it exists; its `SaveConfig` knows whether the run has begun.
         """
         try:
             yield
@@ -106,21 +107,21 @@ class RunFolder:
             each.unlink()
         for folder in self._missing:
             if folder.is_dir():
-                folder.rmdir()  # fails, and ends this, where another run has its folder by now
+                folder.rmdir()  # fails, which ends the loop, if another run has its folder here
 
 
 class SaveConfig(SaveConfigCallback):
-    """Writes the configuration into the run folder, and notes whether the run has begun.
+    """Writes the configuration into the run folder, and records whether the run has begun.
 
-    What is said for one run alone becomes a comment: a later run from this file must not take it over in silence, nor
-    measure the checkpoint from which this one went on in place of its own.
+    Settings of a single run become comments: a later run with this file must not silently inherit them, nor
+    evaluate the checkpoint from which this run resumed instead of its own.
     """
 
-    began = False  # whether a batch has been trained on, measured or predicted
+    began = False  # whether a batch of training, evaluation or prediction has ended
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Write the file, once."""
-        folder = trainer.log_dir  # on all ranks: it waits for the others
+        folder = trainer.log_dir  # on all ranks, because the call waits for the others
         if folder is not None and trainer.is_global_zero and not self.already_saved:
             config, words = self.config.clone(), ""
             for key, nothing in OF_ONE_RUN.items():
@@ -131,7 +132,7 @@ class SaveConfig(SaveConfigCallback):
         self.already_saved = True
 
     def _begin(self, *args: Any, **kwargs: Any) -> None:
-        """Notes that a batch is over."""
+        """Record that a batch has ended."""
         self.began = True
 
     on_train_batch_end = on_validation_batch_end = on_test_batch_end = on_predict_batch_end = _begin

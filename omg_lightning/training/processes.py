@@ -25,31 +25,31 @@ from omg_lightning import interrupts, ranks
 from omg_lightning.types import ConfigError
 
 JOIN_SECONDS = 180.0
-WATCH, GRACE = 0.2, 20.0  # seconds between two looks at the others; seconds to end in, where another one has ended
+WATCH, GRACE = 0.2, 20.0  # seconds between two polls of the others; seconds to exit after another process has ended
 PLACE = ("MASTER_ADDR", "MASTER_PORT", "NODE_RANK", "LOCAL_RANK", "WORLD_SIZE")  # environment variables of a rank
-MISTAKE = 2  # exit code of a process that has told the user of a mistake
+MISTAKE = 2  # exit code of a process that has printed a user's mistake
 
 
 class Processes(DDPStrategy):
-    """Distributed data parallel training, as `--trainer.devices 2` asks for: on CPU cores or GPUs, on several nodes.
+    """Distributed data parallel training (`--trainer.devices 2`): on CPU cores or GPUs, also on several nodes.
 
-    Gradients are averaged after the backward pass, instead of by PyTorch's wrapper: which losses are due depends on
-    what a rank has played, and the wrapper waits for ever where a rank has none. After each step all ranks have the
+    Gradients are averaged after the backward pass, instead of by PyTorch's wrapper: a rank's losses depend on
+    its episodes, and the wrapper waits for ever if a rank has none. After each step all ranks have the
     buffers of rank 0, as with the wrapper.
 
     Args:
-        settings: of Lightning's strategy.
+        settings: arguments of Lightning's strategy.
 
     Attributes:
-        join_seconds: to wait for the other processes at the start.
-        threads: of each process, for operations on tensors.
+        join_seconds: seconds to wait for the other processes at the start.
+        threads: number of threads of each process, for tensor operations.
     """
 
     join_seconds: float = JOIN_SECONDS
     threads: int = 1
 
     def _configure_launcher(self) -> None:
-        """Fork processes, instead of starting the script that is running anew."""
+        """Fork processes, instead of restarting the running script."""
         assert self.cluster_environment is not None
         self._launcher = _Launcher(self.cluster_environment, self.num_processes, self.num_nodes)
 
@@ -57,11 +57,11 @@ class Processes(DDPStrategy):
         """Connect to the other processes.
 
         Raises:
-            ConfigError: not all of them have come in time.
+            ConfigError: some processes did not connect in time.
         """
         if dist.is_initialized():
             return
-        torch.set_num_threads(self.threads)  # not before: threads do not live on in a forked process
+        torch.set_num_threads(self.threads)  # not earlier: a forked process does not inherit running threads
         reset_seed()
         self.set_world_ranks()
         self._process_group_backend = self._get_process_group_backend()
@@ -79,19 +79,19 @@ class Processes(DDPStrategy):
         ranks.connect()
 
     def _meet(self, host: str, port: int) -> dist.Store:
-        """Return the store of all ranks, once each of them has come; look after signals in the meantime.
+        """Return the store of all ranks, once each rank has connected; handle signals in the meantime.
 
         Raises:
-            ConfigError: not all of them have come in time.
+            ConfigError: some processes did not connect in time.
         """
-        # A forked process waits longer, so that the one that has forked it tells the user.
+        # A forked process waits longer, so that its parent prints the error.
         end = time.monotonic() + self.join_seconds + GRACE * _Family.forked
         keeps = self.global_rank == 0 and os.environ.get("TORCHELASTIC_USE_AGENT_STORE") != "True"
         names = [f"omg_lightning/ready/{rank}" for rank in range(self.world_size)]
         store: dist.Store | None = None
         while True:
             interrupts.check()
-            why = "not all of them came"
+            why = "some did not connect"
             try:
                 if store is None:
                     found = dist.TCPStore(host, port, self.world_size, keeps, timedelta(seconds=5), False)
@@ -100,11 +100,11 @@ class Processes(DDPStrategy):
                     store.set(names[self.global_rank], "")
                 if store.check(names):
                     return store
-            except dist.DistNetworkError as error:  # rank 0 is not there yet, or the port is taken
+            except dist.DistNetworkError as error:  # rank 0 has not started yet, or the port is in use
                 why = _short(error)
             if time.monotonic() > end:
                 raise ConfigError(
-                    f"{self.world_size} processes were to meet at {host}:{port} within {self.join_seconds:g} s "
+                    f"{self.world_size} processes did not all connect at {host}:{port} within {self.join_seconds:g} s "
                     f"({why}): start the same command on each of --trainer.num_nodes nodes, with MASTER_ADDR, "
                     "MASTER_PORT and NODE_RANK set, or raise --join_seconds"
                 )
@@ -132,7 +132,7 @@ class Processes(DDPStrategy):
 
 
 class _Launcher(_SubprocessScriptLauncher):
-    """Forks the other processes of this node, unless something else starts them (`torchrun`, SLURM)."""
+    """Forks the other processes of this node, unless a launcher (`torchrun`, SLURM) starts them."""
 
     def launch(self, function: Callable, *args: Any, trainer: Any = None, **kwargs: Any) -> Any:
         """Fork at the first call; then call the function, in each process."""
@@ -142,14 +142,14 @@ class _Launcher(_SubprocessScriptLauncher):
         return function(*args, **kwargs)
 
     def _fork(self) -> None:
-        """Fork a process for each other rank of this node; it goes on as this one does.
+        """Fork a process for each other rank of this node; it continues like this one.
 
         Raises:
-            ConfigError: this platform cannot fork, or a GPU is in use already.
+            ConfigError: this platform cannot fork, or this process already uses a GPU.
         """
         if not hasattr(os, "fork") or torch.cuda.is_initialized():
             raise ConfigError(
-                "--trainer.devices above 1 needs processes that can be forked, as on Linux, before a GPU is used: "
+                "--trainer.devices above 1 needs to fork processes, as on Linux, before this one uses a GPU: "
                 "start them with torchrun, or set --trainer.devices 1"
             )
         environment, parent = self.cluster_environment, os.getpid()
@@ -172,19 +172,19 @@ class _Launcher(_SubprocessScriptLauncher):
 
 
 class _Child:
-    """A process that this one has forked.
+    """A child process, forked by this one.
 
     Args:
-        pid: its number.
+        pid: its process id.
     """
 
     def __init__(self, pid: int) -> None:
         self.pid = pid
         self.code: int | None = None
-        self._lock = threading.RLock()  # a signal may come while it is held
+        self._lock = threading.RLock()  # a signal handler may take it again
 
     def poll(self) -> int | None:
-        """Return its exit code, or minus the signal that has ended it; None while it runs."""
+        """Return its exit code, or minus the number of the signal that killed it; None while it runs."""
         with self._lock:
             if self.code is None:
                 pid, status = os.waitpid(self.pid, os.WNOHANG)
@@ -192,29 +192,29 @@ class _Child:
             return self.code
 
     def send(self, signum: int) -> None:
-        """Send it a signal, if it runs."""
+        """Send the process a signal, if it runs."""
         if self.poll() is None:
             os.kill(self.pid, signum)
 
 
 class _Family:
-    """The processes that this one has forked, rank 1 of this node first, and whether it was forked itself."""
+    """The child processes, rank 1 of this node first, and whether this process was forked itself."""
 
     children: ClassVar[list[_Child]] = []
     forked = False
-    placed = False  # the environment says where this process is among the others
-    joined = False  # it has met them
-    over = False  # this process is ending, so its children may, too
+    placed = False  # whether the environment variables set the rank of this process
+    joined = False  # whether it has connected to the others
+    over = False  # this process is ending, so its children may end, too
 
 
 def _tell() -> None:
-    """Tell children that a signal has been received: by SIGTERM, since a second SIGINT would end them at once."""
+    """Forward a signal to the children, as SIGTERM, because a second SIGINT would end them at once."""
     for child in _Family.children:
         child.send(signal.SIGTERM)
 
 
 def _watch_children(children: list[_Child]) -> None:
-    """End this process where a child has ended before it."""
+    """End this process if a child has ended before it."""
 
     def needed() -> bool:
         return _Family.children is children and not _Family.over
@@ -227,7 +227,7 @@ def _watch_children(children: list[_Child]) -> None:
             end = time.monotonic() + GRACE
     if not needed():
         return
-    for child in children:  # this process waits for something, and does not look around
+    for child in children:  # this process is blocked, and does not check
         child.send(signal.SIGKILL)
     if not mistaken():
         os.write(2, f"error: {what}\n".encode())
@@ -235,41 +235,41 @@ def _watch_children(children: list[_Child]) -> None:
 
 
 def _watch_parent(parent: int, local: int) -> None:
-    """End this process when the one that has forked it has died."""
+    """End this process when its parent has died."""
     while os.getppid() == parent:
         time.sleep(WATCH)
     if interrupts.received() is None and local == 1:
-        os.write(2, b"error: the main process of this run was killed, so all have ended: go on from last.ckpt\n")
+        os.write(2, b"error: the main process of this run was killed, so all have ended: resume from last.ckpt\n")
     os._exit(1)
 
 
 def ended() -> str | None:
-    """Return which child has ended too early; None where none has."""
+    """Return a message about a child that has ended too early; None if none has."""
     for local, child in enumerate(_Family.children, 1):
         code = child.poll()
         if code in (None, 0) or (interrupts.received() is not None and code > 0):
             continue
         how = f"was killed by {signal.Signals(-code).name}" if code < 0 else f"ended with exit code {code}"
         return (
-            f"process {local} of the {len(_Family.children) + 1} on this machine {how}, so all have ended: look at the "
-            "lines above and at the memory, and go on from last.ckpt"
+            f"process {local} of the {len(_Family.children) + 1} on this machine {how}, so all have ended: check the "
+            "lines above and the memory, and resume from last.ckpt"
         )
     return None
 
 
 def mistaken() -> bool:
-    """Return whether a child has ended with a mistake of the user's, and has said so."""
+    """Return whether a child has ended after it has printed a user's mistake."""
     return any(child.poll() == MISTAKE for child in _Family.children)
 
 
 def blame(error: BaseException) -> str:
-    """Return what has happened to another process, where `error` says that one is lost; it takes a moment to see it."""
+    """Return why another process was lost, after an `error` that says so; wait a moment for the reason."""
     end = time.monotonic() + GRACE / 2
     while _Family.children and interrupts.received() is None and ended() is None and time.monotonic() < end:
         time.sleep(WATCH)
     if _Family.forked:
-        time.sleep(GRACE)  # the parent ends this process, and says why
-    return interrupts.lost() or ended() or f"the processes of this run have lost each other ({_short(error)})"
+        time.sleep(GRACE)  # the parent ends this process, and prints why
+    return interrupts.lost() or ended() or f"the processes of this run lost their connection ({_short(error)})"
 
 
 def _short(error: BaseException) -> str:
@@ -278,7 +278,7 @@ def _short(error: BaseException) -> str:
 
 @contextmanager
 def ends() -> Iterator[None]:
-    """Let no process outlive the one that has forked it; in a forked process, end here."""
+    """End all child processes with this one; in a forked process, exit here."""
     patience = 0.0
     try:
         yield
@@ -289,7 +289,7 @@ def ends() -> Iterator[None]:
             _leave(stop.code)
         raise
     finally:
-        if _Family.forked:  # without an error, or with one that is the program's fault
+        if _Family.forked:  # no error, or a bug of the program
             if patience == 0.0:
                 traceback.print_exc()
             _leave(0 if patience else 1)
@@ -299,7 +299,7 @@ def ends() -> Iterator[None]:
 
 
 def _wait(seconds: float) -> None:
-    """Wait for all children, and kill those that go on for too long; leave nothing of them behind."""
+    """Wait for all children, kill those that take too long, and reap all of them."""
     end = time.monotonic() + seconds
     for child in _Family.children:
         while child.poll() is None and time.monotonic() < end:
@@ -317,7 +317,7 @@ def _wait(seconds: float) -> None:
 
 
 def _leave(code: Any) -> None:
-    """End a forked process without what its parent has to clean up."""
+    """End a forked process without the parent's cleanup."""
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(code if isinstance(code, int) else 0)

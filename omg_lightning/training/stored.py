@@ -19,21 +19,21 @@ FORMAT = 1  # of an exported folder; a reader refuses higher numbers
 
 
 class StoredAgent(NamedTuple):
-    """A trained agent, as it is stored."""
+    """A stored agent."""
 
     settings: Mapping[str, Any]  # hyperparameters of `Agent`, plain values; `spec` describes the game
     weights: Mapping[str, Tensor]
-    made: Mapping[str, Any]  # how it was made; empty for a checkpoint
+    made: Mapping[str, Any]  # how the agent was made; empty for a checkpoint
 
 
 def read_agent(source: str | os.PathLike[str]) -> StoredAgent:
-    """Read an agent, without running any code that may be in its files.
+    """Read an agent, without running code from its files.
 
     Args:
         source: see `find_agent`.
 
     Raises:
-        ConfigError: there is none, or its files are damaged or something else.
+        ConfigError: the agent does not exist, or its files are damaged or of another kind.
     """
     path = find_agent(source)
     if path.is_dir():
@@ -46,13 +46,13 @@ def write_agent(stored: StoredAgent, folder: Path) -> None:
     """Write an agent as `agent.json` and `weights.safetensors` into an empty or a new folder.
 
     Raises:
-        ConfigError: the folder holds files already, or a setting is no plain value.
-        OSError: it cannot be written.
+        ConfigError: the folder already has files, or a setting is not a plain value.
+        OSError: the folder cannot be written.
     """
     from safetensors.torch import save
 
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise ConfigError(f"{folder} is there already: name another folder with --out, or remove it")
+        raise ConfigError(f"{folder} already exists: choose another folder with --out, or remove it")
     weights = save(
         {
             name: value.detach().cpu().clone(memory_format=torch.contiguous_format)
@@ -63,14 +63,14 @@ def write_agent(stored: StoredAgent, folder: Path) -> None:
     try:
         text = json.dumps(about, indent=1)
     except TypeError as error:
-        raise ConfigError(f"a setting of the agent is no plain value ({error}): it cannot be exported") from error
+        raise ConfigError(f"a setting of the agent cannot be written as JSON ({error}): use plain values") from error
     with replacing(folder / WEIGHTS) as file:
         file.write(weights)
     replace_text(folder / DESCRIPTION, text + "\n")  # last: a folder without it holds no agent
 
 
 def _read_folder(folder: Path) -> StoredAgent:
-    """Read what `write_agent` wrote."""
+    """Read a folder that `write_agent` wrote."""
     about = read_description(folder)
     file = folder / WEIGHTS
     if not file.is_file():
@@ -80,11 +80,11 @@ def _read_folder(folder: Path) -> StoredAgent:
 
     data = file.read_bytes()
     if _digest(data) != about["sha256"]:
-        raise ConfigError(f"{file} is damaged, or of another agent: copy the whole folder that `export` wrote again")
+        raise ConfigError(f"{file} is damaged, or of another agent: copy the whole folder of `export` again")
     try:
         weights = load(data)
     except SafetensorError as error:
-        raise ConfigError(f"{file} holds no weights ({error}): export the agent again") from error
+        raise ConfigError(f"{file} has no valid weights ({error}): export the agent again") from error
     return StoredAgent(about["settings"], weights, about["made"])
 
 
@@ -92,7 +92,7 @@ def read_description(folder: Path) -> dict[str, Any]:
     """Return the description of an exported agent: `settings`, `made`, `sha256`.
 
     Raises:
-        ConfigError: it is damaged, of a newer version, or something else.
+        ConfigError: the file is damaged, of a newer version, or not a description.
     """
     file = folder / DESCRIPTION
     try:
@@ -107,7 +107,7 @@ def read_description(folder: Path) -> dict[str, Any]:
     kinds = {"settings": dict, "made": dict, "sha256": str}
     wrong = form is None or any(not isinstance(about.get(name), kind) for name, kind in kinds.items())
     if wrong or not isinstance(about["settings"].get("spec"), dict):
-        raise ConfigError(f"{file} is JSON, but no description of an agent: give a folder that `export` wrote")
+        raise ConfigError(f"{file} is JSON, but not the description of an agent: give a folder that `export` wrote")
     return about
 
 

@@ -13,7 +13,7 @@ _EMPTY = '<script id="data" type="application/json">null</script>'
 
 
 class Side(NamedTuple):
-    """One episode as it is shown: several of them stand side by side."""
+    """One episode in the page, which can show several of them side by side."""
 
     name: str
     about: dict[str, Any]  # see `Session.describe`
@@ -26,12 +26,12 @@ def side_of(name: str, session: Session) -> Side:
 
 
 def html(episodes: Sequence[Sequence[Side]]) -> str:
-    """Return the page with `episodes` in it, each with one or more sides from the same start."""
+    """Return the page with `episodes` in it, each with one or more sides from the same initial state."""
     shown = {"episodes": [[side._asdict() for side in sides] for sides in episodes]}
-    data = json.dumps(shown, separators=(",", ":")).replace("</", "<\\/")  # text must not end the element
+    data = json.dumps(shown, separators=(",", ":")).replace("</", "<\\/")  # the text must not close the element
     return PAGE.read_text(encoding="utf-8").replace(_EMPTY, _EMPTY.replace("null", data))
 
 
 def write_html(episodes: Sequence[Sequence[Side]], path: Path) -> None:
-    """Write `html` to a file, whole or not at all."""
+    """Write `html` to a file atomically."""
     replace_text(path, html(episodes))

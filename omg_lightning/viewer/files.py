@@ -18,11 +18,11 @@ _PATTERN = "episode_*.json"
 def save_game(session: Session, folder: Path) -> Path:
     """Write the session's game as `episode_0001.pt` and `episode_0001.json`, with the next free number.
 
-    The first holds `Episodes` `[T, 1, P, ...]` as a dict of tensors, and the game's description; the second what the
-    page shows.
+    The first file holds `Episodes` `[T, 1, P, ...]` as a dict of tensors, and the game's description; the second holds
+    the frames of the page.
 
     Returns:
-        The path of the first.
+        The path of the first file.
     """
     number = max((int(path.stem.split("_")[1]) for path in folder.glob(_PATTERN)), default=0) + 1
     path = folder / f"episode_{number:04}.pt"
@@ -34,7 +34,7 @@ def save_game(session: Session, folder: Path) -> Path:
 
 
 def saved_games(folder: Path) -> list[Side]:
-    """Return the games in a folder, in order; none where there are none.
+    """Return the saved games in a folder, in order; an empty list if there are none.
 
     Raises:
         ConfigError: a file is damaged.
@@ -47,4 +47,4 @@ def _read(path: Path) -> Side:
         found: Any = json.loads(path.read_text())
         return Side(found["name"], found["about"], found["frames"])
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise ConfigError(f"{path} is no game that `play` has saved ({type(error).__name__}): remove it") from error
+        raise ConfigError(f"{path} is not a game saved by `play` ({type(error).__name__}): remove it") from error

@@ -19,11 +19,11 @@ _MOVES = {
     "up": (-1, 0), "north": (-1, 0), "down": (1, 0), "south": (1, 0), "left": (0, -1), "west": (0, -1),
     "right": (0, 1), "east": (0, 1),
 }  # fmt: skip
-_DIGITS = 4  # of probabilities and values
+_DIGITS = 4  # decimals of probabilities and values
 
 
 def describe_game(game: Game) -> dict[str, Any]:
-    """Return what the page must know of a game: names, keys' directions, sizes."""
+    """Return what the page needs from a game: names, directions of keys, sizes."""
     layout = game.layout
     return {
         "name": game.name,
@@ -41,14 +41,14 @@ def describe_game(game: Game) -> dict[str, Any]:
 
 
 def describe_state(game: Game, state: Any, captures: Sequence[Capture]) -> dict[str, Any]:
-    """Return what is seen of a state `[1]`: a picture of the board, who is where, who still plays, what is legal."""
+    """Return the visible part of a state `[1]`: a picture of the board, positions, active seats and legal actions."""
     active, legal = game.active(state)[0].tolist(), game.legal(state)[0].tolist()
     found: dict[str, Any] = {"step": int(state.time), "over": not any(active), "active": active, "legal": legal}
     return found if game.layout is None else found | describe_board(game, game.observe(state)[0, 0], captures)
 
 
 def describe_board(game: Game, planes: Tensor, captures: Sequence[Capture]) -> dict[str, Any]:
-    """Return what is seen of a board, seat 0's view `[C, h, w]`: a picture, who is where, and where goals lie."""
+    """Return the visible part of a board, seat 0's view `[C, h, w]`: a picture, positions, and the cells of goals."""
     assert game.layout is not None
     picture = board_only(frame(planes, game.layout.plane_names, captures=captures, cell=CELL), CELL)
     cells, goals = planes[: game.num_players], [planes[plane] for plane in game.layout.goal_planes]
@@ -56,7 +56,7 @@ def describe_board(game: Game, planes: Tensor, captures: Sequence[Capture]) -> d
 
 
 def describe_mind(agent: LoadedAgent, action: int) -> dict[str, Any]:
-    """Return what an agent believes, expects, and found in its search at the step at which it has just chosen."""
+    """Return an agent's belief, predictions and search results at the step at which it has just chosen."""
     search, names = agent.search, agent.spec.action_names
     found: dict[str, Any] = {
         "action": names[action],

@@ -1,4 +1,4 @@
-"""Recorded episodes for the page, without search results, which are not recorded."""
+"""Recorded episodes for the page; they have no search results."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -15,11 +15,11 @@ from omg_lightning.viewer.frames import describe_board, describe_game, rounded
 
 
 def boards(episodes: Episodes, b: int, game: Game) -> Iterator[tuple[Tensor, list[Capture]]]:
-    """Give the view of seat 0, `[C, h, w]`, at the start and after each step, with what the step took.
+    """Return the view of seat 0, `[C, h, w]`, at the start and after each step, with the captures of the step.
 
-    The board after the last step is nowhere recorded. It is given as the board before it, without what was taken, and
-    without those who took it (unless somebody in this episode took something and stayed: then it is not that kind of
-    game); so the last move of those who took nothing does not show.
+    The board after the last step is not recorded. It is the board before that step, without the captured objects and
+    without the players that captured them (unless a player in this episode captured an object and stayed: in such games
+    captures do not remove players). So it does not show the last move of players without a capture.
 
     Args:
         episodes: `[T, B, P, ...]`.
@@ -42,10 +42,10 @@ def boards(episodes: Episodes, b: int, game: Game) -> Iterator[tuple[Tensor, lis
 
 @torch.no_grad()
 def recorded_side(name: str, episodes: Episodes, b: int, game: Game, opponent: OpponentModel) -> Side:
-    """Return a recorded episode of learners for the page: what they believed and expected of the others.
+    """Return a recorded episode of learners for the page, with their beliefs and predictions.
 
     Args:
-        name: of the side.
+        name: name of the side.
         episodes: `[T, B, P, ...]` with the inferred goals.
         b: which of the B episodes.
         game: on a grid, or not.
@@ -76,7 +76,7 @@ def recorded_side(name: str, episodes: Episodes, b: int, game: Game, opponent: O
 
 
 def _minds(episodes: Episodes, t: int, b: int, game: Game, opponent: OpponentModel) -> dict[int, Any]:
-    """Return what each learner thinks at step t: goals are about a seat, and shared by all who watch it."""
+    """Return each learner's beliefs and predictions at step t; all observers of a seat share its inferred goal."""
     there = episodes.active[t, b]
     seats = there.nonzero()[:, 0]
     goal, view = episodes.goal[t, b, seats], episodes.observation[t, b, seats].float()
@@ -106,7 +106,7 @@ def _played(episodes: Episodes, t: int, b: int, game: Game) -> dict[int, str]:
 
 
 def _without(view: Tensor, captures: list[Capture], players: int, leavers: bool) -> Tensor:
-    """The board `[C, h, w]` after these captures, whose seats leave with them if `leavers`."""
+    """Return the board `[C, h, w]` after these captures; with `leavers` their seats leave, too."""
     board = view.clone()
     for capture in captures:
         if leavers:

@@ -20,23 +20,23 @@ from omg_lightning.viewer.session import HUMAN, Session
 
 HOST = "127.0.0.1"
 _HOSTS = (HOST, "localhost")
-_TABS = 8  # sessions that are kept; the one used longest ago is dropped
+_TABS = 8  # number of sessions; the least recently used one is dropped
 _LONGEST = 10_000  # characters of a message
 _POLICY = "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; img-src data:; connect-src 'self'"
 
 
 class Tabs:
-    """The sessions of all tabs, and what their messages do.
+    """The sessions of all tabs, and the handling of their messages.
 
     Args:
         make: makes a session.
-        ended: is called with a session whose game is over or left, before the next one starts.
+        ended: called with a session whose game has ended or was left, before the next game starts.
     """
 
     def __init__(self, make: Callable[[], Session], ended: Callable[[Session], str | None]) -> None:
         self._make, self._ended = make, ended
         self._sessions: OrderedDict[str, Session] = OrderedDict()
-        self._saved: dict[int, int] = {}  # games that `ended` was told of, by the session's id
+        self._saved: dict[int, int] = {}  # games already passed to `ended`, by the session's id
 
     def session(self, tab: str) -> Session:
         """Return the session of a tab; a new one if it has none."""
@@ -54,18 +54,18 @@ class Tabs:
             self._end(session)
 
     def hello(self, tab: str) -> dict[str, Any]:
-        """Return all that a tab must know."""
+        """Return the initial state of a tab."""
         session = self.session(tab)
         return {"about": session.describe(), "frames": session.frames}
 
     def answer(self, tab: str, text: str) -> dict[str, Any]:
-        """Do what a message says, and return the answer; nonsense changes nothing."""
+        """Execute a message, and return the answer; an invalid message changes nothing."""
         try:
             message = json.loads(text) if len(text) <= _LONGEST else None
         except (ValueError, RecursionError):
             message = None
         if not isinstance(message, dict):
-            return {"error": "a message was not understood"}
+            return {"error": "the page sent an invalid message: reload the page"}
         try:
             return self._do(self.session(tab), message)
         except ConfigError as error:
@@ -85,12 +85,12 @@ class Tabs:
         if what == "rewind":
             step = message.get("step")
             if type(step) is not int:
-                raise ConfigError(f"there is no step {step!r}")
+                raise ConfigError(f"got step {step!r}: expected the number of a step")
             session.rewind(step)
-            self._saved.pop(id(session), None)  # another end may follow
+            self._saved.pop(id(session), None)  # the game may end again
             return {"from": step, "frames": session.frames[step:]}
         if what not in ("new", "partners", "seats"):
-            raise ConfigError("a message was not understood")
+            raise ConfigError("the page sent an invalid message: reload the page")
         note = self._end(session)
         if what == "new":
             session.new_game()
@@ -100,12 +100,12 @@ class Tabs:
         else:
             seats = message.get("seats")
             if not isinstance(seats, list) or not all(isinstance(name, str) for name in seats):
-                raise ConfigError("a message was not understood")
+                raise ConfigError("the page sent an invalid message: reload the page")
             session.take_seats(seats)
         return {"about": session.describe(), "frames": session.frames, "note": note}
 
     def _end(self, session: Session) -> str | None:
-        """Hand on a game that has ended, once."""
+        """Pass a game that has ended to `ended`, once."""
         if not session.moved or self._saved.get(id(session)) == session.games:
             return None
         self._saved[id(session)] = session.games
@@ -117,8 +117,8 @@ def application(port: int, content: str, tabs: Tabs | None = None) -> FastAPI:
 
     Args:
         port: at which it is served.
-        content: of the page.
-        tabs: what answers its sockets, one for each tab. Only pages of its own may open one.
+        content: HTML of the page.
+        tabs: answers the web sockets, one per tab. Only pages of this server may open one.
     """
     app = FastAPI(docs_url=None, redoc_url=None, openapi_url=None)
     app.add_middleware(TrustedHostMiddleware, allowed_hosts=list(_HOSTS))
@@ -156,13 +156,13 @@ def listen(port: int) -> socket.socket:
     """Return a socket of this machine's loopback address.
 
     Raises:
-        ConfigError: the port is taken.
+        ConfigError: the port cannot be used.
     """
     found = socket.socket()
     found.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         found.bind((HOST, port))
-        found.listen()  # so that nobody is turned away before the server has started
+        found.listen()  # so that connections wait until the server has started
     except (OSError, OverflowError) as error:
         found.close()
         raise ConfigError(f"--port {port} cannot be used ({error}): choose another one, or 0 for any") from error

@@ -25,29 +25,29 @@ class Moved(NamedTuple):
     """One step that was played; everything has B = 1."""
 
     state: Any  # before it
-    joint: Tensor  # int64 [1, P] as played
+    joint: Tensor  # int64 [1, P] played actions
     reward: Tensor  # float [1, P]
     achieved: Tensor  # int64 [1, P]
-    true_goal: Tensor  # int64 [1, P] what scripts pursued
+    true_goal: Tensor  # int64 [1, P] goals that scripts pursued
     after: Any
 
 
 class Session:
-    """Plays games with a person, trained agents and scripts in the seats, and tells what the agents think.
+    """Plays games with a person, trained agents and scripts in the seats, and returns the agents' beliefs.
 
     Args:
-        agents: trained agents by name, of one game; the name is that of a seat's occupant. Each seat has a mind of its
+        agents: trained agents by name, of one game; seats refer to these names. Each seat has a belief of its
             own.
         game: the rules; by default those of the first agent's training.
-        seats: who sits in each seat: `human`, a name of `agents`, or a player of the game, such as `nearest_hare`.
+        seats: the player of each seat: `human`, a name of `agents`, or a player of the game, such as `nearest_hare`.
         seed: of games, scripts and agents.
 
     Attributes:
-        seats: who sits where.
-        frames: what the page shows of each state of the current episode, see `omg_lightning.viewer.frames`.
+        seats: the player of each seat.
+        frames: the frame of each state of the current episode, see `omg_lightning.viewer.frames`.
 
     Raises:
-        ConfigError: an occupant is not known.
+        ConfigError: a player is unknown.
     """
 
     def __init__(
@@ -55,7 +55,7 @@ class Session:
     ) -> None:
         found = next(iter(agents.values())).game if game is None else game
         if not isinstance(found, Game):
-            raise ConfigError(f"{found.name} has no rules that can be stepped, so it cannot be played here")
+            raise ConfigError(f"{found.name} cannot be stepped from a state, as the page requires: choose another game")
         self.game, self.agents, self.seed = found, dict(agents), seed
         self.games = 0  # played so far: each has a seed of its own
         self.frames: list[dict[str, Any]] = []
@@ -63,18 +63,18 @@ class Session:
         self.seats: list[str] = []
         self.take_seats(seats)
 
-    # Who plays ------------------------------------------------------------------------------------------------------
+    # Players --------------------------------------------------------------------------------------------------------
 
     @property
     def choices(self) -> list[str]:
-        """Who can sit in a seat."""
+        """The names of all possible players of a seat."""
         return [HUMAN, *self.agents, *self.game.players, *ANYWHERE]
 
     def take_seats(self, seats: Sequence[str]) -> None:
-        """Seat others, who know nothing of each other, and start a game."""
+        """Change the players, reset all beliefs, and start a game."""
         if len(seats) != self.game.num_players:
             raise ConfigError(
-                f"{len(seats)} seats are given; {self.game.name} has {self.game.num_players}: name one for each"
+                f"got {len(seats)} players, but {self.game.name} has {self.game.num_players} seats: give one for each"
             )
         for name in seats:
             if name not in (HUMAN, *self.agents):
@@ -88,7 +88,7 @@ class Session:
         self.new_game()
 
     def new_game(self) -> None:
-        """Start another game with the same players; agents remember what the others were after in earlier games."""
+        """Start another game with the same players; agents keep their beliefs from earlier games."""
         self.games += 1
         self.moved, self.frames = [], []
         random = torch.Generator().manual_seed((self.seed * 7919 + self.games) % _SEEDS)
@@ -121,12 +121,12 @@ class Session:
             ConfigError: the game is over, or an action is missing or unknown.
         """
         if self.over:
-            raise ConfigError("the game is over: start a new one")
+            raise ConfigError("the game has ended: start a new one")
         game = self.game
         for seat in self.waits:
             if actions.get(seat) not in range(game.num_actions):
                 raise ConfigError(
-                    f"seat {seat} plays {actions.get(seat)!r}: expected an action, 0 to {game.num_actions - 1}"
+                    f"seat {seat} got the action {actions.get(seat)!r}: expected 0 to {game.num_actions - 1}"
                 )
         observation, legal = game.observe(self.state), game.legal(self.state)
         joint = torch.full((1, game.num_players), game.noop)
@@ -153,13 +153,13 @@ class Session:
             self.play({})
 
     def rewind(self, steps: int) -> None:
-        """Take steps back: go to the state after so many.
+        """Go back to the state after a number of steps.
 
         Raises:
-            ConfigError: there were not so many.
+            ConfigError: the episode has fewer steps.
         """
         if not 0 <= steps <= len(self.moved):
-            raise ConfigError(f"there is no step {steps}: expected 0 to {len(self.moved)}")
+            raise ConfigError(f"got step {steps}: expected 0 to {len(self.moved)}")
         if steps == len(self.moved):
             return
         self.state = self.moved[steps].state
@@ -167,16 +167,16 @@ class Session:
         for mind in self._minds.values():
             mind.rewind(steps)
         self._seat_scripts()
-        for move in self.moved:  # scripts remember what they have seen, and draw random numbers
+        for move in self.moved:  # scripts have a memory, and draw random numbers
             observation, legal = self.game.observe(move.state), self.game.legal(move.state)
             for seat, script in self._scripts.items():
                 actions_of(script, observation[:, seat], legal[:, seat])
         self._show()
 
-    # What is shown and kept -----------------------------------------------------------------------------------------
+    # Display and recording -----------------------------------------------------------------------------------------
 
     def describe(self) -> dict[str, Any]:
-        """Return what the page must know before the first state."""
+        """Return what the page needs before the first state."""
         return {**describe_game(self.game), "seats": self.seats, "choices": self.choices}
 
     def episodes(self) -> Episodes:
@@ -202,7 +202,7 @@ class Session:
         )
 
     def _seat_scripts(self) -> None:
-        """Seat scripted players at the start of a game; the same ones for the same game."""
+        """Make the scripted players at the start of a game; the same ones for the same game."""
         self._scripts: dict[int, Player] = {}
         for seat, name in enumerate(self.seats):
             if seat not in self._minds and name != HUMAN:
@@ -212,7 +212,7 @@ class Session:
                 self._scripts[seat] = script
 
     def _show(self) -> None:
-        """Let the agents think about the state, and add its frame."""
+        """Query the agents about the state, and add its frame."""
         game, last = self.game, self.moved[-1] if self.moved else None
         captures = []
         if last is not None and game.layout is not None:

@@ -79,7 +79,7 @@ def test_a_full_disk_is_seen_before_anything_is_played(full, tmp_path, played, c
 def test_cross_play_never_writes_over_another_result(ending, tmp_path, played, capsys):
     path = tmp_path / f"x{ending}"
     path.write_text("hours of play")
-    assert "is there already" in refused(["crossplay", "a.ckpt", *SMOKE, "--out", str(tmp_path / "x")], capsys)
+    assert "already exists" in refused(["crossplay", "a.ckpt", *SMOKE, "--out", str(tmp_path / "x")], capsys)
     assert path.read_text() == "hours of play"
     assert "--out is ''" in refused(["crossplay", "a.ckpt", *SMOKE, "--out", ""], capsys)
 
@@ -131,7 +131,7 @@ def test_two_references_commands_keep_each_others_results(tmp_path, monkeypatch,
     assert asked == ["random", "nearest_hare"], "what another command has made by now is not made again"
     shown = capsys.readouterr().out
     assert "random: random 1.00, best response 5.00" in shown
-    assert "random: another command has added it" in shown
+    assert "random: another command added it" in shown
 
 
 def test_an_entry_of_references_is_never_replaced(tmp_path):
@@ -178,7 +178,7 @@ def test_a_file_that_cannot_be_written_keeps_its_old_text(tmp_path, monkeypatch)
         raise OSError(28, os.strerror(28))
 
     monkeypatch.setattr("os.fsync", full)
-    with pytest.raises(ConfigError, match=r"cannot write .*No space left.*name another file"):
+    with pytest.raises(ConfigError, match=r"cannot write .*No space left.*choose another file"):
         References(tmp_path / "r.json").add(GAME, "random", ENTRY)
     with pytest.raises(OSError, match="No space"):
         replace_text(path, "new")

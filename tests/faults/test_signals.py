@@ -98,7 +98,7 @@ def test_an_interrupted_run_resumes_bit_by_bit(algorithm, place, whole, tmp_path
     part = interrupted(place, tmp_path, [*PLAY, *args], monkeypatch)
     (line,) = [line for line in capsys.readouterr().err.splitlines() if line.startswith("interrupted by ")]
     command = f"python -m omg_lightning fit --config {part}/config.yaml --ckpt_path {part}/last.ckpt"
-    assert line == f"interrupted by SIGTERM: saved {part}/last.ckpt: go on with {command}"
+    assert line == f"interrupted by SIGTERM: saved {part}/last.ckpt: resume with {command}"
     assert not (part / "metrics.json").exists()
     main(command.split()[3:])
     rest = newest(tmp_path)
@@ -121,7 +121,7 @@ def test_a_signal_after_training_says_how_to_evaluate(tmp_path, monkeypatch, cap
     args = [*PLAY, "--trainer.max_epochs=1", "--trainer.check_val_every_n_epoch=5"]
     folder = interrupted("the last evaluation", tmp_path, args, monkeypatch)
     command = f"validate --config {folder}/config.yaml --ckpt_path {folder}/last.ckpt"
-    expected = f"interrupted by SIGTERM: training is over: evaluate with python -m omg_lightning {command}"
+    expected = f"interrupted by SIGTERM: training is complete: evaluate with python -m omg_lightning {command}"
     assert expected in capsys.readouterr().err.splitlines()
     main(command.split())
     assert numbers(newest(tmp_path))["return/episodes"] == 4

@@ -9,7 +9,7 @@ from lightning import Trainer
 from omg_lightning.cli import main
 
 ROUND = ["--data.offline.rounds=0", "--trainer.max_epochs=1"]
-REFUSES = "the trainer refuses its settings: "
+REFUSES = "Lightning's Trainer rejects its settings: "
 BOOL = {"abc": "expected bool", "7": "expected bool"}
 WORKS = ""
 TABLE = {  # argument: what is typed, and words of the line, or WORKS

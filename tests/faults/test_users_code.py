@@ -154,7 +154,7 @@ def test_an_error_in_a_process_ends_the_others_and_brings_its_traceback():
     assert not active_children()
 
 
-def test_a_fault_of_the_program_keeps_its_traceback_and_ends_in_a_line(monkeypatch):
+def test_a_bug_keeps_its_traceback_and_ends_with_a_request_to_report_it(monkeypatch):
     def fail(*args):
         raise KeyError("within the program")
 
@@ -162,7 +162,8 @@ def test_a_fault_of_the_program_keeps_its_traceback_and_ends_in_a_line(monkeypat
     monkeypatch.setattr("omg_lightning.cli.run", fail)
     with pytest.raises(KeyError) as caught:
         main(["fit"])
-    assert "".join(traceback.format_exception(caught.value)).splitlines()[-1].startswith("error: this is a fault of")
+    last = "".join(traceback.format_exception(caught.value)).splitlines()[-1]
+    assert last.startswith("error: this is probably a bug in omg_lightning")
 
 
 def test_the_whole_traceback_is_shown_where_the_environment_asks_for_it(folder, capsys, monkeypatch):

@@ -63,13 +63,13 @@ def test_fit_resumes_from_the_last_checkpoint(trained, tmp_path, capsys):
     assert torch.load(folder / "last.ckpt", weights_only=True)["EpisodeDataModule"]["rounds"] == 3
     # Its configuration does not stand for the checkpoint from which it went on.
     line = refused(["validate", "--config", str(folder / CONFIG)], capsys)
-    assert f"the newest run's, {folder / 'last.ckpt'}" in line
+    assert f"give --ckpt_path, such as {folder / 'last.ckpt'}, the newest" in line
 
 
 @pytest.mark.parametrize("limit", ["--trainer.max_epochs=2", "--trainer.max_epochs=1", "--trainer.max_steps=2"])
 def test_a_resume_with_nothing_left_to_train_is_refused(limit, trained, capsys):
     offline = "--data.offline.rounds=0"
-    assert "nothing is left to train" in refused(typed("fit", trained, "--ckpt_path=last", limit, offline), capsys)
+    assert "no training is left" in refused(typed("fit", trained, "--ckpt_path=last", limit, offline), capsys)
     assert newest(trained).name == "version_0"
 
 
@@ -77,7 +77,7 @@ def test_weights_alone_cannot_be_trained_further(trained, tmp_path, capsys):
     whole = torch.load(trained / "lightning_logs/version_0/last.ckpt", weights_only=True)
     torch.save({name: whole[name] for name in ("state_dict", "hyper_parameters")}, tmp_path / "w.ckpt")
     line = refused(typed("fit", trained, f"--ckpt_path={tmp_path / 'w.ckpt'}"), capsys)
-    assert "holds weights alone" in line
+    assert "has only weights, so `fit` cannot resume from it" in line
 
 
 def test_other_rules_are_refused_by_name_and_taken_where_the_user_says_so(trained, tmp_path, capsys):
@@ -135,7 +135,7 @@ def test_other_rules_do_not_allow_other_sizes(trained, tmp_path, capsys):
     last = f"--ckpt_path={trained / 'lightning_logs/version_0/last.ckpt'}"
     line = refused(typed("validate", tmp_path, last, "--data.game.height=5", "--other_rules=true"), capsys)
     assert "height 4" in line
-    assert "or train anew" in line
+    assert "or train a new agent" in line
 
 
 BROKEN = {

@@ -65,6 +65,7 @@ def test_a_share_of_an_evaluation_that_is_less_than_a_batch_is_refused():
         check_trainer({"limit_val_batches": fits}, 2)
 
 
+REJECTS = "Lightning's Trainer rejects its settings"
 WRONG = {
     # what the user typed: words of the line
     "--seed_everything=1099511627776": "--seed_everything is 1099511627776: it must lie between 0 and",
@@ -73,7 +74,7 @@ WRONG = {
     "--model.learning_rate=0": "model.learning_rate is 0.0: it must be above 0",
     "--model.learning_rate=nan": "--model.learning_rate is nan: expected a finite number",
     "--model.opponent=3": "--model.opponent is 3: expected one of Codebook",
-    "--model.networks=3": "--model.networks is 3: expected its settings below it",
+    "--model.networks=3": "--model.networks is 3: expected a group of settings; give them one by one",
     "--model.networks.hidden=0": "model.networks.hidden is 0: it must be at least 1",
     "--data.game=null": "--data.game is null: expected one of CoinGame",
     "--data.num_envs=abc": "--data.num_envs is abc: expected int",
@@ -83,12 +84,12 @@ WRONG = {
     "--refresh.max_age=abc": "--refresh.max_age is abc: expected int or null",
     "--trainer.max_epochs=-3": "--trainer.max_epochs is -3: expected at least 1",
     "--trainer.devices=0": "--trainer.devices is 0: expected at least 1",
-    "--trainer.strategy=nonsense": "the trainer refuses its settings: You selected an invalid strategy name",
-    "--trainer.accelerator=nonsense": "the trainer refuses its settings: You selected an invalid accelerator name",
-    "--trainer.accelerator=mps": "the trainer refuses its settings",
-    "--trainer.val_check_interval=99": "the trainer refuses its settings: `val_check_interval` (99) must be less than",
+    "--trainer.strategy=nonsense": f"{REJECTS}: You selected an invalid strategy name",
+    "--trainer.accelerator=nonsense": f"{REJECTS}: You selected an invalid accelerator name",
+    "--trainer.accelerator=mps": REJECTS,
+    "--trainer.val_check_interval=99": f"{REJECTS}: `val_check_interval` (99) must be less than",
     "--trainer.max_time=abc": "--trainer.max_time is abc: expected DD:HH:MM:SS",
-    "--model.goal=declared": "no option --model.goal: --model has opponent, algorithm, encoder, reward, networks",
+    "--model.goal=declared": "--model.goal: the options of --model are opponent, algorithm, encoder, reward, networks",
     "--model.learnin_rate=1": "no option --model.learnin_rate: did you mean --model.learning_rate?",
     "--learning_rate=1": "no option --learning_rate: did you mean --model.learning_rate?",
     "--data.trainin.batch_size=1": "did you mean --data.training.batch_size?",
@@ -106,19 +107,19 @@ def test_a_wrong_value_is_one_line_that_names_it(typed, tmp_path, capsys):
 
 def test_a_fit_without_a_game_says_what_is_missing(capsys):
     line = refused(["fit", "--data.seats=[learner,random]"], capsys)
-    assert "--data.game is missing: name one of CoinGame" in line
+    assert "--data.game is missing: give one of CoinGame" in line
 
 
 def test_an_option_of_a_game_that_is_not_named_asks_for_the_game(capsys):
     line = refused(["fit", "--data.game.name=snowdrift"], capsys)
-    assert "--data.game.name needs its class before it: write --data.game, one of CoinGame" in line
+    assert "--data.game.name came before its class: first give --data.game with one of CoinGame" in line
 
 
 def test_an_error_names_the_file_of_an_option(capsys):
     line = refused(["fit", *SMOKE, "--data.game=Snowdrift"], capsys)
-    assert "preset is from a configuration file: set --data.game.preset, too" in line
+    assert "a configuration file sets preset: set --data.game.preset as well" in line
     line = refused(["fit", *SMOKE, "--data.game.preset=9x9"], capsys)
-    assert "from a configuration file" not in line
+    assert "a configuration file" not in line
 
 
 @pytest.mark.parametrize(
@@ -126,11 +127,11 @@ def test_an_error_names_the_file_of_an_option(capsys):
     [
         ("unrecognized arguments: --trainer.max_epoch=3", "did you mean --trainer.max_epochs?"),
         ("Subcommand 'fit' does not accept option 'modl.learning_rate'", "did you mean --model.learning_rate?"),
-        ("unrecognized arguments: --nonsense=3", "there are trainer, model"),
+        ("unrecognized arguments: --nonsense=3", "the options are trainer, model"),
         ("Parser key \"x\": Option 'y' is not accepted", "Parser key \"x\": Option 'y' is not accepted"),
     ],
 )
-def test_a_misspelt_key_is_answered_with_the_nearest_one(message, expected):
+def test_a_misspelt_key_suggests_the_most_similar_one(message, expected):
     found = suggest(message, ["trainer.max_epochs", "trainer.max_steps", "model.learning_rate"])
     assert found.endswith(expected)
 
@@ -141,10 +142,10 @@ def test_a_misspelt_key_is_answered_with_the_nearest_one(message, expected):
         (MemoryError("9 GiB"), "too large for this machine"),
         (RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried 8 bytes"), "too large"),
         (RuntimeError("Storage size calculation overflowed with sizes=[9]"), "too large"),
-        (RuntimeError("a fault of the program"), None),
-        (ValueError("a fault of the program"), None),
+        (RuntimeError("a bug of the program"), None),
+        (ValueError("a bug of the program"), None),
     ],
 )
-def test_a_size_beyond_memory_is_a_mistake_and_a_fault_of_the_program_is_none(error, word):
+def test_a_size_beyond_memory_is_a_mistake_and_a_bug_is_none(error, word):
     found = mistake(error)
     assert found is None if word is None else word in found
