@@ -149,7 +149,7 @@ def part_of(plain: Mapping[str, Any] | Factory, base: type) -> Factory:
     except (ImportError, AttributeError, ValueError) as error:
         raise ConfigError(f"cannot find {path} ({error}): run from the folder that holds it, or install it") from error
     if not (isinstance(kind, type) and issubclass(kind, base)):
-        raise ConfigError(f"{path} is not a {base.__name__}: give a class that inherits from it")
+        raise ConfigError(f"{path} is not a subclass of {base.__name__}: give a class that inherits from it")
     return partial(kind, **_settings(kind, plain.get("init_args") or {}))
 
 

@@ -212,7 +212,7 @@ def check_errors(make: Make) -> None:
     for seed in (-1, 1.5, "1", True):
         refuses(ConfigError, seed_says, env.reset, seed=seed)
     refuses(ConfigError, "options=3: expected a dict", env.reset, options=3)
-    cure = "an exact layout is" if env.layout_needs else "has no options: leave them out"
+    cure = "an exact layout is" if env.layout_needs else "has no options: omit them"
     refuses(ConfigError, f"unknown .'no_such_thing'.; .*{cure}", env.reset, options={"no_such_thing": []})
     if env.layout_needs:
         refuses(ConfigError, "missing", env.reset, options={env.layout_needs[0]: []})
@@ -229,9 +229,9 @@ def check_errors(make: Make) -> None:
         )
     for action in (None, 1.0, "up", True, [1, 2]):
         refuses(ConfigError, f"action of {first}: got .*; expected an integer", env.step, {**fine, first: action})
-    refuses(ConfigError, f"none for .'{first}'.", env.step, dict.fromkeys(env.agents[1:], noop))
-    refuses(ConfigError, "none for", env.step, {})
-    refuses(ConfigError, "'nobody' is no agent of this game", env.step, {**fine, "nobody": noop})
+    refuses(ConfigError, f"got none for .'{first}'.", env.step, dict.fromkeys(env.agents[1:], noop))
+    refuses(ConfigError, "got none for", env.step, {})
+    refuses(ConfigError, "'nobody' is not an agent of this game", env.step, {**fine, "nobody": noop})
     refuses(ConfigError, "expected a dict", env.step, [noop] * len(env.agents))
     refuses(ConfigError, "expected a dict", env.step, None)
     assert env.game_state is before

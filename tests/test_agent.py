@@ -201,7 +201,8 @@ def test_a_loss_with_a_gradient_but_without_a_weight_is_refused_by_name():
 
 
 def test_two_parts_with_a_loss_of_one_name_are_refused():
-    with pytest.raises(ConfigError, match=r"BestResponseSearch has a loss called 'value', which exists already: give it another name") as caught:
+    message = "BestResponseSearch has a loss called 'value', which exists already: give it another name"
+    with pytest.raises(ConfigError, match=message) as caught:
         tiny_agent(stag_hunt(), Clash)
     assert one_line(caught)
 

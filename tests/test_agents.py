@@ -217,7 +217,7 @@ def test_a_move_taken_back_leaves_no_trace():
         agent.look(state)
         assert same(agent.belief(), belief)
     assert first[0] == first[1]
-    with pytest.raises(ConfigError, match="rewind got 1; expected 0 to 0"):
+    with pytest.raises(ConfigError, match="rewind got 1: expected 0 to 0"):
         agent.rewind(1)
 
 

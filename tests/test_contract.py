@@ -32,7 +32,7 @@ GAMES = {
     "bits": lambda: MatrixGame("prisoners_dilemma", max_steps=4),
     "particles": lambda: particles(PettingZooEnv),
 }
-CELLS, DECLARES = "opponent Locations needs goals that are things on a grid's cells, but", "needs declared goals, but"
+CELLS, DECLARES = "opponent Locations needs goals that are objects in cells of a grid, but", "needs declared goals, but"
 REFUSED = {  # an opponent model and a game that do not go together, and how it says so
     **{(game, "Locations"): CELLS for game in ("grid", "reals", "bits", "particles")},
     **{

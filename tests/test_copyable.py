@@ -139,14 +139,14 @@ def test_chance_of_its_own_is_part_of_the_state():
 @pytest.mark.parametrize(
     ("name", "kwargs", "says"),
     [
-        ("Chance", {"source": "global"}, "Chance: a copy shows another observation .* cannot be copied"),
-        ("Chance", {"source": "hidden"}, "Chance: a copy shows another observation .* cannot be copied"),
-        ("Chance", {"source": "reset"}, "Chance: a second episode with the same seed shows another observation"),
-        ("Toy", {"comes": {"b": 1}}, "Toy: b is not there after reset"),
+        ("Chance", {"source": "global"}, "Chance: a copy has another observation .* cannot be copied"),
+        ("Chance", {"source": "hidden"}, "Chance: a copy has another observation .* cannot be copied"),
+        ("Chance", {"source": "reset"}, "Chance: a second episode with the same seed has another observation"),
+        ("Toy", {"comes": {"b": 1}}, "Toy: b is missing after reset"),
         ("Lock", {}, "Lock: its state cannot be copied"),
-        ("Engine", {}, "Engine: the environment beside its copies shows another observation"),
-        ("Engine", {"max_cycles": 1}, "Engine: the environment beside its copies shows another observation"),
-        ("Table", {}, "Table: a copy shows another observation"),
+        ("Engine", {}, "Engine: the environment beside its copies has another observation"),
+        ("Engine", {"max_cycles": 1}, "Engine: the environment beside its copies has another observation"),
+        ("Table", {}, "Table: a copy has another observation"),
     ],
 )
 def test_an_environment_that_cannot_be_copied_is_refused_with_the_cure(name, kwargs, says):
@@ -191,7 +191,7 @@ def test_a_state_that_grows_too_large_says_which_argument_to_set():
     parallel_toys.Growing.after = 0
     state = game.reset(1, seeded())
     refused(
-        r"Growing: a state takes \d+ bytes; expected at most \d+.*set state_bytes",
+        r"Growing: a state has \d+ bytes; expected at most \d+.*set state_bytes",
         game.step,
         state,
         torch.zeros(1, 3, dtype=torch.int64),

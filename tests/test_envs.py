@@ -150,8 +150,8 @@ def test_step_ignores_the_action_of_an_agent_that_has_left():
         assert set(seen) == set(rewards) == set(terminations) == set(truncations) == set(infos) == {"hunter_1"}
     assert np.argwhere(seen["hunter_1"]["observation"][0]).tolist() == [[0, 3]], "hunter_1 walked up from (3, 3)"
     assert not seen["hunter_1"]["observation"][1].any(), "hunter_0 is still gone"
-    refuses(ConfigError, r"none for \['hunter_1'\]", env.step, {"hunter_0": STAY})
-    refuses(ConfigError, "'hunter_2' is no agent of this game", env.step, {"hunter_1": STAY, "hunter_2": STAY})
+    refuses(ConfigError, r"got none for \['hunter_1'\]", env.step, {"hunter_0": STAY})
+    refuses(ConfigError, "'hunter_2' is not an agent of this game", env.step, {"hunter_1": STAY, "hunter_2": STAY})
 
 
 def test_a_client_may_give_actions_of_all_agents_in_every_step():
@@ -469,7 +469,7 @@ def test_human_mode_off_the_grid_prints_every_step(capsys):
 
 def test_a_picture_off_the_grid_is_refused_in_one_line():
     says = (
-        r"'rgb_array': LineGame has the modes \['human', 'ansi'\], because only games on a grid have pictures; choose"
+        r"'rgb_array': LineGame expects one of \['human', 'ansi'\], because only games on a grid have pictures; choose"
     )
     refuses(ConfigError, says, LineEnv, LineGame(), "rgb_array")
     assert LineEnv.metadata["render_modes"] == ["human", "rgb_array", "ansi"], "the class still offers pictures"

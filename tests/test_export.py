@@ -132,7 +132,7 @@ def test_a_foreign_file_cannot_run_anything_but_parts(part, exported):
     whole = json.loads(about.read_text())
     whole["settings"][part] = {"class_path": "test_export.Trap", "init_args": {"word": "run"}}
     about.write_text(json.dumps(whole))
-    with pytest.raises(ConfigError, match=r"test_export\.Trap is no "):
+    with pytest.raises(ConfigError, match=r"test_export\.Trap is not a subclass of "):
         omg_lightning.load_agent(exported)
     assert RUN == []
 

@@ -215,7 +215,7 @@ def test_a_model_that_needs_declared_goals_refuses_a_game_without(name, make):
 
 def test_a_model_of_cells_refuses_goals_that_are_no_things_on_cells():
     for game in (EchoGame(), TokenGame(2)):
-        with pytest.raises(ConfigError, match="opponent Locations needs goals that are things on a grid") as caught:
+        with pytest.raises(ConfigError, match="Locations needs goals that are objects in cells of a grid") as caught:
             opponents.Locations(model_spec(game))
         assert "\n" not in str(caught.value)
 

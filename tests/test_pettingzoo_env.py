@@ -155,9 +155,9 @@ def test_views_of_any_space_keep_their_values(view, dtype, expected):
     ("view", "says"),
     [
         ("list", r"Views: an observation_space is Sequence\(.*cannot flatten"),
-        ("half", r"Views: a sees 1.5, which its observation_space cannot hold"),
-        ("beyond", r"Views: a sees 256, which its observation_space cannot hold"),
-        ("wide", r"Views: a sees an array of shape \(3,\); expected \(2,\)"),
+        ("half", r"Views: a observes 1.5, outside of its observation_space"),
+        ("beyond", r"Views: a observes 256, outside of its observation_space"),
+        ("wide", r"Views: a observes an array of shape \(3,\); expected \(2,\)"),
     ],
 )
 def test_views_that_cannot_keep_their_values_are_refused(view, says):
@@ -253,7 +253,7 @@ def test_step_asks_for_a_reset_and_one_action_for_each_seat():
         ("observation", r"Liar: no observation of b"),
         ("reward", r"Liar: step returned no reward of b"),
         ("termination", r"Liar: step returned no termination of b"),
-        ("mask", r"Liar: the action_mask of a allows nothing"),
+        ("mask", r"Liar: the action_mask of a allows no action"),
         ("short mask", r"Liar: the action_mask of b has shape \(2,\); expected \(3,\)"),
     ],
 )
@@ -287,9 +287,9 @@ def test_agents_after_reset_are_the_seats_where_none_are_listed():
 @pytest.mark.parametrize(
     ("make", "kwargs", "says"),
     [
-        ("nothing", {}, "make='nothing': expected the dotted path of a function"),
-        ("a b.c", {}, "expected the dotted path"),
-        (3, {}, "make=3: expected the dotted path"),
+        ("nothing", {}, "make='nothing': give the dotted path of a function"),
+        ("a b.c", {}, "give the dotted path"),
+        (3, {}, "make=3: give the dotted path"),
         ("no_such_package.env", {}, "needs the package no_such_package, which is not installed: pip install no_such_p"),
         ("pettingzoo.test.no_such.env", {}, "pettingzoo.test has no module no_such; check the spelling"),
         ("parallel_toys.Nobody", {}, "parallel_toys has no function Nobody"),

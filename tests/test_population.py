@@ -104,8 +104,8 @@ def test_partners_of_the_test_may_be_a_pattern(made):
 @pytest.mark.parametrize(
     ("seats", "says"),
     [
-        (["learner", "checkpoint:nowhere/*"], "the seat checkpoint:nowhere/\\* names no agent"),
-        (["learner", "{made}"], "stand for 3 line-ups, but data.num_envs is 2, .* set it to 3 or a multiple"),
+        (["learner", "checkpoint:nowhere/*"], "the seat checkpoint:nowhere/\\* matches no agent"),
+        (["learner", "{made}"], "expand to 3 line-ups, but data.num_envs is 2, .* set it to 3 or a multiple"),
     ],
 )
 def test_a_pattern_that_cannot_play_is_refused_in_one_line(made, seats, says):

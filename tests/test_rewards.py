@@ -88,7 +88,10 @@ def test_a_bonus_is_added_for_each_goal_that_is_named_to_who_achieves_it():
 
 @pytest.mark.parametrize(
     ("bonus", "says"),
-    [({"two": 1.0}, "names 'two', but TokenGame declares zero, one: name one"), ({"one": math.inf}, "must be finite")],
+    [
+        ({"two": 1.0}, "names 'two', but TokenGame declares zero, one: use names of its goals"),
+        ({"one": math.inf}, "expected a finite number"),
+    ],
 )
 def test_a_bonus_that_cannot_be_paid_is_refused_in_one_line(bonus, says):
     with pytest.raises(ConfigError, match=says) as caught:

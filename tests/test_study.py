@@ -148,7 +148,7 @@ def test_mistakes_in_the_command_are_one_line(here, capsys):
     assert "invalid choice: 'loca'" in refused(["study", "s.yaml", "--engine", "loca"], capsys)
     assert "--jobs is 0" in refused(["study", "s.yaml", "--jobs", "0"], capsys)
     assert "expected KEY=VALUE" in refused(["study", "s.yaml", "--option", "timeout"], capsys)
-    assert "--option a is for --engine ray and slurm" in refused(["study", "s.yaml", "--option", "a=1"], capsys)
+    assert "--option a needs --engine ray or slurm" in refused(["study", "s.yaml", "--option", "a=1"], capsys)
     assert "has no `search`" in refused(["study", "s.yaml", "--search"], capsys) or not installed("optuna")
     for flags, name in ((["--engine", "ray"], "ray"), (["--engine", "slurm"], "submitit"), (["--search"], "optuna")):
         if not installed(name):

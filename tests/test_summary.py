@@ -32,7 +32,8 @@ def test_every_line_of_the_summary_by_hand(tmp_path):
         "StagHunt: learner, nearest_stag",
         "team return   10.00 (95%: 9.93 to 10.00) in 500 episodes; random play 1.23; best possible 12.00",
         "seats         6.00 learner, 4.00 nearest_stag",
-        "prediction    88.2% of co-players' actions, 99.8% of the best possible; 41.4% if always the most frequent action",
+        "prediction    88.2% of co-players' actions, 99.8% of the best possible; "
+        "41.4% if always the most frequent action",
         "goals         raise the return by 3.00 (95%: 2.25 to 3.75): "
         "team return 9.00 with inferred goals, 6.00 with random goals",
         "training      39,083 environment steps in 152 s",

@@ -30,7 +30,7 @@ __all__ = [
 
 
 def _register(name: str) -> None:
-    """Register a module of this folder, once: PettingZoo warns about a second time, such as after a reload."""
+    """Register a module of this folder once: PettingZoo warns about a second registration, such as after a reload."""
     path = f"{__name__}.{name}"
     identity = EnvSpec(f"omg_lightning/{name}").id
     if identity not in aec_registry:

@@ -25,17 +25,17 @@ from omg_lightning.spaces import Space, check_space, dtype_of, is_binary
 from omg_lightning.types import ConfigError
 from omg_lightning.users_code import place_of
 
-DEFAULT_MAX_STEPS = 1000  # where neither the user nor the environment names a limit
+DEFAULT_MAX_STEPS = 1000  # if neither the user nor the environment sets a limit
 MASK = "action_mask"  # PettingZoo's key, in a Dict observation or in the infos
 
 
 class Row(NamedTuple):
-    """What one environment shows after a reset or a step, in seat order."""
+    """The result of a reset or a step of one environment, in seat order."""
 
     observation: NDArray[Any]  # [P, *shape] a seat that has left keeps its last view
     legal: NDArray[np.bool_]  # [P, A]
     active: NDArray[np.bool_]  # [P]
-    left: NDArray[np.bool_]  # [P] was active once, and is no longer
+    left: NDArray[np.bool_]  # [P] was active before, and is no longer
     reward: NDArray[np.float32]  # [P]
     terminated: NDArray[np.bool_]  # [P] with this step
     truncated: NDArray[np.bool_]  # [P] with this step
@@ -44,7 +44,7 @@ class Row(NamedTuple):
 def load(make: str, kwargs: Mapping[str, Any]) -> ParallelEnv:
     """Make one environment with PettingZoo's parallel interface.
 
-    An AEC environment is converted: by `aec_to_parallel` where its metadata say `is_parallelizable`, and else by
+    An AEC environment is converted: by `aec_to_parallel` if its metadata say `is_parallelizable`, and else by
     `turn_based_aec_to_parallel`, so that one step is the turn of one agent.
 
     Args:
@@ -52,7 +52,7 @@ def load(make: str, kwargs: Mapping[str, Any]) -> ParallelEnv:
         kwargs: its arguments.
 
     Raises:
-        ConfigError: it cannot be imported, it fails, or it returns no PettingZoo environment.
+        ConfigError: the function cannot be imported, fails, or returns no PettingZoo environment.
     """
     function = _import(make)
     with blame(make, f"the call with kwargs {dict(kwargs)}"):
@@ -78,9 +78,7 @@ def _import(make: str) -> Any:
     """Import the function at a dotted path."""
     module, _, last = make.rpartition(".") if isinstance(make, str) else ("", "", "")
     if not module or not all(part.isidentifier() for part in make.split(".")):
-        raise ConfigError(
-            f"make={make!r}: expected the dotted path of a function, such as mpe2.simple_tag_v3.parallel_env; give one"
-        )
+        raise ConfigError(f"make={make!r}: give the dotted path of a function, such as mpe2.simple_tag_v3.parallel_env")
     try:
         found = importlib.import_module(module)
     except ModuleNotFoundError as error:
@@ -88,23 +86,25 @@ def _import(make: str) -> Any:
     except Exception as error:
         raise ConfigError(f"make={make}: the import of {module} failed with {_one_line(error)}") from error
     if not callable(getattr(found, last, None)):
-        raise ConfigError(f"make={make}: {module} has no function {last}; look for its name in that module")
+        raise ConfigError(f"make={make}: {module} has no function {last}: correct the name")
     return getattr(found, last)
 
 
 def _missing(make: str, module: str, name: str) -> str:
-    """Return which package to install, or which name is wrong."""
+    """Return a message with the package to install, or with the wrong name."""
     package = name.partition(".")[0]
     if package == module.partition(".")[0] and package != name:
         return f"make={make}: {name.rpartition('.')[0]} has no module {name.rpartition('.')[2]}; check the spelling"
     family = module.split(".")[1] if module.startswith("pettingzoo.") else ""
     wanted = f"'pettingzoo[{family}]'" if family else package
-    return f"make={make} needs the package {package}, which is not installed: pip install {wanted} (or mend the path)"
+    return (
+        f"make={make} needs the package {package}, which is not installed: pip install {wanted} (or correct the path)"
+    )
 
 
 @contextmanager
 def blame(name: str, what: str) -> Iterator[None]:
-    """Turn an error inside third-party code into one line that names the environment."""
+    """Turn an error in third-party code into a one-line ConfigError that names the environment."""
     try:
         yield
     except ConfigError:
@@ -123,22 +123,22 @@ def _one_line(error: BaseException) -> str:
 
 
 class Adapter:
-    """Knows the seats, spaces and masks of an environment; the environments themselves are passed in.
+    """The seats, spaces and masks of an environment; the methods get the environment as an argument.
 
-    - Seats are the agents in the order of `possible_agents`, or of `agents` after a reset where there are none.
-    - Views: a Dict loses its `action_mask`; one that has a single entry left is that entry. If all agents have a `Box`
+    - Seats are the agents in the order of `possible_agents`, or of `agents` after a reset if it is missing.
+    - Views: a Dict loses its `action_mask`; if a single entry remains, this is the view. If all agents have a `Box`
       or `MultiBinary` of the same shape (rank 1 or more), views keep that shape. Else they are flattened as by
       gymnasium, and padded with zeros to the longest. The dtype is NumPy's common type, so that values are unchanged.
     - Actions: `Discrete` only, padded to the largest; action a of a seat is `start + a` of its space. Masks come from
       the observation's `action_mask`, or else the info's; else all actions of the agent are legal.
-    - In a turn-based game a last action, `wait`, is added: the only legal one of all who are not on turn.
+    - A turn-based game gets one more action, `wait`: the only legal one of agents that are not on turn.
 
     Args:
         name: of the environment, for messages.
-        env: one environment, to ask for agents and spaces.
-        kwargs: what it was made with.
+        env: one environment, to read agents and spaces.
+        kwargs: its arguments.
         max_steps: see `PettingZooEnv`.
-        probe: reset `env` once, so that what does not fit is said now.
+        probe: reset `env` once, so that errors are raised now.
 
     Raises:
         ConfigError: the agents, a space or the first observations do not fit.
@@ -175,7 +175,7 @@ class Adapter:
             here = self._here(env)
             if not here.any():
                 raise ConfigError(
-                    f"{self.name}: env.agents is empty after reset; expected some of {list(self.agent_names)}: mend "
+                    f"{self.name}: env.agents is empty after reset; expected some of {list(self.agent_names)}: correct "
                     "reset of the environment"
                 )
             self._read(views, observations, here)
@@ -183,9 +183,9 @@ class Adapter:
         return Row(views, legal, here, nobody, nobody.astype(np.float32), nobody, nobody)
 
     def show(self, env: ParallelEnv, observations: Mapping[Any, Any], infos: Mapping[Any, Any] | None) -> Row:
-        """Return what `env` shows to the agents in `observations`, which `env` returned last.
+        """Return the row of `observations`, the last ones that `env` returned.
 
-        Of an agent that is there, but not in `observations`, the view is 0, and all its actions count as legal.
+        For an active agent without an observation, the view is 0, and all its actions count as legal.
         """
         views = np.zeros((self.num_players, *(self.observation_space.shape or ())), self._dtype)
         nobody = np.zeros(self.num_players, dtype=bool)
@@ -199,26 +199,28 @@ class Adapter:
         return Row(views, legal, here, nobody, nobody.astype(np.float32), nobody, nobody)
 
     def numbered(self, actions: Mapping[Any, Any]) -> list[int]:
-        """Return the actions of agents in this project's numbers, one for each seat; `noop` where there is none."""
+        """Return the agents' actions in this project's numbering, one per seat; `noop` for a missing one."""
         if unknown := [key for key in actions if key not in self.keys]:
-            raise ConfigError(f"{self.name}: {unknown[0]!r} is no agent; expected actions of {list(self.agent_names)}")
+            raise ConfigError(
+                f"{self.name}: {unknown[0]!r} is not an agent; expected actions of {list(self.agent_names)}"
+            )
         return [
             self.noop if actions.get(agent.key) is None else int(actions[agent.key]) - agent.first_action
             for agent in self._agents
         ]
 
     def native(self, seat: int, action: int) -> int | None:
-        """Return an action of a seat in the numbers of the environment; None for waiting until it is on turn."""
+        """Return a seat's action in the environment's numbering; None for waiting until it is on turn."""
         return None if self.turn_based and action == self.noop else action + self._agents[seat].first_action
 
     def step(self, env: ParallelEnv, row: Row, time: int, actions: Sequence[int]) -> Row:
-        """Play the step after `row`, the last thing that `env` showed.
+        """Play the step after `row`, the last result of `env`.
 
         Args:
-            env: it is changed.
-            row: it is not.
-            time: the number of steps before this one; with step `max_steps` all who are left are truncated.
-            actions: P legal actions; only those of active seats are passed on, and no `wait`.
+            env: changed in place.
+            row: unchanged.
+            time: the number of steps before this one; step `max_steps` truncates all remaining agents.
+            actions: P legal actions; the environment gets only those of active seats, and no `wait`.
 
         Raises:
             ConfigError: the environment fails, or breaks PettingZoo's contract.
@@ -238,7 +240,7 @@ class Adapter:
                 reward[seat] = self._of(rewards, agent, "reward")
                 terminated[seat] = self._of(terminations, agent, "termination")
                 truncated[seat] = self._of(truncations, agent, "truncation")
-            terminated |= row.active & ~here & ~truncated  # gone without a word
+            terminated |= row.active & ~here & ~truncated  # left without termination or truncation
             truncated &= ~terminated
             ended = terminated | truncated
             left = row.left | ended
@@ -257,26 +259,26 @@ class Adapter:
         present, known = set(env.agents), {agent.key for agent in self._agents}
         if unknown := present - known:
             raise ConfigError(
-                f"{self.name}: agent {unknown.pop()!r} appeared, who is none of {list(self.agent_names)}; expected "
-                "possible_agents to name everyone who may come: add it there"
+                f"{self.name}: agent {unknown.pop()!r} appeared, which is none of {list(self.agent_names)}; expected "
+                "all agents in possible_agents: add it there"
             )
         return np.array([agent.key in present for agent in self._agents])
 
     def _of(self, values: Mapping[Any, Any], agent: _Agent, what: str) -> Any:
         if agent.key not in values:
             raise ConfigError(
-                f"{self.name}: step returned no {what} of {agent.key}, who acted; expected one for each agent that "
-                "acted: mend step of the environment"
+                f"{self.name}: step returned no {what} of {agent.key}, which acted; expected one for each agent that "
+                "acted: correct step of the environment"
             )
         return values[agent.key]
 
     def _refuse(self, present: NDArray[np.bool_], ended: NDArray[np.bool_]) -> None:
-        """Say that a seat that has left is in `env.agents`."""
+        """Raise ConfigError: a seat that has left is in `env.agents`."""
         seat = int(present.argmax())
         how = "ended with this step but is still in env.agents" if ended[seat] else "left and came back to env.agents"
         raise ConfigError(
             f"{self.name}: {self.agent_names[seat]} {how}; expected an agent that ends to leave env.agents for the rest"
-            " of the episode: mend the environment, or name everyone who comes later in possible_agents"
+            " of the episode: correct the environment, or list all later agents in possible_agents"
         )
 
     def _read(self, views: NDArray[Any], observations: Mapping[Any, Any], who: NDArray[np.bool_]) -> None:
@@ -285,8 +287,8 @@ class Adapter:
             agent = self._agents[seat]
             if agent.key not in observations:
                 raise ConfigError(
-                    f"{self.name}: no observation of {agent.key}, who is in env.agents; expected one for each of them: "
-                    "mend reset and step of the environment"
+                    f"{self.name}: no observation of {agent.key}, which is in env.agents; expected one for each agent: "
+                    "correct reset and step of the environment"
                 )
             value = agent.view(observations[agent.key])
             out = views[seat] if value.shape == views[seat].shape else views[seat][: value.size]
@@ -294,8 +296,8 @@ class Adapter:
             out[...] = value
             if out.dtype.kind != "f" and not np.array_equal(out, value):
                 raise ConfigError(
-                    f"{self.name}: {agent.key} sees {value[out != value][0]}, which its observation_space cannot hold; "
-                    f"expected values of {agent.space}: mend the space or the observation"
+                    f"{self.name}: {agent.key} observes {value[out != value][0]}, outside of its observation_space; "
+                    f"expected values of {agent.space}: correct the space or the observation"
                 )
 
     def _legal(
@@ -305,7 +307,7 @@ class Adapter:
         infos: Mapping[Any, Any] | None,
         active: NDArray[np.bool_],
     ) -> NDArray[np.bool_]:
-        """Return what is legal next, bool `[P, A]`: of a seat that is not active or not on turn only `noop`."""
+        """Return the legal actions, bool `[P, A]`: only `noop` for a seat that is not active or not on turn."""
         legal = np.zeros((self.num_players, self.num_actions), dtype=bool)
         on_turn = env.aec_env.agent_selection if self.turn_based and active.any() else None
         for seat, agent in enumerate(self._agents):
@@ -315,13 +317,13 @@ class Adapter:
             legal[seat, : agent.num_actions] = agent.mask(observations[agent.key], (infos or {}).get(agent.key))
             if not legal[seat].any():
                 raise ConfigError(
-                    f"{self.name}: the action_mask of {agent.key} allows nothing; expected a legal action for everyone "
-                    "in env.agents: mend the mask"
+                    f"{self.name}: the action_mask of {agent.key} allows no action; expected one for each agent "
+                    "in env.agents: correct the mask"
                 )
         return legal
 
     def _limit(self, env: ParallelEnv, kwargs: Mapping[str, Any], given: int | None) -> int:
-        """Return `max_steps`: as given, or else the environment's own limit, counted in turns if it is turn-based."""
+        """Return `max_steps`: the given one, or the environment's own limit, counted in turns if it is turn-based."""
         if given is not None:
             return whole("max_steps", given, 1)
         for name in ("max_cycles", "max_steps"):
@@ -332,7 +334,7 @@ class Adapter:
 
 
 class _Agent:
-    """One agent of an environment: its key there, what it sees and what it may do."""
+    """One agent of an environment: its key there, its view and its actions."""
 
     def __init__(self, name: str, key: Any, view: spaces.Space, actions: spaces.Space) -> None:
         if not isinstance(actions, spaces.Discrete):
@@ -342,7 +344,7 @@ class _Agent:
             )
         self.name, self.key = name, key
         self.num_actions, self.first_action = int(actions.n), int(actions.start)
-        self._entry: str | None = None  # of a Dict that has but one entry beside the mask
+        self._entry: str | None = None  # key of the only entry of a Dict besides the mask
         if isinstance(view, spaces.Dict):
             rest = {entry: space for entry, space in view.spaces.items() if entry != MASK}
             if len(rest) == 1:
@@ -354,7 +356,7 @@ class _Agent:
         try:
             self.space: spaces.Space = view if self._plain else flatten_space(view)
         except NotImplementedError:
-            self.space = view  # `_common_space` says what is wrong
+            self.space = view  # `_common_space` raises the error
 
     def view(self, observation: Any) -> NDArray[Any]:
         """Return an observation without its mask, in the shape of `space`."""
@@ -362,12 +364,12 @@ class _Agent:
             observation = observation[self._entry]
         elif isinstance(observation, Mapping):
             observation = {entry: value for entry, value in observation.items() if entry != MASK}
-        # gymnasium's `flatten` would cast a Box in silence, so a Box is taken as it is
+        # gymnasium's `flatten` would silently cast a Box, so a Box is used unchanged
         value = np.asarray(observation if self._plain else flatten(self._source, observation))
         if value.shape != self.space.shape:
             raise ConfigError(
-                f"{self.name}: {self.key} sees an array of shape {value.shape}; expected {self.space.shape}, as its "
-                "observation_space says: mend the space or the observation"
+                f"{self.name}: {self.key} observes an array of shape {value.shape}; expected {self.space.shape}, as "
+                "its observation_space says: correct the space or the observation"
             )
         return value if value.ndim else value.reshape(1)
 
@@ -380,7 +382,7 @@ class _Agent:
         if found.shape != (self.num_actions,):
             raise ConfigError(
                 f"{self.name}: the action_mask of {self.key} has shape {found.shape}; expected {(self.num_actions,)}, "
-                "one entry for each action: mend the mask"
+                "one entry for each action: correct the mask"
             )
         return found
 
@@ -415,7 +417,7 @@ def _common_space(name: str, views: Sequence[spaces.Space]) -> Space:
     dtype = np.result_type(*(_number_type(view) for view in views))
 
     def padded(bound: NDArray[Any]) -> NDArray[Any]:
-        flat = np.zeros(int(np.prod(shape)), dtype)  # 0 is what padding shows
+        flat = np.zeros(int(np.prod(shape)), dtype)  # padding is 0
         flat[: bound.size] = bound.ravel()
         return flat.reshape(shape)
 
@@ -427,9 +429,9 @@ def _common_space(name: str, views: Sequence[spaces.Space]) -> Space:
 
 
 def _number_type(view: spaces.Space) -> np.dtype[Any]:
-    """Return a dtype that holds the values of a space, and that torch can compute with."""
+    """Return a dtype that holds the values of a space, and that torch supports."""
     dtype = np.dtype(view.dtype)
     if dtype.kind == "b":
         return np.dtype(np.int8)
-    wide = dtype.kind == "u" and dtype.itemsize > 1  # torch can index hardly any unsigned integers but uint8
+    wide = dtype.kind == "u" and dtype.itemsize > 1  # torch supports few unsigned integers but uint8
     return np.promote_types(dtype, np.int8) if wide else dtype

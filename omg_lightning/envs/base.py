@@ -22,11 +22,11 @@ if TYPE_CHECKING:
 
 
 class Step(NamedTuple):
-    """What L environments show after a reset or a step; rows in the order of the environments."""
+    """The result of a reset or a step of L environments; rows in the order of the environments."""
 
-    observation: Tensor  # [L, P, *shape] each seat's own view, of the step's end: also where the episode is over
+    observation: Tensor  # [L, P, *shape] each seat's own view after the step, also if the episode is over
     legal: Tensor  # bool [L, P, A] for the next action
-    active: Tensor  # bool [L, P] who still plays
+    active: Tensor  # bool [L, P] seats that still play
     reward: Tensor  # float32 [L, P] of this step; 0 after a reset
     terminated: Tensor  # bool [L, P] seats that ended with this step by the rules
     truncated: Tensor  # bool [L, P] seats that were cut off with this step by a time limit
@@ -34,11 +34,11 @@ class Step(NamedTuple):
 
 
 class VectorEnv(ABC):
-    """B environments that are played at once. They are stateful; one object plays one batch at a time.
+    """B environments, played in parallel. They are stateful; one object plays one batch at a time.
 
     A subclass sets the attributes and implements `reset`, `step` and `keep`. `omg_lightning.testing.check_env` checks
     them. An illegal action is replaced as by `replace_illegal`. Seats that have left, and environments that are over,
-    change nothing.
+    have no effect.
 
     Attributes:
         name: of the game, for messages and checkpoints.
@@ -51,10 +51,10 @@ class VectorEnv(ABC):
         goal_names: the declared goals of a player; none by default.
         noop: the action that replaces an illegal one, and the only legal one of a seat that is not active. Always legal
             in our games; third-party masks may forbid it.
-        players: scripted players that know this game, by name.
+        players: scripted players of this game, by name.
         scripts: the names of two of them, the cooperator first, or none.
         layout: what a view means, for games on a grid; else None.
-        seat_bounds: the least and the greatest undiscounted return of a seat, see `Game`; None if unknown.
+        seat_bounds: smallest and largest undiscounted return of a seat, see `Game`; None if unknown.
         team_bounds: those of the sum of all seats.
         game: the rules, where states can be stepped by a search; else None.
     """
@@ -77,8 +77,8 @@ class VectorEnv(ABC):
 
     @property
     def state(self) -> Any:
-        """The state of `game`, leading L, where there is one: where a search starts."""
-        raise NotImplementedError(f"{self.name} has no state that a search could start from")
+        """The state of `game`, leading L, from which a search starts."""
+        raise NotImplementedError(f"{self.name} has no state from which a search can start")
 
     @abstractmethod
     def reset(self, batch_size: int, generator: torch.Generator) -> Step:
@@ -159,13 +159,13 @@ def as_env(game: Game | VectorEnv) -> VectorEnv:
     """Return `game` as a `VectorEnv`: a `Game` in a `RulesEnv`, a `VectorEnv` unchanged.
 
     Raises:
-        ConfigError: it is neither.
+        ConfigError: `game` is neither.
     """
     if isinstance(game, Game):
         return RulesEnv(game)
     if not isinstance(game, VectorEnv):
         raise ConfigError(
-            f"the game is {game!r}; expected an object of a Game or of a VectorEnv: make one, such as "
+            f"the game is {game!r}; expected an instance of Game or VectorEnv: make one, such as "
             "StagHunt('2h1s_4x4'), or wrap a PettingZoo environment in PettingZooEnv"
         )
     return game

@@ -15,7 +15,7 @@ class CoinEnv(GameParallelEnv):
     """Players `player_0` and `player_1` collect coins, of which half are the other's; see `CoinGame`.
 
     `reset(options={"players": [(row, column), ...], "my_coin": [(row, column)], "their_coin": []})` sets an exact
-    start, with a coin of player_0's colour; in the other list it has player_1's. `max_steps` truncates both.
+    initial state, with a coin of player_0's colour; in the other list it has player_1's. `max_steps` truncates both.
     """
 
     metadata: dict[str, Any] = {**GameParallelEnv.metadata, "name": "coin_v0"}  # noqa: RUF012, as in the parent

@@ -22,8 +22,8 @@ from omg_lightning.games.base import Game, replace_illegal
 from omg_lightning.games.checks import whole
 from omg_lightning.types import ConfigError
 
-PROOF_EPISODES, PROOF_STEPS = 2, 200  # what is played before copies are trusted
-LOOKAHEAD = 3  # steps that another copy plays meanwhile, as a search does
+PROOF_EPISODES, PROOF_STEPS = 2, 200  # episodes and steps that test the copies
+LOOKAHEAD = 3  # steps that another copy plays in between, as in a search
 
 
 class CopyState(NamedTuple):
@@ -34,7 +34,7 @@ class CopyState(NamedTuple):
     observation: Tensor  # [B, P, *shape]
     legal: Tensor  # bool [B, P, A]
     active: Tensor  # bool [B, P]
-    terminated: Tensor  # bool [B, P] has left by the rules
+    terminated: Tensor  # bool [B, P] seats that have left by the rules
 
 
 class CopyableGame(Game):
@@ -47,7 +47,7 @@ class CopyableGame(Game):
 
     The constructor tests the copies. It plays two episodes with random actions, then plays them again beside a copy
     that is copied before each step, while other copies play other actions. All observations, masks, rewards and ends
-    must be equal; otherwise the environment is refused.
+    must be equal; otherwise the constructor raises an error.
 
     Random numbers that the environment draws in `step` are part of its state, so a search knows future random events.
     If this matters, play the game with `PettingZooEnv` and `--model.algorithm PPO`.
@@ -58,10 +58,10 @@ class CopyableGame(Game):
         make: see `PettingZooEnv`.
         kwargs: see `PettingZooEnv`.
         max_steps: see `PettingZooEnv`.
-        state_bytes: N, room for a state in bytes. By default a quarter more than the proof needed, and 1 KiB.
+        state_bytes: N, bytes for a state. By default a quarter more than the test needed, plus 1 KiB.
 
     Raises:
-        ConfigError: the environment cannot be made, does not fit, or its copies are not the same.
+        ConfigError: the environment cannot be made, does not fit, or its copies differ from it.
     """
 
     keeps_invariants = True  # `noop` of a third-party game is not always legal
@@ -80,7 +80,7 @@ class CopyableGame(Game):
         self.observation_space, self.noop = adapter.observation_space, adapter.noop
         self.action_names, self.agent_names = adapter.action_names, adapter.agent_names
         self._copier = _Copier(self.name, env)
-        self._start = self._copier.dump(env)  # every episode starts from it, so that none depends on another
+        self._start = self._copier.dump(env)  # every episode starts from this copy, so that episodes are independent
         longest = _prove(adapter, self._copier, self._start)
         self._room = longest + longest // 4 + 1024 if state_bytes is None else whole("state_bytes", state_bytes, 1)
 
@@ -122,7 +122,7 @@ class CopyableGame(Game):
         return state.legal.clone()
 
     def active(self, state: CopyState) -> Tensor:
-        """Return who is still playing, bool `[B, P]`."""
+        """Return the seats that still play, bool `[B, P]`."""
         return state.active.clone()
 
     def terminated(self, state: CopyState) -> Tensor:
@@ -160,7 +160,7 @@ class CopyableGame(Game):
         data = self._copier.dump(env)
         if len(data) > self._room:
             raise ConfigError(
-                f"{self.name}: a state takes {len(data)} bytes; expected at most {self._room}, which were measured in "
+                f"{self.name}: a state has {len(data)} bytes; expected at most {self._room}, which was measured in "
                 f"random play or given: set state_bytes of CopyableGame to more than {len(data)}"
             )
         packed = np.zeros(self._room, np.uint8)
@@ -173,7 +173,7 @@ def _stacked(arrays: list[NDArray[Any]], device: torch.device) -> Tensor:
 
 
 def _row(state: CopyState, b: int) -> Row:
-    """Return what environment `b` showed last."""
+    """Return the last row of environment `b`."""
     active = state.active[b].numpy()
     nobody = np.zeros_like(active)
     views, legal = state.observation[b].numpy(), state.legal[b].numpy()
@@ -183,13 +183,13 @@ def _row(state: CopyState, b: int) -> Row:
 def _late(adapter: Adapter, row: Row) -> str:
     absent = adapter.agent_names[int((~row.active).argmax())]
     return (
-        f"{adapter.name}: {absent} is not there after reset; CopyableGame expected all agents from the start, which a "
+        f"{adapter.name}: {absent} is missing after reset; CopyableGame expected all agents from the start, which a "
         "search needs: play it with PettingZooEnv and --model.algorithm PPO"
     )
 
 
 def _prove(adapter: Adapter, copier: _Copier, start: bytes) -> int:
-    """Play an environment beside copies of it, and refuse it unless all show the same.
+    """Play an environment and copies of it, and raise an error unless all results are equal.
 
     Returns:
         The size of its largest copy, in bytes.
@@ -217,7 +217,7 @@ def _prove(adapter: Adapter, copier: _Copier, start: bytes) -> int:
 def _play_alone(
     adapter: Adapter, env: ParallelEnv, seed: int, random: np.random.Generator
 ) -> tuple[list[Row], list[list[int]]]:
-    """Play an episode with random actions; return what is seen, and the actions between."""
+    """Play an episode with random actions; return the rows, and the actions between them."""
     rows, played = [adapter.reset(env, seed)], []
     if not rows[0].active.all():
         raise ConfigError(_late(adapter, rows[0]))
@@ -230,7 +230,7 @@ def _play_alone(
 
 
 def _wander(adapter: Adapter, env: ParallelEnv, row: Row, time: int, random: np.random.Generator) -> None:
-    """Play some random steps in a copy, and reset it: another branch of a search, which the others must not notice."""
+    """Play some random steps in a copy, and reset it: another branch of a search, which must not affect the others."""
     for ahead in range(LOOKAHEAD):
         if time + ahead < adapter.max_steps and row.active.any():
             row = adapter.step(env, row, time + ahead, _any_legal(row, random))
@@ -245,27 +245,27 @@ def _compare(adapter: Adapter, expected: Row, found: Row, what: str) -> None:
     for field, one, other in zip(Row._fields, expected, found, strict=True):
         if not np.array_equal(one, other, equal_nan=one.dtype.kind == "f"):
             raise ConfigError(
-                f"{adapter.name}: {what} shows another {field} than the environment alone, so its state cannot be "
-                "copied; CopyableGame expected the same: play it with PettingZooEnv and --model.algorithm PPO"
+                f"{adapter.name}: {what} has another {field} than the original environment, so its state cannot be "
+                "copied; CopyableGame expected equal ones: play it with PettingZooEnv and --model.algorithm PPO"
             )
 
 
 class _Copier:
     """Turns an environment into bytes and back.
 
-    Everything is pickled by its attributes, also an `EzPickle`. What is taken for no part of the state is shared: it
-    is noted once, in the environment given here, and bytes refer to it by its number. An object that cannot be pickled
-    and comes later, such as a window that each reset opens, is represented by the first of its type.
+    All objects are pickled by their attributes, also an `EzPickle`. Objects that are not part of the state are shared:
+    they are listed once, in the environment given here, and bytes refer to them by number. A new object that cannot be
+    pickled, such as a window that each reset opens, is represented by the first object of its type.
 
     Args:
         name: of the environment, for messages.
-        env: what to note the shared objects of.
+        env: the environment whose shared objects to list.
     """
 
     def __init__(self, name: str, env: ParallelEnv) -> None:
         self._name = name
         self.shared: list[Any] = []
-        self._number: dict[int, int] = {}  # of a shared object, by its id; `shared` keeps it alive
+        self._number: dict[int, int] = {}  # number of a shared object by its id; `shared` keeps it alive
         self._of_type: dict[type, int] = {}
         self._open = True
         self.dump(env)
@@ -284,7 +284,7 @@ class _Copier:
         return file.getvalue()
 
     def load(self, data: bytes) -> ParallelEnv:
-        """Return the environment in `data`, which zeros may follow."""
+        """Return the environment in `data`, which may end with zeros."""
         with blame(self._name, "making a copy"):
             return _Unpickler(io.BytesIO(data), self).load()
 
@@ -303,7 +303,7 @@ class _Copier:
 
 
 class _Pickler(pickle.Pickler):
-    """Pickles attributes as they are, and shared objects by number."""
+    """Pickles attributes unchanged, and shared objects by number."""
 
     def __init__(self, file: io.BytesIO, copier: _Copier) -> None:
         super().__init__(file, protocol=5)
@@ -311,7 +311,9 @@ class _Pickler(pickle.Pickler):
 
     def reducer_override(self, found: Any) -> Any:
         """Return how to pickle `found`, as `__reduce_ex__` does."""
-        if type(found) is np.ndarray or type(found) in copyreg.dispatch_table:  # pickle knows best, and is fast
+        if (
+            type(found) is np.ndarray or type(found) in copyreg.dispatch_table
+        ):  # pickle handles these itself, and faster
             return NotImplemented
         if isinstance(found, type | FunctionType | ModuleType):  # code
             number = None if _importable(found) else self._copier.number(found)
@@ -336,14 +338,14 @@ class _Unpickler(pickle.Unpickler):
         self._shared = copier.shared
 
     def find_class(self, module: str, name: str) -> Any:
-        """Return a class or function; in the place of `_shared`, what finds shared objects."""
+        """Return a class or function; for `_shared`, the function that finds shared objects."""
         if name == _shared.__name__ and module == __name__:
             return self._shared.__getitem__
         return super().find_class(module, name)
 
 
 def _shared(number: int) -> Any:
-    """Stand in a pickle for shared object `number`; `_Unpickler` puts the list of them in its place."""
+    """Represent shared object `number` in a pickle; `_Unpickler` replaces this function by the list of them."""
     raise NotImplementedError
 
 
@@ -352,7 +354,7 @@ def _set_attributes(made: Any, attributes: dict[str, Any]) -> None:
 
 
 def _importable(code: Any) -> bool:
-    """Return whether a function or class is found by its name, so that pickle refers to it by that."""
+    """Return whether a function or class can be imported by its name, so that pickle stores the name."""
     try:
         return attrgetter(code.__qualname__)(sys.modules[code.__module__]) is code
     except (AttributeError, KeyError):

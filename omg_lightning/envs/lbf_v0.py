@@ -14,11 +14,11 @@ DEFAULT_PRESET = "8x8-2p-3f"
 
 
 class ForagingEnv(GameParallelEnv):
-    """Players `player_0`, ... load foods, together where one is too weak; see `LevelBasedForaging` for the rules.
+    """Players `player_0`, ... load foods, together if one is too weak; see `LevelBasedForaging` for the rules.
 
-    `reset(options={"players": [(row, column, level), ...], "foods": [...]})` sets the exact layout. Nobody leaves
-    early: the last food terminates everyone, and `max_steps` truncates everyone if a food is left. Pictures need
-    the view of a grid.
+    `reset(options={"players": [(row, column, level), ...], "foods": [...]})` sets the exact layout. No player leaves
+    early: the last food terminates all players, and `max_steps` truncates all if a food is left. Pictures need
+    the view `planes`.
     """
 
     metadata: dict[str, Any] = {**GameParallelEnv.metadata, "name": "lbf_v0"}  # noqa: RUF012, as in the parent

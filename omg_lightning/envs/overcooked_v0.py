@@ -16,7 +16,7 @@ class OvercookedEnv(GameParallelEnv):
 
     `reset(options={"players": [(1, 3, "north", "onion"), ...], "objects": [(0, 0, "dish")], "pots": [(0, 2, 3, 20)]})`
     sets where the players are, where they face, what they hold, and what is on counters and in pots; see
-    `Overcooked.place`. `max_steps` truncates everyone.
+    `Overcooked.place`. `max_steps` truncates all players.
     """
 
     metadata: dict[str, Any] = {**GameParallelEnv.metadata, "name": "overcooked_v0"}  # noqa: RUF012, as in the parent

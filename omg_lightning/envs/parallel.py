@@ -24,10 +24,10 @@ _PETTINGZOO_PROBE = "options"  # PettingZoo's own API test resets with {"options
 
 
 class Moved(NamedTuple):
-    """A step that was played."""
+    """A step of the episode."""
 
     state: Any  # of the game before it, with B = 1
-    actions: Tensor  # int64 [1, P] joint actions as they were given: an illegal one counts as the game's `noop`
+    actions: Tensor  # int64 [1, P] joint actions as given: an illegal one counts as the game's `noop`
 
 
 class GameParallelEnv(ParallelEnv[str, Observation, int]):
@@ -35,7 +35,7 @@ class GameParallelEnv(ParallelEnv[str, Observation, int]):
 
     - An observation is a dict: `observation` is the agent's own view, `action_mask` marks the legal actions with 1.
       Views of bits are float32; other views have the space of the game.
-    - `infos` holds the mask, too. An illegal action counts as the game's `noop`; an integer that names no action is an
+    - `infos` holds the mask, too. An illegal action counts as the game's `noop`; an integer out of range is an
       error.
     - `step` needs one action for each of `agents`. It ignores actions of agents that have left, so a client may always
       pass one for each of `possible_agents`. An agent that has left earns nothing more, not even in a `prosocial` game.
@@ -44,11 +44,11 @@ class GameParallelEnv(ParallelEnv[str, Observation, int]):
     - `reset(seed=s)` fixes this episode and all that follow until the next seed. Without any seed, episodes differ from
       run to run.
 
-    A subclass sets the `name` in `metadata`, and the keys and entries of an exact start where the game has a `place`.
+    A subclass sets the `name` in `metadata`, and the keys and entries of an exact start if the game has a `place`.
 
     Attributes:
         game: the rules, which a search can step from `game_state`.
-        history: the steps of this episode so far. `reset` starts another list, so whoever keeps this one can go through
+        history: the steps of this episode so far. `reset` starts another list, so a caller that keeps this one can read
             a whole episode.
 
     Args:
@@ -78,7 +78,7 @@ class GameParallelEnv(ParallelEnv[str, Observation, int]):
         if render_mode is not None and render_mode not in modes:
             why = ", because only games on a grid have pictures" if render_mode == "rgb_array" else ""
             raise ConfigError(
-                f"render_mode={render_mode!r}: {game.name} has the modes {modes}{why}; choose one of these, or None"
+                f"render_mode={render_mode!r}: {game.name} expects one of {modes}{why}; choose one, or None"
             )
         self.game, self.render_mode = game, render_mode
         self.possible_agents = list(game.agent_names)
@@ -172,7 +172,7 @@ class GameParallelEnv(ParallelEnv[str, Observation, int]):
         return views if self.game.layout is None else views[0]
 
     def render(self) -> NDArray[np.uint8] | str | None:
-        """Show the current state and the last step, in the way that `render_mode` names."""
+        """Show the current state and the last step, as `render_mode` says."""
         if self.render_mode is None:
             warnings.warn("render() without a render_mode shows nothing; give one to parallel_env()", stacklevel=2)
             return None
@@ -192,7 +192,7 @@ class GameParallelEnv(ParallelEnv[str, Observation, int]):
         return None
 
     def close(self) -> None:
-        """Forget the episode; `reset` starts another."""
+        """Drop the episode; `reset` starts another one."""
         self._state, self.agents = None, []
 
     def _print_if_human(self) -> None:
@@ -217,7 +217,7 @@ class GameParallelEnv(ParallelEnv[str, Observation, int]):
 
     def _example(self) -> str:
         if not self.layout_needs:
-            return f"{self.metadata['name']} has no options: leave them out"
+            return f"{self.metadata['name']} has no options: omit them"
         may = "".join(f", '{key}': [] (not needed)" for key in self.layout_may_have)
         needs = ", ".join(f"'{key}': [{self.layout_entry}, ...]" for key in self.layout_needs)
         return f"an exact layout is a dict such as {{{needs}{may}}}"
@@ -231,10 +231,10 @@ class GameParallelEnv(ParallelEnv[str, Observation, int]):
             raise ConfigError(f"actions={actions!r}: expected a dict of one action for each of {self.agents}")
         if unknown := [agent for agent in actions if agent not in self.possible_agents]:
             raise ConfigError(
-                f"actions: {unknown[0]!r} is no agent of this game; give actions for env.agents, now {self.agents}"
+                f"actions: {unknown[0]!r} is not an agent of this game; give actions for env.agents, now {self.agents}"
             )
         if missing := [agent for agent in self.agents if agent not in actions]:
-            raise ConfigError(f"actions: none for {missing}; give one for each of env.agents, now {self.agents}")
+            raise ConfigError(f"actions: got none for {missing}; give one for each of env.agents, now {self.agents}")
         joint = torch.full((1, self.game.num_players), self.game.noop)
         for agent, seat in self._seats().items():
             joint[0, seat] = _whole(f"action of {agent}", actions[agent], 0, self.game.num_actions)
@@ -245,11 +245,11 @@ class GameParallelEnv(ParallelEnv[str, Observation, int]):
         return {agent: self.possible_agents.index(agent) for agent in self.agents}
 
     def _views(self) -> NDArray:
-        """Return every seat's view as the agents see it, `[P, *shape]`."""
+        """Return every seat's view in the agents' space, `[P, *shape]`."""
         return self.game.observe(self.game_state)[0].cpu().numpy().astype(self._view_space.dtype)
 
     def _observations(self) -> dict[str, Observation]:
-        """Return the observation of each of `agents`, in arrays that belong to the caller."""
+        """Return the observation of each of `agents`, as copies."""
         views, masks = self._views(), self.game.legal(self._state)[0].cpu().numpy().astype(np.int8)
         return {
             agent: {"observation": np.array(views[seat]), "action_mask": masks[seat]}
@@ -269,7 +269,7 @@ class GameParallelEnv(ParallelEnv[str, Observation, int]):
         return terminations, truncations
 
     def _note(self, joint: Tensor) -> None:
-        """Remember what `render` shows of the step that `joint`, int64 `[1, P]`, plays next."""
+        """Store what `render` shows about the step that `joint`, int64 `[1, P]`, plays next."""
         game = self.game
         if game.layout is None:
             played = replace_illegal(joint, game.legal(self._state), game.noop)[0].tolist()
@@ -301,7 +301,7 @@ def checked_kwargs(kind: type, max_cycles: int | None, game_kwargs: dict[str, An
 
 
 def _view_space(game: Game) -> spaces.Box:
-    """Return the space of the views that agents see: bits as float32, which networks read; else the game's own."""
+    """Return the space of the agents' views: bits as float32, which networks read; else the game's own space."""
     space = check_space(game.observation_space, game.name)
     if isinstance(space, spaces.MultiBinary) or is_binary(space):
         return spaces.Box(0.0, 1.0, space.shape, np.float32)

@@ -16,14 +16,14 @@ class PettingZooEnv(VectorEnv):
     """Any third-party PettingZoo environment with discrete actions, without search; for search see `CopyableGame`.
 
     - Seats are the agents in the order of `possible_agents`. A seat is active while its agent is in `env.agents`. An
-      agent may join late, but must not return: an environment that brings it back is refused at that step. Rewards and
+      agent may join late, but must not return: that raises an error at that step. Rewards and
       ends are those of the environment, also at `max_steps`, when all remaining agents are truncated.
     - Observations keep their values. A Dict loses its `action_mask`. Observations of equal shapes keep the shape;
       others are flattened by gymnasium's `flatten` and padded with zeros to the longest.
     - Actions are padded to the largest `Discrete`. The mask of an agent is the `action_mask` of its observation or its
-      info; without one all its actions are legal. An inactive seat can only `noop`, and the environment gets no action
-      of it. No action of a third-party game is always legal, so `noop` (action 0) replaces an illegal one if `noop` is
-      legal, and the first legal action otherwise.
+      info; without a mask all its actions are legal. An inactive seat can only `noop`, and the environment gets no
+      action for it. No action of a third-party game is always legal, so `noop` (action 0) replaces an illegal one if
+      `noop` is legal, and the first legal action otherwise.
     - PettingZoo converts an AEC environment: `aec_to_parallel` if it is parallelizable. Otherwise, as in board games,
       one step is the turn of one agent; the others can only `wait`, an added action (`noop`).
     - Copies are made on demand and reused after each `reset`. The generator seeds each episode.
@@ -32,7 +32,7 @@ class PettingZooEnv(VectorEnv):
         make: dotted path of a function that returns a `ParallelEnv` or an `AECEnv`, such as
             `mpe2.simple_tag_v3.parallel_env`.
         kwargs: its arguments, such as `{max_cycles: 25}`.
-        max_steps: truncate every episode after this many steps. By default the environment's own `max_cycles` or
+        max_steps: number of steps after which an episode is truncated. By default the environment's own `max_cycles` or
             `max_steps`, or else 1000.
 
     Raises:
@@ -49,7 +49,7 @@ class PettingZooEnv(VectorEnv):
         self.observation_space, self.noop = adapter.observation_space, adapter.noop
         self.action_names, self.agent_names = adapter.action_names, adapter.agent_names
         self._playing: list[int] = []  # L copies, in the order of the rows
-        self._rows: list[Row] = []  # [L] the last thing that each showed
+        self._rows: list[Row] = []  # [L] the last row of each copy
         self._time = 0
         self._device = torch.device("cpu")
 
@@ -81,7 +81,7 @@ class PettingZooEnv(VectorEnv):
         return self._step()
 
     def keep(self, index: Tensor) -> None:
-        """Go on with the environments `index`, int64 `[R]`, alone; each at most once, because they are not copied."""
+        """Keep only the environments `index`, int64 `[R]`; each at most once, because they are not copied."""
         kept = index.tolist()
         if len(set(kept)) < len(kept):
             raise ValueError(
@@ -106,6 +106,6 @@ class PettingZooEnv(VectorEnv):
 
 
 def _quiet(row: Row) -> Row:
-    """Return what an environment that is over shows after another step."""
+    """Return the row of a finished environment after another step."""
     nobody = np.zeros_like(row.active)
     return row._replace(reward=np.zeros_like(row.reward), terminated=nobody, truncated=nobody)

@@ -16,8 +16,8 @@ DEFAULT_PRESET = "msg"
 class SnowdriftEnv(GameParallelEnv):
     """Players `player_0`, ... clear drifts, which pays all players and costs the one that shovels; see `Snowdrift`.
 
-    `reset(options={"players": [(row, column), ...], "drifts": [...]})` sets the exact layout. Nobody leaves early: the
-    last drift terminates everyone, and `max_steps` truncates everyone if a drift is left.
+    `reset(options={"players": [(row, column), ...], "drifts": [...]})` sets the exact layout. No player leaves early:
+    the last drift terminates all players, and `max_steps` truncates all if a drift is left.
     """
 
     metadata: dict[str, Any] = {**GameParallelEnv.metadata, "name": "snowdrift_v0"}  # noqa: RUF012, as in the parent

@@ -17,7 +17,7 @@ class StagHuntEnv(GameParallelEnv):
     """Hunters `hunter_0`, ... take hares alone or stags together; see `StagHunt` for the rules.
 
     `reset(options={"hunters": [(row, column), ...], "stags": [...], "hares": [...], "blocks": [...]})` sets the exact
-    layout; `blocks` may be left out, for none.
+    layout; by default without `blocks`.
     """
 
     metadata: dict[str, Any] = {**GameParallelEnv.metadata, "name": "stag_hunt_v0"}  # noqa: RUF012, as in the parent

@@ -45,7 +45,7 @@ class ActionPredictor(LightningModule):
             action: int64 `[m]`.
         """
         logits = masked_logits(self(observation, time, self.condition(goal, seat)), legal)
-        count = max(len(action), 1)  # an empty mean is NaN
+        count = max(len(action), 1)  # the mean of no samples is NaN
         return {
             "coplayer": F.cross_entropy(logits, action, reduction="sum") / count,
             "coplayer_top1": (logits.detach().argmax(-1) == action).sum() / count,

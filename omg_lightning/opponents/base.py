@@ -35,7 +35,7 @@ class MixtureConfig:
     def __post_init__(self) -> None:
         if not 0 <= self.start <= 1 or self.steps < 1:
             raise ConfigError(
-                f"mixture.start is {self.start} and mixture.steps {self.steps}: expected a probability, and at least 1"
+                f"mixture.start is {self.start} and mixture.steps {self.steps}: expected a probability and at least 1"
             )
 
     def share(self, env_steps: int) -> float:
@@ -46,11 +46,11 @@ class MixtureConfig:
 class Targets(NamedTuple):
     """Goals of every seat at every step, in hindsight."""
 
-    inferred: Tensor  # float [T, B, P, D] as the learner takes it to be while acting
-    label: Tensor  # float [T, B, P, D] as it turned out to be
-    known: Tensor  # bool [T, B, P] there is a label
+    inferred: Tensor  # float [T, B, P, D] inferred while acting
+    label: Tensor  # float [T, B, P, D] in hindsight
+    known: Tensor  # bool [T, B, P] whether there is a label
     share: float = 0.0  # probability that the policy is trained on the label
-    cache: Any = None  # what `losses` computes with, so that nothing is computed twice
+    cache: Any = None  # inputs of `losses`, so that nothing is computed twice
 
 
 class BeliefView(NamedTuple):
@@ -105,7 +105,7 @@ class OpponentModel(LightningModule, ABC):
         super().__init__()
         self.spec, self.size, self.online, self.mixture = spec, size, online, mixture
         self.predictor = ActionPredictor(spec, size)
-        self.weights: dict[str, float] = dict(self.loss_weights)  # the agent puts the user's weights here
+        self.weights: dict[str, float] = dict(self.loss_weights)  # the agent sets the user's weights here
 
     # Acting ---------------------------------------------------------------------------------------------------------
 

@@ -9,12 +9,12 @@ from omg_lightning.types import NO_GOAL
 
 
 def bayes_update(log_belief: Tensor, log_likelihood: Tensor, floor: float) -> Tensor:
-    """Take one step of Bayes within an episode: `b(g) <- b(g) * pi_j(a_j | s, g) / Z` (HOP, intra-OM).
+    """Apply Bayes' rule to one step of an episode: `b(g) <- b(g) * pi_j(a_j | s, g) / Z` (HOP, intra-OM).
 
     Args:
         log_belief: float `[..., G]`.
-        log_likelihood: float `[..., G]`, the log probability of the action seen, under each goal.
-        floor: no goal's probability falls below it, so that no goal is ruled out for good; at most 1 / G.
+        log_likelihood: float `[..., G]`, the log probability of the observed action under each goal.
+        floor: smallest probability of a goal, so that no goal is excluded for ever; at most 1 / G.
 
     Returns:
         float `[..., G]` normalised log belief.
@@ -30,7 +30,7 @@ def floored(belief: Tensor, floor: float) -> Tensor:
 def smooth_prior(prior: Tensor, achieved: Tensor, alpha: float) -> Tensor:
     """Take one step between episodes: `b^{K,0}(g) = alpha * b^{K-1,0}(g) + (1 - alpha) * 1(goal achieved = g)`.
 
-    It smooths the prior, not the posterior (HOP, inter-OM). Where nothing was achieved the prior stays.
+    It smooths the prior, not the posterior (HOP, inter-OM). Without an achieved goal the prior stays.
 
     Args:
         prior: float `[..., G]` probabilities at the start of the episode that ended.
@@ -45,7 +45,7 @@ def smooth_prior(prior: Tensor, achieved: Tensor, alpha: float) -> Tensor:
 
 
 def draw_one_hot(belief: Tensor, trees: int, generator: torch.Generator) -> Tensor:
-    """Draw one-hot goals `[L, K, P, G]` from beliefs `[L, P, G]`, spread over the K trees as the belief is."""
+    """Sample one-hot goals `[L, K, P, G]` from beliefs `[L, P, G]`, stratified over the K trees."""
     rows, seats, goals = belief.shape
     index = pick(belief[:, None], spread(rows, trees, seats, generator))  # [L, K, P]
     return F.one_hot(index, goals).to(belief.dtype)

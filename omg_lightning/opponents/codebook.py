@@ -1,4 +1,4 @@
-"""Learned discrete goals under an explicit belief: codes of what changes when something happens to a player."""
+"""Learned discrete goals under an explicit belief: codes of the changes at a player's reward events."""
 
 from collections.abc import Sequence
 from functools import partial
@@ -20,20 +20,20 @@ from omg_lightning.types import NO_GOAL, ConfigError, Episodes, View
 
 
 class Codebook(ExplicitBelief):
-    """Learned discrete goals under the same explicit belief as declared ones; no label is ever seen.
+    """Learned discrete goals under the same explicit belief as declared ones; training uses no goal labels.
 
-    A goal is achieved when its seat is rewarded (`omg_lightning.events.rewarded`), and its code says for what. On a
-    grid that is a kind of thing, see `Things`: a goal is there as long as a thing of its kind is in view. In other
-    views it is a kind of change, see `Outcomes`.
+    A goal is achieved when its seat is rewarded (`omg_lightning.events.rewarded`); the code is the kind of event. On a
+    grid this is a kind of object, see `Things`: a goal remains as long as an object of its kind is in view. In other
+    games it is a kind of change of the observation, see `Outcomes`.
 
     Args:
         spec: the game and the networks.
         num_codes: G, the largest number of learned goals.
-        ending_codes: to end an episode with nothing is a goal, the last code. Useful where some players pursue nothing,
+        ending_codes: whether the last code stands for episodes without an event. Useful if some players pursue no goal,
             such as defectors in Snowdrift.
-        belief: how the belief is updated.
-        online: go on training the co-player policies in the online phase.
-        mixture: how often the policy is trained on goals in hindsight.
+        belief: settings of the belief.
+        online: train the co-player policies in the online phase, too.
+        mixture: how often the policy trains on goals in hindsight.
         transition: how goals change within an episode.
     """
 
@@ -53,18 +53,18 @@ class Codebook(ExplicitBelief):
         least = 3 if ending_codes else 2
         if num_codes < least:
             raise ConfigError(
-                f"model.opponent.num_codes is {num_codes}: a codebook needs at least {least} codes"
+                f"model.opponent.num_codes is {num_codes}: expected at least {least} codes"
                 + (" with ending_codes" if ending_codes else "")
             )
         super().__init__(spec, num_codes, belief, online, mixture, transition=transition)
         self.ending_codes, count = ending_codes, num_codes - ending_codes
         layout, shape = spec.game.layout, spec.game.observation_space.shape or ()
         self.quantiser = Outcomes(count, shape) if layout is None else Things(count, layout)
-        self.register_buffer("nothing", torch.zeros(int(ending_codes)))  # moving average of episodes that end so
+        self.register_buffer("nothing", torch.zeros(int(ending_codes)))  # moving average of episodes without an event
 
     @property
     def in_use(self) -> Tensor:
-        """Which codes are in use, bool `[G]`; where none is, all are."""
+        """The codes in use, bool `[G]`; all of them if none is."""
         used = self.common() > 0
         return used if bool(used.any()) else torch.ones_like(used)
 
@@ -73,12 +73,12 @@ class Codebook(ExplicitBelief):
         return torch.cat([self.quantiser.count, self.nothing])
 
     def code_vectors(self) -> Tensor:
-        """Return the codes, float `[G, size]`; 0 for the code of who ends with nothing."""
+        """Return the codes, float `[G, size]`; 0 for the code of episodes without an event."""
         codes = self.quantiser.codes
         return torch.cat([codes, codes.new_zeros(len(self.nothing), codes.shape[1])])
 
     def coded(self, episodes: Episodes) -> Tensor:
-        """Return what seats saw before and after events, `[M, 2, *shape]`."""
+        """Return the views of seats before and after events, `[M, 2, *shape]`."""
         before, after, known = self._around(episodes, rewarded(episodes, self.spec.game.layout))
         return torch.stack([before, after], 1)[known]
 
@@ -88,9 +88,9 @@ class Codebook(ExplicitBelief):
         return self.quantiser.kind(observation[:, 0], observation[:, 1], known)
 
     def label(self, episodes: Episodes) -> Tensor:
-        """Return the code of what each step achieved, int64 `[T, B, P]`; NO_GOAL where it achieved nothing.
+        """Return the code of the event of each step, int64 `[T, B, P]`; NO_GOAL without an event.
 
-        With `ending_codes` the last step of a seat to which nothing happened has the last code.
+        With `ending_codes` the last step of a seat without an event has the last code.
         """
         event = rewarded(episodes, self.spec.game.layout)
         found = torch.full_like(episodes.achieved_goal, NO_GOAL)
@@ -109,31 +109,31 @@ class Codebook(ExplicitBelief):
         return used / used.sum()
 
     def possible(self, observation: Tensor, active: Tensor) -> Tensor:
-        """Return the codes in use that the views still show, bool `[..., P, G]`; where there is none, all in use."""
+        """Return the codes in use that the views still show, bool `[..., P, G]`; all codes in use if there is none."""
         used = self.in_use.expand(*active.shape, -1)
         there = self.quantiser.there(observation)
         found = used & torch.cat([there, torch.ones_like(there[..., : len(self.nothing)])], -1)
         return torch.where(found.any(-1, keepdim=True), found, used)
 
     def event(self, view: View) -> Tensor:
-        """Return who has achieved a goal by the step that led to this view, bool `[L, P]`.
+        """Return which seats achieved a goal in the step that led to this view, bool `[L, P]`.
 
-        On a grid a goal lasts as long as its thing is there. In other views it ends with each reward.
+        On a grid a goal lasts as long as its object is in view. In other games it ends with each reward.
         """
         if self.quantiser.lasting:
             return torch.zeros_like(view.active)
         return (view.reward != 0) & view.active
 
     def update(self, memory: Filter, view: View, actions: Tensor, achieved: Tensor) -> Filter:
-        """Apply Bayes to the actions `[L, P]`; the declared goals that were achieved are not looked at."""
+        """Update the belief by the actions `[L, P]`; achieved declared goals are ignored."""
         return super().update(memory, view, actions, torch.full_like(achieved, NO_GOAL))
 
     def next_goal(self, goal: Tensor, view: View, achieved: Tensor, generator: torch.Generator) -> Tensor:
-        """Draw goals `[L, P, G]` after a step; the declared goals that were achieved are not looked at."""
+        """Sample goals `[L, P, G]` after a step; achieved declared goals are ignored."""
         return super().next_goal(goal, view, torch.full_like(achieved, NO_GOAL), generator)
 
     def alive(self, belief: Tensor) -> Tensor:
-        """Return a belief `[..., G]` over codes in use, none of them below the floor."""
+        """Return the belief `[..., G]` over the codes in use, with the floor applied."""
         used = self.in_use
         belief = belief * used
         belief = belief / belief.sum(-1, keepdim=True).clamp(min=torch.finfo(belief.dtype).tiny)
@@ -141,12 +141,12 @@ class Codebook(ExplicitBelief):
         return floor + (1 - floor.sum()) * belief
 
     def targets(self, batch: TrainingBatch) -> Targets:
-        """Move the codes, then label each step with the code of its seat's next event."""
+        """Update the codes, then label each step with the code of its seat's next event."""
         return self.label_targets(batch, self.learn(batch.episodes, batch.noise))
 
     @torch.no_grad()
     def learn(self, episodes: Episodes, noise: torch.Generator) -> Tensor:
-        """Move the codes by the events of episodes `[T, B, P, ...]`, and return `label` of these."""
+        """Update the codes with the events of episodes `[T, B, P, ...]`, and return their `label`."""
         event = rewarded(episodes, self.spec.game.layout)
         ordinary = partial(self._around, episodes, episodes.active & ~event)
         self.quantiser.learn(self._around(episodes, event), ordinary, noise)
@@ -156,7 +156,7 @@ class Codebook(ExplicitBelief):
         return found
 
     def metrics(self, goal_names: Sequence[str]) -> dict[str, Metric]:
-        """Return what the belief and the codes say of declared goals, which they never saw."""
+        """Return metrics of the belief and of the codes against declared goals, which training does not use."""
         if not goal_names:
             return {}
         return {**super().metrics(goal_names), "codes": CodeMetrics(self.size, len(goal_names), self.label)}

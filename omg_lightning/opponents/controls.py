@@ -8,7 +8,7 @@ from torch import Tensor
 
 from omg_lightning.types import Episodes, Estimate, GoalModel, View
 
-_SEED = 104_729  # the ranks that shuffle are the same in each episode: acting is a pure function
+_SEED = 104_729  # the shuffled order is the same in each episode: acting is a pure function
 
 
 class Control(ABC):
@@ -54,7 +54,7 @@ class Ranked(NamedTuple):
     """The memory of shuffled goals."""
 
     inner: Any  # of the source itself, leading L
-    rank: Tensor  # float [L] a row's goals come from the row that is next by rank
+    rank: Tensor  # float [L] a row gets the goals of the row with the next rank
 
 
 class ShuffledGoals(Control):

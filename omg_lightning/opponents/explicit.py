@@ -62,7 +62,7 @@ class Filter(NamedTuple):
 
     log_belief: Tensor  # float [L, P, G] after the actions seen so far
     prior: Tensor  # float [L, P, G] at the start of the episode
-    event: Tensor  # bool [L, P] the seat has achieved a goal by the last step
+    event: Tensor  # bool [L, P] whether the seat achieved a goal in the last step
     kinds: Tensor  # float [L, P, K] belief over kinds at the start of the episode; K is 0 without kinds
 
 
@@ -96,7 +96,7 @@ class ExplicitBelief(OpponentModel):
     ) -> None:
         count = size if most is None else most
         if belief.floor * count >= 1:
-            raise ConfigError(f"belief.floor is {belief.floor}: with {count} goals it must be less than 1/{count}")
+            raise ConfigError(f"belief.floor is {belief.floor}: it must be less than 1/{count} for {count} goals")
         super().__init__(spec, size, online, mixture)
         self.belief, self.transition = belief, transition
         self.goals_change = transition.changes
@@ -228,7 +228,7 @@ class ExplicitBelief(OpponentModel):
         log_likelihood[who] = each.gather(-1, episodes.action[who][:, None, None].expand(-1, self.size, 1))[..., 0]
         possible = self.possible(episodes.observation, episodes.active)
         fresh = shared_out(self.common(), possible)
-        begun = torch.where(episodes.active[0][..., None], episodes.goal[0], 0.0)  # believed then; 0 without a learner
+        begun = torch.where(episodes.active[0][..., None], episodes.goal[0], 0.0)  # first belief; 0 without a learner
         prior = torch.where(begun.sum(-1, keepdim=True) > 0, begun, fresh[0])
         evidence = Evidence(log_likelihood, achieved, who, possible, fresh)
         return drawn_goals(evidence, prior, replace(self.transition, at_events=True), batch.noise)

@@ -9,14 +9,14 @@ from omg_lightning.opponents.selector import candidates, select, shift
 from omg_lightning.samples import Samples
 from omg_lightning.types import Episodes
 
-NO_ACTION = -1  # the seat has left by then
+NO_ACTION = -1  # the seat has left
 
 
 class Futures(NamedTuple):
     """A later state and the next actions of each of n samples."""
 
-    goal: Tensor  # int64 [n] the sample that the same seat came to: 1 to H steps later, or itself at its last step
-    action: Tensor  # int64 [n, S] what it did at this step and the next ones; NO_ACTION once it has left
+    goal: Tensor  # int64 [n] a later sample of the same seat: 1 to H steps ahead, or the sample itself at its last step
+    action: Tensor  # int64 [n, S] its actions at this step and the next ones; NO_ACTION after it has left
     legal: Tensor  # bool [n, S, A]
 
 
@@ -41,5 +41,5 @@ def futures(episodes: Episodes, samples: Samples, horizon: int, steps: int, gene
 
 
 def _later(x: Tensor, steps: int, beyond: int) -> Tensor:
-    """Entry t of the result is entry `t + steps` of `x` `[T, ...]`, or `beyond` after the end."""
+    """Return `x` `[T, ...]` shifted: entry t is entry `t + steps` of `x`, or `beyond` after the end."""
     return torch.cat([x[steps:], torch.full_like(x[:steps], beyond)])

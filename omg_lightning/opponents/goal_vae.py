@@ -59,7 +59,7 @@ class VAEConfig:
         if not all(0 <= value < math.inf for value in (self.kl_weight, self.free_bits, self.kl_warmup)):
             raise ConfigError(
                 f"vae.kl_weight is {self.kl_weight}, kl_warmup {self.kl_warmup} and free_bits {self.free_bits}: all "
-                "must be at least 0, and finite"
+                "must be at least 0 and finite"
             )
         if min(self.next_steps, self.horizon) < 1:
             raise ConfigError(
@@ -101,7 +101,7 @@ class GoalVAE(LightningModule):
         return _encode(self.encoder, self.posterior, observation)
 
     def codes(self, observation: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the same by the EMA encoder: stable targets."""
+        """Return mean and log variance by the EMA encoder: stable targets."""
         return _encode(self.slow[0], self.slow[1], observation)
 
     @torch.no_grad()
@@ -146,7 +146,7 @@ class GoalVAE(LightningModule):
         logits = actor(samples.observation, samples.time, condition).unflatten(-1, (-1, self.num_actions))
         logits = masked_logits(logits, futures.legal).transpose(1, 2)  # [n, A, S]
         error = F.cross_entropy(logits, futures.action, ignore_index=NO_ACTION, reduction="none")  # [n, S]
-        played = (futures.action != NO_ACTION).sum(1)  # at least 1: a sample is a step that was played
+        played = (futures.action != NO_ACTION).sum(1)  # at least 1: a sample is a played step
         losses = {"action": error[:, 0].mean(), "next_actions": (error.sum(1) / played).mean()}
         return {name: loss for name, loss in losses.items() if getattr(self.config, name)}
 

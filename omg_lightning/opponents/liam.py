@@ -38,12 +38,12 @@ class LIAM(Recurrent):
     """
 
     loss_weights: ClassVar[Mapping[str, float]] = {"liam_view": 1.0, "liam_action": 1.0, "coplayer": 1.0}
-    decoded: ClassVar[int] = 1  # numbers that the decoder sees
+    decoded: ClassVar[int] = 1  # decoder inputs per entry of the embedding
 
     def __init__(self, spec: ModelSpec, embedding: int = 16, online: bool = True) -> None:
         super().__init__(spec, embedding, online)
         hidden, game = spec.hidden, spec.game
-        inputs = self.decoded * embedding + game.num_players - 1  # the code, and which co-player is asked about
+        inputs = self.decoded * embedding + game.num_players - 1  # the code, and a one-hot of the co-player
         self.view_decoder = spec.make_decoder(inputs)
         self.action_decoder = nn.Sequential(nn.Linear(inputs, hidden), nn.ReLU(), nn.Linear(hidden, game.num_actions))
 
@@ -62,7 +62,11 @@ class LIAM(Recurrent):
 
     def decoder_losses(self, batch: TrainingBatch, pairs: Pairs, code: Tensor) -> dict[str, Tensor]:
         """Return the mean reconstruction losses of co-players' observations and actions, from codes `[m, ...]`."""
-        episodes, where, count = batch.episodes, self._watched(pairs), max(len(code), 1)  # an empty mean is NaN
+        episodes, where, count = (
+            batch.episodes,
+            self._watched(pairs),
+            max(len(code), 1),
+        )  # the mean of no samples is NaN
         seats = episodes.active.shape[-1]
         which = F.one_hot((pairs.other - pairs.ego) % seats - 1, max(seats - 1, 1))[:, : seats - 1]
         inputs = torch.cat([code, which.float()], -1)
@@ -75,7 +79,7 @@ class LIAM(Recurrent):
 
 
 class MeLIBA(LIAM):
-    """A variant of LIAM with two Gaussian latents, one of which stays (Zintgraf et al. 2021, arXiv 2101.03864).
+    """A variant of LIAM with a permanent and a temporal Gaussian latent (Zintgraf et al. 2021, arXiv 2101.03864).
 
     The encoder outputs a posterior over a permanent latent, for the kind of a co-player, and over a temporal latent,
     for its current behaviour. The policy observes mean and variance of both. LIAM's decoder reconstructs the step from
@@ -105,7 +109,7 @@ class MeLIBA(LIAM):
         return torch.cat([mean, log_var.clamp(-8, 4).exp()], -1)
 
     def code(self, embedded: Tensor, noise: torch.Generator) -> Tensor:
-        """Draw both latents, `[m, 2 * embedding]`."""
+        """Sample both latents, `[m, 2 * embedding]`."""
         mean, variance = embedded.chunk(2, dim=-1)
         return draw_gaussian(mean, variance.log(), noise)
 

@@ -1,4 +1,4 @@
-"""Declared goals that are cells: where a player heads, and how many it will still clear (HOP's Snowdrift)."""
+"""Declared goals as cells: a player's target cell, and the number of cells it will still clear (HOP's Snowdrift)."""
 
 import math
 from collections.abc import Sequence
@@ -19,15 +19,15 @@ from omg_lightning.samples import TrainingBatch
 from omg_lightning.types import NO_GOAL, ConfigError, Episodes, Estimate, View
 
 _CHANGES = TransitionConfig(at_events=True)
-HEADINGS = ("heads for one", "nowhere")  # what is shown of a belief over cells
+HEADINGS = ("heads for one", "nowhere")  # summary of a belief over cells, for figures
 
 
 class Heading(NamedTuple):
     """The belief about each seat within an episode; leading L."""
 
-    belief: Tensor  # float [L, P, S + 1] where it heads: each cell, bare by now or not, and nowhere
+    belief: Tensor  # float [L, P, S + 1] target cell, also of cells that are empty by now, or nowhere
     number: Tensor  # float [L, P, N + 1] prior of how many cells it clears in this episode
-    cleared: Tensor  # int64 [L, P] how many it has cleared so far
+    cleared: Tensor  # int64 [L, P] number of cells it has cleared so far
 
 
 class Locations(ExplicitBelief):
@@ -62,8 +62,8 @@ class Locations(ExplicitBelief):
         layout, name = spec.game.layout, spec.game.name
         if layout is None or not (layout.shows_goals or layout.goal_action is not None) or not spec.game.goal_names:
             raise ConfigError(
-                f"opponent Locations needs goals that are things on a grid's cells, but {name} has none: use Declared, "
-                "Codebook or Direct"
+                f"opponent Locations needs goals that are objects in cells of a grid, but {name} has none: "
+                "use Declared, Codebook or Direct"
             )
         if belief.kinds.count:
             raise ConfigError(
@@ -130,7 +130,7 @@ class Locations(ExplicitBelief):
         fresh = F.pad(there / there.sum(-1, keepdim=True).clamp(min=1), (0, 1))
         full = _CHANGES.filter(memory.belief, fresh, possible, torch.zeros_like(view.active))
         full = full / full.sum(-1, keepdim=True).clamp(min=torch.finfo(full.dtype).tiny)
-        floor = self.belief.floor * possible  # no goal dies that there is
+        floor = self.belief.floor * possible  # remaining goals keep the smallest probability
         return floor + (1 - floor.sum(-1, keepdim=True)) * full
 
 
@@ -174,7 +174,7 @@ def location_labels(episodes: Episodes, noise: torch.Generator, layout: GridLayo
         following = torch.where((episodes.achieved_goal[t] != NO_GOAL) & episodes.active[t], own[t], following)
         label[t] = following
     idle = (label == shown.shape[-1]) & episodes.active & bare.any(-1)
-    # Numbers are drawn for real steps alone, so that they do not depend on the padding.
+    # Draw numbers for real steps only, so that they do not depend on the padding.
     idle[idle.clone()] = torch.rand(int(idle.sum()), generator=noise, device=bare.device) < 0.5
     cells = bare[idle]  # [n, S]
     label[idle] = torch.rand(cells.shape, generator=noise, device=bare.device).masked_fill_(~cells, -1).argmax(-1)

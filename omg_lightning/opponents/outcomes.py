@@ -1,4 +1,4 @@
-"""Learned kinds of outcomes, for views that are no grid: what changes when something happens to a player."""
+"""Learned kinds of outcomes, for observations that are not a grid: the changes at a player's reward events."""
 
 import math
 from collections.abc import Callable
@@ -12,12 +12,12 @@ from omg_lightning.types import NO_GOAL
 
 
 class Outcomes(VectorQuantiser):
-    """Codes what changes with an event.
+    """Encodes the changes of a view at an event.
 
-    That is the set of the entries of a view that are another number at the next step, as far as entries go that change
-    more often at events than at other steps. Where nothing does, such as in matrix games, where each step is an event,
-    it is the view at the next step, each entry in units of its standard deviation in the first batch. The last step of
-    an episode has no next one, so an event there has no code.
+    A code is a set of entries of a view that change at the next step, restricted to entries that change
+    more often at events than at other steps. If no entry does, as in matrix games, where each step is an event,
+    it encodes the view at the next step, each entry in units of its standard deviation in the first batch. The last
+    step of an episode has no next one, so an event there has no code.
 
     Args:
         num_codes: G, the largest number of kinds.
@@ -33,16 +33,18 @@ class Outcomes(VectorQuantiser):
     def __init__(self, num_codes: int, shape: tuple[int, ...]) -> None:
         size = math.prod(shape)
         super().__init__(num_codes, 2 * size)
-        self.register_buffer("changes", torch.zeros(2, size))  # of each entry, at other steps and at events
-        self.register_buffer("steps", torch.zeros(2))  # such steps
-        self.register_buffer("scale", torch.zeros(size))  # 0: not known yet
+        self.register_buffer(
+            "changes", torch.zeros(2, size)
+        )  # number of changes of each entry, at other steps and at events
+        self.register_buffer("steps", torch.zeros(2))  # number of other steps, and of events
+        self.register_buffer("scale", torch.zeros(size))  # 0: unknown yet
 
     def there(self, observation: Tensor) -> Tensor:
         """Return ones, bool `[G]`: these views do not show which changes are possible."""
         return torch.ones(len(self.codes), dtype=torch.bool, device=observation.device)
 
     def vectors(self, before: Tensor, after: Tensor) -> Tensor:
-        """Return what is coded of views `[M, *shape]` before and after a step: float `[M, size]`."""
+        """Return the vectors to quantise from views `[M, *shape]` before and after a step: float `[M, size]`."""
         before, after = self._flat(before), self._flat(after)
         telling = self.telling()
         changed = (before != after) * telling
@@ -50,7 +52,7 @@ class Outcomes(VectorQuantiser):
         return torch.cat([changed, outcome], -1)
 
     def telling(self) -> Tensor:
-        """Return which entries change more often at events than elsewhere, by three standard errors: bool `[size]`."""
+        """Return the entries that change more often at events than elsewhere (by 3 standard errors): bool `[size]`."""
         count = self.steps[:, None] + 2
         share = (self.changes + 1) / count
         error = (share * (1 - share) / count).sum(0).sqrt()
@@ -58,12 +60,12 @@ class Outcomes(VectorQuantiser):
 
     @torch.no_grad()
     def kind(self, before: Tensor, after: Tensor, known: Tensor) -> Tensor:
-        """Return the codes of events, int64 `[M]`; NO_GOAL where there is no next step.
+        """Return the codes of events, int64 `[M]`; NO_GOAL without a next step.
 
         Args:
             before: `[M, *shape]` the views of the players.
             after: `[M, *shape]` the views at the next step.
-            known: bool `[M]` there is a next step.
+            known: bool `[M]` whether there is a next step.
         """
         return torch.where(known, self(self.vectors(before, after)), NO_GOAL)
 
@@ -71,7 +73,7 @@ class Outcomes(VectorQuantiser):
     def learn(
         self, events: tuple[Tensor, ...], ordinary: Callable[[], tuple[Tensor, ...]], generator: torch.Generator
     ) -> None:
-        """Learn from events and from ordinary steps: each is `(before, after, known)`, see `kind`."""
+        """Update the codes with events and with ordinary steps: each is `(before, after, known)`, see `kind`."""
         self.changes.mul_(self.decay)
         self.steps.mul_(self.decay)
         for row, (before, after, known) in enumerate((ordinary(), events)):

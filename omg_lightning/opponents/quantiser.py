@@ -1,4 +1,4 @@
-"""Vector quantisation: learned discrete codes that keep their meaning while they move."""
+"""Vector quantisation: learned discrete codes that keep their meaning while training updates them."""
 
 import torch
 import torch.nn.functional as F
@@ -10,16 +10,16 @@ from omg_lightning.types import ConfigError
 class VectorQuantiser(nn.Module):
     """Vector quantisation with moving averages (van den Oord et al. 2017, arXiv 1711.00937, appendix A.1).
 
-    Codes move slowly, so that code k of today is code k of yesterday and beliefs about it keep their meaning. The
-    first batch places them far from each other (k-means++). A code that no vector falls to any more, or that has met
-    another, is put where the quantisation is worst, but only where it is worse than `tolerance`: differences smaller
-    than that do not make another goal, and codes that are not needed stay unused.
+    Codes move slowly, so code k keeps its meaning during training, and so do beliefs about it. The
+    first batch initialises them far from each other (k-means++). A dead code, or one that has met
+    another, moves to the vector with the largest quantisation error, if the error exceeds `tolerance`: smaller
+    differences do not make another goal, and unneeded codes stay unused.
 
     Args:
         num_codes: G, the largest number of goals.
         size: length of the vectors.
         decay: of the moving averages.
-        dead: share of the samples, against an even split, below which a code is dead.
+        dead: share of the samples, relative to an even split, below which a code is dead.
         tolerance: squared distance to the nearest code below which a vector needs no code of its own, as a share of the
             variance (the mean squared distance of vectors from their mean).
     """
@@ -34,7 +34,7 @@ class VectorQuantiser(nn.Module):
     ) -> None:
         super().__init__()
         if num_codes < 2:
-            raise ConfigError(f"num_codes is {num_codes}: a codebook needs at least 2 codes")
+            raise ConfigError(f"num_codes is {num_codes}: expected at least 2 codes")
         self.decay, self.dead, self.tolerance = decay, dead, tolerance
         self.register_buffer("codes", torch.full((num_codes, size), _NOWHERE))
         self.register_buffer("count", torch.zeros(num_codes))  # moving average of samples for each code
@@ -42,12 +42,12 @@ class VectorQuantiser(nn.Module):
         self.register_buffer("total", torch.zeros(num_codes, size))  # moving average of their sums
 
     def forward(self, vectors: Tensor) -> Tensor:
-        """Return the nearest code of each vector `[M, size]`: int64 `[M]`; the first of those equally near."""
+        """Return the nearest code of each vector `[M, size]`: int64 `[M]`; the first one in ties."""
         return torch.cdist(vectors, self.codes).argmin(-1)
 
     @torch.no_grad()
     def update(self, vectors: Tensor, generator: torch.Generator) -> None:
-        """Move the codes towards the vectors `[M, size]` that fall to them; revive dead ones."""
+        """Move the codes towards their nearest vectors `[M, size]`; revive dead codes."""
         if len(vectors) == 0:
             return
         variance = ((vectors - vectors.mean(0)) ** 2).sum(-1).mean()
@@ -61,12 +61,12 @@ class VectorQuantiser(nn.Module):
         alive = self.count > self.dead * self.count.sum() / len(self.codes)
         self.codes[alive] = self.total[alive] / self.count[alive, None]
         near = torch.cdist(self.codes, self.codes) ** 2 < self.tolerance * self.variance
-        alive &= ~near.tril(-1).any(-1)  # of two codes that have met, the later one is free again
+        alive &= ~near.tril(-1).any(-1)  # if two codes have met, the later one is free again
         for code in (~alive).nonzero()[:, 0].tolist():
             self._put(code, vectors, generator)
 
     def _put(self, code: int, vectors: Tensor, generator: torch.Generator) -> None:
-        """Put a code on a vector drawn by its squared distance to the codes; take it away where none is needed."""
+        """Place a code on a vector sampled by its squared distance to the codes; remove it if no code is needed."""
         self.codes[code], self.count[code], self.total[code] = _NOWHERE, 0.0, 0.0
         distance = (torch.cdist(vectors, self.codes).min(-1).values ** 2).clamp(max=1e6)
         distance = torch.where(distance > self.tolerance * self.variance, distance, 0.0)
@@ -78,4 +78,4 @@ class VectorQuantiser(nn.Module):
         self.count[code], self.total[code] = fair, vectors[chosen] * fair
 
 
-_NOWHERE = 1e4  # a code that is not in use lies far from every vector
+_NOWHERE = 1e4  # an unused code is far from every vector

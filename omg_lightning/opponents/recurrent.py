@@ -1,4 +1,4 @@
-"""A memory of the ego's own history that predicts its co-players, without goals: the rival of every belief."""
+"""A recurrent memory that predicts co-players without goals: the baseline for every belief."""
 
 from __future__ import annotations
 
@@ -16,42 +16,42 @@ from omg_lightning.types import ConfigError, Episodes, Estimate, View
 
 
 class Context(NamedTuple):
-    """What each seat remembers of an episode; leading L."""
+    """The memory of each seat within an episode; leading L."""
 
     hidden: Tensor  # float [L, P, hidden] of its history before this step
     last: Tensor  # float [L, P, A] its own last action as a one-hot; 0 before the first step
 
 
 class Pairs(NamedTuple):
-    """Every watcher and every other seat that are both active at a step: m of them."""
+    """All pairs of an observer and another seat that are both active at a step: m pairs."""
 
     t: Tensor  # int64 [m]
     row: Tensor  # int64 [m] the environment
-    ego: Tensor  # int64 [m] who watches
-    other: Tensor  # int64 [m] who is watched
+    ego: Tensor  # int64 [m] the observer
+    other: Tensor  # int64 [m] the observed seat
     sample: Tensor  # int64 [T, B, P] the index of each active step among the batch's samples
 
 
 class Recurrent(OpponentModel):
-    """Predicts co-players from what they see and from a recurrent embedding of the ego's own views and actions.
+    """Predicts co-players from their observations and from a recurrent embedding of the ego's own views and actions.
 
-    There are no goals, no labels and no belief: it is `Direct` with a memory of the episode so far, and tells what a
-    belief over goals is worth where remembering the last steps would do as well. The memory is trained by the
-    prediction of the co-players' actions alone (the loss `coplayer`). The policy sees the embedding, detached; a search
-    keeps it as it is at the root, because what the ego will have seen deeper in a tree is not known.
+    There are no goals, labels or beliefs: it is `Direct` with a memory of the episode. It is the baseline that shows
+    whether a belief over goals is better than a memory of the last steps. The memory is trained by the
+    prediction of the co-players' actions alone (the loss `coplayer`). The policy observes the detached embedding; a
+    search keeps the embedding of the root, because the ego's observations deeper in a tree are unknown.
 
-    An embedding is about all co-players of a seat, and only that seat knows it (`as_seen`).
+    An embedding describes all co-players of a seat, and only that seat uses it (`as_seen`).
 
     Args:
         spec: the game and the networks.
         embedding: size of the embedding.
-        online: go on training the co-player policies, and with them the memory, in the online phase.
+        online: train the co-player policies, and with them the memory, in the online phase, too.
 
     Raises:
         ConfigError: the embedding has no entries.
     """
 
-    given: ClassVar[int] = 1  # numbers that the policy sees, for each entry of the embedding
+    given: ClassVar[int] = 1  # policy inputs per entry of the embedding
     loss_weights: ClassVar[Mapping[str, float]] = {"coplayer": 1.0}
 
     def __init__(self, spec: ModelSpec, embedding: int = 16, online: bool = True) -> None:
@@ -63,23 +63,23 @@ class Recurrent(OpponentModel):
         self.head = nn.Linear(spec.hidden, self.size)
 
     def embed(self, hidden: Tensor) -> Tensor:
-        """Return what the policy sees, `[..., D]`, of the encoder's states `[..., hidden]`."""
+        """Return the policy's input, `[..., D]`, from the encoder's states `[..., hidden]`."""
         return self.head(hidden)
 
     # Acting ---------------------------------------------------------------------------------------------------------
 
     def start(self, prior: Tensor, true_goal: Tensor) -> Context:
-        """Start without a history."""
+        """Return an empty history."""
         lead = prior.shape[:2]
         return Context(prior.new_zeros(*lead, self.spec.hidden), prior.new_zeros(*lead, self.spec.game.num_actions))
 
     def infer(self, memory: Context, view: View) -> Estimate:
-        """Return each seat's embedding of its own history, this view included."""
+        """Return each seat's embedding of its own history, including this view."""
         embedded = self.embed(self._advance(memory, view))
         return Estimate(embedded, lambda trees, generator: embedded[:, None].expand(-1, trees, -1, -1))
 
     def update(self, memory: Context, view: View, actions: Tensor, achieved: Tensor) -> Context:
-        """Let each seat remember the view and its own action; `actions` are int64 `[L, P]`."""
+        """Add the view and each seat's own action to its memory; `actions` are int64 `[L, P]`."""
         return Context(self._advance(memory, view), self._one_hot(actions, view.active))
 
     def as_seen(self, goal: Tensor, ego: Tensor) -> Tensor:
@@ -95,7 +95,7 @@ class Recurrent(OpponentModel):
         return self.history(inputs[None], memory.hidden.flatten(0, 1)[None])[0][0].view_as(memory.hidden)
 
     def _one_hot(self, actions: Tensor, active: Tensor) -> Tensor:
-        """Return actions `[..., P]` as one-hots; 0 for seats that have left."""
+        """Return actions `[..., P]` as one-hot vectors; 0 for seats that have left."""
         return F.one_hot(actions * active, self.spec.game.num_actions).float() * active[..., None]
 
     # Learning -------------------------------------------------------------------------------------------------------
@@ -112,12 +112,12 @@ class Recurrent(OpponentModel):
         return Targets(inferred, inferred, episodes.active, cache=embedded)
 
     def losses(self, batch: TrainingBatch) -> dict[str, Tensor]:
-        """Return the loss of the co-player policies, whose gradient reaches the memory, if it is due."""
+        """Return the loss of the co-player policies, if it is due; its gradient also trains the memory."""
         pairs = pairs_of(batch.episodes)
         return self.prediction_losses(batch, pairs, batch.targets.cache[pairs.t, pairs.row, pairs.ego])
 
     def prediction_losses(self, batch: TrainingBatch, pairs: Pairs, embedded: Tensor) -> dict[str, Tensor]:
-        """Return how badly the co-players' actions are predicted given the watchers' embeddings `[m, D]`, if due."""
+        """Return the prediction loss of the co-players' actions given the observers' embeddings `[m, D]`, if due."""
         if not self.trains("coplayer") or not (batch.offline or self.online):
             return {}
         where, rows = self._watched(pairs), self._rows(pairs)
@@ -136,7 +136,7 @@ class Recurrent(OpponentModel):
 
 
 def pairs_of(episodes: Episodes) -> Pairs:
-    """Return who watches whom: learners all their co-players; in an environment without a learner all seats do."""
+    """Return all pairs of observer and co-player; observers are the learners, or all seats if there is no learner."""
     active, learners = episodes.active, episodes.learner.any(0)
     watches = active & (learners | ~learners.any(-1, keepdim=True))
     different = ~torch.eye(active.shape[-1], dtype=torch.bool, device=active.device)

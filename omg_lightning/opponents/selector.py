@@ -11,7 +11,7 @@ from omg_lightning.samples import TrainingBatch, Values
 from omg_lightning.types import ConfigError, ego_order
 
 SelectorRule = Literal["optimistic", "conservative", "random", "offset"]
-ROWS = 256  # views to score subgoals for at once: with many candidates for each, more would only miss the cache
+ROWS = 256  # views scored at once: with many candidates for each, larger batches do not fit into the cache
 
 
 @dataclass(frozen=True)
@@ -39,7 +39,7 @@ class SelectorConfig:
             )
         if not (0 <= self.alpha < math.inf and 0 <= self.temperature < math.inf):
             raise ConfigError(
-                f"selector.alpha is {self.alpha} and temperature {self.temperature}: both must be finite, 0 or more"
+                f"selector.alpha is {self.alpha} and temperature {self.temperature}: both must be at least 0 and finite"
             )
 
 
@@ -48,10 +48,10 @@ def candidates(active: Tensor, horizon: int) -> Tensor:
 
     Args:
         active: bool `[T, ...]`, True from the start until the seat leaves.
-        horizon: H, how many steps ahead to look.
+        horizon: H, largest number of steps ahead.
 
     Returns:
-        bool `[H, T, ...]`; entry k is about step t + 1 + k.
+        bool `[H, T, ...]`; entry k is for step t + 1 + k.
     """
     steps = active.shape[0]
     valid = torch.zeros((horizon, *active.shape), dtype=torch.bool, device=active.device)
@@ -80,7 +80,7 @@ def select(
         temperature: of Gumbel noise added to the score; 0 for none.
 
     Returns:
-        int64 `[...]` steps ahead of the chosen state: 1 to H, or 0 where no candidate is valid, which makes the
+        int64 `[...]` steps ahead of the chosen state: 1 to H, or 0 if no candidate is valid, which makes the
         state itself the subgoal (the seat's last step).
     """
     if rule == "offset":
@@ -99,7 +99,7 @@ def select(
 
 
 def shift(x: Tensor, ahead: Tensor) -> Tensor:
-    """Read `x` at `ahead` steps later: `out[t, ...] = x[t + ahead[t, ...], ...]`.
+    """Return `x` at `ahead` steps later: `out[t, ...] = x[t + ahead[t, ...], ...]`.
 
     Args:
         x: `[T, B, P, ...]`.

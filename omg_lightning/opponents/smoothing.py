@@ -1,7 +1,7 @@
 """Goals of a player over a whole episode, in hindsight: samples from the smoothing posterior of the filter.
 
 This is the E-step of a mixture of goal-conditioned policies whose weights are the prior (stochastic EM; Celeux and
-Diebolt 1985). Paths of goals are drawn by forward filtering and backward sampling (Carter and Kohn 1994).
+Diebolt 1985). Paths of goals are sampled by forward filtering and backward sampling (Carter and Kohn 1994).
 """
 
 from typing import NamedTuple
@@ -16,13 +16,13 @@ from omg_lightning.types import NO_GOAL
 
 
 class Evidence(NamedTuple):
-    """What is known of whole episodes; leading T, B, P."""
+    """The evidence in whole episodes; leading T, B, P."""
 
     log_likelihood: Tensor  # float [T, B, P, G] of the action of each step under each goal
     achieved: Tensor  # int64 [T, B, P] the goal that the step achieved, or NO_GOAL
     active: Tensor  # bool [T, B, P]
-    possible: Tensor  # bool [T, B, P, G] goals that are there at each step
-    fresh: Tensor  # float [T, B, P, G] what another goal is drawn from at each step
+    possible: Tensor  # bool [T, B, P, G] possible goals at each step
+    fresh: Tensor  # float [T, B, P, G] distribution of a new goal at each step
 
 
 def drawn_goals(evidence: Evidence, prior: Tensor, transition: TransitionConfig, generator: torch.Generator) -> Tensor:
@@ -61,7 +61,7 @@ def drawn_goals(evidence: Evidence, prior: Tensor, transition: TransitionConfig,
             to = F.one_hot(following, weight.shape[-1]) * stays
             to = to + (1 - stays) * evidence.fresh[t + 1].gather(-1, following[..., None])
             joint = weight * to
-            # Where the seat leaves with this step, nothing follows; and no path may be possible by rounding.
+            # If the seat leaves with this step, no step follows; rounding may also exclude all paths.
             usable = active[t + 1][..., None] & (joint.sum(-1, keepdim=True) > 0)
             weight = torch.where(usable, joint, weight)
         drawn = pick(weight.clamp(min=0), uniform[t]).clamp(max=weight.shape[-1] - 1)

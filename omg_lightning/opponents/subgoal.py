@@ -49,7 +49,7 @@ class Subgoal(OpponentModel):
         mixture: MixtureConfig = MixtureConfig(),
     ) -> None:
         if goal_dim < 1:
-            raise ConfigError(f"goal_dim is {goal_dim}: it must be at least 1")
+            raise ConfigError(f"model.opponent.goal_dim is {goal_dim}: it must be at least 1")
         made = GoalVAE(spec, goal_dim, vae)
         super().__init__(spec, goal_dim, online, mixture)
         self.vae, self.selector = made, selector
@@ -95,19 +95,19 @@ class Subgoal(OpponentModel):
             inference, asked, label = batch.targets.cache
             found |= self.inference.subgoal_loss(inference, batch.samples.observation[asked], label, batch.noise)
         if self.trains("coplayer"):
-            # Latent goals are met as inferred, so the co-player policies train on the same mixture as the policy.
+            # Latent goals are inferred while acting, so co-player policies train on the same mixture as the policy.
             found |= self.coplayer_losses(batch, batch.goals, batch.targets.known & batch.episodes.active)
         return found
 
     def targets(self, batch: TrainingBatch) -> Targets:
         """Return the codes of the subgoals selected in hindsight; `cache` stores the inputs of `losses`."""
         episodes, samples = batch.episodes, batch.samples
-        with torch.no_grad():  # the codes are targets, and where the inference starts from
+        with torch.no_grad():  # the codes are targets, and inputs of the inference
             mean, log_var = self.vae.codes(samples.observation)
-        who = watched(episodes)  # a seat that is the only learner is never asked for
+        who = watched(episodes)  # the only learner is never inferred
         asked = who[samples.mask]
         inference = self.inference.infer_episodes(batch, mean, who)
-        with torch.no_grad():  # nothing leaks from the value head through the selector
+        with torch.no_grad():  # no gradient flows from the selector to the value head
             codes = samples.spread(mean)
             inferred = torch.zeros_like(codes)
             inferred[who] = draw_gaussian(inference.mean, inference.log_var, batch.noise)
@@ -138,7 +138,7 @@ class Subgoal(OpponentModel):
             name.removeprefix(prefix): x for name, x in read(self.vae_checkpoint).items() if name.startswith(prefix)
         }
         if not found:
-            raise ConfigError(f"{self.vae_checkpoint} holds no state VAE: give a run of the opponent model Subgoal")
+            raise ConfigError(f"{self.vae_checkpoint} has no state VAE: give a run of the opponent model Subgoal")
         for name, value in found.items():
             if name in own and own[name].shape != value.shape:
                 sizes = {"posterior": "model.opponent.goal_dim", "actor": "model.opponent.vae.next_steps"}

@@ -14,7 +14,7 @@ from omg_lightning.types import View, ego_order
 
 
 class Inference(NamedTuple):
-    """The posterior q(g | tau_t, s_t) of m samples, and the context it came from."""
+    """The posterior q(g | tau_t, s_t) of m samples, and its context."""
 
     mean: Tensor  # float [m, D]
     log_var: Tensor  # float [m, D]
@@ -75,12 +75,12 @@ class SubgoalPredictor(LightningModule):
         return moved[0].view_as(context)
 
     def infer_episodes(self, batch: TrainingBatch, code: Tensor, who: Tensor) -> Inference:
-        """Return the posterior at the m samples that are asked for; each episode starts without history.
+        """Return the posterior at the m requested samples; each episode starts without history.
 
         Args:
             batch: whole episodes, with n samples.
             code: float `[n, D]` the VAE's codes of the samples' views.
-            who: bool `[T, B, P]` active seats whose subgoals are asked for, all steps of a seat alike.
+            who: bool `[T, B, P]` active seats whose subgoals are requested; all steps of a seat or none.
         """
         episodes, samples = batch.episodes, batch.samples
         table = samples.spread(self._read(batch.view, samples.time))  # [T, B, P, hidden]
@@ -109,13 +109,13 @@ class SubgoalPredictor(LightningModule):
             inference: of `infer_episodes`, at m samples.
             observation: float `[m, *shape]` the views there.
             label: mean and log variance `[m, D]` of the VAE's code of the selected subgoal, detached.
-            generator: draws g.
+            generator: samples g.
 
         Returns:
             The loss `subgoal`, and its parts `subgoal_reconstruction` and `subgoal_kl`, averaged over samples.
         """
         drawn = draw_gaussian(inference.mean, inference.log_var, generator)
-        count = max(len(drawn), 1)  # an empty mean is NaN
+        count = max(len(drawn), 1)  # the mean of no samples is NaN
         error = self.decoder.reconstruction(torch.cat([drawn, inference.context], -1), observation).sum() / count
         kl = gaussian_kl(inference.mean, inference.log_var, *label).sum() / count
         return {
@@ -145,7 +145,7 @@ class SubgoalPredictor(LightningModule):
         return code + change, log_var.clamp(-8, 4)
 
     def _actions(self, actions: Tensor, active: Tensor) -> Tensor:
-        """Return one-hots of all actions in the ego order of every seat; 0 for seats that have left.
+        """Return one-hot vectors of all actions in the ego order of every seat; 0 for seats that have left.
 
         `[M, P]` and bool `[M, P]` -> `[M, P, P * A]`.
         """
@@ -154,7 +154,7 @@ class SubgoalPredictor(LightningModule):
 
 
 def _in_every_order(x: Tensor) -> Tensor:
-    """Return what belongs to each seat in the ego order of every seat: `[M, P, ...]` -> `[M, P, P, ...]`."""
+    """Return values per seat in the ego order of every seat: `[M, P, ...]` -> `[M, P, P, ...]`."""
     rows, seats = x.shape[:2]
     ego = torch.arange(seats, device=x.device).repeat(rows)
     return ego_order(x.repeat_interleave(seats, 0), ego).unflatten(0, (rows, seats))

@@ -1,4 +1,4 @@
-"""Learned kinds of things on a grid: what is gone, and from where, when something happens to a player."""
+"""Learned kinds of objects on a grid: the objects that disappear at a player's reward events."""
 
 from collections.abc import Callable
 from typing import ClassVar
@@ -11,25 +11,26 @@ from omg_lightning.types import NO_GOAL
 
 
 class Things(nn.Module):
-    """Learns for which things players are rewarded, from what is gone after that, and codes them by kind.
+    """Learns for which objects players are rewarded, from the objects that disappear, and encodes them by kind.
 
-    An event is about one thing in the player's view. Which one is a mixture over how far away things lie: with `q` the
-    share of events whose thing lies at an offset (rows, columns) from the player, and `u` that of any thing, thing `c`
-    is the cause of an event with a probability in proportion to `q(c) / u(c)`. Each batch is a step of EM for `q`. Only
-    what is gone at the next step can be the cause; where the episode ends with the event, everything in view can.
+    Each event has one object in the player's view as its cause. Its probability depends on the offset: with `q` the
+    share of events whose object is at an offset (rows, columns) from the player, and `u` that of any object, object `c`
+    is the cause of an event with probability proportional to `q(c) / u(c)`. Each batch is an EM step for `q`. Only
+    objects that are gone at the next step can be the cause; if the episode ends with the event, all objects in view
+    can.
 
-    A kind is the set of features that all its things show. A thing that shows others is of the same kind if it has
-    features in common with it and no view shows two things with these; otherwise it is of a new kind. So levels or
-    colours do not make kinds where the other features tell a thing from all others in view.
+    A kind is the set of features that all its objects have. An object with other features is of the same kind if it has
+    features in common with it and no view shows two objects with these; otherwise it is of a new kind. So levels or
+    colours do not define kinds if the other features distinguish an object from all others in view.
 
     Args:
         num_codes: G, the largest number of kinds.
         layout: of the views.
         decay: of the moving averages.
-        dead: share of the events, against an even split, below which a kind is forgotten.
+        dead: share of the events, relative to an even split, below which a kind is dropped.
     """
 
-    lasting: ClassVar[bool] = True  # a goal is there as long as a thing of its kind is in view
+    lasting: ClassVar[bool] = True  # a goal remains as long as an object of its kind is in view
 
     codes: Tensor
     count: Tensor
@@ -41,11 +42,11 @@ class Things(nn.Module):
         self.layout, self.decay, self.dead = layout, decay, dead
         self.register_buffer("codes", torch.zeros(num_codes, layout.features))
         self.register_buffer("count", torch.zeros(num_codes))  # moving average of events for each kind
-        self.register_buffer("places", torch.zeros(layout.offsets))  # of events whose thing lies at each offset
-        self.register_buffer("chance", torch.zeros(layout.offsets))  # of things at each offset, one for each event
+        self.register_buffer("places", torch.zeros(layout.offsets))  # of events whose object is at each offset
+        self.register_buffer("chance", torch.zeros(layout.offsets))  # of objects at each offset, one for each event
 
     def there(self, observation: Tensor) -> Tensor:
-        """Return of which kinds there is a thing in views `[..., C, h, w]`: bool `[..., G]`."""
+        """Return the kinds with an object in views `[..., C, h, w]`: bool `[..., G]`."""
         return self._of_kind(self.layout.shown(observation)).any(-1)
 
     def lift(self) -> Tensor:
@@ -53,22 +54,22 @@ class Things(nn.Module):
         return _lift(self.places, self.chance)
 
     def typical(self) -> Tensor:
-        """Return the offsets at which `q > u`, by three standard errors if there are any such: bool `[n]`."""
+        """Return the offsets with `q > u`, by three standard errors if there are any such: bool `[n]`."""
         lift = self.lift()
         sure = lift * (1 - 3 / self.places.clamp(min=1).sqrt()) > 1
         return sure if bool(sure.any()) else lift > 1
 
     @torch.no_grad()
     def kind(self, before: Tensor, after: Tensor, known: Tensor) -> Tensor:
-        """Return the kinds of the things that events are about: int64 `[M]`.
+        """Return the kinds of the objects that cause events: int64 `[M]`.
 
-        Where everybody gains from what one has done, things lie for the others anywhere. So an event is a player's own
-        only if its thing lies at a `typical` offset; the others have no kind, NO_GOAL.
+        If one player's action rewards all players, the object can be anywhere for the others. So an event is a player's
+        own only if its object is at a `typical` offset; other events have no kind, NO_GOAL.
 
         Args:
             before: `[M, C, h, w]` the views of the players.
             after: `[M, C, h, w]` the views at the next step.
-            known: bool `[M]` there is a next step.
+            known: bool `[M]` whether there is a next step.
         """
         thing, own = self._cause(self._candidates(before, after, known), self.layout.offset(before))
         return torch.where(own, self._overlap(thing).argmax(-1), NO_GOAL)
@@ -80,7 +81,7 @@ class Things(nn.Module):
         ordinary: Callable[[], tuple[Tensor, ...]],
         generator: torch.Generator,
     ) -> None:
-        """Learn from events `(before, after, known)`, see `kind`; ordinary steps and chance play no part."""
+        """Update the kinds with events `(before, after, known)`, see `kind`; other steps and randomness are unused."""
         before, after, known = events
         if len(before) == 0:
             return
@@ -91,14 +92,14 @@ class Things(nn.Module):
         self._sort(thing[own], shown)
 
     def _candidates(self, before: Tensor, after: Tensor, known: Tensor) -> Tensor:
-        """Return what events may be about, bool `[M, F, S]`: what is gone; where that is not seen, everything."""
+        """Return possible causes of events, bool `[M, F, S]`: objects that are gone; all without a next view."""
         shown = self.layout.shown(before)
         gone = shown & ~self.layout.shown(after) & known[:, None, None]
         return torch.where(gone.flatten(1).any(1)[:, None, None], gone, shown)
 
     def _cause(self, gone: Tensor, places: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the likeliest thing `[M, F]` among candidates `[M, F, S]`, and whether it is the player's own."""
-        # A thing of no kind yet counts as one event (a Chinese restaurant process).
+        """Return the most probable object `[M, F]` of candidates `[M, F, S]`, and whether the event is the player's."""
+        # An object without a kind counts as one event (a Chinese restaurant process).
         weight = (self._of_kind(gone) * self.count[:, None]).amax(1).clamp(min=1.0)
         score = self.lift()[places] * gone.any(1)  # [M, S]
         chosen = (score * weight).argmax(-1, keepdim=True)
@@ -107,12 +108,12 @@ class Things(nn.Module):
         return thing, own
 
     def _locate(self, places: Tensor, cells: Tensor, things: Tensor) -> None:
-        """Take a step of EM for where the things of events lie.
+        """Take an EM step for the offsets of the objects that cause events.
 
         Args:
             places: int64 `[M, S]` the offset of each cell.
-            cells: bool `[M, S]` where the thing of the event may be.
-            things: bool `[M, S]` where anything is.
+            cells: bool `[M, S]` possible cells of the cause.
+            things: bool `[M, S]` cells with any object.
         """
         found, chance = torch.zeros_like(self.places), torch.zeros_like(self.chance)
         for _ in range(1 if self.places.any() else _FIRST_STEPS):
@@ -125,7 +126,7 @@ class Things(nn.Module):
         self.chance.mul_(self.decay).add_(chance)
 
     def _sort(self, things: Tensor, shown: Tensor) -> None:
-        """Count the kinds of things `[m, F]`; extend kinds or add new ones; forget those that no longer come up."""
+        """Count the kinds of objects `[m, F]`; extend kinds or add new ones; drop kinds that no longer occur."""
         distinct, counts = things.unique(dim=0, return_counts=True)
         hits = torch.zeros_like(self.count)
         for row in counts.argsort(descending=True, stable=True).tolist():
@@ -135,7 +136,7 @@ class Things(nn.Module):
         self.codes[self.count == 0] = 0
 
     def _kind(self, thing: Tensor, shown: Tensor) -> int:
-        """Return the kind of a thing `[F]`; it may be a new one."""
+        """Return the kind of an object `[F]`, possibly a new one."""
         used = self.codes.any(-1)
         if (same := (self.codes == thing).all(-1)).any():
             return int(same.long().argmax())
@@ -151,29 +152,29 @@ class Things(nn.Module):
         return int(self._overlap(thing).argmax())
 
     def _overlap(self, thing: Tensor) -> Tensor:
-        """Return how well things `[..., F]` fit each kind, float `[..., G]`: the share of features in common."""
+        """Return how well objects `[..., F]` fit each kind, float `[..., G]`: the share of features in common."""
         thing = thing.float()
         common = thing @ self.codes.t()
         return common / (thing.sum(-1, keepdim=True) + self.codes.sum(-1) - common).clamp(min=1)
 
     def _of_kind(self, shown: Tensor) -> Tensor:
-        """Return in which cells there is a thing of each kind, bool `[..., G, S]`, of `[..., F, S]`."""
+        """Return the cells with an object of each kind, bool `[..., G, S]`, of `[..., F, S]`."""
         return _contains(self.codes, shown) & self.codes.any(-1)[:, None]
 
 
 def _contains(codes: Tensor, shown: Tensor) -> Tensor:
-    """Return which of cells `[..., F, S]` show all features of codes `[G, F]`: bool `[..., G, S]`."""
+    """Return the cells of `[..., F, S]` with all features of codes `[G, F]`: bool `[..., G, S]`."""
     return codes @ shown.to(codes.dtype) == codes.sum(-1)[:, None]
 
 
 def _lift(places: Tensor, chance: Tensor) -> Tensor:
-    """Return `q / u` of counts `[n]`, as if one event had been seen at all offsets, and one thing at each."""
+    """Return `q / u` of counts `[n]`, with a pseudo-count of one event over all offsets and one object at each."""
     n = len(places)
     return (places + 1 / n) / (places.sum() + 1) * (chance.sum() + n) / (chance + 1)
 
 
 def _normal(weight: Tensor) -> Tensor:
-    """Return weights `[M, S]` as probabilities; 0 where all are 0."""
+    """Return weights `[M, S]` as probabilities; 0 if all are 0."""
     return weight / weight.sum(-1, keepdim=True).clamp(min=torch.finfo(weight.dtype).tiny)
 
 

@@ -20,7 +20,7 @@ class TransitionConfig:
 
     Args:
         at_events: sample a new goal among the remaining ones when a player has achieved its goal, or its goal is gone.
-            False: goals stay until the episode ends, as published (HOP, ICML 2024).
+            False: goals are fixed within an episode, as published (HOP, ICML 2024).
         leak: probability per step that a player changes its goal without an event (fixed share, Herbster and Warmuth
             1998); for partners that change their goal, or are exchanged, within an episode.
     """
@@ -40,7 +40,7 @@ class TransitionConfig:
     def filter(self, belief: Tensor, fresh: Tensor, possible: Tensor, event: Tensor) -> Tensor:
         """Return the belief after one transition: `b'(g') = sum_g P(g' | g) b(g)`.
 
-        `P(g' | g)` is `fresh` where `g` was achieved or is gone, and else `(1 - leak) 1(g' = g) + leak fresh(g')`.
+        `P(g' | g)` is `fresh` if `g` was achieved or is gone, and else `(1 - leak) 1(g' = g) + leak fresh(g')`.
 
         Args:
             belief: float `[..., G]` after the update by the actions of the step.

@@ -203,7 +203,7 @@ def check_full(name: str, space: int, folder: Path, last: Path | None, capsys, c
     assert "Traceback" not in printed.err
     (line,) = [line for line in printed.err.splitlines() if line.startswith("error: ")]
     why = "Read-only file system" if space < 0 else "No space left on device"
-    assert f"{name} ({why}): free some space or take another folder" in line
+    assert f"{name} ({why}): free some space or use another folder" in line
     assert not list(folder.rglob("*.partial"))
     if name in ("metrics.json", "return.png"):  # nothing is lost: the line says how to measure the last weights
         (saved,) = folder.rglob("last.ckpt")

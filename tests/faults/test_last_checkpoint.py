@@ -101,7 +101,7 @@ def test_a_release_of_lightning_with_other_counters_is_refused_in_one_line():
             {**loop, name: renamed(loop[name], "current")},
             {**loop, name: {**loop[name], "total": renamed(loop[name]["total"], "ready")}},
         ):
-            with pytest.raises(ConfigError, match=r"counts epochs and batches in another way than 2\.6.*pip install"):
+            with pytest.raises(ConfigError, match=r"counts epochs and batches differently from 2\.6.*pip install"):
                 check_counters(other)
 
 

@@ -201,4 +201,5 @@ def test_a_mistake_that_one_process_meets_ends_both_with_its_line(tmp_path):
 def test_another_node_that_does_not_come_is_one_line(tmp_path):
     code, errors = over(start(tmp_path, *PLAY, "--trainer.num_nodes=2", "--join_seconds=3"))
     assert code == 2
-    assert re.search(r"4 processes did not all connect at 127.0.0.1:\d+ within 3 s \(some did not connect\)", one_line(errors))
+    found = r"4 processes did not all connect at 127.0.0.1:\d+ within 3 s \(some did not connect\)"
+    assert re.search(found, one_line(errors))

@@ -59,7 +59,7 @@ def test_settings_of_the_trainer_that_work_are_taken():
 
 
 def test_a_share_of_an_evaluation_that_is_less_than_a_batch_is_refused():
-    with pytest.raises(ConfigError, match=r"limit_val_batches is 0.5, less than one of the 1 batches"):
+    with pytest.raises(ConfigError, match=r"limit_val_batches is 0.5, less than one of 1 batches"):
         check_trainer({"limit_val_batches": 0.5}, 1)
     for fits in (0, 0.0, 1, 1.0, 0.5, None):
         check_trainer({"limit_val_batches": fits}, 2)
