@@ -66,7 +66,9 @@ def test_an_unknown_strategy_and_another_game_are_refused_in_one_line(axelrod):
         make_player("axelrod.TitForTta", ENV.game)
     assert "\n" not in str(caught.value)
     for game in (CoinGame(), MatrixGame("climbing"), MatrixGame("public_goods")):
-        with pytest.raises(ConfigError, match=r"axelrod\.TitForTat plays games of two players who cooperate or defect"):
+        with pytest.raises(
+            ConfigError, match=r"axelrod\.TitForTat plays games of two players that cooperate or defect"
+        ):
             make_player("axelrod.TitForTat", game)
 
 

@@ -217,10 +217,10 @@ def test_a_picture_shows_a_coin_in_its_owner_s_colour():
         (lambda: CoinGame(height=0), "height=0: expected a whole number >= 1"),
         (lambda: CoinGame(1, 2), "need at least 3 cells; enlarge the grid"),
         (lambda: CoinGame().place(players=CORNERS), "expected one coin in all"),
-        (lambda: CoinGame().place(players=CORNERS, my_coin=[(0, 0)]), "where no player is"),
+        (lambda: CoinGame().place(players=CORNERS, my_coin=[(0, 0)]), "on a cell without a player"),
         (lambda: CoinGame().place(players=CORNERS, my_coin=[(0, 1)], their_coin=[(1, 1)]), "expected one coin in all"),
         (lambda: CoinGame().place(players=[(0, 0)], my_coin=[(0, 1)]), "players: got 1 positions; expected 2"),
-        (lambda: CoinGame().place(players=CORNERS, my_coin=[(3, 1)]), "my_coin: got .* to be inside the grid"),
+        (lambda: CoinGame().place(players=CORNERS, my_coin=[(3, 1)]), "my_coin: got .* move it onto the grid"),
     ],
 )
 def test_mistakes_are_named_in_one_line(make, message):

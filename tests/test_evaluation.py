@@ -325,5 +325,5 @@ def test_a_file_of_something_else_is_refused(text, tmp_path):
     with pytest.raises(ConfigError, match="does not exist: give the run folder of a `test`"):
         load(tmp_path)
     (tmp_path / "adaptation.json").write_text(text)
-    with pytest.raises(ConfigError, match="is not a result of `test`.*: give the run folder"):
+    with pytest.raises(ConfigError, match=r"is not a result of `test`.*: give the run folder"):
         load(tmp_path)

@@ -168,7 +168,7 @@ def test_a_limited_sight_has_no_scripts():
     assert not game.players
     with pytest.raises(ConfigError, match="unknown player 'greedy'"):
         make_player("greedy", game)
-    with pytest.raises(ConfigError, match="Greedy must see all foods, but the sight in this LevelBasedForaging"):
+    with pytest.raises(ConfigError, match="Greedy must observe all foods, but the sight in this LevelBasedForaging"):
         make_player("omg_lightning.games.grid.foragers.Greedy", game)
 
 

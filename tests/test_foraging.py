@@ -254,7 +254,7 @@ def test_foods_without_room_are_left_out_and_the_episode_ends_without_them():
         ({"preset": "8x8-2p-3f", "min_player_level": 3}, "min_player_level=3 is above max_player_level=2"),
         ({"preset": "8x8-2p-3f", "min_food_level": 3}, "min_food_level=3 is above the sum of .* 2: lower it"),
         ({"preset": "8x8-2p-3f", "min_food_level": 3, "max_food_level": 2}, "min_food_level=3 is above max_food"),
-        ({"preset": "4x4-4p-1f"}, "4 cells lie off the border, but 4 players"),
+        ({"preset": "4x4-4p-1f"}, "4 cells are off the border, but 4 players"),
         ({"preset": "2s-8x8-2p-3f", "view": "planes"}, "view='planes' shows the whole grid, but sight=2"),
         ({"preset": "8x8-2p-3f", "view": "bits"}, "view='bits': expected one of planes, vector"),
         ({"preset": "8x8-2p-3f", "variant": "mine"}, "variant='mine': expected one of lbforaging, jumanji"),

@@ -311,7 +311,7 @@ PLAIN = r"\[A\] \* n \+ \[n\] for n players"
         ({"payoff": [1, 2], "action_names": ["a"]}, "action_names=.*: expected 2 different names"),
         ({"payoff": [1, 2], "action_names": ["a", "a"]}, "action_names=.*: expected 2 different names"),
         ({"payoff": [1, 2], "action_names": "ab"}, "action_names='ab': expected 2 different names"),
-        ({"preset": "chicken", "action_names": ["a", "b"]}, "action_names=.*: the preset chicken has names of its own"),
+        ({"preset": "chicken", "action_names": ["a", "b"]}, "action_names=.*: the preset chicken sets its own names"),
         ({"preset": "chess"}, "preset='chess': expected one of prisoners_dilemma, .*choose one"),
         ({"preset": "climbing", "num_players": 3}, "num_players=3: the preset climbing is for 2 players"),
         ({"preset": "public_goods", "num_players": 17}, "num_players=17: expected at most 16"),
@@ -347,7 +347,7 @@ def test_a_mistake_is_one_line(options, says):
         (lambda: Mixed([1.5, -0.5]), None, "expected numbers >= 0"),
         (lambda: Mixed([]), None, r"probabilities=\[\]"),
         (lambda: Mixed([0.5, 0.5]), "climbing", "Mixed has 2 probabilities, but MatrixGame has 3 actions: give one"),
-        (TitForTat, StagHunt.preset("2h1s_4x4"), "TitForTat replies .* which StagHunt is not: choose another player"),
+        (TitForTat, StagHunt.preset("2h1s_4x4"), "TitForTat replies .* unlike StagHunt: choose another player"),
         (TitForTat, MatrixGame(payoff=[1, 2]), "two or more players"),
     ],
 )

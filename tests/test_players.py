@@ -235,8 +235,8 @@ def test_scripted_players_follow_the_protocol_and_name_their_goals():
         (NearestHare, SNOW, "NearestHare needs hares, hunt_hare"),
         (Cleaner, GAME, "Cleaner needs drifts, shovel"),
         (Defector, GAME, "Defector needs shovel"),
-        (NearestStag, MatrixGame("stag_hunt"), r"NearestStag needs stags, .* MatrixGame does not have \(actions"),
-        (Cleaner, Countdown(2), r"Cleaner needs drifts, shovel, .*, which Countdown does not have \(actions"),
+        (NearestStag, MatrixGame("stag_hunt"), r"NearestStag needs stags, .* which MatrixGame lacks \(actions"),
+        (Cleaner, Countdown(2), r"Cleaner needs drifts, shovel, .*, which Countdown lacks \(actions"),
     ],
 )
 def test_a_game_without_what_the_script_needs_is_refused(player, game, says):

@@ -145,8 +145,8 @@ def test_gif_holds_all_frames_and_shows_the_last_one_longer(tmp_path):
 @pytest.mark.parametrize(
     ("frames", "fps", "says"),
     [
-        ([], 3, "a GIF needs frames of one size"),
-        ([np.zeros((4, 4, 3), np.uint8), np.zeros((4, 5, 3), np.uint8)], 3, "a GIF needs frames of one size"),
+        ([], 3, "expected one size for a GIF"),
+        ([np.zeros((4, 4, 3), np.uint8), np.zeros((4, 5, 3), np.uint8)], 3, "expected one size for a GIF"),
         ([np.zeros((4, 4, 3), np.uint8)], 0, "fps=0"),
         ([np.zeros((4, 4, 3), np.uint8)], 99, "fps=99"),
     ],

@@ -107,7 +107,7 @@ def test_a_script_for_another_game_is_one_clear_line():
     with pytest.raises(ConfigError, match=r"unknown player 'nearest_hare' in Snowdrift: use random, cleaner"):
         seat([["learner", "nearest_hare"]], 1, Snowdrift(num_players=2))
     path = "omg_lightning.games.grid.scripted.Cleaner"
-    with pytest.raises(ConfigError, match="Cleaner needs drifts, shovel, which StagHunt does not have"):
+    with pytest.raises(ConfigError, match="Cleaner needs drifts, shovel, which StagHunt lacks"):
         seat([["learner", path]], 1)
 
 

@@ -95,7 +95,7 @@ def test_in_snowdrift_it_cleans_or_leaves_the_work_to_others():
 @pytest.mark.parametrize(
     ("name", "game", "says"),
     [
-        ("switcher", TokenGame(2), "TokenGame names none: set its `scripts`"),
+        ("switcher", TokenGame(2), "TokenGame has none: set its `scripts`"),
         ("switcher:8", stag_hunt(), "changes at step 8, but StagHunt is over after 8 steps"),
     ],
 )

@@ -118,10 +118,10 @@ def test_snowdrift_has_eight():
 @pytest.mark.parametrize(
     ("game", "says"),
     [
-        (TokenGame(), "TokenGame has no action 'up', so its board cannot be turned: leave it out"),
-        (NumberGame("a table"), "turns boards, but NumberGame is not on a grid: set it to false"),
-        (MatrixGame("stag_hunt"), "turns boards, but MatrixGame is not on a grid: set it to false"),
-        (Countdown(2), "turns boards, but Countdown is not on a grid: set it to false"),
+        (TokenGame(), "TokenGame has no action 'up', so its board cannot be rotated: set it to false"),
+        (NumberGame("a table"), "rotates boards, but NumberGame is not on a grid: set it to false"),
+        (MatrixGame("stag_hunt"), "rotates boards, but MatrixGame is not on a grid: set it to false"),
+        (Countdown(2), "rotates boards, but Countdown is not on a grid: set it to false"),
     ],
 )
 def test_a_game_without_a_board_or_moves_is_refused_in_one_line(game, says):

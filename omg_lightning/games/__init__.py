@@ -1,4 +1,4 @@
-"""Games: pure batched rules. `Game` is the contract, the rest implement it."""
+"""Games: pure batched rules. `Game` is the contract; the other classes implement it."""
 
 from omg_lightning.games.axelrod_player import AxelrodPlayer
 from omg_lightning.games.base import Game

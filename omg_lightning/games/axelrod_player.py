@@ -18,12 +18,12 @@ PREFIX = "axelrod."  # of a seat's name, as in `axelrod.TitForTat`
 class AxelrodPlayer:
     """Plays a strategy of the package `axelrod` (https://axelrod.readthedocs.io), of which it has more than 200.
 
-    In a seat it is written `axelrod.TitForTat`. Each environment has a copy of its own, which meets the other player
-    anew in each episode and remembers all that both did in it. Strategies run in Python, one row at a time, so they are
-    slower than the players that this project brings for matrix games.
+    The seat name is, for example, `axelrod.TitForTat`. Each environment has its own copy, which meets the other player
+    anew in each episode and remembers all actions of the episode. Strategies run in Python, one row at a time, so they
+    are slower than this project's players for matrix games.
 
     Args:
-        name: of the strategy, with the prefix, as in `axelrod.Grudger`.
+        name: name of the strategy with the prefix, such as `axelrod.Grudger`.
 
     Raises:
         ConfigError: the package is missing, or it has no such strategy.
@@ -49,15 +49,15 @@ class AxelrodPlayer:
         rules = getattr(game, "game", None) or game
         if not isinstance(rules, MatrixGame) or (rules.num_players, rules.num_actions) != (2, 2):
             raise ConfigError(
-                f"axelrod.{self.strategy.__name__} plays games of two players who cooperate or defect, such as "
-                f"MatrixGame('prisoners_dilemma'), which {game.name} is not: choose another player"
+                f"axelrod.{self.strategy.__name__} plays games of two players that cooperate or defect, such as "
+                f"MatrixGame('prisoners_dilemma'), unlike {game.name}: choose another player"
             )
 
     def reset(self, batch_size: int, seat: int, game: Any, generator: torch.Generator) -> None:
-        """Make `batch_size` copies of the strategy and of who it plays with; see `Player.reset`."""
+        """Make `batch_size` copies of the strategy and of its opponent; see `Player.reset`."""
         self.check(game)
         table = (getattr(game, "game", None) or game).payoff
-        (r, s), (t, p) = ([float(entry[0]) for entry in row] for row in table)  # what the row player is paid
+        (r, s), (t, p) = ([float(entry[0]) for entry in row] for row in table)  # payoffs of the row player
         known = {"length": game.max_steps, "game": self.package.Game(r=r, s=s, t=t, p=p), "noise": 0}
         seeds = torch.randint(2**31, (batch_size,), generator=generator, device=generator.device).tolist()
         self._pairs = []
@@ -77,6 +77,6 @@ class AxelrodPlayer:
             if seen:
                 own.update_history(each[mine], each[theirs])
                 other.update_history(each[theirs], each[mine])
-            over = not seen and len(own.history) > 0  # an episode that has ended shows nothing
+            over = not seen and len(own.history) > 0  # the view of a finished episode is empty
             actions.append(0 if over else each.index(own.strategy(other)))
         return torch.tensor(actions, device=observation.device)

@@ -113,17 +113,17 @@ class Game(ABC):
     def step(self, state: Any, actions: Tensor) -> tuple[Any, Tensor]:
         """Play joint actions, int64 `[B, P]` in seat order: the next state, and rewards, float32 `[B, P]`.
 
-        The next state counts `time` on by one.
+        The next state has `time` increased by one.
         """
 
     def legal(self, state: Any) -> Tensor:
-        """Return which actions are legal, bool `[B, P, A]`; by default all. A seat that has left may only `noop`."""
+        """Return which actions are legal, bool `[B, P, A]`; by default all. A seat that has left can only `noop`."""
         legal = self.active(state)[..., None].repeat(1, 1, self.num_actions)
         legal[..., self.noop] = True
         return legal
 
     def active(self, state: Any) -> Tensor:
-        """Return who is still playing, bool `[B, P]`; all False once the episode is over. By default until `max_steps`.
+        """Return the seats that still play, bool `[B, P]`; all False after the episode. By default until `max_steps`.
 
         All seats are active at the start, and one that has left does not return.
         """
@@ -144,7 +144,7 @@ class Game(ABC):
         """Resample the hidden part of a state, such as the order of a deck of cards; unchanged by default.
 
         `reset` draws all randomness of a game and stores it in the state, so that `step` is a deterministic function. A
-        search calls this method at the root of each tree, so that it does not know what no player knows.
+        search calls this method at the root of each tree, so that it does not use information hidden from all players.
         """
         return state
 
@@ -152,13 +152,13 @@ class Game(ABC):
         """Return views as the indices of their ones, see `omg_lightning.encoders.Encoder`: int32 `[B, P, n]`.
 
         Args:
-            state: what to look at.
-            board: what `board` returned; then distances are included, for encoders that want them.
+            state: the states to observe.
+            board: result of `board`; if given, distances are included, for encoders that read them.
         """
         raise NotImplementedError(f"{type(self).__name__} has no sparse views")
 
     def board(self, state: Any) -> Any:
-        """Return what does not change until the episodes of `state` are over, for `observe_sparse`."""
+        """Return the constants of the episodes of `state`, for `observe_sparse`."""
         raise NotImplementedError(f"{type(self).__name__} has no board")
 
 
@@ -173,10 +173,10 @@ def _guarded_legal(rules: Callable[..., Tensor]) -> Callable[..., Tensor]:
 
 
 def replace_illegal(actions: Tensor, legal: Tensor, noop: int) -> Tensor:
-    """Replace every illegal action by `noop`, or by the first legal action where `noop` is illegal too.
+    """Replace every illegal action by `noop`, or by the first legal action if `noop` is illegal too.
 
     Args:
-        actions: int64 `[L, P]`; a number that names no action is illegal.
+        actions: int64 `[L, P]`; an index out of range is illegal.
         legal: bool `[L, P, A]`.
         noop: see `Game`.
 

@@ -1,7 +1,7 @@
 """Repeated matrix games of n players: the smallest games in which partners can be modelled.
 
 Climbing and penalty: Claus and Boutilier, AAAI 1998. The prisoner's dilemma has the payoffs of LOLA
-(arXiv 1709.04326). Everything is known in closed form.
+(arXiv 1709.04326). All values are known in closed form.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -17,9 +17,9 @@ from omg_lightning.games.base import Game
 from omg_lightning.games.scripts import Player, ScriptedPlayer, uniform
 from omg_lightning.types import ConfigError, ego_order
 
-NO_ACTION = -1  # before the first step, nobody has played
-MOST_PLAYERS = 16  # of the public goods: its table has 2 ** n rows
-_MOSTLY = 0.8  # how likely `mostly_k` plays action k
+NO_ACTION = -1  # before the first step
+MOST_PLAYERS = 16  # of the public goods game: its table has 2 ** n rows
+_MOSTLY = 0.8  # probability with which `mostly_k` plays action k
 
 
 class Preset(NamedTuple):
@@ -43,22 +43,22 @@ _SHAPES = "[A] * n + [n] for n players with A actions each, or [A] * n for a pay
 
 
 class MatrixState(NamedTuple):
-    """Everything the rules need."""
+    """The state of the game."""
 
     time: Tensor  # int64 [B] steps played
-    last: Tensor  # int64 [B, memory, P] joint actions, the latest first; NO_ACTION where none was played
+    last: Tensor  # int64 [B, memory, P] joint actions, the latest first; NO_ACTION before the start
 
 
 class _Tables(NamedTuple):
     """Constants, on one device."""
 
-    payoff: Tensor  # float32 [A ** P, P] a row for each joint action, the last seat's action counting fastest
+    payoff: Tensor  # float32 [A ** P, P] a row for each joint action; the last seat's action varies fastest
     seats: Tensor  # int64 [P, P] row i is the ego order of seat i
     actions: Tensor  # int64 [A] 0, 1, ...
 
 
 class MatrixGame(Game):
-    """A payoff table, played `max_steps` times: n players choose at the same time, and each receives its entry.
+    """A payoff table, played `max_steps` times: n players choose simultaneously, and each receives its entry.
 
     A seat sees the last `memory` joint actions: for each of these steps, the latest first, and each seat, ego first,
     the action as a one-hot vector of length A. All entries are 0 before the first step. Every action is always legal.
@@ -67,30 +67,30 @@ class MatrixGame(Game):
     Presets, payoffs for (row player, column player):
 
     - `prisoners_dilemma`: both cooperate -1 each, both defect -2 each, a lone defector 0 and the other -3.
-    - `stag_hunt`: two on the stag 5 each, a hare 1, alone on the stag 0.
+    - `stag_hunt`: both stag 5 each, a hare 1, a lone stag hunter 0.
     - `chicken`: both swerve 0, a lone dare 1 and the other -1, both dare -10.
-    - `battle_of_the_sexes`: both in the opera (3, 2), both at the football (2, 3), apart 0.
+    - `battle_of_the_sexes`: both opera (3, 2), both football (2, 3), otherwise 0.
     - `matching_pennies`: equal sides (1, -1), different sides (-1, 1).
-    - `climbing`, cooperative: the optimum 11 lies beside -30; 7 is safe. In 25 steps 275 and 175.
+    - `climbing`, cooperative: the optimum 11 is next to -30; 7 is safe. In 25 steps 275 and 175.
     - `penalty`, cooperative: 10 for (first, first) and (last, last), `penalty` for missing each other, 2 for the safe
       (middle, middle). In 25 steps 250 and 50.
     - `public_goods`, n players: each keeps 1, or contributes it; contributions are multiplied and shared by all. It is
       a dilemma for a `multiplier` between 1 and n.
 
     Args:
-        preset: a game of the list above. Give it, or `payoff`.
+        preset: a game of the list above. Give either it or `payoff`.
         payoff: nested lists of numbers, of shape `[A] * n + [n]`: at the actions of seats 0, 1, ..., what each seat
-            receives. Of shape `[A] * n` for a common payoff. The first reading wins where both fit, unless
+            receives. Of shape `[A] * n` for a common payoff. If both shapes fit, the first one counts, unless
             `num_players` says otherwise.
         num_players: n, of `payoff` or of the public goods (4 by default). All other presets are for two.
         action_names: A names for the actions of `payoff`; by default `action_0`, `action_1`, ...
-        penalty: at most 0, of the preset `penalty` (0 by default).
+        penalty: of the preset `penalty`, at most 0 (0 by default).
         multiplier: of the public goods (1.6 by default).
-        memory: how many joint actions a view shows, at least 1.
-        max_steps: an episode is over after this many steps.
+        memory: number of joint actions in a view, at least 1.
+        max_steps: number of steps of an episode.
 
     Raises:
-        ConfigError: an argument is of the wrong kind or range, missing, or does not go with the preset.
+        ConfigError: an argument is of the wrong kind or range, missing, or does not fit the preset.
     """
 
     def __init__(
@@ -109,7 +109,9 @@ class MatrixGame(Game):
             checks.whole("num_players", num_players, 1)
         if (preset is None) == (payoff is None):
             got = "no preset and no payoff" if preset is None else f"preset={preset!r} and a payoff"
-            raise ConfigError(f"MatrixGame got {got}: give a payoff table or a preset, one of {', '.join(PRESETS)}.")
+            raise ConfigError(
+                f"MatrixGame got {got}: give either a payoff table or a preset, one of {', '.join(PRESETS)}."
+            )
         _check_options(preset, {"penalty": penalty, "multiplier": multiplier})
         table = (
             _table(payoff, num_players) if preset is None else _preset_table(preset, num_players, penalty, multiplier)
@@ -140,7 +142,7 @@ class MatrixGame(Game):
             **overrides: other constructor arguments.
 
         Raises:
-            ConfigError: there is no such preset, or an argument does not go with it.
+            ConfigError: the preset does not exist, or an argument does not fit it.
         """
         return cls(name, **overrides)
 
@@ -149,7 +151,7 @@ class MatrixGame(Game):
         return f"MatrixGame({', '.join(given)})"
 
     def reset(self, batch_size: int, generator: torch.Generator | None = None) -> MatrixState:
-        """Return the start, which is the same in all `batch_size` rows, on the generator's device."""
+        """Return the initial state, the same in all `batch_size` rows, on the generator's device."""
         batch_size, device = checks.whole("batch_size", batch_size, 1), checks.device_of(generator)
         last = torch.full((batch_size, self.memory, self.num_players), NO_ACTION, device=device)
         return MatrixState(torch.zeros(batch_size, dtype=torch.int64, device=device), last)
@@ -174,7 +176,7 @@ class MatrixGame(Game):
         return actions
 
     def _constants(self, state: MatrixState) -> _Tables:
-        """Return the tables on the state's device, made there at the first use."""
+        """Return the tables on the state's device; they are cached."""
         device = state.last.device
         if device not in self._tables:
             seats = torch.arange(self.num_players, device=device)
@@ -187,7 +189,7 @@ class MatrixGame(Game):
 
 
 class Mixed(ScriptedPlayer):
-    """Plays each action with a fixed probability, whatever the others do.
+    """Plays each action with a fixed probability, independent of the other players.
 
     Args:
         probabilities: one for each action; they sum to 1.
@@ -217,15 +219,15 @@ class Mixed(ScriptedPlayer):
 
 
 class Reactive(ScriptedPlayer):
-    """Replies to the last joint action of a matrix game. A subclass implements `reply`; action 0 is to cooperate."""
+    """Replies to the last joint action of a matrix game. A subclass implements `reply`; action 0 cooperates."""
 
     def check(self, game: Any) -> None:
-        """Raise ConfigError unless `game` shows joint actions as `MatrixGame` does, and has others to reply to."""
+        """Raise ConfigError unless the views of `game` are those of a `MatrixGame` with other players."""
         width, shape = game.num_players * game.num_actions, game.observation_space.shape
         if len(shape) != 1 or shape[0] % width or min(game.num_players, game.num_actions) < 2:
             raise ConfigError(
                 f"{type(self).__name__} replies to the joint actions in the views of a MatrixGame with two or more "
-                f"players and actions, which {game.name} is not: choose another player"
+                f"players and actions, unlike {game.name}: choose another player"
             )
 
     def action_probabilities(self, observation: Tensor, legal: Tensor) -> Tensor:
@@ -241,13 +243,13 @@ class Reactive(ScriptedPlayer):
 
         Args:
             own: int64 `[B]` its own last action, or NO_ACTION before the first step.
-            others: int64 `[B, P - 1]` theirs, or NO_ACTION.
+            others: int64 `[B, P - 1]` the others' last actions, or NO_ACTION.
         """
         raise NotImplementedError
 
 
 class TitForTat(Reactive):
-    """Cooperates first, then does what the other did; of several others, the one with the largest action counts."""
+    """Cooperates first, then copies the other player's last action; of several others, the largest action."""
 
     def reply(self, own: Tensor, others: Tensor) -> Tensor:
         """Return the largest of the others' last actions."""
@@ -255,7 +257,7 @@ class TitForTat(Reactive):
 
 
 class GrimTrigger(Reactive):
-    """Cooperates until any player does not, and plays action 1 from then on.
+    """Cooperates until any player defects, and plays action 1 from then on.
 
     The last joint action is enough for this: its own action there is not 0 once it has been triggered.
     """
@@ -266,7 +268,7 @@ class GrimTrigger(Reactive):
 
 
 class WinStayLoseShift(Reactive):
-    """Keeps its action while the others cooperate, and else takes the next one (Pavlov; Nowak and Sigmund, 1993)."""
+    """Keeps its action while the others cooperate, else takes the next one (Pavlov; Nowak and Sigmund, 1993)."""
 
     def reply(self, own: Tensor, others: Tensor) -> Tensor:
         """Return the own action, or the next one modulo A."""
@@ -275,7 +277,7 @@ class WinStayLoseShift(Reactive):
 
 
 def _players(action_names: Sequence[str], num_players: int) -> Mapping[str, Callable[[], Player]]:
-    """Return the players of a matrix game by name: fixed ones that pursue a goal, and those that reply."""
+    """Return the players of a matrix game by name: fixed ones that pursue a goal, and reactive ones."""
     count, players = len(action_names), dict[str, Callable[[], Player]]()
     for k, name in enumerate(action_names):
         pure = [float(action == k) for action in range(count)]
@@ -290,7 +292,7 @@ def _players(action_names: Sequence[str], num_players: int) -> Mapping[str, Call
 
 
 def _among_legal(chances: Tensor, legal: Tensor) -> Tensor:
-    """Restrict chances to legal actions, `[B, A]`; once the episode is over, only `noop` is legal."""
+    """Restrict probabilities to legal actions, `[B, A]`; once the episode is over, only `noop` is legal."""
     allowed = chances * legal
     total = allowed.sum(-1, keepdim=True)
     return torch.where(total > 0, allowed / total, uniform(legal))
@@ -311,7 +313,7 @@ def _names(preset: str | None, names: Sequence[str] | None, count: int) -> tuple
     """Return the names of the actions."""
     if preset is not None:
         if names is not None:
-            raise ConfigError(f"action_names={names!r}: the preset {preset} has names of its own; remove them.")
+            raise ConfigError(f"action_names={names!r}: the preset {preset} sets its own names; remove action_names.")
         return PRESETS[preset].action_names
     if names is None:
         return tuple(f"action_{index}" for index in range(count))
@@ -334,7 +336,7 @@ def _preset_table(preset: str, num_players: int | None, penalty: float | None, m
         )
     miss = checks.number("penalty", 0.0 if penalty is None else penalty)
     if miss > 0:
-        raise ConfigError(f"penalty={penalty!r}: expected a number <= 0; set penalty to one.")
+        raise ConfigError(f"penalty={penalty!r}: expected a number <= 0; give one.")
     return _table(PRESETS[preset].payoff or [[miss, 0, 10], [0, 2, 0], [10, 0, miss]], 2)
 
 
@@ -353,10 +355,10 @@ def _public_goods(num_players: int, multiplier: float) -> Tensor:
 
 
 def _table(payoff: Any, num_players: int | None) -> Tensor:
-    """Return a payoff table, float64 `[A] * n + [n]`, of what a user gave.
+    """Return a user's payoff table as float64 `[A] * n + [n]`.
 
     Raises:
-        ConfigError: it is no table of finite numbers of a known shape, or of another number of players.
+        ConfigError: the table has entries that are not finite, another shape, or another number of players.
     """
     try:
         table = torch.as_tensor(payoff, dtype=torch.float64)

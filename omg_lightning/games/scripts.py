@@ -11,7 +11,7 @@ from omg_lightning.types import NO_GOAL, ConfigError
 
 @runtime_checkable
 class Player(Protocol):
-    """A player of one seat in B episodes at once. Any class with these two methods is one; nothing to inherit.
+    """A player of one seat in B parallel episodes. Any class with these two methods is a player; it need not inherit.
 
     A whole new player is a few lines, named in a seat by its dotted path (`my_package.players.Idler`):
 
@@ -34,13 +34,13 @@ class Player(Protocol):
     """
 
     def reset(self, batch_size: int, seat: int, game: Any, generator: torch.Generator) -> None:
-        """Get ready for new episodes.
+        """Prepare for new episodes.
 
         Args:
-            batch_size: B, how many episodes start together.
-            seat: the seat to be played, 0 .. P-1.
-            game: names and sizes, see `omg_lightning.envs.VectorEnv`; the state is not in it.
-            generator: the only source of randomness to be used, on the observations' device.
+            batch_size: B, number of parallel episodes.
+            seat: index of the seat, 0 .. P-1.
+            game: names and sizes, see `omg_lightning.envs.VectorEnv`; without the state.
+            generator: the only source of randomness to use, on the observations' device.
         """
 
     def act(self, observation: Tensor, legal: Tensor) -> Tensor:
@@ -51,21 +51,21 @@ class Player(Protocol):
             legal: bool `[B, A]`.
 
         Returns:
-            int64 `[B]`. What a player does after it has left, or an illegal action, counts as `game.noop`.
+            int64 `[B]`. An illegal action, or one after the player has left, counts as `game.noop`.
         """
 
 
 def goals_of(player: Player, game: Any, observation: Tensor, legal: Tensor) -> Tensor:
-    """What a player says that it pursues with its next action: int64 `[B]`, or NO_GOAL.
+    """Return the goal that a player reports for its next action: int64 `[B]`, or NO_GOAL.
 
     Args:
-        player: about to act; asking it changes nothing.
+        player: before its action; this call does not change it.
         game: names of goals.
         observation: `[B, *shape]` its view.
         legal: bool `[B, A]`.
 
     Raises:
-        ConfigError: its goals are something else.
+        ConfigError: its goals have another type or range.
     """
     pursues, batch_size, device = _optional(player, "pursues"), len(legal), legal.device
     goals = _optional(player, "goals") if pursues is None else pursues(observation, legal)
@@ -82,7 +82,7 @@ def goals_of(player: Player, game: Any, observation: Tensor, legal: Tensor) -> T
 
 
 def _optional(player: Player, name: str) -> Any:
-    """Return an attribute, or None where there is none; a mistake within a property is raised."""
+    """Return an attribute, or None if it does not exist; an error within a property is raised."""
     try:
         return getattr(player, name)
     except AttributeError:
@@ -95,10 +95,10 @@ _INTEGERS = (torch.int64, torch.int32, torch.int16, torch.int8, torch.uint8)
 
 
 def actions_of(player: Player, observation: Tensor, legal: Tensor) -> Tensor:
-    """What a player does, `[B]`, given `[B, *shape]` and bool `[B, A]`.
+    """Return a player's actions, `[B]`, given views `[B, *shape]` and legal actions, bool `[B, A]`.
 
     Raises:
-        ConfigError: it returns something else than actions.
+        ConfigError: the result is not a tensor of actions.
     """
     choice, name, (rows, num_actions) = player.act(observation, legal), type(player).__name__, legal.shape
     if not isinstance(choice, Tensor) or choice.shape != (rows,) or choice.dtype not in _INTEGERS:
@@ -110,14 +110,14 @@ def actions_of(player: Player, observation: Tensor, legal: Tensor) -> Tensor:
 
 
 def best_chance(player: Player, observation: Tensor, legal: Tensor) -> Tensor:
-    """The largest probability in the player's own action distribution: float `[B]`, 0 where it does not know it.
+    """Return the largest probability in the player's own action distribution: float `[B]`, 0 if it is unknown.
 
     Args:
-        player: about to act; asking it changes nothing.
+        player: before its action; this call does not change it.
         observation: `[B, *shape]`.
         legal: bool `[B, A]`.
     """
-    asked = (player, *getattr(player, "scripts", ()))  # a switcher knows what its scripts know
+    asked = (player, *getattr(player, "scripts", ()))  # a switcher knows its distribution if its scripts do
     if not all(hasattr(each, "action_probabilities") for each in asked):
         return torch.zeros(len(legal), device=legal.device)
     return player.action_probabilities(observation, legal).amax(-1)  # type: ignore[attr-defined]
@@ -143,7 +143,7 @@ class ScriptedPlayer:
         if missing := [name for name in self.needs() if name not in parts + actions]:
             has = f"views {parts}, actions {actions}" if parts else f"actions {actions}"
             raise ConfigError(
-                f"{type(self).__name__} needs {', '.join(missing)}, which {game.name} does not have ({has}); choose "
+                f"{type(self).__name__} needs {', '.join(missing)}, which {game.name} lacks ({has}); choose "
                 "another player"
             )
 
@@ -176,10 +176,10 @@ class RandomPlayer(ScriptedPlayer):
 
 
 def scripts_of(game: Any) -> tuple[str, ...]:
-    """Return the names of the two scripted players that know how to play `game`, its `scripts`, or none.
+    """Return the names of the game's two `scripts`, or an empty tuple.
 
     Raises:
-        ConfigError: it names another number of them.
+        ConfigError: the game has another number of scripts.
     """
     scripts = tuple(game.scripts)
     if len(scripts) not in (0, 2):
@@ -188,5 +188,5 @@ def scripts_of(game: Any) -> tuple[str, ...]:
 
 
 def uniform(wanted: Tensor) -> Tensor:
-    """Spread probability evenly over the True entries of bool `[B, A]`."""
+    """Return the uniform distribution over the True entries of bool `[B, A]`."""
     return wanted.float() / wanted.sum(-1, keepdim=True)

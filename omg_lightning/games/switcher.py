@@ -14,13 +14,13 @@ SWITCHER, HANDOVER = "switcher", "handover"
 
 
 class Changing(ScriptedPlayer):
-    """Follows one of several players at each step; a subclass says which one is in force.
+    """Follows one of several players at each step; a subclass defines which one.
 
     Args:
-        make: makes a player of a name, which knows the game.
+        make: makes the game's player of this name.
 
     Attributes:
-        scripts: these players; there are none before `check`.
+        scripts: the players; empty before `check`.
     """
 
     def __init__(self, make: Callable[[str], Player]) -> None:
@@ -40,7 +40,7 @@ class Changing(ScriptedPlayer):
         """Return which of `scripts` acts next, int64 `[B]`."""
 
     def check(self, game: Any) -> None:
-        """Raise ConfigError unless all its players know the game, which has time for the changes."""
+        """Raise ConfigError unless the game has all of the players, and enough steps for the changes."""
         self.scripts = tuple(self._make(each) for each in self.names(game))
 
     def reset(self, batch_size: int, seat: int, game: Any, generator: torch.Generator) -> None:
@@ -55,30 +55,30 @@ class Changing(ScriptedPlayer):
         return self._chosen([goals_of(script, self._game, observation, legal) for script in self.scripts])
 
     def act(self, observation: Tensor, legal: Tensor) -> Tensor:
-        """Act as the player in force does: int64 `[B]`."""
+        """Return the actions of the player in force: int64 `[B]`."""
         chosen = self._chosen([actions_of(script, observation, legal).to(torch.int64) for script in self.scripts])
         self._time += 1
         return chosen
 
     def action_probabilities(self, observation: Tensor, legal: Tensor) -> Tensor:
-        """Return `[B, A]`: the distribution of the player in force, which must know its own."""
+        """Return `[B, A]`: the action distribution of the player in force, which must be known."""
         return self._chosen([script.action_probabilities(observation, legal) for script in self.scripts])  # type: ignore[attr-defined]
 
     def _chosen(self, each: Sequence[Tensor]) -> Tensor:
-        """Return row b of that of the tensors `[B, ...]` whose player is in force in row b."""
+        """Return in row b the row b of the tensor `[B, ...]` of the player in force there."""
         force = self.in_force()
         return torch.stack(tuple(each))[force, torch.arange(len(force), device=force.device)]
 
 
 class Switcher(Changing):
-    """Follows one of the game's two scripts, drawn anew for each episode: half cooperator, half defector.
+    """Follows one of the game's two scripts, drawn for each episode: cooperator or defector with probability 1/2.
 
     Its seat name is `switcher`. `switcher:5:12` also changes to the other script at steps 5 and 12 of each episode,
     counted from 0: the first five actions follow the initial script.
 
     Args:
         make: makes a player of a script's name.
-        steps: when it changes within an episode, rising.
+        steps: steps of an episode at which it changes, in rising order.
     """
 
     def __init__(self, make: Callable[[str], Player], steps: Sequence[int] = ()) -> None:
@@ -89,7 +89,7 @@ class Switcher(Changing):
         """Return the names of the game's two scripts, the cooperator first."""
         if not (names := scripts_of(game)):
             raise ConfigError(
-                f"Switcher changes between a game's two scripts, but {game.name} names none: set its `scripts`"
+                f"Switcher changes between a game's two scripts, but {game.name} has none: set its `scripts`"
             )
         if self._steps:
             check_time("Switcher changes at", self._steps[-1], game)
@@ -107,13 +107,13 @@ class Switcher(Changing):
 
 
 class Handover(Changing):
-    """Plays as one kind, and hands its seat to another kind at a random step, both drawn once for each episode.
+    """Plays as one kind, and changes to another kind at a random step; step and kind are drawn once per episode.
 
-    In a seat it is written `handover:LATEST:FIRST:OTHER[:OTHER ...]`: the step is drawn evenly from 1 to LATEST,
-    counted from 0, so that FIRST has at least one action; who takes over is drawn evenly among the others.
+    Its seat name is `handover:LATEST:FIRST:OTHER[:OTHER ...]`: the step is drawn uniformly from 1 to LATEST,
+    counted from 0, so that FIRST has at least one action; the next kind is drawn uniformly from the others.
 
     Args:
-        make: makes a player of a name.
+        make: makes a player of this name.
         latest: the last step at which it may change.
         kinds: names of players, the first one first.
     """
@@ -143,15 +143,15 @@ def check_time(what: str, step: int, game: Any) -> None:
     """Raise ConfigError unless an episode has this step; `what` begins the message."""
     if step >= game.max_steps:
         raise ConfigError(
-            f"{what} step {step}, but {game.name} is over after {game.max_steps} steps: name an earlier step"
+            f"{what} step {step}, but {game.name} ends after {game.max_steps} steps: give an earlier step"
         )
 
 
 def parse_steps(name: str) -> list[int]:
-    """The steps in `switcher:5:12`; none in `switcher`.
+    """Return the steps in `switcher:5:12`; none for `switcher`.
 
     Raises:
-        ConfigError: they are not whole numbers of at least 1, rising.
+        ConfigError: they are not rising whole numbers of at least 1.
     """
     parts = name.split(":")[1:]
     steps = [int(part) if part.isdecimal() else 0 for part in parts]
@@ -171,7 +171,7 @@ def parse_handover(name: str) -> tuple[int, list[str]]:
     """Return the last step and the kinds in `handover:LATEST:FIRST:OTHER[:OTHER ...]`.
 
     Raises:
-        ConfigError: it is written in another way.
+        ConfigError: the name has another form.
     """
     _, latest, *kinds = [*name.split(":"), ""][: max(2, name.count(":") + 1)]
     if not latest.isdecimal() or int(latest) < 1 or len(set(kinds)) < max(2, len(kinds)) or "" in kinds:

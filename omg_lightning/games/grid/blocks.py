@@ -17,7 +17,7 @@ from omg_lightning.types import ConfigError
 
 UP, DOWN, LEFT, RIGHT, STAY = range(5)  # the first actions of every game on a grid
 
-# One drawing per kind; rotations and reflections follow (so S stands for S and Z, L for L and J).
+# One drawing per kind; rotations and reflections are derived (S stands for S and Z, L for L and J).
 PIECES = {
     "I3": ("###",),
     "L3": ("##", "#."),
@@ -28,10 +28,10 @@ PIECES = {
     "L": ("###", "#.."),
 }
 LARGEST_PIECE = 4  # cells
-MAX_REDRAWS = 1000  # rounds of drawing, beside a few per piece, before a layout counts as impossible
-CANDIDATES = 256  # pieces to try in a round at least, shared out among the layouts that are not finished
+MAX_REDRAWS = 1000  # rounds of drawing, besides a few per piece, before a layout counts as impossible
+CANDIDATES = 256  # least number of pieces to try in a round, divided among the unfinished layouts
 _RING, _SIDES = 14, 10  # cells around the largest piece, and sides of its outline
-STUCK = 300  # this many rejected pieces in a row and the layout is begun anew
+STUCK = 300  # number of consecutive rejected pieces after which a layout is restarted
 
 
 def draw_blocks(
@@ -42,24 +42,24 @@ def draw_blocks(
     generator: torch.Generator | None = None,
     redraws: int = MAX_REDRAWS,
 ) -> Tensor:
-    """Lays `num_blocks` pieces of random kind, orientation and place, apart from each other, free cells connected.
+    """Place `num_blocks` pieces of random kind, orientation and position; all free cells stay connected.
 
-    Pieces are laid one after the other; one that overlaps another or cuts the free cells in two is drawn again. To try
-    a piece takes a time that does not depend on the size of the grid, see `_Layouts`.
+    Pieces are placed one after the other; a piece that overlaps another or disconnects the free cells is drawn again.
+    The time to try a piece does not depend on the size of the grid, see `_Layouts`.
 
     Args:
         batch_size: B, the number of independent layouts.
         height: h, rows of the grid.
         width: w, columns of the grid.
         num_blocks: pieces in each layout.
-        generator: where the randomness comes from; the layouts are on its device.
-        redraws: how many rounds of drawing to allow, beside four per piece.
+        generator: source of randomness; the layouts are on its device.
+        redraws: number of rounds of drawing, besides four per piece.
 
     Returns:
         bool `[B, h * w]`, True on blocks.
 
     Raises:
-        ConfigError: the rounds are used up: the pieces do not fit, or hardly ever do.
+        ConfigError: no layout was found in these rounds: the pieces do not fit, or hardly ever do.
     """
     device = device_of(generator)
     shapes = _shapes(height, width, device)
@@ -73,7 +73,7 @@ def draw_blocks(
         kind, corner = _draw_pieces(shapes, len(rows) * tries, layouts.width, generator)
         fits = layouts.fit(rows.repeat_interleave(tries), shapes, kind, corner).view(-1, tries)
         first = fits.to(torch.uint8).argmax(1) + torch.arange(len(rows), device=device) * tries
-        found = fits.any(1)  # of these the first that fits, as if drawn one after the other
+        found = fits.any(1)  # the first piece that fits, as if drawn one after the other
         layouts.lay(rows[found], shapes, kind[first[found]], corner[first[found]])
         rejected[rows] = torch.where(found, 0, rejected[rows] + tries)
         stuck = rows[rejected[rows] >= STUCK]
@@ -82,7 +82,7 @@ def draw_blocks(
     if bool((layouts.placed == num_blocks).all()):
         return layouts.blocks()
     raise ConfigError(
-        f"num_blocks={num_blocks} on a grid of height={height}, width={width}: found no layout of that many pieces"
+        f"num_blocks={num_blocks} on a grid of height={height}, width={width}: found no layout of this many pieces"
         " of 3 and 4 cells with all free cells connected; lower num_blocks or enlarge height or width."
     )
 
@@ -113,21 +113,21 @@ class _Shapes(NamedTuple):
     """Every orientation that fits the grid, S of them. Cells are numbered on the grid with a frame of one cell."""
 
     cells: Tensor  # int64 [S, 4] of the piece in the upper left corner; a 3-cell piece repeats its first one
-    ring: Tensor  # int64 [S, 15] cells around it, and behind them its first cell, which stands for none
+    ring: Tensor  # int64 [S, 15] cells around it; then its first cell, which stands for none
     sides: Tensor  # int64 [S, 10] index in `ring` of the cell beyond each side
     corners: Tensor  # int64 [S, 10 * 3] and of the cells that meet at each corner, three for each
-    rows: Tensor  # int64 [S] how many places there are from top to bottom
-    columns: Tensor  # int64 [S] and from left to right
+    rows: Tensor  # int64 [S] number of positions from top to bottom
+    columns: Tensor  # int64 [S] number of positions from left to right
     weight: Tensor  # float [S] probability: kinds are equally likely, and so are the orientations of a kind
 
 
 class _Layouts:
-    """Layouts in the making, all with connected free cells; they know which pieces hang together.
+    """Unfinished layouts, all with connected free cells, and the groups of touching pieces.
 
-    An obstacle is a set of pieces that touch, be it at a corner; the frame around the grid counts as a piece. A new
-    piece meets obstacles along stretches of its outline. It cuts the free cells in two if and only if it meets the same
-    obstacle along two stretches, for then both together enclose the cells between them: that is Euler's formula. So the
-    cells around the piece tell, and no flood fill is needed.
+    An obstacle is a set of pieces that touch, even at a corner; the frame around the grid counts as a piece. A new
+    piece meets obstacles along stretches of its outline. It disconnects the free cells if and only if it meets the same
+    obstacle along two stretches, because both together enclose the cells between them (Euler's formula). So the
+    cells around the piece are enough, and no flood fill is needed.
     """
 
     def __init__(self, batch_size: int, height: int, width: int, num_blocks: int, device: torch.device) -> None:
@@ -135,11 +135,15 @@ class _Layouts:
         frame = torch.ones(self.size, dtype=torch.int64, device=device)
         frame[1:-1, 1:-1] = 0
         self.piece = frame.flatten().repeat(batch_size, 1)  # [B, S] 0 on free cells, 1 on the frame, then 2, 3, ...
-        self.obstacle = torch.arange(num_blocks + 2, device=device).repeat(batch_size, 1)  # [B, n] that a piece is of
-        self.placed = torch.zeros(batch_size, dtype=torch.int64, device=device)  # [B] pieces beside the frame
+        self.obstacle = torch.arange(num_blocks + 2, device=device).repeat(
+            batch_size, 1
+        )  # [B, n] obstacle of each piece
+        self.placed = torch.zeros(
+            batch_size, dtype=torch.int64, device=device
+        )  # [B] number of pieces without the frame
 
     def fit(self, rows: Tensor, shapes: _Shapes, kind: Tensor, corner: Tensor) -> Tensor:
-        """Return whether pieces `kind` `[M]` may be laid at `corner` `[M]` of the layouts `rows` `[M]`: bool `[M]`."""
+        """Return whether pieces `kind` `[M]` fit at `corner` `[M]` of the layouts `rows` `[M]`: bool `[M]`."""
         apart = (self._at(rows, shapes.cells[kind], corner) == 0).all(1)
         around = self._around(rows, shapes, kind, corner)
         beside = around > 0
@@ -150,7 +154,7 @@ class _Layouts:
         return apart & (corners - sides == obstacles)  # a stretch has one corner more than it has sides
 
     def lay(self, rows: Tensor, shapes: _Shapes, kind: Tensor, corner: Tensor) -> None:
-        """Lay a piece that fits in each of `rows`, int64 `[M]`, no two alike."""
+        """Place a piece that fits in each of the different `rows`, int64 `[M]`."""
         around = self._around(rows, shapes, kind, corner)
         new = self.placed[rows] + 2
         self.piece[rows[:, None], shapes.cells[kind] + corner[:, None]] = new[:, None]
@@ -160,13 +164,13 @@ class _Layouts:
         self.placed[rows] += 1
 
     def clear(self, rows: Tensor) -> None:
-        """Begin `rows` anew."""
+        """Restart the layouts `rows`."""
         self.piece[rows] = self.piece[rows].where(self.piece[rows] == 1, 0)
         self.obstacle[rows] = torch.arange(self.obstacle.shape[1], device=rows.device)
         self.placed[rows] = 0
 
     def blocks(self) -> Tensor:
-        """Return where blocks are, without the frame: bool `[B, h * w]`."""
+        """Return the cells with blocks, without the frame: bool `[B, h * w]`."""
         return self.piece.unflatten(1, self.size)[:, 1:-1, 1:-1].flatten(1) > 0
 
     def _around(self, rows: Tensor, shapes: _Shapes, kind: Tensor, corner: Tensor) -> Tensor:
@@ -180,7 +184,7 @@ class _Layouts:
 
 
 def _orientations(drawing: Sequence[str]) -> list[tuple[str, ...]]:
-    """Lists the different rotations and reflections of a drawing."""
+    """Return the different rotations and reflections of a drawing."""
     found, current = set(), tuple(drawing)
     for _ in range(4):
         current = tuple("".join(column) for column in zip(*current[::-1], strict=True))  # a quarter turn
@@ -190,7 +194,7 @@ def _orientations(drawing: Sequence[str]) -> list[tuple[str, ...]]:
 
 @lru_cache(maxsize=64)
 def _shapes(height: int, width: int, device: torch.device) -> _Shapes | None:
-    """Tabulates the orientations that fit a grid, or returns None when no piece does."""
+    """Return a table of the orientations that fit a grid, or None if no piece does."""
     entries = []
     for drawing in PIECES.values():
         fitting = [o for o in _orientations(drawing) if len(o) <= height and len(o[0]) <= width]
@@ -229,7 +233,7 @@ def _padded(values: list[int], length: int, fill: int) -> list[int]:
 
 
 def _draw_pieces(shapes: _Shapes, count: int, width: int, generator: torch.Generator | None) -> tuple[Tensor, Tensor]:
-    """Draw orientations, and places for the upper left corners on a framed grid of this width: int64 `[count]`."""
+    """Draw orientations, and positions of the upper left corners on a framed grid of this width: int64 `[count]`."""
     kind = torch.multinomial(shapes.weight, count, replacement=True, generator=generator)
     places = torch.stack([shapes.rows[kind], shapes.columns[kind]])  # [2, M]
     corner = torch.randint(2**31, (2, count), generator=generator, device=kind.device) % places

@@ -7,7 +7,7 @@ from omg_lightning.types import ConfigError
 
 
 def cell_indices(name: str, positions: Sequence[Sequence[int]], height: int, width: int) -> list[int]:
-    """Turn `(row, column)` pairs into cell indices, or raise ConfigError for one that is not on the grid."""
+    """Convert `(row, column)` pairs to cell indices, or raise ConfigError for one that is not on the grid."""
     try:
         pairs = [(row, column) for row, column in positions]
     except (TypeError, ValueError):
@@ -18,16 +18,16 @@ def cell_indices(name: str, positions: Sequence[Sequence[int]], height: int, wid
         if not (on_grid and 0 <= row < height and 0 <= column < width):
             raise ConfigError(
                 f"{name}: got ({row!r}, {column!r}); expected whole numbers, 0 <= row < {height} and"
-                f" 0 <= column < {width}, to be inside the grid; move it."
+                f" 0 <= column < {width}; move it onto the grid."
             )
         cells.append(int(row) * width + int(column))
     return cells
 
 
 def exactly(name: str, cells: Sequence[int], argument: str, count: int) -> None:
-    """Raise ConfigError unless there are `count` of these cells, as the game's `argument` says."""
+    """Raise ConfigError unless there are `count` cells, as the game's `argument` sets."""
     if len(cells) != count:
         raise ConfigError(
-            f"{name}: got {len(cells)} positions; expected {count}, this game's {argument}: give that many, or build"
+            f"{name}: got {len(cells)} positions; expected {count}, this game's {argument}: give this many, or build"
             f" the game with another {argument}."
         )

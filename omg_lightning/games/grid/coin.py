@@ -29,28 +29,29 @@ class CoinState(NamedTuple):
     players: Tensor  # int64 [B, 2] cell index
     coin: Tensor  # int64 [B] cell index
     owner: Tensor  # int64 [B] the seat whose colour the coin has
-    luck: Tensor  # int64 [B] where the coins to come are drawn from; nobody sees it
+    luck: Tensor  # int64 [B] hidden random state, from which future coins are drawn
 
 
 class CoinGame(Game):
     """Two players walk on a grid on which there is always one coin, of the colour of one of them.
 
-    Who steps on a coin takes it and gets 1, whatever its colour; if the colour is the other player's, that one loses 2.
-    So to leave the other's coins pays both, and to take them tempts each. Both move at the same time and never block
-    each other, and the edges of the grid are joined. When a coin is taken, the next one lies on a random cell without
-    a player, in a random colour. If both step on a coin in the same step, each gets half of it and of what it means:
-    1/2 each, and 1 off for the owner. So neither seat is favoured; the mean is that of a fair toss for the coin.
+    A player that steps on a coin takes it and gets 1, whatever its colour; if it has the other player's colour, the
+    other player loses 2. So leaving the other's coins is best for both, but taking them tempts each. Both move
+    simultaneously and never block each other, and the edges of the grid are joined. When a coin is taken, the next one
+    lies on a random cell without a player, in a random colour. If both step on a coin in the same step, each gets half
+    of the reward and of the loss: 1/2 each, and -1 for the owner. So no seat is favoured; the mean is that of a fair
+    draw for the coin.
 
-    The rules are those of LOLA's game, but for three points on which published code differs: colours are drawn, where
-    some code alternates them; ties are shared, where some code favours one colour; and a player may stay.
+    The rules are those of LOLA's game, except for three points on which published code differs: colours are drawn (some
+    code alternates them), ties are shared (some code favours one colour), and a player may stay.
 
-    The declared goals of a player are the coins by colour, as it sees them: `my_coin` and `their_coin`. It realises
-    the one that it takes. What comes next is drawn from `CoinState.luck`, which `reshuffle` draws anew: a search does
-    that in each tree, so that it does not foresee where coins will lie. The encoder `Paths` is of little use here,
-    because it does not know that the edges are joined.
+    The declared goals of a player are the coins by colour, from its perspective: `my_coin` and `their_coin`. It
+    achieves the one that it takes. The next coin is drawn from `CoinState.luck`, which `reshuffle` resamples: a search
+    does so in each tree, so that it does not foresee future coins. The encoder `Paths` is of little use here,
+    because it ignores that the edges are joined.
 
-    Selfish players, who take every coin that they can, take as many coins of either colour, and earn 0 on average;
-    who take their own alone earn as much as they take.
+    Selfish players take every coin that they can reach, equally many of both colours, and have a mean return of 0;
+    players that take only their own coins get 1 for each.
 
     Args:
         height: h, rows of the grid.
@@ -87,7 +88,7 @@ class CoinGame(Game):
         return f"CoinGame(height={self.height}, width={self.width}, max_steps={self.max_steps})"
 
     def reset(self, batch_size: int, generator: torch.Generator | None = None) -> CoinState:
-        """Draw `batch_size` starts: players anywhere, a coin of any colour where no player is."""
+        """Draw `batch_size` initial states: players anywhere, a coin of a random colour on a cell without a player."""
         batch_size, device = checks.whole("batch_size", batch_size, 1), checks.device_of(generator)
         anywhere = torch.ones(batch_size, self.height * self.width, dtype=torch.bool, device=device)
         players = draw_any(anywhere, 2, generator)
@@ -97,7 +98,7 @@ class CoinGame(Game):
         return self.reshuffle(CoinState(time, players, coin, owner, time), generator)
 
     def reshuffle(self, state: CoinState, generator: torch.Generator | None) -> CoinState:
-        """Resample the coming coins."""
+        """Resample the future coins."""
         luck = torch.randint(2**62, state.luck.shape, generator=generator, device=state.luck.device)
         return state._replace(luck=luck)
 
@@ -110,17 +111,17 @@ class CoinGame(Game):
         their_coin: Sequence[Sequence[int]] = (),
         device: torch.device | str = "cpu",
     ) -> CoinState:
-        """Set up a given start in every row of a batch; the coins to come are the same each time.
+        """Return a batch of a given initial state; future coins are the same in each call.
 
         Args:
             batch_size: B.
             players: 2 pairs `(row, column)`, by seat; they may share a cell.
             my_coin: a list of one pair: the coin, if it has seat 0's colour.
             their_coin: a list of one pair: the coin, if it has seat 1's colour.
-            device: where the state is to be.
+            device: of the state.
 
         Raises:
-            ConfigError: a position is off the grid, the coin is missing or lies under a player, or there are two.
+            ConfigError: a position is off the grid, the coin is missing or under a player, or there are two.
         """
         batch_size = checks.whole("batch_size", batch_size, 1)
         cells = cell_indices("players", players, self.height, self.width)
@@ -131,8 +132,8 @@ class CoinGame(Game):
         )
         if len(mine) + len(theirs) != 1 or {*mine, *theirs} & set(cells):
             raise ConfigError(
-                f"my_coin={my_coin}, their_coin={their_coin}: expected one coin in all, where no player is; give "
-                "one of the two a list of one pair (row, column)."
+                f"my_coin={my_coin}, their_coin={their_coin}: expected one coin in all, on a cell without a player; "
+                "give one of the two a list of one pair (row, column)."
             )
         time = torch.zeros(batch_size, dtype=torch.int64, device=device)
         at = torch.tensor(cells, device=device).expand(batch_size, -1).contiguous()
@@ -173,7 +174,7 @@ class CoinGame(Game):
         return torch.where(takes, whose, NO_GOAL)
 
     def ways(self, device: torch.device) -> Tensor:
-        """Return which actions bring a player nearer to a cell, bool `[S, S, A]` by its own cell and that one."""
+        """Return which actions bring a player nearer to a cell, bool `[S, S, A]`, by own and target cell."""
         if device not in self._ways:
             cells = torch.arange(self.height * self.width, device=device)
             around = self._moved(cells[:, None].expand(-1, len(MOVES)), torch.arange(len(MOVES), device=device))
@@ -182,19 +183,19 @@ class CoinGame(Game):
         return self._ways[device]
 
     def _moved(self, cells: Tensor, actions: Tensor) -> Tensor:
-        """Return the cells `[..., P]` that `actions` lead to; the edges are joined."""
+        """Return the cells `[..., P]` after `actions`; the edges are joined."""
         step = torch.tensor(MOVES, device=actions.device)[actions]
         row = (cells // self.width + step[..., 0]) % self.height
         column = (cells % self.width + step[..., 1]) % self.width
         return row * self.width + column
 
     def _distance(self, one: Tensor, other: Tensor) -> Tensor:
-        """Return the steps between cells, which may lead over an edge."""
+        """Return the distance between cells; paths may cross an edge."""
         down, right = (one // self.width - other // self.width).abs(), (one % self.width - other % self.width).abs()
         return torch.minimum(down, self.height - down) + torch.minimum(right, self.width - right)
 
     def _next_coin(self, players: Tensor, luck: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Draw a cell without a player and a colour for each row: int64 `[B]` each, and the luck that is left."""
+        """Draw a cell without a player and a colour for each row: int64 `[B]` each, and the next random state."""
         first, second = players.amin(1), players.amax(1)
         free = self.height * self.width - 1 - (first != second).long()
         luck = luck * _FACTOR + _SUMMAND  # int64 wraps around
@@ -206,15 +207,15 @@ class CoinGame(Game):
 
 
 class Selfish(ScriptedPlayer):
-    """Goes to the coin, whatever its colour, by a shortest way; uniformly among several.
+    """Goes to the coin, whatever its colour, by a shortest path; uniformly among several.
 
-    What it is after changes with each coin, so it pursues no declared goal all along.
+    Its goal changes with each coin, so it has no fixed declared goal.
     """
 
     seeks: tuple[int, ...] = (MY_COIN, THEIR_COIN)
 
     def needs(self) -> tuple[str, ...]:
-        """Name the planes of the coins."""
+        """Return the names of the planes of coins."""
         return CoinGame.goal_names
 
     def action_probabilities(self, observation: Tensor, legal: Tensor) -> Tensor:
@@ -228,7 +229,7 @@ class Selfish(ScriptedPlayer):
 
 
 class Cooperative(Selfish):
-    """Goes to coins of its own colour alone, and stays where it is while the coin is the other's."""
+    """Goes only to coins of its own colour, and stays while the coin is the other's."""
 
     goal = "my_coin"
     seeks = (MY_COIN,)

@@ -1,4 +1,4 @@
-"""Scripted players of Overcooked: each has a task at every step, and says which goal it is for."""
+"""Scripted players of Overcooked: each has a task at every step, and reports the goal of the task."""
 
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
@@ -22,12 +22,12 @@ from omg_lightning.games.grid.paths import UNREACHABLE, distance_to, grow
 from omg_lightning.games.scripts import Player, ScriptedPlayer, uniform
 from omg_lightning.types import NO_GOAL
 
-_STROLLS = 0.2  # share of steps, where another player could come to the same cell
+_STROLLS = 0.2  # share of random steps if another player could reach the same cell
 _FACING = tuple(f"facing_{name}" for name in ("north", "south", "east", "west"))
 
 
 class Kitchen(NamedTuple):
-    """What a cook reads from its view; maps are bool `[B, h, w]`, the rest `[B]`."""
+    """A cook's reading of its view; maps are bool `[B, h, w]`, other fields `[B]`."""
 
     own: Tensor  # its cell
     others: Tensor  # cells of the others
@@ -39,33 +39,33 @@ class Kitchen(NamedTuple):
     dishes_held: Tensor  # int64, by the others
     begun: Tensor  # pots with 1 onion or more
     open: Tensor  # pots that take another onion
-    waiting: Tensor  # pots that are full, and that somebody has to start
+    waiting: Tensor  # full pots that a player must start
     cooking: Tensor  # pots on the fire, not ready
     ready: Tensor
-    onions: Tensor  # where to take one
+    onions: Tensor  # sources of onions
     dishes: Tensor
     hatches: Tensor
-    shelves: Tensor  # counters with nothing on them
+    shelves: Tensor  # empty counters
 
 
 class Task(NamedTuple):
-    """What a cook does next."""
+    """The next task of a cook."""
 
     target: Tensor  # bool [B, h, w] cells to interact with, any of them
-    goal: Tensor  # int64 [B] the declared goal that this is for, or NO_GOAL
+    goal: Tensor  # int64 [B] the declared goal of the task, or NO_GOAL
 
 
 class Cook(ScriptedPlayer):
     """Goes to the nearest cell of its task by a shortest path around the others, faces it and interacts.
 
-    Ties are broken at random at each step, uniformly over the moves that bring it one step closer. Where it has nothing
-    to do, or no path leads there because somebody stands in the way, it strolls: a random move, or none. It does so in
-    one step of five, too, while it walks and another player could reach the same cell: else two who want to be on one
-    cell would stop each other for ever. A subclass says what to do with empty hands.
+    Ties are broken at random at each step, uniformly over the moves that bring it one step closer. If it has no task,
+    or another player blocks all paths, it strolls: a random move, or none. It also does so in
+    one step of five while it walks and another player could reach the same cell: otherwise two players with the same
+    target cell would block each other for ever. A subclass defines the task with empty hands.
     """
 
     def needs(self) -> tuple[str, ...]:
-        """Name the planes and the action without which it cannot play."""
+        """Return the names of the planes and of the action that the script needs."""
         return ("pots", "onion_dispensers", "dish_dispensers", "hatches", "interact")
 
     def reset(self, batch_size: int, seat: int, game: Any, generator: torch.Generator) -> None:
@@ -100,7 +100,7 @@ class Cook(ScriptedPlayer):
         return (1 - share) * uniform(wanted & legal) + share * uniform(stroll & legal)
 
     def task(self, seen: Kitchen) -> Task:
-        """Return what to do next: with something in its hands the same for every cook."""
+        """Return the next task; with an object in its hands it is the same for every cook."""
         some = _some(seen.open)
         none, target, goal = torch.zeros_like(seen.floor), *self.idle(seen)
         hot = torch.where(_some(seen.ready)[:, None, None], seen.ready, seen.cooking)
@@ -114,7 +114,7 @@ class Cook(ScriptedPlayer):
         return Task(target, goal)
 
     def idle(self, seen: Kitchen) -> Task:
-        """Return what to do with empty hands."""
+        """Return the task with empty hands."""
         raise NotImplementedError
 
     def _read(self, observation: Tensor) -> Kitchen:
@@ -154,7 +154,7 @@ class Cook(ScriptedPlayer):
 
 
 class OnionCarrier(Cook):
-    """Brings onions to the pots, one after the other, and starts those that are full. It never takes a dish."""
+    """Brings onions to the pots, one after the other, and starts full pots. It never takes a dish."""
 
     def idle(self, seen: Kitchen) -> Task:
         """Start a full pot, or fetch an onion."""
@@ -162,21 +162,21 @@ class OnionCarrier(Cook):
 
 
 class DishCarrier(Cook):
-    """Fetches a dish as soon as there is a pot to serve from, takes the soup and serves it. It never takes an onion."""
+    """Fetches a dish as soon as a pot can be served, takes the soup and serves it. It never takes an onion."""
 
     def idle(self, seen: Kitchen) -> Task:
-        """Start a full pot, or fetch a dish where there are more pots with something in them than dishes in hands."""
+        """Start a full pot, or fetch a dish if more pots have onions than dishes are in hands."""
         return _first((seen.waiting, seen.waiting, COOK), (_pots_left(seen, seen.begun), seen.dishes, TAKE_DISH))
 
 
 class Independent(Cook):
-    """Does everything itself, as if it were alone: onions, dish and soup; what is of no use it puts down.
+    """Does all tasks itself, as if it were alone: onions, dish and soup; it puts useless objects down.
 
-    It fetches no dish for a soup for which the other has one already.
+    It does not fetch a dish for a soup if the other player has one already.
     """
 
     def idle(self, seen: Kitchen) -> Task:
-        """Start a full pot, fetch a dish for one that cooks, or an onion for one that takes it."""
+        """Start a full pot, fetch a dish for a cooking one, or an onion for one with room."""
         return _first(
             (seen.waiting, seen.waiting, COOK),
             (_pots_left(seen, seen.cooking | seen.ready), seen.dishes, TAKE_DISH),
@@ -184,7 +184,7 @@ class Independent(Cook):
         )
 
     def task(self, seen: Kitchen) -> Task:
-        """Put down an onion that no pot takes, or a dish for which there is no soup."""
+        """Put down an onion without a free pot, or a dish without a soup."""
         found = super().task(seen)
         soups = _some(seen.cooking) | _some(seen.ready)
         useless = (seen.onion & ~_some(seen.open)) | (seen.dish & ~soups)
@@ -201,17 +201,17 @@ COOKS: Mapping[str, Callable[[], Player]] = {
 
 
 def _some(cells: Tensor) -> Tensor:
-    """Say whether a map `[B, h, w]` has any cell: bool `[B]`."""
+    """Return whether a map `[B, h, w]` has any cell: bool `[B]`."""
     return cells.flatten(1).any(1)
 
 
 def _pots_left(seen: Kitchen, pots: Tensor) -> Tensor:
-    """Say whether there are more of these pots than dishes in the hands of the others: bool `[B]`."""
+    """Return whether these pots are more than the dishes in the hands of the others: bool `[B]`."""
     return pots.flatten(1).sum(1) > seen.dishes_held
 
 
 def _first(*choices: tuple[Tensor, Tensor, int]) -> Task:
-    """Return the first task whose condition, bool `[B]` or a map with any cell, holds; else none."""
+    """Return the first task whose condition, bool `[B]` or a map with any cell, holds; else no task."""
     shape = choices[0][1].shape
     target = torch.zeros(shape, dtype=torch.bool, device=choices[0][1].device)
     goal = torch.full(shape[:1], NO_GOAL, device=target.device)

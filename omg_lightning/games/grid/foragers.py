@@ -1,7 +1,7 @@
-"""Scripted players of Level-Based Foraging: each pursues one food at a time, and says which.
+"""Scripted players of Level-Based Foraging: each pursues one food at a time, and reports it.
 
-Fixed orders, the greedy and the entitled one are the held-out partners of jax-aht (arXiv 2609.13716), which go for the
-food itself where another player stands in their way; these ones walk around other foods, too.
+The fixed orders, `Greedy` and `Entitled` are the held-out partners of jax-aht (arXiv 2609.13716). There they walk to
+the food itself if another player blocks the path; here they also walk around other foods.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -17,27 +17,27 @@ from omg_lightning.games.scripts import Player, ScriptedPlayer, uniform
 from omg_lightning.types import NO_GOAL, ConfigError
 
 _MOVES = ("north", "south", "west", "east")  # in the order of `STEPS`
-_LAST = 1 << 20  # a rank behind that of any food
+_LAST = 1 << 20  # a rank after that of any food
 
 
 class Seen(NamedTuple):
-    """What a forager reads from its view; cells are numbered row by row."""
+    """A forager's reading of its view; cells are numbered row by row."""
 
     own: Tensor  # int64 [B] cell
     others: Tensor  # int64 [B, P - 1] cells
     foods: Tensor  # int64 [B, F] cell of food k; arbitrary once it is gone
-    there: Tensor  # bool [B, F] food k has not been taken
+    there: Tensor  # bool [B, F] whether food k is still there
 
 
 class Forager(ScriptedPlayer):
     """Goes to the food that it pursues by a shortest path around foods and other players, and loads it beside it.
 
-    Ties are broken at random at each step, uniformly over the moves that bring it one step closer. It goes on loading
-    until the food is taken, and waits where no path leads. A subclass says which food it pursues.
+    Ties are broken at random at each step, uniformly over the moves that bring it one step closer. It keeps loading
+    until the food is taken, and waits if there is no path. A subclass defines the food that it pursues.
     """
 
     def needs(self) -> tuple[str, ...]:
-        """Name the actions of the game."""
+        """Return the names of the game's actions."""
         return (*_MOVES, "load")
 
     def check(self, game: Any) -> None:
@@ -45,8 +45,8 @@ class Forager(ScriptedPlayer):
         super().check(game)
         if not game.players:
             raise ConfigError(
-                f"{type(self).__name__} must see all foods, but the sight in this {game.name} is limited: leave the "
-                "sight out, or choose another player"
+                f"{type(self).__name__} must observe all foods, but the sight in this {game.name} is limited: remove "
+                "`sight`, or choose another player"
             )
 
     def reset(self, batch_size: int, seat: int, game: Any, generator: torch.Generator) -> None:
@@ -58,10 +58,10 @@ class Forager(ScriptedPlayer):
         self._size, self._foods = (int(high[0]) + 1, int(high[1]) + 1), len(game.goal_names)
         self._load = game.action_names.index("load")
         self._moves = [game.action_names.index(name) for name in _MOVES]
-        self._start: Seen | None = None  # what it saw first
+        self._start: Seen | None = None  # first view of the episode
 
     def pursues(self, observation: Tensor, legal: Tensor) -> Tensor:
-        """Return the food that it is after at a view `[B, *shape]`, int64 `[B]`, or NO_GOAL; see `Player`."""
+        """Return the food that it pursues at a view `[B, *shape]`, int64 `[B]`, or NO_GOAL; see `Player`."""
         return self.choose(self._read(observation))
 
     def action_probabilities(self, observation: Tensor, legal: Tensor) -> Tensor:
@@ -82,7 +82,7 @@ class Forager(ScriptedPlayer):
         raise NotImplementedError
 
     def _distances(self, seen: Seen, target: Tensor) -> tuple[Tensor, Tensor]:
-        """Return how far it is to cells `[B]` from the own cell, `[B]`, and from its four neighbours, `[B, 4]`."""
+        """Return the distance to cells `[B]` from the own cell, `[B]`, and from its four neighbours, `[B, 4]`."""
         height, width = self._size
         blocked = torch.zeros(len(target), height * width + 1, dtype=torch.bool, device=target.device)
         cells = torch.where(seen.there, seen.foods, height * width)
@@ -93,12 +93,12 @@ class Forager(ScriptedPlayer):
         cell = (seen.own // width + 1) * (width + 2) + seen.own % width + 1
         steps = torch.tensor([0] + [row * (width + 2) + column for row, column in STEPS], device=cell.device)
         found = distance.gather(1, cell[:, None] + steps)
-        # Where it shares its cell with another player, that cell counts as blocked.
+        # A cell shared with another player counts as blocked.
         here = torch.minimum(found[:, 0], found[:, 1:].min(1).values + 1)
         return here, found[:, 1:]
 
     def _read(self, observation: Tensor) -> Seen:
-        """Read a view, and remember the first one of an episode."""
+        """Read a view, and store the first one of an episode."""
         game = self._game
         seen = (
             _read_vector(observation, self._foods, self._size[1], self._start)
@@ -113,7 +113,7 @@ class FixedOrder(Forager):
     """Takes the foods in an order that is fixed from the start of an episode.
 
     Args:
-        order: returns the ranks of the foods, int64 `[B, F]`, lowest first, from what it sees at the start, and the
+        order: returns the ranks of the foods, int64 `[B, F]`, lowest first, from the first view, and the
             height and the width of the grid.
     """
 
@@ -140,7 +140,7 @@ class SecretOrder(Forager):
 
 
 class Greedy(Forager):
-    """Goes for the food that is nearest now, in a straight count of rows and columns; of equal ones the first."""
+    """Goes to the food with the smallest Manhattan distance; the first one in ties."""
 
     def choose(self, seen: Seen) -> Tensor:
         """Return the nearest food."""
@@ -148,10 +148,10 @@ class Greedy(Forager):
 
 
 class Single(Forager):
-    """Goes for one food, and once it is gone for the nearest one.
+    """Goes to one food, and after that is gone to the nearest one.
 
-    Where a food is gone, whoever pursued it pursues another one: exact Bayes over foods, see
-    `omg_lightning.evaluation.exact`, needs nothing else of a player.
+    A player whose food is gone pursues another one: exact Bayes over foods, see
+    `omg_lightning.evaluation.exact`, makes no other assumption about a player.
 
     Args:
         goal: the food, such as `food_0`.
@@ -169,10 +169,10 @@ class Single(Forager):
 
 
 class Entitled(Forager):
-    """Waits for another player to come to a food, then goes there and helps.
+    """Waits until another player is beside a food, then goes there and helps.
 
-    The other has to stand on one of two opposite sides of a food: north and south, or west and east, drawn for each
-    food at the start of an episode. It pursues nothing while it waits.
+    The other player must stand on one of two opposite sides of a food: north and south, or west and east, drawn for
+    each food at the start of an episode. It pursues no goal while it waits.
     """
 
     def reset(self, batch_size: int, seat: int, game: Any, generator: torch.Generator) -> None:
@@ -210,7 +210,7 @@ def _by_column(seen: Seen, height: int, width: int) -> Tensor:
 
 
 def _by_distance(seen: Seen, height: int, width: int) -> Tensor:
-    """Rank foods by how many rows and columns away they are, and equal ones by their number."""
+    """Rank foods by Manhattan distance, and equal ones by their number."""
     own, count = seen.own[:, None], seen.foods.shape[1]
     away = (seen.foods // width - own // width).abs() + (seen.foods % width - own % width).abs()
     return away * count + torch.arange(count, device=own.device)
@@ -246,7 +246,7 @@ def _read_planes(observation: Tensor, game: Any) -> Seen:
 
 
 def _read_vector(observation: Tensor, count: int, width: int, start: Seen | None) -> Seen:
-    """Read vectors `[B, 3 (F + P)]`, in which a food is known by where it lay at the start, row by row."""
+    """Read vectors `[B, 3 (F + P)]`; foods are numbered by their initial cells, row by row."""
     triples = observation.unflatten(1, (-1, 3)).long()
     cells = triples[..., 0] * width + triples[..., 1]
     slots, shown = cells[:, :count], triples[:, :count, 2] > 0

@@ -1,4 +1,4 @@
-"""Level-Based Foraging: players load foods together whose levels sum to the food's (Albrecht and Ramamoorthy 2013).
+"""Level-Based Foraging: players whose levels sum to a food's level load it together (Albrecht and Ramamoorthy 2013).
 
 Rules of the package `lbforaging` 2.0 (Christianos et al., arXiv 2006.07169; environments `Foraging-...-v3`), and as a
 variant of its own those of Jumanji 1.1.
@@ -30,28 +30,28 @@ class _Tables(NamedTuple):
     """Constants, on one device."""
 
     inside: Tensor  # bool [h * w, 4] the neighbour in each direction is on the grid
-    deltas: Tensor  # int64 [A] what an action adds to a cell index
+    deltas: Tensor  # int64 [A] change of the cell index by an action
     seats: Tensor  # int64 [P, P] row i is the ego order of seat i
 
 
 class LevelBasedForaging(Game):
     """The rules of Level-Based Foraging, batched and pure.
 
-    Players and foods have levels. A player loads from one of the four cells beside a food. Those who load the same food
-    in the same step take it if their levels sum to at least its level, and share its level in proportion to theirs;
-    fewer achieve nothing. Rewards are divided by the sum of the levels of all foods at the start, so that the team's
-    return is 1 if all are taken, and less otherwise. Nobody can walk onto a food. Players move at the same time; if two
-    or more are to be on one cell, each of them stays where it was (so two may change places, and where three or more
-    play, one may come to share a cell with another that could not leave it). An episode is over when no food is left,
-    or after `max_steps`. Illegal actions, and integers that name no action, count as `none`.
+    Players and foods have levels. A player loads from one of the four cells beside a food. Players that load the same
+    food in the same step take it if their levels sum to at least its level, and share its level in proportion to
+    theirs; otherwise the food stays. Rewards are divided by the sum of the levels of all foods at the start, so that
+    the team's return is 1 if all are taken, and less otherwise. No player can walk onto a food. Players move
+    simultaneously; if two or more would be on one cell, each of them stays (so two may swap cells, and with three or
+    more players one may share a cell with another that could not leave it). An episode is over when no food is left,
+    or after `max_steps`. Illegal actions, and integers out of range, count as `none`.
 
     At the start players stand anywhere, no two on one cell, with levels from `min_player_level` to `max_player_level`.
     Foods lie off the border, none of them beside another (straight or diagonally) or two cells away in its row or
     column, with levels from `min_food_level` to the sum of the three lowest levels of players; with `force_coop` each
-    has that sum, so that two players are both needed. A food that finds no room is left out.
+    has that sum, so that two players are both needed. A food without room is omitted.
 
-    The declared goals of a player are the foods: `food_0`, `food_1`, ... are numbered row by row as they lie at the
-    start, and each keeps its number. All who share a food have achieved it.
+    The declared goals of a player are the foods: `food_0`, `food_1`, ... are numbered row by row at the
+    start, and each keeps its number. All players that share a food achieve it.
 
     **Presets** have the names of the original: `8x8-2p-3f` is 8 rows, 8 columns, 2 players and 3 foods; `-coop` at the
     end stands for `force_coop`, `2s-` in front for a sight of 2 cells. They are those of `lbforaging` 2.0 (`-v3`):
@@ -62,32 +62,32 @@ class LevelBasedForaging(Game):
 
     - All levels are 1, and a food has that of two players, or of three (Jumanji draws levels that change nothing: two
       players are always both needed).
-    - Nobody can move to a cell on which another player stands, even if that one is about to leave it.
-    - Foods may lie diagonally to each other, and two cells away; who loads between two foods loads both. It counts as
-      achieving the one with the lower number.
-    - Players start in rows whose number is neither the row nor the column of a food, as Jumanji's generator does it.
-    - Everyone is paid the mean reward (`prosocial`), and an episode has 100 steps.
+    - No player can move to a cell with another player, even if that one is about to leave it.
+    - Foods may be diagonal to each other, and two cells apart; a player that loads between two foods loads both. It
+      counts as achieving the one with the lower number.
+    - Players start in rows whose index is neither the row nor the column of a food, as in Jumanji's generator.
+    - Every player gets the mean reward (`prosocial`), and an episode has 100 steps.
 
     Args:
-        preset: a name as above: the other arguments replace single settings of it. Without, the four sizes must be
+        preset: a name as above; other arguments override its settings. Without a preset, the four sizes must be
             given.
         num_players: P, players on the grid.
         num_foods: F, foods on the grid.
         height: h, rows of the grid.
         width: w, columns of the grid.
-        sight: how many cells a player sees in each direction; None is the whole grid. A limited sight needs the vector
-            view. A search is not limited: it starts from the true state.
+        sight: number of cells that a player observes in each direction; None is the whole grid. A limited sight needs
+            the vector view. A search is not limited: it starts from the true state.
         min_player_level: the lowest level of a player.
         max_player_level: the highest level of a player.
         min_food_level: the lowest level of a food.
         max_food_level: the highest level of a food; None is the sum of the three lowest levels of players.
         force_coop: whether each food has the highest level.
-        penalty: what each player that loads too little in a step pays.
-        max_steps: an episode is over after this many steps; 50 in the original, 100 in Jumanji's variant.
-        view: `planes` of bits, for whoever sees all (see `omg_lightning.games.grid.foraging_views`), or the `vector` of
-            the original; by default planes, where the sight is not limited.
-        variant: whose rules, `lbforaging` or `jumanji`.
-        prosocial: whether everyone is paid the mean reward.
+        penalty: cost of a failed loading, for each player that loads.
+        max_steps: largest number of steps of an episode; 50 in the original, 100 in Jumanji's variant.
+        view: `planes` of bits, for an unlimited sight (see `omg_lightning.games.grid.foraging_views`), or the `vector`
+            of the original; by default planes if the sight is not limited.
+        variant: the rules of `lbforaging` or of `jumanji`.
+        prosocial: whether each player gets the mean reward.
 
     Raises:
         ConfigError: an argument is of the wrong kind or range, or missing, or the grid is too small.
@@ -105,7 +105,7 @@ class LevelBasedForaging(Game):
     min_food_level: int
     max_food_level: int | None
     noop = NONE
-    keeps_invariants = True  # `step` needs what is legal anyway
+    keeps_invariants = True  # `step` computes the legal actions itself
 
     def __init__(
         self,
@@ -166,9 +166,7 @@ class LevelBasedForaging(Game):
         default: ViewKind = "planes" if sees_all else "vector"
         self.view: ViewKind = _one_of("view", default if view is None else view, ("planes", "vector"))
         if self.view == "planes" and not sees_all:
-            raise ConfigError(
-                f"view='planes' shows the whole grid, but sight={self.sight}: leave the view out, or the sight."
-            )
+            raise ConfigError(f"view='planes' shows the whole grid, but sight={self.sight}: remove view or sight.")
         self.goal_names = tuple(f"food_{k}" for k in range(self.num_foods))
         layout = views.grid_layout(self.sizes)
         self._layout = layout
@@ -196,7 +194,7 @@ class LevelBasedForaging(Game):
             **overrides: constructor arguments that replace the preset's.
 
         Raises:
-            ConfigError: there is no such preset.
+            ConfigError: the preset does not exist.
         """
         return cls(name, **overrides)
 
@@ -212,7 +210,7 @@ class LevelBasedForaging(Game):
 
         Args:
             batch_size: B.
-            generator: where the randomness comes from; the state is on its device. None is torch's own CPU generator.
+            generator: source of randomness; the state is on its device. None is torch's own CPU generator.
         """
         return _state(starts.draw(self.sizes, checks.whole("batch_size", batch_size, 1), generator))
 
@@ -224,23 +222,23 @@ class LevelBasedForaging(Game):
         foods: Sequence[Sequence[int]],
         device: torch.device | str = "cpu",
     ) -> ForagingState:
-        """Set up a given layout in every row of a batch.
+        """Return a batch of a given initial layout.
 
         Args:
             batch_size: B.
             players: P triples `(row, column, level)`, by seat.
-            foods: at most F triples `(row, column, level)`; in any order, for they are numbered by where they lie.
-            device: where the state is to be.
+            foods: at most F triples `(row, column, level)`, in any order, because they are numbered row by row.
+            device: of the state.
 
         Raises:
             ConfigError: an entry is off the grid, a food on the border or too close to another one, two share a cell, a
-                level is none of this game's, or a count differs from the constructor's.
+                level is not possible in this game, or a count differs from the constructor's.
         """
         batch_size = checks.whole("batch_size", batch_size, 1)
         return _state(starts.placed(self.sizes, batch_size, players, foods, device))
 
     def active(self, state: ForagingState) -> Tensor:
-        """Return who is still playing: bool `[B, P]`, all of a row or none of it."""
+        """Return the seats that still play: bool `[B, P]`, all of a row or none of it."""
         running = (state.time < self.max_steps) & (state.food_levels > 0).any(1)
         return running[:, None].repeat(1, self.num_players)
 
@@ -249,7 +247,7 @@ class LevelBasedForaging(Game):
         return (state.food_levels == 0).all(1, keepdim=True).repeat(1, self.num_players)
 
     def legal(self, state: ForagingState) -> Tensor:
-        """Return which actions are legal: bool `[B, P, A]`. Once the episode is over, `none` alone."""
+        """Return which actions are legal: bool `[B, P, A]`. Once the episode is over, only `none`."""
         return self._legal(state, self._food_around(state))
 
     def observe(self, state: ForagingState) -> Tensor:
@@ -259,18 +257,18 @@ class LevelBasedForaging(Game):
         return views.vector(state, self.sizes, max(self.height, self.width) if self.sight is None else self.sight)
 
     def observe_sparse(self, state: ForagingState, board: Tensor | None = None) -> Tensor:
-        """Return where the planes are 1: int32 `[B, P, n]`, indices in the flattened planes, `C * h * w` for none.
+        """Return the indices of the ones in the flattened planes: int32 `[B, P, n]`, `C * h * w` for none.
 
         Args:
-            state: what to look at.
-            board: of these states; then walking distances to all others and foods are included, see `Facts`.
+            state: the states to observe.
+            board: of these states; if given, walking distances to all others and foods are included, see `Facts`.
         """
         return views.sparse(state, self.sizes, self._layout, self._constants(state).seats, board)
 
     def board(self, state: ForagingState) -> Tensor:
         """Return all walks on the grid, int16 `[B, h * w, h * w]`, see `all_walks`: the same in each row.
 
-        They lead straight on, as if there were neither foods nor other players in the way.
+        They ignore foods and other players.
         """
         device = state.players.device
         if device not in self._walks:
@@ -282,8 +280,8 @@ class LevelBasedForaging(Game):
         """Play joint actions.
 
         Args:
-            state: where the players and foods are.
-            actions: int64 `[B, P]` in seat order; what is not legal counts as `none`.
+            state: the current states.
+            actions: int64 `[B, P]` in seat order; an illegal one counts as `none`.
 
         Returns:
             The next state, and rewards, float32 `[B, P]`.
@@ -304,15 +302,15 @@ class LevelBasedForaging(Game):
         ), rewards
 
     def realised(self, state: ForagingState, actions: Tensor) -> Tensor:
-        """Return the food that each seat takes, or helps to take, by these actions: int64 `[B, P]`, or NO_GOAL."""
+        """Return the food that each seat takes, alone or with others, by these actions: int64 `[B, P]`, or NO_GOAL."""
         _, weight, taken = self._play(state, actions)
         takes = (weight > 0) & taken[:, None]
         return torch.where(takes.any(2), takes.byte().argmax(2), NO_GOAL)
 
     def _play(self, state: ForagingState, actions: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Return what is really done, what each seat adds to the loading of each food, and which foods are taken.
+        """Return the effective actions, each seat's contribution to loading each food, and the taken foods.
 
-        These are actions, int64 `[B, P]`; levels, int64 `[B, P, F]`; and bool `[B, F]`.
+        Shapes: int64 `[B, P]`; levels, int64 `[B, P, F]`; and bool `[B, F]`.
         """
         food = self._food_around(state)
         known = actions.clamp(0, self.num_actions - 1)
@@ -322,7 +320,7 @@ class LevelBasedForaging(Game):
         return acts, weight, (weight.sum(1) >= state.food_levels) & (state.food_levels > 0)
 
     def _legal(self, state: ForagingState, food: Tensor) -> Tensor:
-        """Return which actions are legal, given what `_food_around` returned."""
+        """Return which actions are legal, given the result of `_food_around`."""
         blocked = food.any(3)
         free = self._constants(state).inside[state.players] & ~blocked
         if self.variant == "jumanji":
@@ -333,22 +331,26 @@ class LevelBasedForaging(Game):
         return found
 
     def _steps(self, state: ForagingState) -> Tensor:
-        """Return the four cells around each player, int64 `[B, P, 4]`; beyond the border these are no neighbours."""
+        """Return the four cells around each player, int64 `[B, P, 4]`; indices beyond the border are not neighbours."""
         return state.players[..., None] + self._constants(state).deltas[NORTH:LOAD]
 
     def _food_around(self, state: ForagingState) -> Tensor:
-        """Return which food lies in which direction beside each player: bool `[B, P, 4, F]`.
+        """Return which food is in which direction beside each player: bool `[B, P, 4, F]`.
 
-        No food lies on the border, so a cell beyond it never counts as one that holds a food.
+        No food is on the border, so a cell beyond it never counts as one with a food.
         """
-        there = state.foods.masked_fill(state.food_levels == 0, -2 * self.width)  # what is gone lies beside nobody
+        there = state.foods.masked_fill(
+            state.food_levels == 0, -2 * self.width
+        )  # a food that is gone is beside no player
         return self._steps(state)[..., None] == there[:, None, None]
 
     def _check_levels_and_room(self) -> None:
-        """Raise ConfigError where no start can be drawn."""
+        """Raise ConfigError if no initial state is possible."""
         (low, high), (least, most) = self.sizes.player_levels, self.sizes.food_levels
         if low > high:
-            raise ConfigError(f"min_player_level={low} is above max_player_level={high}: lower it, or raise the other.")
+            raise ConfigError(
+                f"min_player_level={low} is above max_player_level={high}: lower it, or raise max_player_level."
+            )
         certain = min(self.num_players, starts.MOST_LOADERS) * low if most is None else most
         if least > certain:
             name = "max_food_level" if most is not None else "the sum of the three lowest levels of players, as low as"
@@ -356,12 +358,12 @@ class LevelBasedForaging(Game):
         inner = max(self.height - 2, 0) * max(self.width - 2, 0)
         if inner <= self.num_players:
             raise ConfigError(
-                f"height={self.height}, width={self.width}: {inner} cells lie off the border, but {self.num_players} "
-                "players may stand there and a food must lie there: use a larger grid."
+                f"height={self.height}, width={self.width}: {inner} cells are off the border, but {self.num_players} "
+                "players may stand there and a food must be there: use a larger grid."
             )
 
     def _constants(self, state: ForagingState) -> _Tables:
-        """Return the tables on the state's device, made there at the first use."""
+        """Return the tables on the state's device; they are cached."""
         device = state.players.device
         if device not in self._tables:
             rows, columns = (torch.arange(n, device=device) for n in (self.height, self.width))
@@ -386,7 +388,7 @@ _LEAST = {
 
 
 def _state(start: Start) -> ForagingState:
-    """Return the state in which an episode starts."""
+    """Return the initial state of an episode."""
     time, total = torch.zeros_like(start.players[:, 0]), start.food_levels.sum(1).float()
     return ForagingState(time, start.players, start.levels, start.foods, start.food_levels, total)
 

@@ -17,20 +17,20 @@ _NAME = re.compile(r"(?:(\d+)s-)?(\d+)x(\d+)-(\d+)p-(\d+)f(-coop|-no-levels)?")
 _NO_LEVELS = {
     "variant": "jumanji", "max_player_level": 1, "force_coop": True, "prosocial": True, "max_steps": 100
 }  # fmt: skip
-MOST_LOADERS = 3  # the highest level of a food is the sum of so many lowest levels of players
+MOST_LOADERS = 3  # the highest level of a food is the sum of this many lowest levels of players
 
 
 class Start(NamedTuple):
-    """Where everything is when an episode starts."""
+    """Positions and levels at the start of an episode."""
 
     players: Tensor  # int64 [B, P] cells
     levels: Tensor  # int64 [B, P]
-    foods: Tensor  # int64 [B, F] cells, row by row; h * w for one that found no room
-    food_levels: Tensor  # int64 [B, F]; 0 for one that found no room
+    foods: Tensor  # int64 [B, F] cells, row by row; h * w for one without room
+    food_levels: Tensor  # int64 [B, F]; 0 for one without room
 
 
 class Sizes(NamedTuple):
-    """What a random start must know."""
+    """Settings of a random start."""
 
     num_players: int
     num_foods: int
@@ -43,16 +43,16 @@ class Sizes(NamedTuple):
 
 
 def preset_settings(preset: str) -> dict[str, Any]:
-    """Return the constructor arguments that a preset's name stands for.
+    """Return the constructor arguments of a preset's name.
 
     Raises:
-        ConfigError: it is no such name.
+        ConfigError: the name is not a preset.
     """
     found = _NAME.fullmatch(preset) if isinstance(preset, str) else None
     if found is None:
         raise ConfigError(
             f"preset={preset!r}: expected rows x columns, players and foods, such as 8x8-2p-3f, 8x8-2p-2f-coop, "
-            "2s-8x8-2p-3f (sees 2 cells far) or 7x7-2p-3f-no-levels; choose such a name."
+            "2s-8x8-2p-3f (sight of 2 cells) or 7x7-2p-3f-no-levels; choose such a name."
         )
     sight, height, width, players, foods = (None if word is None else int(word) for word in found.groups()[:5])
     settings: dict[str, Any] = {"height": height, "width": width, "num_players": players, "num_foods": foods}
@@ -105,7 +105,7 @@ def _draw_foods(sizes: Sizes, free: Tensor, generator: torch.Generator | None) -
 
 
 def _close(variant: Variant, rows: Any, columns: Any) -> Any:
-    """Return whether cells so many rows and columns apart are too close for two foods; numbers, or tensors of them."""
+    """Return whether cells this many rows and columns apart are too close for two foods; numbers or tensors."""
     if variant == "jumanji":
         return rows + columns <= 1
     return ((rows <= 1) & (columns <= 1)) | ((rows + columns <= 2) & (rows * columns == 0))
@@ -114,8 +114,8 @@ def _close(variant: Variant, rows: Any, columns: Any) -> Any:
 def _rows_without_numbers(sizes: Sizes, foods: Tensor) -> Tensor:
     """Return the cells on which Jumanji lets players start: bool `[B, S]`.
 
-    Its generator masks whole rows of the grid: each whose number is the row, or the column, of a food. The first and
-    the last row always stay.
+    Its generator masks whole rows of the grid: each row whose index is the row or the column of a food. The first and
+    the last row are never masked.
     """
     rows = torch.ones(len(foods), sizes.height, dtype=torch.bool, device=foods.device)
     numbers = torch.cat([foods // sizes.width, foods % sizes.width], 1)  # of a food without room: h, and 0
@@ -132,7 +132,7 @@ def placed(
     foods: Sequence[Sequence[int]],
     device: torch.device | str,
 ) -> Start:
-    """Return a start that a user gave, see `LevelBasedForaging.place`."""
+    """Return a user's start, see `LevelBasedForaging.place`."""
     at: dict[str, tuple[list[int], list[int]]] = {}
     counts = (("players", players, sizes.num_players), ("foods", foods, sizes.num_foods))
     for name, given, count in counts:
@@ -140,7 +140,7 @@ def placed(
         if len(cells) != count and not (name == "foods" and 0 < len(cells) < count):
             least = "1 to " if name == "foods" else ""
             raise ConfigError(
-                f"{name}: got {len(cells)} entries; expected {least}{count}, this game's num_{name}: give that many, "
+                f"{name}: got {len(cells)} entries; expected {least}{count}, this game's num_{name}: give this many, "
                 f"or build the game with another num_{name}."
             )
         at[name] = cells, levels
@@ -170,7 +170,7 @@ def _cells_and_levels(name: str, given: Sequence[Sequence[int]], sizes: Sizes) -
 
 
 def _check_apart(sizes: Sizes, players: list[int], foods: list[int]) -> None:
-    """Raise ConfigError where the rules of the variant would not start like this."""
+    """Raise ConfigError if the variant's rules exclude this start."""
     width, where = sizes.width, [divmod(cell, sizes.width) for cell in foods]
     for row, column in where:
         if not (0 < row < sizes.height - 1 and 0 < column < width - 1):
@@ -178,8 +178,7 @@ def _check_apart(sizes: Sizes, players: list[int], foods: list[int]) -> None:
         for other in where:
             if other > (row, column) and _close(sizes.variant, other[0] - row, abs(other[1] - column)):
                 raise ConfigError(
-                    f"foods: ({row}, {column}) and {other} are closer than this game's foods ever lie; move one of "
-                    "them."
+                    f"foods: ({row}, {column}) and {other} are closer than this game allows; move one of them."
                 )
     taken = players + foods
     if len(set(foods)) != len(foods) or len(set(taken)) != len(taken):

@@ -14,7 +14,7 @@ from omg_lightning.types import ego_order
 
 
 class ForagingState(NamedTuple):
-    """Everything the rules need: a search keeps one for every node."""
+    """The state of the game; a search stores one per node."""
 
     time: Tensor  # int64 [B] steps played
     players: Tensor  # int64 [B, P] cell index
@@ -25,9 +25,9 @@ class ForagingState(NamedTuple):
 
 
 def grid_layout(sizes: Sizes) -> GridLayout:
-    """Return what the planes mean.
+    """Return the meaning of the planes.
 
-    Behind the players there is one plane for each food; for each level above the lowest one, a plane of the players
+    After the players there is one plane for each food; for each level above the lowest one, a plane of the players
     that have it; and for each food and each level above 1, a plane that shows the food if it has this level.
     """
     players, foods = sizes.num_players, sizes.num_foods
@@ -48,10 +48,10 @@ def vector_space(sizes: Sizes) -> spaces.Box:
 
 
 class Things(NamedTuple):
-    """All that lies behind the planes of players, n at most."""
+    """All entries of the planes after those of players, n at most."""
 
     cells: Tensor  # int64 [B, n]
-    planes: Tensor  # int64 [B, n]; arbitrary where nothing is
+    planes: Tensor  # int64 [B, n]; arbitrary for absent ones
     there: Tensor  # bool [B, n]
 
 
@@ -64,7 +64,7 @@ def things_of(state: ForagingState, sizes: Sizes) -> Things:
     found = [Things(state.foods, players + numbers, there)]
     if high > low:
         marked, planes = state.levels > low, players + foods + state.levels - low - 1
-        if players > 2:  # three and more may come to share a cell
+        if players > 2:  # three or more players may share a cell
             same = (state.players[:, :, None] == state.players[:, None]) & (planes[:, :, None] == planes[:, None])
             marked = marked & ~(same & marked[:, None]).tril(-1).any(2)
         found.append(Things(state.players, planes, marked))
@@ -74,14 +74,14 @@ def things_of(state: ForagingState, sizes: Sizes) -> Things:
 
 
 def sparse(state: ForagingState, sizes: Sizes, layout: GridLayout, seats: Tensor, walks: Tensor | None) -> Tensor:
-    """Return where the planes are 1: int32 `[B, P, n]`, `C * h * w` for none.
+    """Return the indices of the ones in the planes: int32 `[B, P, n]`, `C * h * w` for none.
 
     Args:
-        state: what to look at.
+        state: the states to observe.
         sizes: of the game.
         layout: of the planes.
         seats: int64 `[P, P]` row i is the ego order of seat i.
-        walks: of `all_walks`; then the facts of walks follow, see `Facts`.
+        walks: of `all_walks`; if given, the facts of walks follow, see `Facts`.
     """
     players, area = sizes.num_players, layout.cells
     around = state.players[:, seats]  # [B, P, P]
@@ -107,15 +107,15 @@ def vector(state: ForagingState, sizes: Sizes, sight: int) -> Tensor:
     """Return the vector views, float32 `[B, P, 3 F + 3 P]`.
 
     Triples (row, column, level): of the foods, the viewer, and the other players in the order of their seats; (-1, -1,
-    0) for what is gone, or out of sight. Rows and columns count from the upper left corner of what the viewer sees. In
-    the original, what is seen comes first, foods row by row; in Jumanji's variant food k, and each other player, keeps
-    its place. In the original a player near the border sees players further away than `sight`; foods never.
+    0) for one that is gone or out of sight. Rows and columns count from the upper left corner of the viewer's sight. In
+    the original, visible entries come first, foods row by row; in Jumanji's variant food k, and each other player,
+    keeps its index. In the original a player near the border observes players further away than `sight`, but not foods.
     """
     original, width, players = sizes.variant == "lbforaging", sizes.width, sizes.num_players
     seats = torch.arange(players, device=state.players.device)
     order = torch.stack([torch.cat([seats[i : i + 1], seats[:i], seats[i + 1 :]]) for i in range(players)])
     own = _pairs(state.players, width)[:, :, None]  # [B, P, 1, 2]
-    corner = own - own.clamp(max=sight)  # of what each viewer sees
+    corner = own - own.clamp(max=sight)  # upper left corner of each viewer's sight
     others = _pairs(state.players, width)[:, order] - corner  # [B, P, P, 2]
     foods = _pairs(state.foods, width)[:, None] - corner  # [B, P, F, 2]
     near = ((foods + corner - own).abs() <= sight).all(-1) & (state.food_levels > 0)[:, None]
@@ -147,12 +147,12 @@ def _pairs(cells: Tensor, width: int) -> Tensor:
 
 
 def _triples(pairs: Tensor, levels: Tensor, seen: Tensor) -> Tensor:
-    """Return `[B, P, n, 3]` of pairs `[B, P, n, 2]` and levels, where they are seen, bool `[B, P, n]`."""
+    """Return triples `[B, P, n, 3]` of pairs `[B, P, n, 2]` and levels; masked where not visible, bool `[B, P, n]`."""
     found = torch.cat([pairs, levels.expand(pairs.shape[:-1])[..., None]], -1)
     return torch.where(seen[..., None], found, found.new_tensor([-1, -1, 0]))
 
 
 def _seen_first(triples: Tensor, seen: Tensor) -> Tensor:
-    """Put the triples `[B, P, n, 3]` that are seen, bool `[B, P, n]`, first, in their order."""
+    """Put the visible triples `[B, P, n, 3]`, bool `[B, P, n]`, first, in their order."""
     first = (~seen).long().sort(stable=True, dim=2).indices
     return triples.gather(2, first[..., None].expand_as(triples))

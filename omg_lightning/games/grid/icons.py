@@ -50,7 +50,7 @@ class Pen:
         self.draw.rounded_rectangle(box, 0.12 * self.size, fill, outline, round(width * self.size))
 
     def text(self, x: float, y: float, words: str, height: float, fill: str, anchor: str = "mm") -> None:
-        """Write words; `anchor` as in Pillow: "mm" middle, "lm" left middle."""
+        """Write text; `anchor` as in Pillow: "mm" middle, "lm" left middle."""
         self.draw.text(self._at((x, y)), words, fill, _font(round(height * self.size)), anchor)
 
     def _at(self, point: Point) -> Point:
@@ -58,9 +58,9 @@ class Pen:
 
 
 def draw_thing(pen: Pen, name: str, level: int | None = None) -> None:
-    """Draw the thing of the plane `name`: with its painter, or as a diamond with its first letter; and its level.
+    """Draw the object of the plane `name`: with its painter, or as a diamond with its first letter; and its level.
 
-    Things with numbers, such as `food_1`, share a painter, `foods`.
+    Objects with numbers, such as `food_1`, share a painter, `foods`.
     """
     painter = PAINTERS.get(name) or PAINTERS.get(re.sub(r"_\d+$", "s", name))
     if painter is not None:
@@ -182,7 +182,7 @@ def _pot(pen: Pen) -> None:
 
 
 def _heap(thing: Callable[[Pen], None]) -> Callable[[Pen], None]:
-    """Return a painter of a counter on which there are many of a thing."""
+    """Return a painter of a counter with a supply of an object."""
 
     def draw(pen: Pen) -> None:
         _counter(pen)
@@ -193,7 +193,7 @@ def _heap(thing: Callable[[Pen], None]) -> Callable[[Pen], None]:
 
 
 def _hatch(pen: Pen) -> None:
-    """Draw where soups are served."""
+    """Draw a serving hatch."""
     pen.tile("#8FB58C")
     pen.line([(0.24, 0.52), (0.45, 0.74), (0.76, 0.3)], 0.09, PAPER)
 
@@ -241,14 +241,14 @@ def _facing(row: int, column: int) -> Callable[[Pen], None]:
     return draw
 
 
-# A game with other things adds a painter under the name of its plane.
+# A game with other objects adds a painter under the name of its plane.
 PAINTERS: dict[str, Callable[[Pen], None]] = {
     "blocks": _block,
     "stags": _stag,
     "hares": _hare,
     "drifts": _drift,
     "foods": _apple,
-    "my_coin": _coin(0),  # pictures show what seat 0 sees
+    "my_coin": _coin(0),  # pictures show the view of seat 0
     "their_coin": _coin(1),
     "counters": _counter,
     "pots": _pot,
@@ -265,14 +265,14 @@ PAINTERS: dict[str, Callable[[Pen], None]] = {
     "facing_east": _facing(0, 1),
     "facing_west": _facing(0, -1),
 }
-# Where a thing is drawn in its cell, (x, y, size), in place of the middle.
+# Position of an object in its cell, (x, y, size), if not the middle.
 PLACES: dict[str, tuple[float, float, float]] = {
     **dict.fromkeys(("blocks", "counters", "pots", "onion_dispensers", "dish_dispensers", "hatches"), (0.5, 0.5, 1.0)),
     **{f"facing_{way}": (0.5, 0.5, 1.0) for way in ("north", "south", "east", "west")},
     "cooking": (0.78, 0.26, 0.46),
     "ready": (0.78, 0.26, 0.46),
 }
-# How things are written in a text, where not by their first letter.
+# Symbols of objects in text, if not their first letter.
 SIGNS = {
     "blocks": "#",
     "counters": "#",

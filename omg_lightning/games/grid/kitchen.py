@@ -1,4 +1,4 @@
-"""Kitchens of Overcooked: their layouts, and what an interaction does, as tables that whole batches look up."""
+"""Kitchens of Overcooked: their layouts, and the effects of interactions as lookup tables for whole batches."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -9,16 +9,16 @@ from torch import Tensor
 from omg_lightning.games.grid.layout import GridLayout
 from omg_lightning.types import NO_GOAL, ConfigError
 
-NORTH, SOUTH, EAST, WEST, STAY, INTERACT = range(6)  # actions; the first four are also where a player faces
+NORTH, SOUTH, EAST, WEST, STAY, INTERACT = range(6)  # actions; the first four are also directions of a player
 STEPS = ((-1, 0), (1, 0), (0, 1), (0, -1))  # (row, column) of these four
-FLOOR, COUNTER, POT, ONIONS, DISHES, HATCH = range(6)  # what a cell is
-MARKS = " XPODS"  # in a grid, in this order
-NOTHING, ONION, DISH, SOUP = range(4)  # what is held, or lies on a counter; SOUP + k is a soup of k + 1 onions
+FLOOR, COUNTER, POT, ONIONS, DISHES, HATCH = range(6)  # kinds of cells
+MARKS = " XPODS"  # of these kinds in a grid
+NOTHING, ONION, DISH, SOUP = range(4)  # objects in hands or on counters; SOUP + k is a soup of k + 1 onions
 OBJECTS = SOUP + 3
 FULL = 3  # onions in a pot
 POT_ONION, TAKE_DISH, TAKE_SOUP, DELIVER, COOK = range(5)  # the declared goals
 
-GRIDS: dict[str, tuple[str, ...]] = {  # by their names in JaxMARL; 1 and 2 are where the players start
+GRIDS: dict[str, tuple[str, ...]] = {  # by their names in JaxMARL; players start on 1 and 2
     "cramped_room": ("XXPXX", "O  2O", "X1  X", "XDXSX"),
     "asymm_advantages": ("XXXXXXXXX", "O XSXOX S", "X   P 1 X", "X2  P   X", "XXXDXDXXX"),
     "coord_ring": ("XXXPX", "X 1 P", "D2X X", "O   X", "XOSXX"),
@@ -41,26 +41,28 @@ class Kitchen(NamedTuple):
 
 
 def read_grid(rows: Sequence[str]) -> Kitchen:
-    """Read a grid as the original writes it.
+    """Read a grid in the format of the original.
 
     Args:
-        rows: strings of one length: `X` a counter, `P` a pot, `O` onions, `D` dishes, `S` where soups are served, a
-            space the floor, and `1`, `2`, ... where the players start.
+        rows: strings of equal length: `X` a counter, `P` a pot, `O` onions, `D` dishes, `S` a serving hatch, a
+            space the floor, and `1`, `2`, ... the players' initial cells.
 
     Raises:
-        ConfigError: a mark is unknown, a row has another length, the floor reaches the border, or something is missing.
+        ConfigError: a mark is unknown, lengths differ, the floor reaches the border, or a kind of cell is missing.
     """
     if isinstance(rows, str) or not all(isinstance(row, str) and row for row in rows) or not rows:
-        raise ConfigError(f"grid={rows!r}: expected a list of strings, one for each row; see Overcooked.")
+        raise ConfigError(f"grid={rows!r}: give a list of strings, one for each row; see Overcooked.")
     text, height, width = "".join(rows), len(rows), len(rows[0])
     if any(len(row) != width for row in rows):
-        raise ConfigError(f"grid={list(rows)}: rows have {sorted({len(row) for row in rows})} marks; give all as many.")
+        raise ConfigError(
+            f"grid={list(rows)}: rows have {sorted({len(row) for row in rows})} marks; give rows of equal length."
+        )
     digits = sorted(mark for mark in text if mark.isdigit())
     if unknown := sorted(set(text) - set(MARKS) - set(digits)):
         tomatoes = "; this game has no tomatoes" if unknown == ["T"] else ""
         raise ConfigError(f"grid: got the mark {unknown[0]!r}; expected one of {MARKS!r}, or a digit{tomatoes}.")
     if not digits or digits != [str(k + 1) for k in range(len(digits))]:
-        raise ConfigError(f"grid: got the players {', '.join(digits) or 'none'}; expected 1, 2, ... once each.")
+        raise ConfigError(f"grid: got the players {', '.join(digits) or 'none'}; give 1, 2, ... once each.")
     kinds = tuple(FLOOR if mark.isdigit() else MARKS.index(mark) for mark in text)
     for cell, kind in enumerate(kinds):
         row, column = divmod(cell, width)
@@ -73,21 +75,21 @@ def read_grid(rows: Sequence[str]) -> Kitchen:
 
 
 class PotCodes(NamedTuple):
-    """Numbers for what is in a pot: 0 to 3 onions that do not cook, then each number of onions and steps of cooking."""
+    """Codes of a pot's content: 0 to 3 onions that do not cook, then each number of onions and steps of cooking."""
 
     cook_time: int
 
     @property
     def size(self) -> int:
-        """How many there are; more than there are objects on counters."""
+        """The number of codes; larger than that of objects on counters."""
         return FULL + 1 + FULL * (self.cook_time + 1)
 
     def cooking(self, onions: int, ticks: int) -> int:
-        """Return the number of a soup of 1 to 3 onions that has cooked for `ticks` steps."""
+        """Return the code of a soup of 1 to 3 onions that has cooked for `ticks` steps."""
         return FULL + 1 + (onions - 1) * (self.cook_time + 1) + ticks
 
     def read(self, code: int) -> tuple[int, int]:
-        """Return the onions, and the steps that they have cooked, -1 where they do not."""
+        """Return the number of onions, and of steps of cooking, -1 for none."""
         if code <= FULL:
             return code, -1
         onions, ticks = divmod(code - FULL - 1, self.cook_time + 1)
@@ -95,7 +97,7 @@ class PotCodes(NamedTuple):
 
 
 class Outcome(NamedTuple):
-    """What an interaction makes of the cell and of the hands, and which goal it achieves."""
+    """The cell and the hands after an interaction, and the goal that it achieves."""
 
     content: int
     held: int
@@ -103,16 +105,16 @@ class Outcome(NamedTuple):
 
 
 def interact(kind: int, content: int, held: int, pots: PotCodes, old_dynamics: bool) -> Outcome:
-    """Return what a player does to the cell that it faces: the rules of the game, for one player.
+    """Return the outcome of an interaction with a cell: the rules of the game for one player.
 
-    A goal `TAKE_DISH` is achieved by taking a dish from where there are many; whether it is of use is not looked at.
+    Taking a dish from the supply achieves `TAKE_DISH`, whether or not it is useful.
 
     Args:
         kind: of the cell.
         content: an object on a counter, or of `pots`.
         held: the object in its hands.
-        pots: what is in pots.
-        old_dynamics: soups start to cook by themselves, not by an interaction.
+        pots: the codes of pots.
+        old_dynamics: whether soups start to cook by themselves instead of by an interaction.
     """
     empty = held == NOTHING
     if kind == COUNTER and empty != (content == NOTHING):  # take or put down
@@ -135,7 +137,7 @@ def interact(kind: int, content: int, held: int, pots: PotCodes, old_dynamics: b
 
 
 def next_content(content: int, pots: PotCodes, old_dynamics: bool) -> int:
-    """Return what is in a pot a step later."""
+    """Return the content of a pot one step later."""
     onions, ticks = pots.read(content)
     if ticks < 0:
         return pots.cooking(FULL, 1) if old_dynamics and onions == FULL else content
@@ -145,7 +147,7 @@ def next_content(content: int, pots: PotCodes, old_dynamics: bool) -> int:
 def plane_names(num_players: int, cook_time: int) -> tuple[str, ...]:
     """Return the names of the planes.
 
-    An object lies on a counter, or is in the hands of the player on its cell. `pots_level_3` marks a pot with three
+    An object is on a counter, or in the hands of the player on its cell. `pots_level_3` marks a pot with three
     onions; `soups` without a level have one onion. The planes `cooking_level_1`, `_2`, `_4`, ... are the binary digits
     of the steps until a soup is ready.
     """
@@ -171,10 +173,10 @@ class Tables(NamedTuple):
     ahead: Tensor  # int64 [S, 4] the cell in each direction of a cell; arbitrary off the floor
     pots: Tensor  # int64 [number of pots] their cells
     outcome: Tensor  # int64 [6 * N * O, 3] content, held, goal after an interaction, by kind, content and held
-    later: Tensor  # int64 [N] what is in a pot a step later
-    serves: Tensor  # bool [N] a pot for which the original calls a dish of use: cooking, ready or partly full
+    later: Tensor  # int64 [N] content of a pot one step later
+    serves: Tensor  # bool [N] a pot for which a dish is useful in the original: cooking, ready or partly full
     places: Tensor  # float [6 * N, C - P] planes of a cell, by kind and content
-    people: Tensor  # float [4 * O, C - P] planes that a player adds to its cell, by where it faces and what it holds
+    people: Tensor  # float [4 * O, C - P] planes that a player adds to its cell, by its direction and its object
 
 
 def make_tables(kitchen: Kitchen, pots: PotCodes, old_dynamics: bool, device: torch.device) -> Tables:
@@ -202,7 +204,7 @@ def make_tables(kitchen: Kitchen, pots: PotCodes, old_dynamics: bool, device: to
 
 
 def _marks(kind: int, content: int, pots: PotCodes) -> list[str]:
-    """Name the planes that show a cell."""
+    """Return the names of the planes that show a cell."""
     if kind == FLOOR:
         return []
     found = [("counters", "pots", "onion_dispensers", "dish_dispensers", "hatches")[kind - 1]]
@@ -219,7 +221,7 @@ def _marks(kind: int, content: int, pots: PotCodes) -> list[str]:
 
 
 def _object_marks(thing: int) -> list[str]:
-    """Name the planes that show an object."""
+    """Return the names of the planes that show an object."""
     if thing < SOUP or thing >= OBJECTS:
         return [["onions"], ["dishes"]][thing - 1] if NOTHING < thing < SOUP else []
     onions = thing - SOUP + 1

@@ -15,11 +15,11 @@ class GridLayout(NamedTuple):
     plane_names: tuple[str, ...]  # C names, such as ("self", "other_1", "blocks", "stags", "hares")
     height: int
     width: int
-    num_players: int  # P, so many planes are players
-    walls: int | None = None  # plane of the cells that nobody can walk on
-    owned: int | None = None  # the first of P planes of things that belong to players: the viewer's, then i+1's, ...
-    goal_action: int | None = None  # goals that are things on cells: the action that realises the one under the player
-    goal_planes: tuple[int, ...] = ()  # of goal k, if each has one: where it lies, empty once it is gone
+    num_players: int  # P, the number of planes of players
+    walls: int | None = None  # plane of impassable cells
+    owned: int | None = None  # the first of P planes of objects that belong to players: the viewer's, then i+1's, ...
+    goal_action: int | None = None  # if goals are objects on cells: the action that achieves the one under the player
+    goal_planes: tuple[int, ...] = ()  # plane of each goal, if goals have planes; empty once the goal is gone
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -33,12 +33,12 @@ class GridLayout(NamedTuple):
 
     @property
     def things(self) -> list[int]:
-        """The planes of things that goals can be about: those of goals, or all behind the players."""
+        """The planes of objects that can be goals: those of goals, or all planes after the players."""
         return list(self.goal_planes) or list(range(self.num_players, len(self.plane_names)))
 
     @property
     def shows_goals(self) -> bool:
-        """Whether observations show where each goal lies."""
+        """Whether observations show the position of each goal."""
         return bool(self.goal_planes)
 
     def goals_there(self, observation: Tensor) -> Tensor:
@@ -51,11 +51,11 @@ class GridLayout(NamedTuple):
 
     @property
     def features(self) -> int:
-        """F, the number of planes behind those of players: what a cell shows of things."""
+        """F, the number of planes after those of players: the features of objects."""
         return len(self.plane_names) - self.num_players
 
     def shown(self, observation: Tensor) -> Tensor:
-        """Return what the cells of observations `[..., C, h, w]` show of things, bool `[..., F, S]`."""
+        """Return the features of objects in the cells of observations `[..., C, h, w]`, bool `[..., F, S]`."""
         return (observation[..., self.num_players :, :, :] > 0).flatten(-2)
 
     @property

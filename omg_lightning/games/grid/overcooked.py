@@ -1,7 +1,7 @@
 """Overcooked: two cooks share a kitchen and deliver soups together (Carroll et al., NeurIPS 2019, arXiv 1910.05789).
 
-Rules of the package `overcooked` 0.2.1, a fork of `overcooked_ai`, of whose `OvercookedGridworld.get_state_transition`
-this is a batched version, for kitchens without tomatoes in which soups of three onions are ordered.
+Rules of the package `overcooked` 0.2.1, a fork of `overcooked_ai`. This is a batched version of its
+`OvercookedGridworld.get_state_transition`, for kitchens without tomatoes and with orders of three-onion soups.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -26,30 +26,30 @@ _FACES = ("north", "south", "east", "west")
 
 
 class OvercookedState(NamedTuple):
-    """Everything the rules need: a search keeps one for every node."""
+    """The state of the game; a search stores one per node."""
 
     time: Tensor  # int64 [B] steps played
     players: Tensor  # int64 [B, P] cell index
     facing: Tensor  # int64 [B, P] 0 to 3: north, south, east, west
     held: Tensor  # int64 [B, P] object, see `kitchen`
-    content: Tensor  # int64 [B, h * w] object on a counter, what is in a pot (see `PotCodes`), 0 elsewhere
+    content: Tensor  # int64 [B, h * w] object on a counter, content of a pot (see `PotCodes`), 0 elsewhere
 
 
 class Overcooked(Game):
     """Cooks put three onions into a pot, wait until the soup is ready, take it with a dish and serve it.
 
-    A move turns the player, and moves it if the cell is floor. If two players would end up on one cell, or change
-    places, everybody stays; they turn all the same. To interact means the cell that a player faces: take an onion or a
-    dish from where there are many; put down on a counter what it holds, or take what lies there; put an onion into a
-    pot; start to cook, with empty hands; take a soup that is ready with a dish; serve a soup. Interactions come before
-    moves, those of the first seat before those of the second. A soup cooks for `cook_time` steps, the step in which it
-    is started among them. A soup of three onions that is served earns 20 for the team; soups of fewer earn nothing.
+    A move turns the player, and moves it if the cell is floor. If two players would end up on one cell, or swap
+    cells, all players stay, but they turn. An interaction acts on the cell that a player faces: take an onion or a
+    dish from its supply; put the held object on a counter, or take the object there; put an onion into a
+    pot; start to cook, with empty hands; take a ready soup with a dish; serve a soup. Interactions come before
+    moves, those of the first seat before those of the second. A soup cooks for `cook_time` steps, including the step in
+    which it starts. Serving a soup of three onions gives the team 20; soups with fewer onions give nothing.
     The episode is over after `max_steps`. All actions are always legal.
 
-    The team's return is that of the original, in which it is one number. By default everyone is paid the mean
-    (`prosocial`); without, the one who serves is paid all of it.
+    The team's return is that of the original, which has one reward for all. By default each player gets the mean
+    (`prosocial`); otherwise the player that serves gets all of it.
 
-    The declared goals of a player are `pot_onion`, `take_dish`, `take_soup`, `deliver`, and `cook` where soups do not
+    The declared goals of a player are `pot_onion`, `take_dish`, `take_soup`, `deliver`, and `cook` if soups do not
     start by themselves. `take_dish` counts when the original calls it useful: no dish lies on a counter, and fewer
     dishes are in hands than pots are cooking, ready or partly full. `omg_lightning.rewards.GoalBonus` with 3, 3 and 5
     for the first three is the shaped reward of the original.
@@ -57,16 +57,16 @@ class Overcooked(Game):
     Args:
         preset: a kitchen by its name in JaxMARL: `cramped_room`, `asymm_advantages`, `coord_ring`, `forced_coord` or
             `counter_circuit`; by default the first.
-        grid: a kitchen of your own instead, as the original writes it: a list of strings of `X` counter, `P` pot, `O`
-            onions, `D` dishes, `S` serving hatch, space floor, and `1`, `2`, ... where players start.
-        cook_time: steps that a soup cooks.
-        old_dynamics: soups start to cook by themselves once there are three onions, as in the paper and in JaxMARL;
-            else somebody has to start them.
-        prosocial: everyone is paid the mean reward.
-        max_steps: an episode is over after this many steps.
+        grid: a kitchen of your own instead, in the original's format: a list of strings of `X` counter, `P` pot, `O`
+            onions, `D` dishes, `S` serving hatch, space floor, and `1`, `2`, ... the players' initial cells.
+        cook_time: steps until a soup is ready.
+        old_dynamics: soups start to cook by themselves with three onions, as in the paper and in JaxMARL;
+            else a player must start them.
+        prosocial: whether each player gets the mean reward.
+        max_steps: number of steps of an episode.
 
     Raises:
-        ConfigError: there is no such preset, the grid is no kitchen, or an argument is of the wrong kind or range.
+        ConfigError: the preset does not exist, the grid is not a kitchen, or an argument is of the wrong kind or range.
     """
 
     num_actions = 6
@@ -88,7 +88,7 @@ class Overcooked(Game):
         max_steps: int = 400,
     ) -> None:
         if preset is not None and grid is not None:
-            raise ConfigError(f"preset={preset!r} and a grid are two kitchens; give one of them.")
+            raise ConfigError(f"got preset={preset!r} and a grid, which are two kitchens; give one of them.")
         name = "cramped_room" if preset is None else preset
         if name not in kitchens.GRIDS:
             raise ConfigError(f"preset={name!r}: expected one of {', '.join(kitchens.GRIDS)}; choose one of these.")
@@ -105,7 +105,7 @@ class Overcooked(Game):
         self.layout = kitchens.grid_layout(self.kitchen, self.cook_time)
         self.observation_space = spaces.MultiBinary(self.layout.shape)
         self.players: Mapping[str, Callable[[], Player]] = COOKS
-        # Between two soups from one pot lies at least the time to cook, and a step to take the first.
+        # Two soups from one pot are at least the cooking time apart, plus one step to take the first.
         soups = len(self.kitchen.cells(kitchens.POT)) * -(-self.max_steps // (self.cook_time + 1))
         self.team_bounds = 0.0, self.delivery_reward * soups
         self.seat_bounds = 0.0, self.team_bounds[1] / (self.num_players if self.prosocial else 1)
@@ -116,7 +116,7 @@ class Overcooked(Game):
         return f"Overcooked({self.kitchen_name!r}, {', '.join(f'{n}={getattr(self, n)!r}' for n in names.split())})"
 
     def reset(self, batch_size: int, generator: torch.Generator | None = None) -> OvercookedState:
-        """Return `batch_size` starts, all alike: players where the grid has them, facing north, with empty hands."""
+        """Return `batch_size` equal initial states: players on their start cells, facing north, with empty hands."""
         device, rows = checks.device_of(generator), checks.whole("batch_size", batch_size, 1)
         players = torch.tensor(self.kitchen.starts, device=device).repeat(rows, 1)
         none = torch.zeros_like(players)
@@ -132,18 +132,18 @@ class Overcooked(Game):
         pots: Sequence[Sequence[int]] = (),
         device: torch.device | str = "cpu",
     ) -> OvercookedState:
-        """Set up a given situation in every row of a batch.
+        """Return a batch of a given situation.
 
         Args:
             batch_size: B.
             players: P entries `(row, column, facing, held)`, by seat; `facing` is north, south, east or west, and
                 `held` nothing, onion, dish, soup, or soup_1 and soup_2 for a soup of fewer onions.
             objects: `(row, column, object)` on counters.
-            pots: `(row, column, onions, steps)`; the steps that they have cooked, -1 for a pot that does not.
-            device: where the state is to be.
+            pots: `(row, column, onions, steps)`, with the steps of cooking, -1 for a pot that does not cook.
+            device: of the state.
 
         Raises:
-            ConfigError: an entry has another form, is not on the grid, or on a cell where it cannot be.
+            ConfigError: an entry has another form, or is not on a suitable cell of the grid.
         """
         rows = checks.whole("batch_size", batch_size, 1)
         who = self._cells("players", players, 4, kitchens.FLOOR)
@@ -206,7 +206,7 @@ class Overcooked(Game):
         """Let the seats interact one after the other.
 
         Returns:
-            What they hold then, int64 `[B, P]`; what is where, int64 `[B, S]`; and goals, int64 `[B, P]`.
+            Held objects, int64 `[B, P]`; contents of cells, int64 `[B, S]`; and goals, int64 `[B, P]`.
         """
         tables, contents = self._constants(state), self.pot_codes.size
         serves = tables.serves[state.content[:, tables.pots]].sum(1)  # as before the step
@@ -238,7 +238,7 @@ class Overcooked(Game):
         return cells
 
     def _constants(self, state: OvercookedState) -> kitchens.Tables:
-        """Return the tables on the state's device, made there at the first use."""
+        """Return the tables on the state's device; they are cached."""
         device = state.players.device
         if device not in self._tables:
             self._tables[device] = kitchens.make_tables(self.kitchen, self.pot_codes, self.old_dynamics, device)
@@ -246,7 +246,7 @@ class Overcooked(Game):
 
 
 def _index(what: str, name: Any, names: tuple[str, ...]) -> int:
-    """Return the number of a name, or raise ConfigError."""
+    """Return the index of a name, or raise ConfigError."""
     if name not in names:
         raise ConfigError(f"{what}: got {name!r}; expected one of {', '.join(names)}; choose one of these.")
     return names.index(name)

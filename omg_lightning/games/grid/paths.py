@@ -1,4 +1,4 @@
-"""How far it is to walk, and which way: shortest paths around walls, for whole batches of grids.
+"""Walking distances and directions: shortest paths around walls, for whole batches of grids.
 
 Cells are numbered row by row. The first steps of the shortest paths between two cells are a set of moves: bit k of a
 number of 0 to 15 is set where a shortest path may begin with step k of `STEPS`.
@@ -12,11 +12,11 @@ from torch import Tensor
 
 STEPS = ((-1, 0), (1, 0), (0, -1), (0, 1))  # up, down, left, right: (row, column)
 _BITS = len(STEPS)
-WAYS = 1 << _BITS  # sets of first steps
+WAYS = 1 << _BITS  # number of sets of first steps
 UNREACHABLE = 1 << 20  # a distance larger than any path on any grid, and small enough to add to
 
 
-NOWHERE = torch.iinfo(torch.int16).max // WAYS * WAYS  # of an absent player: farther than any walk
+NOWHERE = torch.iinfo(torch.int16).max // WAYS * WAYS  # walk of an absent player: longer than any other
 NEAR = 16  # distances in facts about two walkers: 0 to 14, and farther
 
 
@@ -68,31 +68,31 @@ def distance_to(targets: Tensor, free: Tensor) -> Tensor:
     """Count the steps from every cell to the nearest target: breadth-first search, all rows of the batch at once.
 
     Args:
-        targets: bool `[B, h, w]` where to go.
-        free: bool `[B, h, w]` where one can walk.
+        targets: bool `[B, h, w]` target cells.
+        free: bool `[B, h, w]` passable cells.
 
     Returns:
-        int64 `[B, h, w]`; UNREACHABLE on blocks and where no path leads to a target.
+        int64 `[B, h, w]`; UNREACHABLE on blocks and without a path to a target.
     """
     reached = targets & free
     missing = torch.zeros_like(free, dtype=torch.int64)
-    while True:  # each turn reaches at least one new cell in some row, or is the last: at most h * w turns
+    while True:  # each iteration reaches a new cell in some row, or is the last: at most h * w iterations
         grown = grow(reached, free)
         if torch.equal(grown, reached):
             return torch.where(reached, missing, UNREACHABLE)
-        missing += ~reached  # one more step for whoever was not yet there
+        missing += ~reached  # one more step for cells not reached yet
         reached = grown
 
 
 def walks_from(start: Tensor, free: Tensor) -> tuple[Tensor, Tensor]:
-    """Distances from one cell to all others, and the first steps of the shortest paths there.
+    """Return distances from one cell to all others, and the first steps of the shortest paths there.
 
     Args:
         start: bool `[B, h, w]` one cell, or none.
-        free: bool `[B, h, w]` where one can walk.
+        free: bool `[B, h, w]` passable cells.
 
     Returns:
-        int32 `[B, h, w]` distances, and uint8 sets of first steps: UNREACHABLE and 0 where no path leads, 0 and 0 at
+        int32 `[B, h, w]` distances, and uint8 sets of first steps: UNREACHABLE and 0 without a path, 0 and 0 at
         the start.
     """
     start = start & free
@@ -105,15 +105,15 @@ def walks_from(start: Tensor, free: Tensor) -> tuple[Tensor, Tensor]:
     while frontier.any():
         distance += open_cells
         open_cells *= frontier == 0
-        frontier = _spread(frontier) * open_cells  # the frontier's own ways alone are handed on
+        frontier = _spread(frontier) * open_cells  # only the frontier's own directions spread
         ways |= frontier
     return distance.masked_fill_((ways == 0) & ~start, UNREACHABLE), ways
 
 
 def all_walks(free: Tensor) -> Tensor:
-    """Every shortest path of grids, free bool `[B, h, w]`: int16 `[B, S, S]`, `WAYS * distance + first steps`.
+    """Return every shortest path of grids, free bool `[B, h, w]`: int16 `[B, S, S]`, `WAYS * distance + first steps`.
 
-    The distance is cut to what `Facts` tells apart.
+    Distances are clipped to the largest one of `Facts`.
     """
     rows, height, width = free.shape
     cells = height * width
@@ -124,15 +124,15 @@ def all_walks(free: Tensor) -> Tensor:
 
 
 def pack(distance: Tensor, ways: Tensor) -> Tensor:
-    """Distance and first steps, as of `walks_from`, in one int16; who cannot get there is as far away as can be."""
+    """Return distance and first steps, as of `walks_from`, in one int16; unreachable cells get the largest distance."""
     _, height, width = distance.shape
     return (distance.clamp(max=2 * (height + width) - 1) * WAYS + ways).to(torch.int16)
 
 
 def facts_of(planes: Tensor, facts: Facts) -> Tensor:
-    """The places of the facts that hold in views, planes `[M, C, h, w]`: int32 `[M, n]`, or that of none.
+    """Return the indices of the facts that hold in views, planes `[M, C, h, w]`: int32 `[M, n]`, or the index for none.
 
-    A viewer that is not there is told nothing.
+    For an absent viewer no fact holds.
     """
     view = planes > 0
     free = torch.ones_like(view[:, 0]) if facts.walls is None else ~view[:, facts.walls]
@@ -150,9 +150,9 @@ def facts_of(planes: Tensor, facts: Facts) -> Tensor:
 
 
 def _walks_of(at: Tensor, free: Tensor) -> Tensor:
-    """Walks as of `all_walks`, int32 `[M, P, S]`, from cells `[M, P]` on grids `[M, h, w]`; none is walked twice."""
+    """Return walks as of `all_walks`, int32 `[M, P, S]`, from cells `[M, P]` on grids `[M, h, w]`, each once."""
     _, height, width = free.shape
-    secret = torch.Generator().manual_seed(0)  # grids are told apart by a random 62-bit number for each free cell
+    secret = torch.Generator().manual_seed(0)  # grids are distinguished by a random 62-bit number for each free cell
     keys = torch.randint(2**62, (height * width + 1,), generator=secret, device="cpu").to(free.device)
     grid = torch.where(free.flatten(1), keys[:-1], 0).sum(1, keepdim=True)
     found, pair = torch.unique(grid + at * keys[-1], return_inverse=True)  # modulo 2^64
@@ -166,7 +166,7 @@ def _walks_of(at: Tensor, free: Tensor) -> Tensor:
 
 
 def in_rows(values: Tensor, row: Tensor, rows: int, fill: int) -> Tensor:
-    """Values `[n]` side by side in their rows, and `fill` behind: `[rows, most]`, at least one column.
+    """Return values `[n]` side by side in their rows, padded with `fill`: `[rows, most]`, at least one column.
 
     `row` `[n]` is in ascending order.
     """
@@ -180,16 +180,16 @@ def in_rows(values: Tensor, row: Tensor, rows: int, fill: int) -> Tensor:
 def facts_told(
     facts: Facts, walks: Tensor, around: Tensor, shown: Tensor, things: Tensor, kind: Tensor, there: Tensor
 ) -> Tensor:
-    """The places of the facts that hold in every seat's view, from walks that are known: int32 `[B, P, m]`.
+    """Return the indices of the facts that hold in every seat's view, from known walks: int32 `[B, P, m]`.
 
     Args:
-        facts: the facts that there are.
+        facts: all facts.
         walks: int16 `[B, S, S]` of `all_walks`.
         around: int64 `[B, P, P]` cells of all players, for each seat in its ego order.
-        shown: bool `[B, P, P]` who of them is there.
-        things: int64 `[B, n]` cells of the things; any cell where there is none.
+        shown: bool `[B, P, P]` which of them are present.
+        things: int64 `[B, n]` cells of the objects; arbitrary for absent ones.
         kind: int64 `[n]` kind of each, index in `facts.things`.
-        there: bool `[B, n]` it is there.
+        there: bool `[B, n]` whether it is present.
     """
     batch, players, _ = around.shape
     known, cells = walks.flatten(1), walks.shape[-1]
@@ -247,12 +247,12 @@ def race_places(own: Tensor, walks: Sequence[Tensor], thing: Tensor, there: Tens
 
 
 def _steps(walks: Tensor) -> Tensor:
-    """How many steps walks take, as far as races tell them apart, int32."""
+    """Return the number of steps of walks, clipped to the largest one in races, int32."""
     return (walks.int() >> _BITS).clamp_(max=NEAR - 1)
 
 
 def _spread(x: Tensor) -> Tensor:
-    """Each cell's own bits and those of its neighbours, `[B, h, w]`."""
+    """Return each cell's own bits combined with those of its neighbours, `[B, h, w]`."""
     spread = x.clone()
     spread[:, 1:] |= x[:, :-1]
     spread[:, :-1] |= x[:, 1:]
@@ -262,7 +262,7 @@ def _spread(x: Tensor) -> Tensor:
 
 
 def _moved(x: Tensor) -> list[Tensor]:
-    """Bool `[B, h, w]` moved by each of `STEPS`; what leaves the grid is lost."""
+    """Return bool `[B, h, w]` shifted by each of `STEPS`; entries that leave the grid are dropped."""
     found = [torch.zeros_like(x) for _ in STEPS]
     found[0][:, :-1] = x[:, 1:]
     found[1][:, 1:] = x[:, :-1]

@@ -20,31 +20,31 @@ MARGIN, _TITLE, _FOOTER = 0.25, 0.6, 0.7  # in cells
 
 
 class Capture(NamedTuple):
-    """Something taken in the step just played; a plain tuple in this order works, too."""
+    """An object captured in the last step; a plain tuple in this order works, too."""
 
     row: int
     column: int
     kind: str  # "stag", "hare" or "drift": a plane's name without its plural s
-    seats: tuple[int, ...] = ()  # who took it
-    level: int | None = None  # where such things have levels
+    seats: tuple[int, ...] = ()  # seats that captured it
+    level: int | None = None  # if such objects have levels
 
 
 def captures_of(
     planes: ArrayLike, realised: Sequence[int], goal_names: Sequence[str], plane_names: Sequence[str]
 ) -> list[Capture]:
-    """List what the seats took in a step, derived from the goals that they achieved in it.
+    """Return the captures of a step, derived from the goals that the seats achieved.
 
     Args:
-        planes: `[C, h, w]` the view of seat 0 before the step; the planes of players alone will do, unless goals have
+        planes: `[C, h, w]` the view of seat 0 before the step; the planes of players are enough, unless goals have
             planes of their own. The plane of a seat without a goal is not read.
-        realised: P goals, or NO_GOAL. Goal `stag`, or `drift_2`, takes something from the plane `stags`, or `drifts`,
-            under the player; goal `food_1` with a plane of that name takes what lies there. A goal without a plane of
-            its name takes nothing.
+        realised: P goals, or NO_GOAL. Goal `stag`, or `drift_2`, captures an object in the plane `stags`, or `drifts`,
+            under the player; goal `food_1` with a plane of that name captures the object there. A goal without a plane
+            of its name captures nothing.
         goal_names: the names of the goals.
         plane_names: the names of the planes.
 
     Returns:
-        One entry for each thing taken, with all seats that took it together.
+        One entry for each captured object, with all seats that captured it together.
     """
     board = np.asarray(planes)
     taken: dict[tuple[int, int, str], tuple[int, ...]] = {}
@@ -69,16 +69,16 @@ def frame(
     captures: Iterable[Sequence] = (),
     cell: int = 64,
 ) -> NDArray[np.uint8]:
-    """Draw the board as seat 0 sees it. The size depends only on h, w and `cell`, so frames can be animated.
+    """Draw the board from seat 0's view. The size depends only on h, w and `cell`, so frames can be animated.
 
     Args:
         planes: `[C, h, w]` one view of seat 0, so that plane k of the first P shows seat k.
         plane_names: C names; "self" and "other_k" are players; "player_level_2" marks players of a level, and
-            "food_0_level_2" what plane "food_0" shows, the lowest level where no such plane does; all others are drawn
-            by the painter of that name, or of `foods` for "food_0".
+            "food_0_level_2" the object of plane "food_0", with the lowest level if no such plane has it; all others are
+            drawn by the painter of that name, or of `foods` for "food_0".
         title: text above the board, such as the step.
         returns: P numbers for the line below the board, which marks seats that have left; no line if empty.
-        captures: what was taken in this step, see `Capture`.
+        captures: captures of this step, see `Capture`.
         cell: side of a cell in pixels.
 
     Returns:
@@ -103,15 +103,15 @@ def frame(
 
 
 def board_only(picture: NDArray[np.uint8], cell: int) -> NDArray[np.uint8]:
-    """Cut the title and the line below the board off a picture that `frame` drew with cells of `cell` pixels."""
+    """Remove the title and the line below the board from a picture that `frame` drew with cells of `cell` pixels."""
     return picture[int(_TITLE * cell) : len(picture) - int(_FOOTER * cell)]
 
 
 def text(planes: ArrayLike, plane_names: Sequence[str]) -> str:
-    """Write the board, seat 0's view `[C, h, w]`, as lines: seats are digits, things the first letter of their plane.
+    """Return the board, seat 0's view `[C, h, w]`, as text: seats are digits, objects the first letter of their plane.
 
     A stag is `S`, a hare `H`, a block or a counter `#`, a free cell `.`; marks on one cell are joined, as in `S01`.
-    Where there are levels, `F3` is a food of level 3, and `0:2` seat 0 with level 2; `^`, `v`, `<` and `>` is where a
+    With levels, `F3` is a food of level 3, and `0:2` seat 0 with level 2; `^`, `v`, `<` and `>` show where a
     player faces.
 
     Raises:
@@ -151,7 +151,9 @@ def gif_bytes(frames: Sequence[NDArray[np.uint8]], fps: float = 3) -> bytes:
     """
     sizes = {np.shape(picture) for picture in frames}
     if len(sizes) != 1:
-        raise ConfigError(f"a GIF needs frames of one size, got sizes {sorted(sizes)}; give frames of one episode")
+        raise ConfigError(
+            f"got frames of sizes {sorted(sizes)}: expected one size for a GIF; give frames of one episode"
+        )
     if not 0 < fps <= 50:
         raise ConfigError(f"fps={fps}: expected a number above 0 and at most 50, which viewers can show; choose one")
     pixels = np.concatenate([picture[::2, ::2] for picture in frames])
@@ -164,7 +166,7 @@ def gif_bytes(frames: Sequence[NDArray[np.uint8]], fps: float = 3) -> bytes:
 
 
 def write_gif(frames: Sequence[NDArray[np.uint8]], path: str | Path, fps: float = 3) -> None:
-    """Write `gif_bytes` to a file, whole or not at all."""
+    """Write `gif_bytes` to a file atomically."""
     content = gif_bytes(frames, fps)
     with replacing(path) as file:
         file.write(content)
@@ -187,14 +189,14 @@ def _draw_cell(pen: Pen, stack: NDArray, names: Sequence[str], capture: Capture 
 
 
 def _draw_seats(pen: Pen, seats: Sequence[int], crowded: bool, level: int | None) -> None:
-    """Draw the seats of one cell side by side: in the lower part if the cell holds something else, too.
+    """Draw the seats of one cell side by side: in the lower part if the cell also holds an object.
 
     `level` is that of a seat alone on its cell.
     """
     columns = len(seats) if crowded else math.ceil(math.sqrt(len(seats)))
     for k, seat in enumerate(seats):
         rows = math.ceil(len(seats) / columns)
-        across = min(columns, len(seats) - k // columns * columns)  # how many are in this row
+        across = min(columns, len(seats) - k // columns * columns)  # number of seats in this row
         size = min(0.36, 0.88 / columns) if crowded else 0.72 if columns == 1 else 0.88 / columns
         x = 0.5 + (k % columns - (across - 1) / 2) * size
         y = 0.8 if crowded else 0.5 + (k // columns - (rows - 1) / 2) * size
@@ -202,7 +204,7 @@ def _draw_seats(pen: Pen, seats: Sequence[int], crowded: bool, level: int | None
 
 
 def amount(value: float) -> str:
-    """Write a reward with one decimal, or with two where it has more."""
+    """Return a reward as text with one decimal, or with two if it has more."""
     return f"{value:.1f}" if abs(10 * value - round(10 * value)) < 1e-3 else f"{value:.2f}"
 
 
@@ -236,12 +238,12 @@ def _is_level(name: str) -> bool:
 
 
 def _kind(name: str) -> str:
-    """Return the kind of a thing, by the name of its plane or goal: `food` for `food_1`."""
+    """Return the kind of an object, by the name of its plane or goal: `food` for `food_1`."""
     return re.sub(r"_\d+$", "", name)
 
 
 def _level(stack: NDArray, names: Sequence[str], thing: str) -> int | None:
-    """Return the level of a thing, or of a `player`, in a cell, `stack` `[C]`; None where such things have none.
+    """Return the level of an object, or of a `player`, in a cell, `stack` `[C]`; None if such objects have no levels.
 
     It is the sum of the planes of levels that are 1, so these may be the levels, or their binary digits.
     """

@@ -16,7 +16,7 @@ class PreySeeker(ScriptedPlayer):
     """Goes to the nearest prey of one kind by a shortest path around blocks, and takes it when on it.
 
     Ties are broken at random at each step: uniformly over the moves that bring it one step closer to a nearest prey
-    (so two equally near prey which lie the same way count as one choice). It stays where no prey is left or reachable.
+    (so two equally near prey in the same direction count as one choice). It stays if no prey is left or reachable.
     A subclass names the plane, the action and the goal.
 
     Attributes:
@@ -28,11 +28,11 @@ class PreySeeker(ScriptedPlayer):
     take: ClassVar[str]
 
     def needs(self) -> tuple[str, ...]:
-        """Names its plane, its action and the moves."""
+        """Return the names of its plane, its action and the moves."""
         return (self.plane, self.take, *MOVES)
 
     def reset(self, batch_size: int, seat: int, game: Any, generator: torch.Generator) -> None:
-        """Start new episodes, and looks up where this game keeps what the script needs; see `Player.reset`."""
+        """Start new episodes, and look up the planes and actions that the script needs; see `Player.reset`."""
         super().reset(batch_size, seat, game, generator)
         planes, actions = list(game.layout.plane_names), list(game.action_names)
         self._prey = planes.index(self.plane)
@@ -45,7 +45,7 @@ class PreySeeker(ScriptedPlayer):
         here, there = self._distances(observation, list(self._moves.values()))
         wanted = torch.zeros_like(legal)
         wanted[:, list(self._moves)] = there < here[:, None]
-        wanted[:, self._take] = here == 0  # no neighbour is nearer than 0, so no move is wanted as well
+        wanted[:, self._take] = here == 0  # no neighbour is nearer than 0, so no move is possible then
         wanted &= legal
         wanted[:, self._game.noop] |= ~wanted.any(-1)
         return uniform(wanted)
@@ -76,19 +76,19 @@ class NearestHare(PreySeeker):
 
 
 class Cleaner(PreySeeker):
-    """Goes to the nearest drift and shovels it, and on to the next: the cooperator of the snowdrift game.
+    """Goes to the nearest drift and shovels it, then to the next one: the cooperator of the snowdrift game.
 
-    Which drift that is depends on where it stands, so it pursues no declared goal all along.
+    The nearest drift depends on its position, so it has no fixed declared goal.
     """
 
     plane, take = "drifts", "shovel"
 
 
 class Defector(ScriptedPlayer):
-    """Leaves the work to the others: walks about, uniformly over all legal actions except shovelling."""
+    """Leaves the work to the others: takes all legal actions except shovelling with equal probability."""
 
     def needs(self) -> tuple[str, ...]:
-        """Names the action that it never takes."""
+        """Return the name of the action that it never takes."""
         return ("shovel",)
 
     def action_probabilities(self, observation: Tensor, legal: Tensor) -> Tensor:

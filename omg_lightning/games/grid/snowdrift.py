@@ -25,12 +25,12 @@ MOST_DRIFTS = 255  # a cell holds the number of its drift in one byte
 
 
 class SnowdriftState(NamedTuple):
-    """Everything the rules need, 16 + 8 P + h w bytes a row: a search keeps one for every node."""
+    """The state of the game, 16 + 8 P + h w bytes per row; a search stores one per node."""
 
     time: Tensor  # int64 [B] steps played
-    left: Tensor  # int64 [B] how many drifts there are in `cells`; counting them anew at each look is slow
+    left: Tensor  # int64 [B] number of drifts in `cells`; counting them each time is slow
     players: Tensor  # int64 [B, P] cell index
-    cells: Tensor  # uint8 [B, h * w] k + 1 where drift k lies; 0: no drift, or no more
+    cells: Tensor  # uint8 [B, h * w] k + 1 on the cell of drift k; 0 without a drift
 
 
 class _Tables(NamedTuple):
@@ -38,7 +38,7 @@ class _Tables(NamedTuple):
 
     bits: Tensor  # uint8 [A] 1 << a
     moves: Tensor  # uint8 [h * w] bit a is set: action a, up to STAY, is legal on this cell
-    deltas: Tensor  # int64 [A] what an action adds to a cell index
+    deltas: Tensor  # int64 [A] change of the cell index by an action
     seats: Tensor  # int64 [P, P] row i is the ego order of seat i
 
 
@@ -48,7 +48,7 @@ class Snowdrift(Game):
     Players move simultaneously and never block each other. A player on a drift can shovel it, which removes it at once:
     every player, near or far, gets `drift_reward`, and the players that shovel it in that step share `shovel_cost`
     equally. No player leaves. An episode ends when no drift is left, or after `max_steps`. Illegal actions, and
-    integers that name no action, count as staying.
+    integers out of range, count as staying.
 
     The declared goals of a player are the drifts, and it achieves the one that it shovels. `drift_0`, `drift_1`, ...
     are numbered row by row by their position at the start, and each keeps its number for the whole episode. A player
@@ -81,7 +81,7 @@ class Snowdrift(Game):
     scripts: tuple[str, ...] = ("cleaner", "defector")
     sparse_views = True
     has_board = True
-    keeps_invariants = True  # `step` needs what is legal anyway
+    keeps_invariants = True  # `step` computes the legal actions itself
 
     def __init__(
         self,
@@ -114,10 +114,10 @@ class Snowdrift(Game):
             )
         self.plane_names = ("self", *(f"other_{k}" for k in range(1, self.num_players)), "drifts")
         self.goal_names = tuple(f"drift_{k}" for k in range(self.num_drifts))
-        # A player realises a goal by shovelling where it stands.
+        # A player achieves a goal by shovelling on its cell.
         self.layout = GridLayout(self.plane_names, self.height, self.width, self.num_players, goal_action=SHOVEL)
         self.observation_space = spaces.MultiBinary(self.layout.shape)
-        each = self.num_players * self.drift_reward - self.shovel_cost  # what the team has of a drift
+        each = self.num_players * self.drift_reward - self.shovel_cost  # the team's reward for a drift
         self.team_bounds = self.num_drifts * min(0.0, each), self.num_drifts * max(0.0, each)
         seats = 0.0, self.drift_reward, self.drift_reward - self.shovel_cost  # left; removed by others; alone
         self.seat_bounds = self.num_drifts * min(seats), self.num_drifts * max(seats)
@@ -136,7 +136,7 @@ class Snowdrift(Game):
             **overrides: constructor arguments that replace the preset's.
 
         Raises:
-            ConfigError: there is no such preset.
+            ConfigError: the preset does not exist.
         """
         return cls(name, **overrides)
 
@@ -149,7 +149,7 @@ class Snowdrift(Game):
 
         Args:
             batch_size: B.
-            generator: where the randomness comes from; the state is on its device. None is torch's own CPU generator.
+            generator: source of randomness; the state is on its device. None is torch's own CPU generator.
         """
         batch_size = checks.whole("batch_size", batch_size, 1)
         anywhere = torch.ones(
@@ -166,13 +166,13 @@ class Snowdrift(Game):
         drifts: Sequence[Sequence[int]],
         device: torch.device | str = "cpu",
     ) -> SnowdriftState:
-        """Set up a given layout in every row of a batch.
+        """Return a batch of a given initial layout.
 
         Args:
             batch_size: B.
             players: P pairs `(row, column)`, by seat; they may share cells with each other and with drifts.
-            drifts: `num_drifts` pairs, no two alike; in any order, for they are numbered by where they lie.
-            device: where the state is to be.
+            drifts: `num_drifts` different pairs, in any order, because they are numbered row by row.
+            device: of the state.
 
         Raises:
             ConfigError: a position is off the grid, two drifts share a cell, or a count differs from the constructor's.
@@ -189,12 +189,12 @@ class Snowdrift(Game):
         return self._build(at["players"], at["drifts"])
 
     def active(self, state: SnowdriftState) -> Tensor:
-        """Return who is still playing: bool `[B, P]`, all of a row or none of it."""
+        """Return the seats that still play: bool `[B, P]`, all of a row or none of it."""
         running = (state.time < self.max_steps) & (state.left > 0)
         return running[:, None].repeat(1, self.num_players)
 
     def legal(self, state: SnowdriftState) -> Tensor:
-        """Return which actions are legal: bool `[B, P, A]`. Once the episode is over one may only stay."""
+        """Return which actions are legal: bool `[B, P, A]`. Once the episode is over, only staying."""
         return (self._codes(state)[..., None] & self._constants(state).bits) != 0
 
     def terminated(self, state: SnowdriftState) -> Tensor:
@@ -211,11 +211,11 @@ class Snowdrift(Game):
         return planes.view(batch, players, players + 1, self.height, self.width)
 
     def observe_sparse(self, state: SnowdriftState, board: Tensor | None = None) -> Tensor:
-        """Return where the planes are 1: int32 `[B, P, n]`, see `StagHunt.observe_sparse`.
+        """Return the indices of the ones in the planes: int32 `[B, P, n]`, see `StagHunt.observe_sparse`.
 
         Args:
-            state: what to look at.
-            board: of these states; then walking distances to all others and drifts are included, see `Facts`.
+            state: the states to observe.
+            board: of these states; if given, walking distances to all others and drifts are included, see `Facts`.
         """
         players = self.num_players
         seats = self._constants(state).seats  # [P, P]
@@ -233,7 +233,7 @@ class Snowdrift(Game):
         return torch.cat([places, told], -1)
 
     def board(self, state: SnowdriftState) -> Tensor:
-        """All walks on the grid, which is open: int16 `[B, h * w, h * w]`, see `all_walks`; the same in each row."""
+        """Return all walks on the open grid: int16 `[B, h * w, h * w]`, see `all_walks`; the same in each row."""
         device = state.cells.device
         if device not in self._walks:
             open_grid = torch.ones(1, self.height, self.width, dtype=torch.bool, device=device)
@@ -244,8 +244,8 @@ class Snowdrift(Game):
         """Play joint actions.
 
         Args:
-            state: where the players and drifts are.
-            actions: int64 `[B, P]` in seat order; what is not legal counts as staying.
+            state: the current states.
+            actions: int64 `[B, P]` in seat order; an illegal one counts as staying.
 
         Returns:
             The next state, and rewards, float32 `[B, P]`.
@@ -254,12 +254,12 @@ class Snowdrift(Game):
         drift = state.cells.gather(1, state.players)  # uint8 [B, P]
         shovels = (acts == SHOVEL).float()
         workers = shovels.new_zeros(len(acts), self.num_drifts + 1).scatter_add_(1, drift.long(), shovels)  # by number
-        beside = workers.gather(1, drift.long())  # [B, P] how many shovel the drift on the own cell
-        removed = (workers > 0).sum(1, keepdim=True)  # [B, 1]; nobody shovels number 0
+        beside = workers.gather(1, drift.long())  # [B, P] number of seats that shovel the drift on the own cell
+        removed = (workers > 0).sum(1, keepdim=True)  # [B, 1]; number 0 is no drift
         rewards = self.drift_reward * removed - self.shovel_cost * shovels / beside.clamp(min=1)
         if self.prosocial:
             rewards = rewards.mean(1, keepdim=True).repeat(1, self.num_players)
-        # Everyone on one cell writes the same there, so it does not matter who writes last.
+        # All seats on a cell write the same value, so their order does not matter.
         cells = state.cells.scatter(1, state.players, torch.where(beside > 0, 0, drift))
         return SnowdriftState(
             time=state.time + self.active(state)[:, 0],
@@ -274,20 +274,20 @@ class Snowdrift(Game):
         return torch.where(shovels, state.cells.gather(1, state.players).long() - 1, NO_GOAL)
 
     def _drift_cells(self, state: SnowdriftState) -> Tensor:
-        """Look up where each drift lies: int64 `[B, num_drifts]`, `h * w` for one that is gone."""
+        """Return the cell of each drift: int64 `[B, num_drifts]`, `h * w` for one that is gone."""
         area = self.height * self.width
         cells = torch.arange(area, device=state.cells.device).expand_as(state.cells)
         where = cells.new_full((len(state.cells), self.num_drifts + 1), area)
         return where.scatter_(1, state.cells.long(), cells)[:, 1:]  # column 0 takes all the cells without a drift
 
     def _codes(self, state: SnowdriftState) -> Tensor:
-        """Look up what each seat may do, as bits: uint8 `[B, P]`."""
+        """Return each seat's legal actions as bits: uint8 `[B, P]`."""
         drift = (state.cells.gather(1, state.players) != 0).to(torch.uint8)
         code = self._constants(state).moves[state.players] | drift << SHOVEL
         return torch.where(self.active(state), code, 1 << STAY)
 
     def _effective(self, state: SnowdriftState, actions: Tensor) -> Tensor:
-        """Replace what is not legal, or no action at all, by staying: int64 `[B, P]`."""
+        """Replace illegal actions, and integers out of range, by staying: int64 `[B, P]`."""
         known = actions.clamp(0, self.num_actions - 1)
         allowed = (self._codes(state) >> known) & 1
         return torch.where((known == actions) & (allowed != 0), known, STAY)
@@ -301,7 +301,7 @@ class Snowdrift(Game):
         return SnowdriftState(time, time + self.num_drifts, players, cells)
 
     def _constants(self, state: SnowdriftState) -> _Tables:
-        """Return the tables on the state's device, made there at the first use."""
+        """Return the tables on the state's device; they are cached."""
         device = state.cells.device
         if device not in self._tables:
             seats = torch.arange(self.num_players, device=device)

@@ -30,28 +30,28 @@ PRESETS: dict[str, dict[str, int]] = {
     "2h1s_4x4": {"num_players": 2, "num_stags": 1, "num_hares": 2, "height": 4, "width": 4, "num_blocks": 0},
 }
 _NO_PREY = (1 << HUNT_STAG) - 1  # the bits of moving and staying
-_TRIAL_LAYOUTS = 64  # drawn at construction, on an eighth of the redraws, to see that the pieces fit
+_TRIAL_LAYOUTS = 64  # drawn at construction, with an eighth of the redraws, to check that the pieces fit
 
 
 class _Tables(NamedTuple):
     """Constants, on one device."""
 
     bits: Tensor  # uint8 [A] 1 << a
-    deltas: Tensor  # int64 [A] what an action adds to a cell index
+    deltas: Tensor  # int64 [A] change of the cell index by an action
     strength: Tensor  # float [P]
 
 
 class StagHunt(Game):
     """The rules of Markov Stag-Hunt, batched and pure.
 
-    Hunters move at the same time and never block each other; prey never moves. All who hunt the same stag in the same
-    step form a group: two or more catch it and share `stag_reward` by strength, one alone achieves nothing. One is
+    Hunters move simultaneously and never block each other; prey never moves. All hunters of the same stag in the same
+    step form a group: two or more catch it and share `stag_reward` by strength; a single one catches nothing. One is
     enough for a hare; several share `hare_reward` equally. A capture removes the prey and all its hunters. Illegal
-    actions, and integers that name no action, count as staying.
+    actions, and integers out of range, count as staying.
 
     With `prosocial`, each of the P seats receives the mean over all P seats of the step's rewards, **including the
-    seats that have left** while the episode runs: so the team's sum is the same with and without, and leaving early
-    costs nobody a share. It is the one case in which a seat that has left earns something.
+    seats that have left** while the episode runs: so the team's return is the same with and without it, and leaving
+    early costs no share. Only in this case does a seat that has left get a reward.
 
     Best mean reward per seat: 3.0 in `4h1s` and its smaller grids (two take the stag and the other two a hare each,
     or all four the stag: (10 + 1 + 1) / 4), 5.0 in `4h2s` and `2h1s_4x4`; if all take hares, 1.0.
@@ -64,7 +64,7 @@ class StagHunt(Game):
         num_hares: hares on the grid.
         height: h, rows of the grid.
         width: w, columns of the grid.
-        num_blocks: block pieces of 3 or 4 cells, laid so that the free cells stay connected.
+        num_blocks: block pieces of 3 or 4 cells, placed so that the free cells stay connected.
         stag_reward: reward of a stag, shared by the hunters that catch it.
         hare_reward: reward of a hare, shared by the hunters that catch it.
         max_steps: largest number of steps of an episode.
@@ -87,7 +87,7 @@ class StagHunt(Game):
     scripts: tuple[str, ...] = ("nearest_stag", "nearest_hare")
     sparse_views = True
     has_board = True
-    keeps_invariants = True  # `step` needs what is legal anyway
+    keeps_invariants = True  # `step` computes the legal actions itself
 
     def __init__(
         self,
@@ -150,7 +150,7 @@ class StagHunt(Game):
             **overrides: constructor arguments that replace the preset's.
 
         Raises:
-            ConfigError: there is no such preset.
+            ConfigError: the preset does not exist.
         """
         return cls(name, **overrides)
 
@@ -166,7 +166,7 @@ class StagHunt(Game):
 
         Args:
             batch_size: B.
-            generator: where the randomness comes from; the state is on its device. None is torch's own CPU generator.
+            generator: source of randomness; the state is on its device. None is torch's own CPU generator.
         """
         batch_size = checks.whole("batch_size", batch_size, 1)
         blocks = pieces.draw_blocks(batch_size, self.height, self.width, self.num_blocks, generator)
@@ -184,7 +184,7 @@ class StagHunt(Game):
         blocks: Sequence[Sequence[int]] = (),
         device: torch.device | str = "cpu",
     ) -> StagHuntState:
-        """Set up a given layout in every row of a batch.
+        """Return a batch of a given initial layout.
 
         Args:
             batch_size: B.
@@ -192,7 +192,7 @@ class StagHunt(Game):
             stags: `num_stags` pairs.
             hares: `num_hares` pairs; no two preys on one cell.
             blocks: any number of pairs: single cells, which need not form pieces.
-            device: where the state is to be.
+            device: of the state.
 
         Raises:
             ConfigError: a position is off the grid or on a block, two preys share a cell, or a count differs from
@@ -217,16 +217,16 @@ class StagHunt(Game):
         return self._build(free.scatter(1, at["blocks"], True), at["hunters"].clone(), at["stags"], at["hares"])
 
     def active(self, state: StagHuntState) -> Tensor:
-        """Return who is still playing: bool `[B, P]`; all False once the episode is over."""
+        """Return the seats that still play: bool `[B, P]`; all False once the episode is over."""
         return state.present & (state.time < state.closes)[:, None]
 
     def legal(self, state: StagHuntState) -> Tensor:
-        """Return which actions are legal: bool `[B, P, A]`. A seat that has left may only stay."""
+        """Return which actions are legal: bool `[B, P, A]`. Only staying is legal for a seat that has left."""
         codes = torch.where(self.active(state), state.cells.gather(1, state.hunters), 1 << STAY)
         return (codes[..., None] & self._constants(state).bits) != 0
 
     def terminated(self, state: StagHuntState) -> Tensor:
-        """Return which seats have left with a capture, or whose episode was closed after one: bool `[B, P]`."""
+        """Return the seats that left with a capture, or whose episode ended after one: bool `[B, P]`."""
         closed = (state.time >= state.closes) & (state.closes < self.max_steps)
         return ~state.present | closed[:, None]
 
@@ -235,14 +235,14 @@ class StagHunt(Game):
         return self._views.planes(state)
 
     def observe_sparse(self, state: StagHuntState, board: Board | None = None) -> Tensor:
-        """Return where the planes are 1: int32 `[B, P, n]`, indices in the flattened planes.
+        """Return the indices of the ones in the flattened planes: int32 `[B, P, n]`.
 
-        Planes are nearly empty: to sum rows of weights over these indices does the work of a dense layer many times
-        faster, and a search looks at millions of states.
+        Planes are nearly empty: summing rows of weights over these indices replaces a dense layer and is many times
+        faster, and a search reads millions of states.
 
         Args:
-            state: what to look at.
-            board: of these states; then walking distances to all others and preys are included, see `Facts`.
+            state: the states to observe.
+            board: of these states; if given, walking distances to all others and preys are included, see `Facts`.
 
         Returns:
             The indices; `(P + 3) * h * w` stands for none.
@@ -250,15 +250,15 @@ class StagHunt(Game):
         return self._views.places(state, board)
 
     def board(self, state: StagHuntState) -> Board:
-        """What does not change any more until the episodes of `state` are over, to make many sparse views of them."""
+        """Return the constants of the episodes of `state`, for many sparse views of them."""
         return self._views.board(state)
 
     def step(self, state: StagHuntState, actions: Tensor) -> tuple[StagHuntState, Tensor]:
         """Play joint actions.
 
         Args:
-            state: where the hunters and preys are, and who is left.
-            actions: int64 `[B, P]` in seat order; what is not legal counts as staying.
+            state: the current states.
+            actions: int64 `[B, P]` in seat order; an illegal one counts as staying.
 
         Returns:
             The next state, and rewards, float32 `[B, P]`.
@@ -277,17 +277,17 @@ class StagHunt(Game):
         return self._advance(state, here, active, acts, caught, cleared), rewards
 
     def realised(self, state: StagHuntState, actions: Tensor) -> Tensor:
-        """Return what each seat captures by these actions: int64 `[B, P]`, 0 a stag, 1 a hare, NO_GOAL nothing."""
+        """Return the capture of each seat by these actions: int64 `[B, P]`, 0 a stag, 1 a hare, NO_GOAL none."""
         here = state.cells.gather(1, state.hunters)
         acts = self._effective(here, self.active(state), actions)
         _, caught, _ = self._hunt(state, here, acts)
-        return torch.where(caught, acts - HUNT_STAG, NO_GOAL)  # goals are numbered as the hunts are
+        return torch.where(caught, acts - HUNT_STAG, NO_GOAL)  # goals have the order of the hunt actions
 
     def _advance(
         self, state: StagHuntState, here: Tensor, active: Tensor, acts: Tensor, caught: Tensor, cleared: Tensor
     ) -> StagHuntState:
         """Return the next state: `acts` `[B, P]` are legal, `cleared` marks hunters on a cell that loses its prey."""
-        # Everyone on one cell writes the same there, so it does not matter who writes last.
+        # All seats on a cell write the same value, so their order does not matter.
         cells = state.cells.scatter(1, state.hunters, torch.where(cleared, here & _NO_PREY, here))
         closes = state.closes
         if self.steps_after_first_hunt is not None:
@@ -302,17 +302,17 @@ class StagHunt(Game):
         )
 
     def _effective(self, here: Tensor, active: Tensor, actions: Tensor) -> Tensor:
-        """Replace what is not legal, or no action at all, by staying: int64 `[B, P]`; `here` are the seats' cells."""
+        """Replace illegal actions, and invalid integers, by staying: int64 `[B, P]`; `here` is the seats' cells."""
         known = actions.clamp(0, self.num_actions - 1)
         allowed = (here >> known) & 1
         return torch.where((known == actions) & active & (allowed != 0), known, STAY)
 
     def _hunt(self, state: StagHuntState, here: Tensor, acts: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Sees what hunts come to, `acts` `[B, P]` being legal: so all who hunt on one cell hunt the same prey.
+        """Return the outcome of hunts; `acts` `[B, P]` are legal, so all hunters on one cell hunt the same prey.
 
         Returns:
-            How many hunt on each seat's cell, int16; who catches something, bool; and whether the seat's cell loses
-            its prey to anyone, bool: `[B, P]` each.
+            The number of hunters on each seat's cell, int16; whether the seat catches prey, bool; and whether its cell
+            loses its prey, bool: `[B, P]` each.
         """
         after = acts >= HUNT_STAG
         hunting = self._on_cell(state, after.to(torch.int16))
@@ -325,7 +325,7 @@ class StagHunt(Game):
         return x.new_zeros(state.cells.shape).scatter_add_(1, state.hunters, x).gather(1, state.hunters)
 
     def _build(self, blocks: Tensor, hunters: Tensor, stags: Tensor, hares: Tensor) -> StagHuntState:
-        """Make a starting state of blocks, bool `[B, h * w]`, and cell indices, int64 `[B, ...]`."""
+        """Return an initial state of blocks, bool `[B, h * w]`, and cell indices, int64 `[B, ...]`."""
         batch = len(blocks)
         cells = pieces.open_moves(~blocks.view(batch, self.height, self.width)).flatten(1)
         for prey, action in ((stags, HUNT_STAG), (hares, HUNT_HARE)):
@@ -334,7 +334,7 @@ class StagHunt(Game):
         return StagHuntState(time, time + self.max_steps, hunters, torch.ones_like(hunters, dtype=torch.bool), cells)
 
     def _constants(self, state: StagHuntState) -> _Tables:
-        """Return the tables on the state's device, made there at the first use."""
+        """Return the tables on the state's device; they are cached."""
         device = state.cells.device
         if device not in self._tables:
             self._tables[device] = _Tables(
@@ -345,7 +345,7 @@ class StagHunt(Game):
         return self._tables[device]
 
     def _bounds(self) -> tuple[tuple[float, float], tuple[float, float]]:
-        """Return the least and the greatest return of a seat, and of the team: each hunter captures at most once."""
+        """Return the smallest and largest return of a seat, and of the team: each hunter captures at most once."""
         most = min(self.num_stags, self.num_players // 2)  # a stag takes two hunters
         teams = [
             stags * self.stag_reward + hares * self.hare_reward
@@ -356,18 +356,18 @@ class StagHunt(Game):
         if self.prosocial:
             return (team[0] / self.num_players, team[1] / self.num_players), team
         strength = self.strength or (1.0,)
-        share = max(strength) / (max(strength) + min(strength))  # the strongest beside the weakest
+        share = max(strength) / (max(strength) + min(strength))  # the strongest with the weakest
         seats = 0.0, self.hare_reward, share * self.stag_reward
         return (min(seats), max(seats)), team
 
     def _check_room(self) -> None:
-        """Raise ConfigError unless the grid holds the blocks and, however large they turn out, the prey."""
+        """Raise ConfigError unless the grid holds the prey and the blocks, at their largest size."""
         taken, area = pieces.LARGEST_PIECE * self.num_blocks, self.height * self.width
         prey = self.num_stags + self.num_hares
         if max(prey, 1) > area - taken:
             raise ConfigError(
                 f"num_stags={self.num_stags}, num_hares={self.num_hares}, num_blocks={self.num_blocks}: {prey} preys"
-                f" need as many free cells, but height={self.height}, width={self.width} has {area}, of which"
+                f" need one free cell each, but height={self.height}, width={self.width} has {area}, of which"
                 f" {taken} may be blocks; use fewer preys or blocks, or a larger grid."
             )
         if self.num_blocks:
@@ -377,7 +377,7 @@ class StagHunt(Game):
 
 
 def _strength(strength: Sequence[float] | None, num_players: int) -> tuple[float, ...] | None:
-    """Check the strengths; None stays None: all are equal."""
+    """Check the strengths; None stands for equal ones."""
     if strength is None:
         return None
     wanted = f"expected {num_players} positive numbers, one for each player; set strength to these or to None."

@@ -13,20 +13,20 @@ HUNT_STAG, HUNT_HARE = 5, 6  # the actions after those of `layout`
 
 
 class StagHuntState(NamedTuple):
-    """Everything the rules need, 16 + 9 P + h w bytes a row: a search keeps one for every node."""
+    """The state of the game, 16 + 9 P + h w bytes per row; a search stores one per node."""
 
     time: Tensor  # int64 [B] steps played
-    closes: Tensor  # int64 [B] the time at which the episode is over at the latest
-    hunters: Tensor  # int64 [B, P] cell index; of one that has left, where it was last
-    present: Tensor  # bool [B, P] has not left with a capture
+    closes: Tensor  # int64 [B] the latest end of the episode
+    hunters: Tensor  # int64 [B, P] cell index; the last one if the hunter has left
+    present: Tensor  # bool [B, P] whether the hunter has not left with a capture
     cells: Tensor  # uint8 [B, h * w] bit a is set: action a is legal for a hunter on this cell; 0: a block
 
 
 class Board(NamedTuple):
-    """What does not change in an episode: where a search finds things, and how far it is to walk there."""
+    """The constants of an episode for a search: positions of objects and walking distances."""
 
-    prey: Tensor  # int64 [B, n] cells of the stags and of the hares, in this order; of one that is gone, any cell
-    blocks: Tensor  # int32 [B, m] places of the blocks in a view's flattened planes, or the one for none
+    prey: Tensor  # int64 [B, n] cells of the stags and of the hares, in this order; arbitrary if gone
+    blocks: Tensor  # int32 [B, m] indices of the blocks in a view's flattened planes, or the one for none
     walks: Tensor  # int16 [B, h * w, h * w] see `all_walks`
 
 
@@ -34,11 +34,11 @@ class _Tables(NamedTuple):
     """Constants, on one device."""
 
     seats: Tensor  # int64 [P, P] row i is the ego order of seat i
-    places: Tensor  # int32 [P + 3, h * w] places of a view's flattened planes
-    planes: Tensor  # int32 [256] for each kind of cell, the place of its plane's first cell; free: past the last plane
-    hunts: Tensor  # uint8 [n] for each prey, stags first, the bit of what takes it
-    prey_planes: Tensor  # int64 [n] and the place of its plane's first cell
-    kinds: Tensor  # int64 [n] and which kind of thing it is: 0 a stag, 1 a hare
+    places: Tensor  # int32 [P + 3, h * w] indices in a view's flattened planes
+    planes: Tensor  # int32 [256] for each kind of cell, the index of its plane's first cell; free: past the last plane
+    hunts: Tensor  # uint8 [n] for each prey, stags first, the bit of the action that captures it
+    prey_planes: Tensor  # int64 [n] index of its plane's first cell
+    kinds: Tensor  # int64 [n] its kind: 0 a stag, 1 a hare
 
 
 class Views:
@@ -57,7 +57,7 @@ class Views:
         self._tables: dict[torch.device, _Tables] = {}
 
     def planes(self, state: StagHuntState) -> Tensor:
-        """The planes, float32 `[B, P, P + 3, h, w]` of 0 and 1."""
+        """Return the planes, float32 `[B, P, P + 3, h, w]` of 0 and 1."""
         hunters, shown = self._around(state)
         batch, players = state.hunters.shape
         planes = state.cells.new_zeros(batch, players, players + 3, state.cells.shape[1], dtype=torch.float32)
@@ -67,7 +67,7 @@ class Views:
         return planes.view(batch, players, *self.shape)
 
     def places(self, state: StagHuntState, board: Board | None) -> Tensor:
-        """Places in the flattened planes, int32 `[B, P, n]`, `(P + 3) * h * w` for none; with a board `Facts`, too."""
+        """Return indices in flattened planes, int32 `[B, P, n]`; `(P + 3) * h * w` for none. A board adds `Facts`."""
         tables, players = self._constants(state), self.players
         hunters, shown = self._around(state)
         none = tables.places.numel()
@@ -96,14 +96,14 @@ class Views:
         return Board(torch.cat(prey, 1), places.int(), walks)
 
     def _around(self, state: StagHuntState) -> tuple[Tensor, Tensor]:
-        """Where the hunters are, int64, and who is there, bool: `[B, P, P]`, each seat's in its ego order."""
+        """Return the hunters' cells, int64, and presence, bool: `[B, P, P]`, in the ego order of each seat."""
         seats = self._constants(state).seats.flatten().expand(len(state.hunters), -1)
         shape = (-1, self.players, self.players)
         # `gather` takes half as long as indexing
         return state.hunters.gather(1, seats).view(shape), state.present.gather(1, seats).view(shape)
 
     def _constants(self, state: StagHuntState) -> _Tables:
-        """Return the tables on the state's device, made there at the first use."""
+        """Return the tables on the state's device; they are cached."""
         device = state.cells.device
         if device not in self._tables:
             seats = torch.arange(self.players, device=device)

@@ -19,30 +19,30 @@ _STEPS = {name: step for names in _NAMES for name, step in zip(names, STEPS, str
 
 
 class Symmetries:
-    """The turns and reflections of a game's board, with what they make of its actions.
+    """The rotations and reflections of a game's board, with the permutations of its actions.
 
-    They are the eight of a square, or the four of a rectangle that leave it as it is. Moves are known by their names
+    They are the eight of a square, or the four of a rectangle. Moves are recognised by their names
     (`up`, `down`, `left`, `right`, or `north`, `south`, `west`, `east`); other actions have no direction. So are planes
     that show a direction, such as `facing_north`: their names end with one of these words.
 
     Args:
-        env: its rules must not care which way is up.
+        env: its rules must not depend on the orientation.
 
     Raises:
-        ConfigError: it is not on a grid, or has a move in one direction but not in all four.
+        ConfigError: the game is not on a grid, or has a move in one direction but not in all four.
     """
 
     def __init__(self, env: VectorEnv) -> None:
         names = list(env.action_names)
         if env.layout is None:
             raise ConfigError(
-                f"data.training.symmetries turns boards, but {env.name} is not on a grid: set it to false"
+                f"data.training.symmetries rotates boards, but {env.name} is not on a grid: set it to false"
             )
         used = _NAMES[1] if set(_NAMES[1]) & set(names) else _NAMES[0]
         if missing := [name for name in used if name not in names]:
             raise ConfigError(
-                f"data.training.symmetries: {env.name} has no action {missing[0]!r}, so its board cannot be turned: "
-                "leave it out"
+                f"data.training.symmetries: {env.name} has no action {missing[0]!r}, so its board cannot be rotated: "
+                "set it to false"
             )
         height, width = env.layout.height, env.layout.width
         self.shape = height, width
@@ -53,21 +53,21 @@ class Symmetries:
         self._planes = torch.tensor([_renamed(planes, turn, mirror) for turn, mirror in self.each])
 
     def __len__(self) -> int:
-        """How many there are, with the one that changes nothing, which comes first."""
+        """Return the number of symmetries, including the identity, which comes first."""
         return len(self.each)
 
     def apply(self, episodes: Episodes, index: int, cells: bool = False, per_action: Iterable[str] = ()) -> Episodes:
-        """Episodes `[T, B, P, ...]` as if symmetry number `index` had been applied to the board before all began.
+        """Return episodes `[T, B, P, ...]` as if symmetry `index` had been applied to the board before their start.
 
         Args:
-            episodes: to be moved.
+            episodes: to transform.
             index: number of the symmetry.
-            cells: goal vectors name cells of the board, and the last entry none, so they are moved, too.
+            cells: whether goal vectors are over cells, with a last entry for none, and are transformed, too.
             per_action: names of extras whose last dimension is the actions.
         """
         turn, mirror = self.each[index]
-        new = self._maps[index].to(episodes.action.device)  # [A] what each action is called now
-        old = new.argsort()  # [A] what the action of this name was called before
+        new = self._maps[index].to(episodes.action.device)  # [A] new index of each action
+        old = new.argsort()  # [A] old index of each action
         planes = self._planes[index].to(episodes.action.device).argsort()  # [C] the same of planes
         return episodes._replace(
             observation=_moved(episodes.observation, turn, mirror)[..., planes, :, :],
@@ -79,18 +79,18 @@ class Symmetries:
 
 
 def _moved(planes: Tensor, turn: int, mirror: bool) -> Tensor:
-    """Planes `[..., h, w]`, mirrored left to right and then turned counterclockwise `turn` times."""
+    """Return planes `[..., h, w]`, mirrored left to right and then rotated counterclockwise `turn` times."""
     return torch.rot90(planes.flip(-1) if mirror else planes, turn, (-2, -1))
 
 
 def _moved_cells(goal: Tensor, shape: tuple[int, int], turn: int, mirror: bool) -> Tensor:
-    """Vectors `[..., h * w + 1]` over cells, and none, moved as the board is."""
+    """Return vectors `[..., h * w + 1]` over cells, and none, transformed like the board."""
     cells = _moved(goal[..., :-1].unflatten(-1, shape), turn, mirror).flatten(-2)
     return torch.cat([cells, goal[..., -1:]], -1)
 
 
 def _renamed(names: list[str], turn: int, mirror: bool) -> list[int]:
-    """For each action, or plane, the number of the one that means the same on the moved board."""
+    """Return for each action, or plane, the index of the one with the same meaning on the transformed board."""
     found = []
     for name in names:
         stem, _, word = name.rpartition("_")
