@@ -199,7 +199,7 @@ class Fails(Changed):
 
 
 class Wrong(RulesEnv):
-    """Has another state than it shows."""
+    """Has a state with other views than it returns."""
 
     def __init__(self):
         super().__init__(LineGame())
@@ -212,12 +212,12 @@ class Wrong(RulesEnv):
 @pytest.mark.parametrize(
     ("env", "says"),
     [
-        (Unseeded(), "reset: got another `observation` at a second time; expected the same for the same seed"),
-        (Raw(), "step: got another `.*` for illegal actions; expected what noop does"),
+        (Unseeded(), "reset: got another `observation` at a second time; expected equal values for the same seed"),
+        (Raw(), "step: got another `.*` for illegal actions; expected the result of noop"),
         (Mixed(), "keep: got another `.*` after rows were dropped"),
         (Sorted(), "keep: got another `.*` after rows were dropped"),
-        (Shared(), "step: got another `observation` in a Step or argument of before"),
-        (Writes(), "step: got another `actions` in a Step or argument of before"),
+        (Shared(), "step: got a changed `observation` in an earlier Step or argument"),
+        (Writes(), "step: got a changed `actions` in an earlier Step or argument"),
         (Fails(), r"step: got RuntimeError \(first line second line\).*correct test_check_env.py, line"),
         (Wrong(), "state: got a state with other views"),
     ],

@@ -176,26 +176,32 @@ BROKEN_ENCODERS = {
     "abstract": (Encoder, r"Encoder.__init__: got no forward; expected all .*: write `def forward\(self"),
     "makes something else": (lambda *_: {}, "__init__: got dict; expected an instance of a subclass of Encoder"),
     "base class not made": (Bare, r"got no attribute observation_space.*: call super\(\).__init__\(observation_space"),
-    "refuses everything": (Refuses, "Refuses.__init__: got a refusal of all views .*encoder Refuses reads nothing"),
+    "refuses everything": (
+        Refuses,
+        "Refuses.__init__: got a ConfigError for all views .*encoder Refuses reads nothing",
+    ),
     "refuses without ConfigError": (
         Planes,
         "Planes.__init__: got AttributeError .*or ConfigError where.*: correct test_ch",
     ),
     "sparse no flag": (changed(Plain, sparse="yes"), "sparse: got 'yes'; expected True or False"),
-    "sparse numbers": (changed(Plain, sparse=True), r"sparse: got True for Box.*expected True for bits alone", LINE),
+    "sparse numbers": (changed(Plain, sparse=True), r"sparse: got True for Box.*expected True only for bits", LINE),
     "sparse unread": (changed(Plain, sparse=True), "expected sparse views, int32 .*, or set sparse to False"),
     "sparse misread": (Misread, "forward: got other features for sparse views"),
     "width ignored": (Fixed, r"forward: got float32 \[\d+, 16\]; expected float32 \[M, hidden\] = \[\d+, 32\]"),
     "dtype": (changed(Plain, forward=read(lambda x, *_: x.double())), r"forward: got float64"),
     "nan": (changed(Plain, forward=read(lambda x, *_: x / 0)), "a feature that is not finite"),
-    "batch norm": (Normalised, "another result for a row among other rows.*LayerNorm in place of BatchNorm"),
+    "batch norm": (Normalised, "another result for a row among other rows.*LayerNorm instead of BatchNorm"),
     "in place": (changed(Plain, forward=in_place), "an argument that it changed in place"),
     "dropout": (changed(Plain, forward=dropped), "another result at a second call.*without dropout"),
     "one row": (changed(Plain, forward=read(lambda x, *_: x.squeeze(0))), r"forward: got float32 \[16\]"),
     "no rows": (changed(Plain, forward=ambiguous), "expected a batch of no rows.*use `flatten"),
     "own dtype": (changed(Plain, forward=own_dtype), "expected views of any dtype, here uint8"),
     "prepared otherwise": (changed(Plain, prepare=lambda self, x: x.float() / 2), "other features for what prepare"),
-    "prepared rows": (changed(Plain, prepare=lambda self, x: x.flatten().float()), "prepare: got float32.*rows first"),
+    "prepared rows": (
+        changed(Plain, prepare=lambda self, x: x.flatten().float()),
+        "prepare: got float32.*leading rows",
+    ),
     "blind": (changed(Plain, forward=read(lambda x, y, z: x * 0 + z[:, None])), "the same features for all views"),
     "timeless": (
         changed(Plain, forward=lambda self, x, time: Plain.forward(self, x, time * 0)),
@@ -497,14 +503,17 @@ BROKEN_OPPONENTS = {
     ),
     "draws elsewhere": (
         changed(Tally, infer=draws(lambda x, trees, _: torch.rand(len(x), trees, *x.shape[1:]))),
-        "infer.draw: got another result at a second call; .*: draw from the generator that is given",
+        "infer.draw: got another result at a second call; .*: draw from the given generator",
     ),
     "draw value": (
         changed(Tally, infer=draws(lambda x, trees, _: x[:, None].repeat(1, trees, 1, 1) / 0)),
         "infer.draw: got a goal that is not finite",
     ),
     "uninformed": (changed(Tally, uninformed=lambda *_: None), "uninformed: got NoneType; expected an Estimate"),
-    "condition": (changed(Tally, condition=lambda self, goal, seat: None), "condition: got NoneType; expected rows f"),
+    "condition": (
+        changed(Tally, condition=lambda self, goal, seat: None),
+        "condition: got NoneType; expected leading rows",
+    ),
     "rows of condition": (
         changed(Tally, condition=lambda self, goal, seat: goal - goal.mean(0) * len(goal)),
         "condition: got another result for a row among other rows",
@@ -523,7 +532,7 @@ BROKEN_OPPONENTS = {
     ),
     "prepared views": (
         changed(Tally, predict=lambda self, x, *_: x.flatten(1)[:, :2].float()),
-        "predict: got other logits for prepared views; .*: hand views on to the encoder as they are",
+        "predict: got other logits for prepared views; .*: pass views to the encoder unchanged",
     ),
     "illegal forecast": (
         changed(Tally, forecast=lambda self, x, time, seat, legal, goal: legal * 0.0),
@@ -535,7 +544,7 @@ BROKEN_OPPONENTS = {
         LineGame(max_steps=3),
     ),
     "forecast shape": (changed(Tally, forecast=lambda self, x, *_: x.flatten(1)[:, :1]), "forecast: got float32"),
-    "departed view": (Mixed, "infer: got other goals of the seats that play for another view or action of a seat that"),
+    "departed view": (Mixed, "infer: got other goals of active seats for another view or action of a seat that"),
     "departed action": (Gossip, "update: got other goals of the seats that play"),
     "next_goal": (
         changed(Tally, goals_change=True, next_goal=lambda self, goal, *_: goal[:, :1]),
@@ -581,7 +590,7 @@ BROKEN_OPPONENTS = {
     ),
     "carry padding": (
         changed(Tally, **prior_of(lambda self, prior, episodes: prior + episodes.action[-1, ..., None])),
-        "carry: got another prior for other padding; .*: read episodes where active is True alone",
+        "carry: got another prior for other padding; .*: read only steps where active is True",
     ),
     "losses type": (changed(Tally, losses=loss(lambda x, _: list(x))), "losses: got list; expected a dict"),
     "loss shape": (
@@ -594,7 +603,7 @@ BROKEN_OPPONENTS = {
     ),
     "loss without a name": (
         changed(Tally, losses=loss(lambda x, _: {**x, "extra": x["coplayer"]})),
-        "losses: got 'extra' with a gradient but without a weight; .*: name it in loss_weights, or detach it",
+        "losses: got 'extra' with a gradient but without a weight; .*: add it to loss_weights, or detach it",
     ),
     "loss without gradient": (
         changed(Tally, losses=loss(lambda x, _: {"coplayer": x["coplayer"].detach()})),
@@ -618,15 +627,15 @@ BROKEN_OPPONENTS = {
     ),
     "loss of padded actions": (
         changed(Tally, losses=loss(lambda x, y: {"coplayer": x["coplayer"] + y.episodes.action.float().mean()})),
-        "losses: got another 'coplayer' for other padding; .*: read episodes where active is True alone",
+        "losses: got another 'coplayer' for other padding; .*: read only steps where active is True",
     ),
     "draws for padding": (
         changed(Tally, losses=loss(lambda x, y: {"coplayer": x["coplayer"] * last_draw(y)})),
-        "losses: got another 'coplayer' for more padding; .*: draw and average for active steps alone",
+        "losses: got another 'coplayer' for more padding; .*: draw and average only for active steps",
     ),
     "logs": (
         changed(Tally, losses=lambda self, batch: self.log("x", 1.0) or Tally.losses(self, batch)),
-        "losses: got a call of self.log; expected values in the result",
+        "losses: got a call of self.log; expected metrics in the result",
     ),
     "unused weights of a network": (Rest, "parameters: got no gradient of the losses for 'rest.weight'"),
     "nothing learned": (
@@ -641,7 +650,7 @@ BROKEN_OPPONENTS = {
     "metric type": (with_metric(3), "metrics: got {'mine': 3}; expected metrics by name"),
     "metric update": (with_metric(MeanMetric()), r"metrics\['mine'\].update: got TypeError"),
     "metric names": (with_metric(Named()), r"metrics\['mine'\].compute: got \['reward'\]; expected .*start with goal/"),
-    "metric values": (with_metric(Listed()), r"metrics\['mine'\].compute: got values that are no numbers"),
+    "metric values": (with_metric(Listed()), r"metrics\['mine'\].compute: got values that are not numbers"),
     "codes": (changed(Tally, codes=lambda self, x: torch.zeros(len(x), 3)), r"codes: got float32 \[\d+, 3\]; expected"),
     "code vectors": (changed(Tally, code_vectors=lambda self: torch.zeros(3)), r"code_vectors: got float32 \[3\]"),
     "belief view": (changed(Tally, belief_view=lambda self, goal, names: goal), "belief_view: got float32 .*a BeliefV"),
@@ -895,7 +904,7 @@ BROKEN_ALGORITHMS = {
     "act in place": (acting(act=in_memory), "actor.act: got an argument that it changed in place"),
     "drawn elsewhere": (
         replaced(action=lambda choice, scene: torch.randint(2, choice.action.shape)),
-        "actor.act: got another result at a second call; .*: draw from the generator that is given",
+        "actor.act: got another result at a second call; .*: draw from the given generator",
     ),
     "greedy draws": (
         acting(act=greedy_draw),
@@ -915,7 +924,10 @@ BROKEN_ALGORITHMS = {
         acting(observe=lambda self, memory, *_: (memory, {"steps": memory.mine})),
         "actor.observe: got extras 'steps'; expected names of",
     ),
-    "prepare": (changed(Reinforce, prepare=lambda self, x: x[:1].float()), "prepare: got float32 .*rows first"),
+    "prepare": (
+        changed(Reinforce, prepare=lambda self, x: x[:1].float()),
+        "prepare: got float32 .*a tensor with leading rows",
+    ),
     "values": (
         changed(Reinforce, values=lambda self: lambda view, time, goals, seat: time),
         r"values: got float32 \[\d+\]; expected float32 \[m, K\]",
@@ -973,7 +985,7 @@ BROKEN_ALGORITHMS = {
     ),
     "logs": (
         changed(Reinforce, losses=lambda self, batch: self.log_dict({}) or Reinforce.losses(self, batch)),
-        "losses: got a call of self.log; expected values in the result",
+        "losses: got a call of self.log; expected metrics in the result",
     ),
     "state elsewhere": (Hidden, "state_dict: got other results of the actor and losses after a checkpoint was loaded"),
 }

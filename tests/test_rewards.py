@@ -254,7 +254,7 @@ BROKEN = {
     "true goal": (broken(lambda r, e: r + e.true_goal * e.active), "other true goals"),
     "in place": (broken(lambda r, e: r.mul_(2)), "changed in place"),
     "plans with it": (broken(lambda r, e: 2 * r, same_as_game=True), "same_as_game: got another reward"),
-    "losses of nothing": (broken(lambda r, e: r, loss_weights={"envy": 1.0}), "of no torch.nn.Module"),
+    "losses of nothing": (broken(lambda r, e: r, loss_weights={"envy": 1.0}), "without a torch.nn.Module"),
     "an error": (broken(lambda r, e: r + nothing), "NameError .*correct test_rewards.py"),  # noqa: F821
     "no part": (nn.Linear, "expected a subclass of omg_lightning.rewards.Reward"),
 }

@@ -125,7 +125,7 @@ def test_the_command_prints_a_sentence_and_a_table_and_writes_figure_and_numbers
         (["Direct=direct_*"], "no folder matches"),
         (["Direct=a"], "there are no runs of Oracle, but of Direct"),
         (["Direct=a", "Oracle=b"], "no seed in common"),
-        (["Direct=a", "Oracle=a", "--metric", "return/team"], "has no number return/team"),
+        (["Direct=a", "Oracle=a", "--metric", "return/team"], "has no metric return/team"),
         (["Direct=a", "--plot", "v.txt"], "cannot draw v.txt"),
     ],
 )

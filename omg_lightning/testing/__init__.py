@@ -1,4 +1,4 @@
-"""Checks for the user's own parts: each failure is one sentence that names the cure."""
+"""Checks for the user's own classes: each failure is one sentence that names the cure."""
 
 from omg_lightning.testing.algorithms import check_algorithm
 from omg_lightning.testing.encoders import check_encoder

@@ -41,9 +41,9 @@ from omg_lightning.testing.report import Report, describe
 from omg_lightning.training.checks import check_parts
 from omg_lightning.types import Episodes, Record, View, take
 
-_STEPS = 3  # steps at which acting is looked at
+_STEPS = 3  # steps at which the actor is checked
 _CHOICE = "a Choice for any memory and step"
-_TAKEN = (*Episodes._fields, "script_best")  # names that no record may have
+_TAKEN = (*Episodes._fields, "script_best")  # names that records must not have
 
 
 def check_algorithm(
@@ -57,25 +57,25 @@ def check_algorithm(
 
     The check plays some episodes and takes a few training steps. Its time grows with `max_steps`, so use a small game;
     and with the search of an algorithm that searches, so give it few simulations by `functools.partial`. Torch's
-    global random state is left as it was.
+    global random state is not changed.
 
     Args:
         algorithm: a class or a `functools.partial` of one, as `--model.algorithm` takes it.
-        game: what it is tried on.
-        opponent: the opponent model beside it; a class, a `functools.partial` of one, or an instance.
-        batch_size: B, environments at once, at least 2.
+        game: the game of the check.
+        opponent: the opponent model; a class, a `functools.partial` of one, or an instance.
+        batch_size: B, number of parallel environments, at least 2.
         seed: of all randomness.
 
     Raises:
         CheckError: the algorithm breaks the contract. One sentence says what was got, what was expected, and the cure.
-        ConfigError: the algorithm or the opponent model refuses this game, in its own sentence; or `batch_size` is
+        ConfigError: the algorithm or the opponent model rejects this game with its own message; or `batch_size` is
             less than 2.
     """
     batch_size = whole("batch_size", batch_size, 2)
     report, env = report_of("check_algorithm", algorithm, Algorithm), environment_of("check_algorithm", game)
     got, cure = "an instance", f"pass the class, {report.name}, or functools.partial of it"
     fits = not isinstance(algorithm, Algorithm)
-    report.require(fits, "__init__", got, "what makes one for an opponent model", cure)
+    report.require(fits, "__init__", got, "a class or a functools.partial, for any opponent model", cure)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         spec = ModelSpec(GameSpec.of(env), hidden=HIDDEN)
@@ -90,7 +90,7 @@ def check_algorithm(
 
 
 def _model(opponent: Callable[[ModelSpec], OpponentModel] | OpponentModel, spec: ModelSpec) -> OpponentModel:
-    """Return the opponent model to play with."""
+    """Return the opponent model."""
     report = report_of("check_algorithm", opponent, OpponentModel)
     if isinstance(opponent, OpponentModel):
         return deepcopy(opponent)
@@ -102,7 +102,13 @@ def _check_attributes(report: Report, algorithm: Algorithm, model: OpponentModel
     """Check sizes, weights and flags, and that the game can be played."""
     size, cure = getattr(algorithm, "goal_size", None), "call super().__init__(spec, goal_size) first"
     report.require(size == model.size, "goal_size", size, f"the opponent model's, {model.size}", cure)
-    report.require(isinstance(algorithm.searches, bool), "searches", algorithm.searches, "True or False", "set it")
+    report.require(
+        isinstance(algorithm.searches, bool),
+        "searches",
+        algorithm.searches,
+        "True or False",
+        "set searches to one of them",
+    )
     check_parts(algorithm.spec.game, algorithm, GameReward())
     check_weights(report, algorithm.loss_weights)
     double = [name for name in algorithm.loss_weights if name in model.loss_weights]
@@ -110,7 +116,7 @@ def _check_attributes(report: Report, algorithm: Algorithm, model: OpponentModel
     report.require(not double, "loss_weights", double, expected, cure)
     discount = algorithm.discount
     right = isinstance(discount, int | float) and 0 <= discount <= 1
-    report.require(right, "discount", repr(discount), "a number from 0 to 1", "set discount to one")
+    report.require(right, "discount", repr(discount), "a number from 0 to 1", "set discount to such a number")
     plan = algorithm.on_policy
     right = plan is None or (isinstance(plan, OnPolicy) and min(plan) >= 1)
     cure = "set it to omg_lightning.algorithms.OnPolicy(epochs, minibatches), or to None"
@@ -118,13 +124,13 @@ def _check_attributes(report: Report, algorithm: Algorithm, model: OpponentModel
 
 
 class _Acting:
-    """Lets the actor act at the first steps of episodes, and words what is wrong.
+    """Checks the actor at the first steps of episodes.
 
     Args:
-        report: words the failures.
-        algorithm: what to check.
+        report: raises the failures.
+        algorithm: the algorithm to check.
         model: the opponent model.
-        env: what to play.
+        env: the environment.
         rows: B.
         seed: of the episodes.
     """
@@ -164,13 +170,13 @@ class _Acting:
         report.require(not never, "actor.records", got, "values of every record", cure)
 
     def make(self) -> Actor:
-        """Check `actor` and its attributes, and return it."""
+        """Check `actor` and its attributes, and return the actor."""
         report, model = self.report, self.model
         expected = "an actor for any opponent model"
         actor: Actor = report.call("actor", self.algorithm.actor, model, expected=expected)
         cure = "return one of a subclass of omg_lightning.actors.Actor"
         report.require(isinstance(actor, Actor), "actor", type(actor).__name__, "an Actor", cure)
-        cure = "derive it from omg_lightning.actors.ModelActor, or return what the opponent model says"
+        cure = "derive it from omg_lightning.actors.ModelActor, or return the opponent model's value"
         for member, wanted in (("goal_size", model.size), ("needs_true_goal", model.needs_true_goal)):
             value, expected = getattr(actor, member), f"the opponent model's, {wanted}"
             report.require(value == wanted, f"actor.{member}", value, expected, cure)
@@ -196,7 +202,7 @@ class _Acting:
         return pure(self.report, "actor.start", start, mine, prior, expected="a memory for any seats and prior")
 
     def told(self, memory: Any, prior: Tensor | None) -> Any:
-        """Return the memory with true goals, where the opponent model needs them."""
+        """Return the memory with true goals, if the opponent model needs them."""
         if not self.actor.needs_true_goal:
             return memory
         goal = torch.zeros(self.env_rows(memory), self.env.num_players, dtype=torch.int64)
@@ -216,18 +222,18 @@ class _Acting:
         return found
 
     def look(self, memory: Any, mine: Tensor, view: View) -> None:
-        """Check `act` at one step, drawing actions and greedily."""
+        """Check `act` at one step, with sampled and with greedy actions."""
         report = self.report
         for greedy in (False, True):
             act = partial(self.act, greedy=greedy)
             found = pure(report, "actor.act", act, memory, view, expected=_CHOICE)
             self.choice(found, mine, view)
         if self.algorithm.searches:
-            return  # a search draws what the co-players do, also in an evaluation
+            return  # a search samples co-players' actions, also in an evaluation
         other = self.act(memory, view, seed=1)
         same = torch.equal(other.action[found.mine], found.action[found.mine])
-        got, cure = "another greedy action for another generator", "take the likeliest action where scene.greedy"
-        report.require(same, "actor.act", got, "the same: greedy play draws nothing", cure)
+        got, cure = "another greedy action for another generator", "take the most probable action if scene.greedy"
+        report.require(same, "actor.act", got, "the same action: greedy play must not depend on the generator", cure)
 
         def rows(index: Tensor, seen: View) -> list[Tensor]:
             choice = self.act(self.actor.keep(memory, index), seen)
@@ -237,13 +243,13 @@ class _Acting:
         check_rows(report, "actor.act", rows, (torch.arange(len(mine)), view), wanted)
 
     def choice(self, found: Choice, mine: Tensor, view: View) -> None:
-        """Check what `act` returned."""
+        """Check the result of `act`."""
         report, member, shape = self.report, "actor.act", view.active.shape
         cure = "return omg_lightning.actors.Choice"
         report.require(isinstance(found, Choice), member, type(found).__name__, "a Choice", cure)
         report.tensor(member, found.mine, shape, "[L, P]", (torch.bool,), "mine")
         report.tensor(member, found.action, shape, "[L, P]", (torch.int64,), "action")
-        cure = "return `mine & view.active`, with mine as start was given it"
+        cure = "return `mine & view.active`, with the mine that start got"
         wrong = found.mine != (mine & view.active)
         report.nowhere(wrong, member, "for a seat mine", "True for own seats that still play", cure, found.mine)
         beyond = found.mine & ((found.action < 0) | (found.action >= self.env.num_actions))
@@ -263,7 +269,7 @@ class _Acting:
             report.require(right, member, got, "a finite number under a name such as policy/entropy", cure)
 
     def extras(self, member: str, extras: Mapping[str, Tensor], mine: Tensor) -> None:
-        """Check values that are to be recorded."""
+        """Check the values to record."""
         report, records = self.report, self.actor.records
         for name, value in extras.items():
             cure = f"name {name} in the actor's records"
@@ -272,7 +278,7 @@ class _Acting:
             shape = (*mine.shape, *record.shape)
             report.tensor(member, value, shape, "[L, P, ...]", (record.dtype,), f"extras {name!r}")
             check_finite(report, member, value[mine].float(), f"extras {name!r}")
-            if bool(value[mine].any()) or not record.dtype.is_floating_point:  # a whole number may well be 0
+            if bool(value[mine].any()) or not record.dtype.is_floating_point:  # an integer may be 0
                 self.filled.add(name)
 
     def observe(self, memory: Any, view: View, actions: Tensor, after: Step) -> Any:
@@ -288,13 +294,13 @@ class _Acting:
         report.require(pair, member, describe(found), "the pair (memory, extras)", "return both; {} for no extras")
         kept = {name: value.shape for name, value in tensors(found[0]).items()}
         same = kept == {name: value.shape for name, value in tensors(memory).items()}
-        got, cure = "a memory of other fields or shapes", "keep them as start made them"
-        report.require(same, member, got, "the fields of before", cure)
+        got, cure = "a memory of other fields or shapes", "keep those of start"
+        report.require(same, member, got, "the same fields and shapes as before", cure)
         self.extras(member, found[1], view.active)
         return found[0]
 
     def cut(self, memory: Any, view: View, actions: Tensor, after: Step) -> None:
-        """Check `observe` where a time limit cuts all seats off, which this game may never do."""
+        """Check `observe` with a time limit that cuts all seats off, which this game may never do."""
         none = torch.zeros_like(after.active)
         self.observe(memory, view, actions, after._replace(active=none, terminated=none, truncated=view.active))
 
@@ -308,7 +314,7 @@ def _check_learning(
     rows: int,
     seed: int,
 ) -> None:
-    """Check what the algorithm makes of whole episodes."""
+    """Check the losses of the algorithm on whole episodes."""
     found = lessons(report, env, algorithm.actor(model), rows, seed)
     learner = found[1].episodes.learner
     for name, values in found[1].episodes.extras.items():
@@ -318,7 +324,7 @@ def _check_learning(
 
     def targets(given: TrainingBatch) -> Targets:
         found = model.targets(given)
-        model.load_state_dict(state)  # which they may have changed, as codes that move
+        model.load_state_dict(state)  # the episodes may have changed it, such as its codes
         return found
 
     def batch(part: Algorithm, episodes: Episodes, offline: bool) -> TrainingBatch:
@@ -343,7 +349,7 @@ def _check_reads(report: Report, algorithm: Algorithm, batch: TrainingBatch, siz
     views = batch.samples.observation
     read = pure(report, "prepare", algorithm.prepare, views, expected="views [M, *shape]")
     leads = isinstance(read, Tensor) and read.dim() > 0 and len(read) == len(views)
-    report.require(leads, "prepare", describe(read), "a tensor with the rows first", "keep one row for each view")
+    report.require(leads, "prepare", describe(read), "a tensor with leading rows", "keep one row for each view")
     values = algorithm.values()
     if values is None:
         return
@@ -359,7 +365,7 @@ def _check_reads(report: Report, algorithm: Algorithm, batch: TrainingBatch, siz
 def _check_reward(
     report: Report, algorithm: Algorithm, batch: Callable[[Any, Episodes, bool], TrainingBatch], lesson: Lesson
 ) -> None:
-    """Check that the losses learn from `batch.reward`, which the user chooses, not from the game's own."""
+    """Check that the losses use `batch.reward`, which the user chooses, not the game's own reward."""
     episodes = lesson.episodes
     targets = batch(algorithm, episodes, False).targets  # those of an opponent model may depend on rewards
     game, other = (batch(algorithm, episodes._replace(reward=episodes.reward + change), False) for change in (0.0, 1.0))
@@ -370,4 +376,4 @@ def _check_reward(
         for each in (game, other)
     )
     got, cure = "other losses for another episodes.reward", "read batch.reward, so that --model.reward counts"
-    report.require(difference(*losses) is None, "losses", got, "losses of batch.reward alone", cure)
+    report.require(difference(*losses) is None, "losses", got, "losses that use only batch.reward", cure)

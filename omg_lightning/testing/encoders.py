@@ -37,7 +37,7 @@ from omg_lightning.testing.parts import (
 from omg_lightning.testing.report import Report, describe
 from omg_lightning.types import ConfigError
 
-_ROWS, _STEPS = 4, 4  # environments, and steps at which views are taken
+_ROWS, _STEPS = 4, 4  # environments, and steps of the views
 _SPACES: tuple[Space, ...] = (
     spaces.Box(-np.inf, np.inf, (3,), np.float32),
     spaces.Box(0, 100, (4,), np.int32),
@@ -55,7 +55,7 @@ class Views(NamedTuple):
     observation: Tensor  # float [M, *shape]
     time: Tensor  # float [M]
     sparse: Tensor | None = None  # int32 [M, n] the game's own sparse views
-    distances: Tensor | None = None  # the same, with walking distances
+    distances: Tensor | None = None  # the sparse views with walking distances
 
 
 def check_encoder(
@@ -66,19 +66,19 @@ def check_encoder(
 ) -> None:
     """Check that `encoder` keeps the contract of `omg_lightning.encoders.Encoder`.
 
-    Torch's global random state is left as it was.
+    Torch's global random state is not changed.
 
     Args:
-        encoder: a class or a `functools.partial` of one, as `--model.encoder` takes it; or an instance, which stays as
-            it is.
-        game: whose views to read. By default a class reads views of a grid, of bits, of real numbers, of counts and of
-            an image, and may refuse some of these by a ConfigError; an instance reads random views of its own space.
-        reads_time: the features must depend on the time; False for an encoder that leaves it out on purpose.
+        encoder: a class or a `functools.partial` of one, as `--model.encoder` takes it; or an instance, which is not
+            changed.
+        game: the game of the views. By default a class reads views of a grid, of bits, of real numbers, of counts and
+            of an image, and may reject some of these by a ConfigError; an instance reads random views of its own space.
+        reads_time: whether the features must depend on the time; False for an encoder that ignores it on purpose.
         seed: of weights and views.
 
     Raises:
         CheckError: the encoder breaks the contract. One sentence says what was got, what was expected, and the cure.
-        ConfigError: the encoder refuses the views of `game`, in its own sentence.
+        ConfigError: the encoder rejects the views of `game` with its own message.
     """
     report = report_of("check_encoder", encoder, Encoder)
     with torch.random.fork_rng(devices=[]):
@@ -94,18 +94,18 @@ def check_encoder(
 
 
 def _check_spaces(report: Report, encoder: EncoderFactory, reads_time: bool, seed: int) -> None:
-    """Check a class on the views of the project's games and spaces, but for those that it refuses."""
+    """Check a class on the views of the project's games and spaces, except those that it rejects."""
     refusals, count = [], 0
-    for count, views in enumerate(_project_views(seed), 1):  # noqa: B007  the last one is how many there are
+    for count, views in enumerate(_project_views(seed), 1):  # noqa: B007  the last one is their number
         try:
             check = _Check(report, encoder, views, reads_time)
         except ConfigError as error:
             refusals.append(str(error))
         else:
             check.all()
-    got = f"a refusal of all views ({', '.join(dict.fromkeys(refusals))})"
-    cure = "pass the game that it is for"
-    report.require(len(refusals) < count, "__init__", got, "views that it reads", cure)
+    got = f"a ConfigError for all views ({', '.join(dict.fromkeys(refusals))})"
+    cure = "pass the game of this encoder"
+    report.require(len(refusals) < count, "__init__", got, "at least some views that it reads", cure)
 
 
 def _project_views(seed: int) -> Iterator[Views]:
@@ -136,7 +136,7 @@ def _views_of(env: VectorEnv, seed: int) -> Views:
 
 
 def _padded(parts: list[Tensor], none: int) -> Tensor | None:
-    """Return sparse views of several steps in one tensor; None where there are none."""
+    """Return sparse views of several steps in one tensor; None if there are none."""
     widest = max((part.shape[1] for part in parts), default=0)
     padded = [torch.nn.functional.pad(part, (0, widest - part.shape[1]), value=none) for part in parts]
     return torch.cat(padded) if padded else None
@@ -159,16 +159,16 @@ def _random_views(space: Space, layout: GridLayout | None, seed: int) -> Views:
 
 
 class _Check:
-    """Reads views with one encoder and words what is wrong.
+    """Checks one encoder on views.
 
     Args:
-        report: words the failures.
+        report: raises the failures.
         encoder: a factory, or an instance.
-        views: what to read.
-        reads_time: the features must depend on the time.
+        views: the views to read.
+        reads_time: whether the features must depend on the time.
 
     Raises:
-        ConfigError: the encoder refuses these views.
+        ConfigError: the encoder rejects these views.
     """
 
     def __init__(self, report: Report, encoder: EncoderFactory | Encoder, views: Views, reads_time: bool) -> None:
@@ -197,13 +197,15 @@ class _Check:
         report, encoder = self.report, self.encoder
         made_right = getattr(encoder, "observation_space", None) is not None
         cure = "call super().__init__(observation_space, layout, hidden) first"
-        report.require(made_right, "__init__", "no attribute observation_space", "that of the base class", cure)
+        report.require(
+            made_right, "__init__", "no attribute observation_space", "the attributes of the base class", cure
+        )
         for member in ("sparse", "distances"):
             value, cure = getattr(encoder, member), f"set {member} to one of them"
             report.require(isinstance(value, bool), member, repr(value), "True or False", cure)
         bits = is_binary(self.views.space) or not encoder.sparse
         cure = "set self.sparse = is_binary(observation_space)"
-        report.require(bits, "sparse", f"True for {self.views.space}", "True for bits alone", cure)
+        report.require(bits, "sparse", f"True for {self.views.space}", "True only for bits", cure)
         for wide in self.widths[:1]:
             found = report.call("forward", wide, self.views.observation, self.views.time, expected=_READS)
             self._shape(found, len(self.views.time), 2 * HIDDEN)
@@ -217,8 +219,8 @@ class _Check:
             check_finite(report, "forward", found, "a feature")
             check_rows(report, "forward", self.encoder, (views.observation, views.time), found)
             for rows in (1, 0):
-                expected = f"a batch of {'one row' if rows else 'no rows, as where no learner plays'}"
-                cure = "" if rows else "use `flatten(1)` in place of `reshape(len(x), -1)`, and no mean over rows"
+                expected = f"a batch of {'one row' if rows else 'no rows, as without a learner'}"
+                cure = "" if rows else "use `flatten(1)` instead of `reshape(len(x), -1)`, and no mean over rows"
                 some = (views.observation[:rows], views.time[:rows])
                 part = report.call("forward", self.encoder, *some, expected=expected, cure=cure)
                 self._shape(part, rows, self.hidden)
@@ -237,10 +239,10 @@ class _Check:
             self._agree(again, found, f"for views of {raw.dtype}", cure)
             read = pure(report, "prepare", encoder.prepare, dense, expected="views [M, *shape]")
             leads = isinstance(read, Tensor) and read.dim() > 0 and len(read) == len(dense)
-            expected = f"a tensor with the rows first, {len(dense)}"
+            expected = f"a tensor with {len(dense)} leading rows"
             report.require(leads, "prepare", describe(read), expected, "keep one row for each view")
             order = torch.arange(len(dense)).flip(0)[:-1]
-            again = report.call("forward", encoder, read[order], time[order], expected="rows of what prepare returned")
+            again = report.call("forward", encoder, read[order], time[order], expected="rows of the result of prepare")
             self._agree(again, found[order], "for what prepare returned", "let both forms mean the same")
             sparse = self._sparse() if encoder.sparse else None
             if sparse is not None:
@@ -250,7 +252,7 @@ class _Check:
                 self._agree(again, found, "for sparse views", cure)
 
     def inputs(self) -> None:
-        """Check that the features depend on the view, and on the time unless it is left out on purpose."""
+        """Check that the features depend on the view, and on the time unless `reads_time` is False."""
         report, views = self.report, self.views
         with torch.inference_mode():
             alike = torch.full_like(views.time, 0.5)
@@ -279,12 +281,12 @@ class _Check:
             for parameter in encoder.parameters():
                 parameter.add_(0.1 * torch.randn(parameter.shape))
         moved = (features(encoder) != before).any() or not any(True for _ in encoder.parameters())
-        cure = "compute what depends on weights anew in each call"
+        cure = "compute values that depend on weights in each call, without a cache"
         report.require(moved, "forward", "the same features after a training step", "those of the new weights", cure)
         check_state(report, encoder, self.fresh, features, "forward")
 
     def states(self) -> None:
-        """Check the encoder of whole states, where it is another one."""
+        """Check the encoder of whole states, if it is another one."""
         report, kind, views = self.report, self.encoder.state_encoder, self.views
         if kind is None:
             return
@@ -298,7 +300,7 @@ class _Check:
         report.tensor("state_encoder", found, (len(views.time), HIDDEN), "[M, hidden]", (torch.float32,))
 
     def _fits(self, encoder: Encoder) -> None:
-        """Raise a CheckError where an instance is for other views."""
+        """Raise a CheckError if an instance is for other views."""
         own = getattr(encoder, "observation_space", None)
         expected, cure = f"the game's {self.views.space}", "make it with GameSpec.of(env).observation_space"
         same = own is None or own.shape == self.views.space.shape
@@ -312,7 +314,7 @@ class _Check:
         self.report.require(same, "forward", f"other features {when}", "those of the views as float", cure)
 
     def _sparse(self) -> Tensor | None:
-        """Return the views in sparse form: the game's own where it has these."""
+        """Return the views in sparse form: the game's own, if it has them."""
         known = self.views.distances if self.encoder.distances else self.views.sparse
         if known is not None or self.encoder.distances:
             return known

@@ -23,8 +23,8 @@ def check_env(env: VectorEnv, batch_size: int = 4, seed: int = 0) -> None:
     """Check that `env` keeps the contract of `omg_lightning.envs.VectorEnv`.
 
     The check plays the same episodes four times, with random actions, illegal ones among them: once to look at each
-    step, once more with the same actions, once with illegal actions replaced, and once without the environments that
-    are over. Its time grows with `max_steps`, so use short episodes. Torch's global random state is left as it was.
+    step, once more with the same actions, once with illegal actions replaced, and once without the finished
+    environments. Its time grows with `max_steps`, so use short episodes. Torch's global random state is not changed.
 
     Args:
         env: the environment to check. It is reset several times.
@@ -42,7 +42,7 @@ def check_env(env: VectorEnv, batch_size: int = 4, seed: int = 0) -> None:
     if not isinstance(env, VectorEnv):
         got = f"an instance of {type(env).__name__}"
         cure = "derive it from that; PettingZooEnv wraps a PettingZoo environment, and RulesEnv a Game"
-        Report("check_env").fail("env", got, "one of a subclass of omg_lightning.envs.VectorEnv", cure)
+        Report("check_env").fail("env", got, "an instance of a subclass of omg_lightning.envs.VectorEnv", cure)
     check = _Check(env, batch_size, seed)
     check.attributes()
     with torch.random.fork_rng(devices=[]):
@@ -53,10 +53,10 @@ def check_env(env: VectorEnv, batch_size: int = 4, seed: int = 0) -> None:
 
 
 class _Check:
-    """Plays an environment and words what is wrong.
+    """Plays an environment and checks it.
 
     Args:
-        env: what to check.
+        env: the environment to check.
         batch_size: B.
         seed: of the episodes and of the actions.
     """
@@ -64,7 +64,7 @@ class _Check:
     def __init__(self, env: VectorEnv, batch_size: int, seed: int) -> None:
         self.env, self.batch_size, self.seed = env, batch_size, seed
         self.report = Report(type(env).__name__)
-        self.steps: list[Step] = []  # of the first time, the reset first
+        self.steps: list[Step] = []  # of the first play, the reset first
         self.actions: list[Tensor] = []  # int64 [B, P] played after each of them
 
     def attributes(self) -> None:
@@ -74,7 +74,9 @@ class _Check:
             value, cure = self._attribute(member), f"set {member} to one"
             whole = isinstance(value, int) and not isinstance(value, bool) and value >= 1
             report.require(whole, member, repr(value), "a whole number >= 1", cure)
-        report.require(isinstance(self._attribute("name"), str), "name", repr(env.name), "a string", "set name to one")
+        report.require(
+            isinstance(self._attribute("name"), str), "name", repr(env.name), "a string", "set name to a string"
+        )
         right = isinstance(env.noop, int) and 0 <= env.noop < env.num_actions
         expected = f"the index of an action, 0 to {env.num_actions - 1}"
         report.require(right, "noop", repr(env.noop), expected, "set noop to the action that replaces an illegal one")
@@ -107,20 +109,23 @@ class _Check:
             kept, given = Step(*(field.clone() for field in now)), actions.clone()
             after = self.step(actions)
             name = _difference(kept, now, exact=True) or ("" if torch.equal(given, actions) else "actions")
-            got, cure = f"another `{name}` in a Step or argument of before", "return new tensors, and clone the actions"
-            report.require(not name, "step", got, "values that stay as they were", cure)
+            got, cure = (
+                f"a changed `{name}` in an earlier Step or argument",
+                "return new tensors, and clone the actions",
+            )
+            report.require(not name, "step", got, "unchanged values", cure)
             self._check_step(now, after, left)
             left |= now.active & ~after.active
             self.steps.append(after)
             self.actions.append(actions)
             now = after
-            if over:  # one step more was played after the end
+            if over:  # one more step was played after the end
                 return
 
     def same_seed(self) -> None:
         """Play the same actions after a reset with the same seed."""
-        cure = "draw all randomness from the generator given to reset, and let nothing live on from earlier episodes"
-        expected = "the same for the same seed and actions"
+        cure = "draw all randomness from the generator given to reset, and keep no state from earlier episodes"
+        expected = "equal values for the same seed and actions"
         self._compare(self.reset(), self.steps[0], "reset", "at a second time", expected, cure)
         for actions, before in zip(self.actions, self.steps[1:], strict=True):
             self._compare(self.step(actions), before, "step", "at a second time", expected, cure)
@@ -131,13 +136,13 @@ class _Check:
         cure = "call omg_lightning.envs.base.replace_illegal first in step"
         for now, actions, after in zip(self.steps[:-1], self.actions, self.steps[1:], strict=True):
             cleaned = replace_illegal(actions, now.legal, self.env.noop)
-            expected = "what noop does, or the first legal action where noop is illegal"
+            expected = "the result of noop, or of the first legal action if noop is illegal"
             self._compare(self.step(cleaned), after, "step", "for illegal actions", expected, cure)
 
     def keep(self) -> None:
-        """Play the same actions in the environments that are not over, in reverse order."""
+        """Play the same actions in the unfinished environments, in reverse order."""
         now, rows = self.reset(), torch.arange(self.batch_size)
-        cure = "let row r go on with the environment index[r], and let no row depend on another"
+        cure = "continue environment index[r] in row r, and compute each row from itself alone"
         for actions, after in zip(self.actions, self.steps[1:], strict=True):
             going = now.active.any(-1).nonzero()[:, 0].flip(0)
             if len(going) == 0:
@@ -145,7 +150,7 @@ class _Check:
             self.report.call("keep", self.env.keep, going, expected="any rows, int64 [R]")
             rows = rows[going]
             now = self.step(actions[rows])
-            expected = "what the same environment shows among all others"
+            expected = "the same result as among all environments"
             same = Step(*(field[rows] for field in after))
             self._compare(now, same, "keep", "after rows were dropped", expected, cure, exact=False)
 
@@ -184,9 +189,9 @@ class _Check:
         others = legal.clone()
         others[..., env.noop] = False
         wrong = ~active & (others.any(-1) | ~legal[..., env.noop])
-        expected, cure = "noop alone", "make legal True for noop and False for all others where a seat is inactive"
+        expected, cure = "only noop", "for inactive seats, make legal True for noop and False for all other actions"
         report.nowhere(wrong, member, "for an inactive seat other legal actions", expected, cure)
-        both, cure = found.terminated & found.truncated, "decide for one; terminated where a rule ended the seat"
+        both, cure = found.terminated & found.truncated, "set one of them: terminated if a rule ended the seat"
         report.nowhere(both, member, "a seat both terminated and truncated", "one of them", cure)
         report.nowhere(~found.reward.isfinite(), member, "the reward", "a finite one", "correct it", found.reward)
         beyond = (found.achieved < NO_GOAL) | (found.achieved >= len(env.goal_names))
@@ -209,24 +214,24 @@ class _Check:
         self.report.require(same, "state", "a state with other views", "the views that reset returned", cure)
 
     def _check_step(self, now: Step, after: Step, left: Tensor) -> None:
-        """Check what a step may change; `left`, bool `[B, P]`: seats that had left before `now`."""
+        """Check the changes of a step; `left`, bool `[B, P]`: seats that had left before `now`."""
         report, went = self.report, now.active & ~after.active
         over = ~now.active.any(-1)
         back, cure = after.active & (left | over[:, None]), "keep active False for a seat until the episode is over"
         report.nowhere(back, "step", "a seat that had left and is back", "no seat to return", cure)
         ended = after.terminated | after.truncated
         got, expected = "neither terminated nor truncated for a seat that left", "one of them"
-        report.nowhere(went & ~ended, "step", got, expected, "set terminated where a seat becomes inactive")
+        report.nowhere(went & ~ended, "step", got, expected, "set one of them when a seat becomes inactive")
         got, expected = "terminated or truncated for a seat that did not leave with this step", "False"
         report.nowhere(ended & ~went, "step", got, expected, "set it only in the step in which a seat becomes inactive")
         prosocial = self.env.game is not None and self.env.game.prosocial
         earns = now.active.any(-1, keepdim=True) if prosocial else now.active
-        got, cure = "for a seat that was not active the reward", "pay 0 there"
+        got, cure = "for a seat that was not active the reward", "return 0 there"
         report.nowhere((after.reward != 0) & ~earns, "step", got, "0", cure, after.reward)
-        absent, cure = (after.achieved != NO_GOAL) & ~now.active, "return NO_GOAL where a seat was not active"
+        absent, cure = (after.achieved != NO_GOAL) & ~now.active, "return NO_GOAL for inactive seats"
         report.nowhere(absent, "step", "for an inactive seat the goal", "NO_GOAL (-1)", cure, after.achieved)
         moved = (now.observation != after.observation).flatten(1).any(-1) & over
-        got, cure = "another observation of an environment that is over", "change nothing where no seat is active"
+        got, cure = "another observation of an environment that is over", "change nothing if no seat is active"
         report.nowhere(moved, "step", got, "the last one", cure, letters=["row"])
 
     def _random_actions(self, now: Step, generator: torch.Generator) -> Tensor:
@@ -244,7 +249,7 @@ class _Check:
 
 
 def _difference(one: Step, other: Step, exact: bool) -> str:
-    """Name the first field in which two steps differ; empty for none."""
+    """Return the name of the first field in which two steps differ; empty for none."""
     for name, a, b in zip(one._fields, one, other, strict=True):
         same = torch.equal(a, b) if exact or not a.is_floating_point() else torch.allclose(a, b, _RELATIVE, _ABSOLUTE)
         if not same:

@@ -1,4 +1,4 @@
-"""Episodes for the checks, and copies with changes that must not matter."""
+"""Episodes for the checks, and copies with changes that must not change results."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from omg_lightning.types import NO_GOAL, Episodes
 
 
 class Lesson(NamedTuple):
-    """What one kind of training batch holds."""
+    """The episodes of one kind of training batch."""
 
     name: str  # in words
     episodes: Episodes
@@ -28,11 +28,11 @@ class Lesson(NamedTuple):
 def lessons(report: Report, env: VectorEnv, actor: Actor, rows: int, seed: int) -> list[Lesson]:
     """Play the episodes of both phases; in some of them seats leave early, so that there is padding.
 
-    The last two kinds are rare: online batches in which nothing happens, and in which the learner is alone.
+    The last two kinds are rare: online batches without any event, and with only a learner.
 
     Args:
         report: words the failure.
-        env: what to play.
+        env: the environment.
         actor: the learner.
         rows: B.
         seed: of the episodes.
@@ -58,7 +58,7 @@ def lessons(report: Report, env: VectorEnv, actor: Actor, rows: int, seed: int) 
 
 
 def _played(report: Report, env: VectorEnv, actor: Actor, lineups: list[list[str]], rows: int, seed: int) -> Episodes:
-    """Play one episode in each of so many environments, and let some seats leave early."""
+    """Play one episode in each of B environments, and let some seats leave early."""
     seating = arrange(lineups, rows, env, torch.device("cpu"))
     expected = "to play whole episodes in a rollout"
     played = report.call("actor", play, env, seating, {LEARNER: actor}, seeded(seed), expected=expected)
@@ -66,12 +66,12 @@ def _played(report: Report, env: VectorEnv, actor: Actor, lineups: list[list[str
     steps, rows, seats = episodes.active.shape
     last = torch.arange(rows) % steps  # row b is b steps shorter than the longest
     end = (steps - last)[:, None].repeat(1, seats)
-    end[1::2, -1] = (end[1::2, -1] // 2).clamp(min=1)  # and there the last seat leaves in the middle
+    end[1::2, -1] = (end[1::2, -1] // 2).clamp(min=1)  # in these rows the last seat leaves in the middle
     return _kept(episodes, episodes.active & (torch.arange(steps)[:, None, None] < end))
 
 
 def _kept(episodes: Episodes, active: Tensor) -> Episodes:
-    """Return the episodes with these seats alone, bool `[T, B, P]`; a seat that leaves early is truncated."""
+    """Return the episodes with only these seats, bool `[T, B, P]`; a seat that leaves early is truncated."""
     later = torch.cat([active[1:], torch.zeros_like(active[:1])])
     cut = active & ~later & ~episodes.terminated
     kept = _padded(episodes, active, torch.zeros_like)
@@ -86,7 +86,7 @@ def _kept(episodes: Episodes, active: Tensor) -> Episodes:
 
 
 def _padded(episodes: Episodes, active: Tensor, fill: Callable[[Tensor], Tensor]) -> Episodes:
-    """Return the episodes with what `fill` makes of a field where a seat is not active, bool `[T, B, P]`."""
+    """Return the episodes with the padding of each field, bool `[T, B, P]`, replaced by `fill`."""
 
     def padded(field: Tensor) -> Tensor:
         here = active.view(*active.shape, *[1] * (field.dim() - 3))
@@ -97,9 +97,9 @@ def _padded(episodes: Episodes, active: Tensor, fill: Callable[[Tensor], Tensor]
 
 
 def spoiled(episodes: Episodes, num_actions: int, num_goals: int) -> Episodes:
-    """Return the episodes with the worst that padding can hold: NaN, or random values where there is no NaN.
+    """Return the episodes with the worst padding: NaN, or random values for dtypes without NaN.
 
-    The reward stays 0, as `td_lambda` wants it.
+    The reward stays 0, as `td_lambda` requires.
     """
     random = seeded(0)
 
@@ -120,11 +120,11 @@ def spoiled(episodes: Episodes, num_actions: int, num_goals: int) -> Episodes:
 
 
 def longer(episodes: Episodes) -> Episodes:
-    """Return the episodes with one more step of padding, as beside a longer episode in a batch."""
+    """Return the episodes with one more step of padding, as in a batch with a longer episode."""
     return episodes.map(lambda field: torch.cat([field, torch.zeros_like(field[:1])]))
 
 
 def other_true_goals(episodes: Episodes, num_goals: int) -> Episodes:
-    """Return the episodes with other goals that scripts pursue; without declared goals 0 in place of none."""
+    """Return the episodes with other true goals of scripts; without declared goals 0 instead of NO_GOAL."""
     goal = episodes.true_goal
     return episodes._replace(true_goal=(goal + 1) % max(num_goals, 2) if num_goals else torch.zeros_like(goal))

@@ -20,20 +20,20 @@ from omg_lightning.testing.report import Report
 from omg_lightning.testing.views import check_values
 from omg_lightning.types import NO_GOAL, take
 
-_PLAYER_STEPS = 8  # steps that each scripted player of a game is tried for
+_PLAYER_STEPS = 8  # number of steps for which each scripted player is tested
 _WILD = 3  # random actions reach this far below 0 and above A - 1
 _TOLERANCE = {"rtol": 1e-5, "atol": 1e-6}  # sums of floats may depend on the size of a batch
 _ON_DEVICE = "make new tensors with `device=state.time.device`, and move constants there"
-_PURE = "clone what you change, or use functions that return new tensors, such as torch.where"
+_PURE = "clone tensors before you change them, or use functions that return new tensors, such as torch.where"
 _EXPECTED = {  # of each method of a game
     "reset": "initial states for any batch size and generator",
     "active": "a mask for any state",
     "legal": "a mask for any state",
     "terminated": "a mask for any state",
     "observe": "views of any state",
-    "reshuffle": "a state that looks the same to all players",
+    "reshuffle": "a state with the same views for all players",
     "observe_sparse": "sparse views of any state, with a board and without",
-    "board": "what does not change during the episodes of any state",
+    "board": "the constants of the episodes of any state",
     "step": "the next state and rewards, for any state and any integers as actions",
     "realised": "goals, for any state and any integers as actions",
 }
@@ -43,15 +43,15 @@ def check_game(game: Game, batch_size: int = 16, seed: int = 0) -> None:
     """Check that `game` keeps the contract of `omg_lightning.games.Game`.
 
     The check plays whole episodes with random actions, illegal ones among them, and tries the game's scripted players.
-    Its time grows with `max_steps`, so use a small game. Torch's global random state is left as it was.
+    Its time grows with `max_steps`, so use a small game. Torch's global random state is not changed.
 
-    The check runs on the CPU, and on "cuda" where there is one. It also runs the rules on the device "meta", which
+    The check runs on the CPU, and on "cuda" if available. It also runs the rules on the device "meta", which
     finds constants on the wrong device without an accelerator. Rules that need values, such as `nonzero`, cannot run
     there, so an error on "meta" is ignored; `check_device(game, "meta")` reports it.
 
     Args:
         game: the game to check.
-        batch_size: B, how many episodes are played at once, at least 2.
+        batch_size: B, number of parallel episodes, at least 2.
         seed: seed of all randomness.
 
     Raises:
@@ -77,15 +77,15 @@ def check_device(game: Game, device: str, batch_size: int = 16, seed: int = 0) -
     """Check that all rules of `game` run on `device`, and return tensors there.
 
     Tensors on "meta" have no values: any constant on the CPU and any wait for a value is an error. Rules that choose by
-    values, such as `nonzero`, cannot run there. They are no mistake in a game, but make it slower on an accelerator.
+    values, such as `nonzero`, cannot run there. They are not a mistake in a game, but make it slower on an accelerator.
 
     No generator can draw on "meta", so `reset` runs on the CPU for it. So does `board`, which is made once for many
     states and may wait for values.
 
     Args:
-        game: the game to check. On "meta" a copy of it runs, so that constants which it moves there are not lost.
+        game: the game to check. On "meta" a copy runs, so that the game does not lose constants that it moves there.
         device: where to run, such as "meta" or "cuda".
-        batch_size: B, episodes at once.
+        batch_size: B, number of parallel episodes.
         seed: seed of the initial states.
 
     Raises:
@@ -101,9 +101,9 @@ def check_device(game: Game, device: str, batch_size: int = 16, seed: int = 0) -
 
 
 def random_actions(game: Game, state: Any, generator: torch.Generator) -> Tensor:
-    """Draw actions to test a game with: int64 `[B, P]`.
+    """Draw actions for the test of a game: int64 `[B, P]`.
 
-    Legal actions with a higher index are more likely, since these are often the ones that take or use something. One
+    Legal actions with a higher index are more probable, because these often take or use an object. One
     action in eight is any integer in or near the range of the actions.
     """
     weight = game.legal(state) * (1.0 + torch.arange(game.num_actions)) ** 2
@@ -113,13 +113,13 @@ def random_actions(game: Game, state: Any, generator: torch.Generator) -> Tensor
 
 
 class _Asked:
-    """A game whose methods are called through a report, which words the errors in them.
+    """Calls the methods of a game through a report, which raises their errors.
 
     Args:
-        report: words the failures.
-        game: the game to ask.
-        where: added to what is expected of each method.
-        cure: what to do where a method raises; by default the message names the line that did.
+        report: raises the failures.
+        game: the game.
+        where: added to the expected result of each method.
+        cure: advice if a method raises; by default the message names the failing line.
     """
 
     def __init__(self, report: Report, game: Game, where: str = "", cure: str = "") -> None:
@@ -140,7 +140,7 @@ class _Asked:
         return replace_illegal(actions, self.legal(state), self.game.noop)
 
     def all(self, state: Any, actions: Tensor, board: Any = None) -> dict[str, Tensor]:
-        """Return all that the rules say of a state and actions, by method and what it returned."""
+        """Return the results of all rules for a state and actions, by method and field."""
         after, rewards = self.step(state, actions)
         found = _by_field("step", after) | {"step: rewards": rewards, "realised": self.realised(state, actions)}
         found |= {name: getattr(self, name)(state) for name in ("active", "legal", "terminated", "observe")}
@@ -153,19 +153,21 @@ class _Asked:
 
 
 def _report(game: Game) -> Report:
-    """Return a report in the game's name; raise a CheckError if it is no game."""
+    """Return a report in the game's name; raise a CheckError if it is not a game."""
     if isinstance(game, type):
         Report("check_game").fail("game", f"the class {game.__name__}", "a game", f"call it, as {game.__name__}(...)")
     if not isinstance(game, Game):
         got = f"an instance of {type(game).__name__}"
-        Report("check_game").fail("game", got, "one of a subclass of omg_lightning.games.Game", "derive it from that")
+        Report("check_game").fail(
+            "game", got, "an instance of a subclass of omg_lightning.games.Game", "derive it from Game"
+        )
     return Report(type(game).__name__)
 
 
 def _check_sizes(report: Report, game: Game) -> None:
     for member in ("num_players", "num_actions", "max_steps"):
         value = _attribute(report, game, member, "a whole number >= 1")
-        report.require(_whole(value, 1), member, repr(value), "a whole number >= 1", f"set {member} to one")
+        report.require(_whole(value, 1), member, repr(value), "a whole number >= 1", f"set {member} to such a number")
     for member in ("prosocial", "sparse_views", "has_board"):
         value = getattr(game, member)
         report.require(isinstance(value, bool), member, repr(value), "True or False", f"set {member} to one of them")
@@ -213,23 +215,26 @@ def _check_reset(asked: _Asked, batch_size: int, seed: int) -> None:
     report.require(not name, "reset", f"two values of `{name}` with one seed", "the same states for one seed", cure)
     active = asked.active(state)
     report.tensor("active", active, (batch_size, asked.num_players), "[B, P]", (torch.bool,))
-    cure = "let every seat take part from the first step on"
+    cure = "make every seat active from the first step on"
     report.nowhere(~active, "active", "an inactive seat after reset", "True everywhere", cure)
     _check_state(report, "reset", asked.reset(1), 1)  # without a generator
 
 
 def _check_state(report: Report, member: str, state: Any, rows: int, like: Any = None) -> None:
-    """Check that `state` is a flat NamedTuple of tensors with so many rows, and has the fields of `like`."""
+    """Check that `state` is a flat NamedTuple of tensors with this number of rows, and has the fields of `like`."""
     named = isinstance(state, tuple) and hasattr(state, "_fields")
-    got, cure = f"a state of type {type(state).__name__}", "define a class of typing.NamedTuple, and return that"
+    got, cure = f"a state of type {type(state).__name__}", "return an instance of a typing.NamedTuple"
     report.require(named, member, got, "a NamedTuple of tensors", cure)
     same = like is None or type(state) is type(like)
     report.require(same, member, got, f"a {type(like).__name__}, as before", "return a state of the same type")
     for name, field in state._asdict().items():
-        got, cure = f"a field `{name}` of type {type(field).__name__}", "keep what is no tensor in the game"
-        report.require(isinstance(field, Tensor), member, got, "a state of tensors alone", cure)
+        got, cure = f"a field `{name}` of type {type(field).__name__}", "store other values in the game"
+        report.require(isinstance(field, Tensor), member, got, "only tensors in a state", cure)
         leads = field.dim() > 0 and len(field) == rows
-        got, cure = f"a field `{name}` of shape {list(field.shape)}", "give every field of the state the batch first"
+        got, cure = (
+            f"a field `{name}` of shape {list(field.shape)}",
+            "make the batch the leading dimension of every field",
+        )
         report.require(leads, member, got, f"{rows} rows, the batch size", cure)
         if like is not None:
             old = getattr(like, name)
@@ -239,7 +244,7 @@ def _check_state(report: Report, member: str, state: Any, rows: int, like: Any =
     time = getattr(state, "time", None)
     counts = time is not None and time.dtype == torch.int64 and time.dim() == 1
     got = f"fields {state._fields}" if time is None else f"a field `time` {_kind(time)}"
-    report.require(counts, member, got, "a field `time`, int64 [B]", "count the steps played there")
+    report.require(counts, member, got, "a field `time`, int64 [B]", "count the played steps in it")
 
 
 def _kind(field: Tensor) -> str:
@@ -268,7 +273,7 @@ def _check_episodes(asked: _Asked, batch_size: int, seed: int) -> None:
 
 
 def _check_looks(asked: _Asked, state: Any, board: Any) -> None:
-    """Check all methods that look at a state: what they return, and that the state stays as it was."""
+    """Check the results of all methods that read a state, and that they do not change the state."""
     report = asked.report
     rows, seats = len(state.time), asked.num_players
     for member, letters in (("active", "[B, P]"), ("terminated", "[B, P]"), ("legal", "[B, P, A]")):
@@ -277,14 +282,14 @@ def _check_looks(asked: _Asked, state: Any, board: Any) -> None:
     active, legal, terminated = asked.active(state), asked.legal(state), asked.terminated(state)
     counts = legal.sum(-1)
     cure = "set `legal[..., self.noop] = True` there"
-    report.nowhere(counts == 0, "legal", "no legal action", "one at least", cure)
+    report.nowhere(counts == 0, "legal", "no legal action", "at least one", cure)
     illegal = ~legal[..., asked.noop] & ~active
-    report.nowhere(illegal, "legal", "an illegal noop for an inactive seat", "noop alone to be legal", cure)
-    cure = "return False for all other actions where a seat is inactive"
+    report.nowhere(illegal, "legal", "an illegal noop for an inactive seat", "only noop to be legal", cure)
+    cure = "return False for all other actions of inactive seats"
     got = "for an inactive seat a number of legal actions of"
     report.nowhere((counts > 1) & ~active, "legal", got, "1, noop", cure, counts)
     got, cure = "True for an active seat", "return `... & ~self.active(state)`"
-    report.nowhere(terminated & active, "terminated", got, "True for inactive seats alone", cure)
+    report.nowhere(terminated & active, "terminated", got, "True only for inactive seats", cure)
     view = _pure(asked, "observe", state)
     check_values(report, "observe", asked.observation_space, view, rows, seats)
     if asked.layout is not None:
@@ -297,14 +302,17 @@ def _check_looks(asked: _Asked, state: Any, board: Any) -> None:
 
 
 def _check_reshuffle(asked: _Asked, state: Any, view: Tensor) -> None:
-    """Check that `reshuffle` changes nothing that a player can see."""
+    """Check that `reshuffle` changes only hidden parts of a state."""
     changed = asked.reshuffle(state, torch.Generator().manual_seed(0))
     _check_state(asked.report, "reshuffle", changed, len(view), like=state)
     seen = (asked.observe(changed), asked.legal(changed), asked.active(changed), changed.time)
     known = (view, asked.legal(state), asked.active(state), state.time)
     same = all(torch.equal(one, other) for one, other in zip(seen, known, strict=True))
-    expected, cure = "the same views, legal actions and active seats", "draw anew what nobody can know, and that alone"
-    asked.report.require(same, "reshuffle", "a state that looks another", expected, cure)
+    expected, cure = (
+        "the same views, legal actions and active seats",
+        "resample only the parts that are hidden from all players",
+    )
+    asked.report.require(same, "reshuffle", "a state with other views", expected, cure)
 
 
 def _check_step(asked: _Asked, state: Any, board: Any, generator: torch.Generator) -> Any:
@@ -321,7 +329,7 @@ def _check_step(asked: _Asked, state: Any, board: Any, generator: torch.Generato
 
 
 def _check_own_step(asked: _Asked, state: Any, actions: Tensor) -> None:
-    """Check what the subclass's own `step` and `realised` return, before the base class applies its invariants."""
+    """Check the results of the subclass's own `step` and `realised`, before the base class applies its invariants."""
     report, result = asked.report, _pure(asked, "step", state, actions, own=True)
     pair = isinstance(result, tuple) and len(result) == 2 and not hasattr(result, "_fields")
     report.require(pair, "step", type(result).__name__, "the pair (next state, rewards)", "return both")
@@ -335,16 +343,16 @@ def _check_rewards(asked: _Asked, state: Any, after: Any, rewards: Tensor) -> No
     report, active = asked.report, asked.active(state)
     running = active.any(1)
     wrong = after.time != state.time + running
-    expected = "one more than before in rows that go on, else the same"
+    expected = "one more than before in unfinished rows, else the same"
     cure = "return `time=state.time + 1` in the next state"
     report.nowhere(wrong, "step", "the time", expected, cure, after.time, ["row"])
     over = (~running).nonzero()[:, 0]
     name = _difference(take(state, over), take(after, over))
-    cure = "return the old values where no seat is active, or set keeps_invariants to False"
-    report.require(not name, "step", f"another `{name}` in a finished row", "finished rows as they were", cure)
+    cure = "return the old values in rows without active seats, or set keeps_invariants to False"
+    report.require(not name, "step", f"another `{name}` in a finished row", "unchanged finished rows", cure)
     report.nowhere(~rewards.isfinite(), "step", "the reward", "a finite one", "avoid divisions by zero", rewards)
     earners = running[:, None].expand_as(active) if asked.prosocial else active
-    cure = "pay 0 there, or set prosocial to True if every seat is paid the mean"
+    cure = "return 0 there, or set prosocial to True if every seat gets the mean"
     got = "for a seat that has left the reward"
     report.nowhere((rewards != 0) & ~earners, "step", got, "0", cure, rewards)
 
@@ -355,12 +363,12 @@ def _check_goals(asked: _Asked, state: Any, realised: Tensor) -> None:
     expected = "NO_GOAL (-1), since goal_names is empty" if last < 0 else f"NO_GOAL (-1) or a goal, 0 to {last}"
     report.nowhere(beyond, "realised", "the goal", expected, "return that, or add the goal to goal_names", realised)
     absent = (realised != NO_GOAL) & ~asked.active(state)
-    cure = "return NO_GOAL where a seat is inactive"
+    cure = "return NO_GOAL for inactive seats"
     report.nowhere(absent, "realised", "for an inactive seat the goal", "NO_GOAL (-1)", cure, realised)
 
 
 def _check_function(asked: _Asked, state: Any, actions: Tensor, board: Any) -> None:
-    """Check that the rules are functions of each row alone, and that an illegal action does what `noop` does."""
+    """Check that the rules are functions of each row alone, and that an illegal action counts as `noop`."""
     whole = asked.all(state, actions, board)
     order = torch.arange(len(actions)).flip(0)[: len(actions) // 2]
     cleaned = asked.legal_actions(state, actions)
@@ -368,20 +376,20 @@ def _check_function(asked: _Asked, state: Any, actions: Tensor, board: Any) -> N
         (
             "at a second call",
             "the same values for the same arguments",
-            "draw all chance in reset, and keep it in the state",
+            "draw all random numbers in reset, and store them in the state",
             asked.all(state, actions, board),
             whole,
         ),
         (
             "for illegal actions than for noop",
-            f"what noop, {asked.noop}, does, or the first legal action where noop is illegal",
+            f"the result of noop, {asked.noop}, or of the first legal action if noop is illegal",
             "replace illegal actions by noop, or set keeps_invariants to False",
             asked.all(state, cleaned, board),
             whole,
         ),
         (
             "for the same row in another batch",
-            "rows that do not depend on each other",
+            "independent rows",
             "use sums and indices within a row only",
             asked.all(take(state, order), actions[order], take(board, order)),
             {name: value[order] for name, value in whole.items()},
@@ -399,18 +407,20 @@ def _check_players(asked: _Asked, batch_size: int, seed: int) -> None:
     report, env = asked.report, as_env(asked.game)
     for name, make in asked.players.items():
         member = f"players[{name!r}]"
-        players = [report.call(member, make, expected="a player without arguments") for _ in range(asked.num_players)]
+        players = [
+            report.call(member, make, expected="a player that needs no arguments") for _ in range(asked.num_players)
+        ]
         cure = "give it the methods reset and act, see omg_lightning.games.scripts.Player"
         fits = all(isinstance(player, Player) for player in players)
         report.require(fits, member, f"an object of type {type(players[0]).__name__}", "a player", cure)
         generator = torch.Generator().manual_seed(seed)
         state = asked.reset(batch_size, generator)
         for seat, player in enumerate(players):
-            expected = "it to start in every seat of its game"
+            expected = "a player that can start in every seat of its game"
             report.call(f"{member}.reset", player.reset, batch_size, seat, env, generator, expected=expected)
         for _ in range(min(asked.max_steps, _PLAYER_STEPS)):
             legal, view = asked.legal(state), stored(asked.observe(state), asked.observation_space)
-            view = view.float() if is_binary(asked.observation_space) else view  # as a rollout shows it
+            view = view.float() if is_binary(asked.observation_space) else view  # as in a rollout
             acts = [
                 _action(report, env, member, player, view[:, seat], legal[:, seat])
                 for seat, player in enumerate(players)
@@ -419,7 +429,7 @@ def _check_players(asked: _Asked, batch_size: int, seed: int) -> None:
 
 
 def _action(report: Report, env: VectorEnv, member: str, player: Player, view: Tensor, legal: Tensor) -> Tensor:
-    """Ask a player for goals, action probabilities where it has them, and actions; check them all."""
+    """Check a player's goals, its action probabilities if known, and its actions."""
     expected = "goals that are in goal_names, or NO_GOAL (-1)"
     report.call(f"{member}.goals", goals_of, player, env, view, legal, expected=expected)
     if (asked := getattr(player, "action_probabilities", None)) is not None:
@@ -437,17 +447,17 @@ def _action(report: Report, env: VectorEnv, member: str, player: Player, view: T
 
 
 def _check_meta(report: Report, game: Game, batch_size: int, seed: int) -> None:
-    """Check that no rule returns a tensor elsewhere on "meta"; rules that cannot run there are passed over."""
+    """Check that on "meta" no rule returns a tensor elsewhere; rules that cannot run there are skipped."""
     try:
         results = _results_on(_Asked(report, copy.deepcopy(game)), batch_size, seed, "meta")
-    except Exception:  # rules may need values, and a game may hold what cannot be copied
+    except Exception:  # rules may need values, and some games cannot be copied
         return
     for member, value in results.items():
         _require_device(report, member, value, "meta")
 
 
 def _results_on(asked: _Asked, batch_size: int, seed: int, device: str) -> dict[str, Tensor]:
-    """Return what the rules give on `device`, by method and what it returned; see `check_device` for "meta"."""
+    """Return the results of the rules on `device`, by method and field; see `check_device` for "meta"."""
     found: dict[str, Tensor] = {}
     state = asked.reset(batch_size, torch.Generator("cpu" if device == "meta" else device).manual_seed(seed))
     board = asked.board(state) if asked.has_board else None
@@ -478,7 +488,7 @@ def _require_device(report: Report, member: str, value: Tensor, device: str) -> 
 
 
 def _pure(asked: _Asked, member: str, *args: Any, own: bool = False) -> Any:
-    """Return what a method returns, after a look at whether it left its arguments as they were.
+    """Return the result of a method, after a check that it has not changed its arguments.
 
     With `own` it is the subclass's own method, see `_Asked.own`.
     """
@@ -486,7 +496,7 @@ def _pure(asked: _Asked, member: str, *args: Any, own: bool = False) -> Any:
     result = (asked.own(member) if own else getattr(asked, member))(*args)
     for before, arg in zip(kept, args, strict=True):
         name = _difference(before, arg, "board" if member == "observe_sparse" else "actions")
-        got, expected = f"a changed argument ({name})", "all arguments as they were"
+        got, expected = f"a changed argument ({name})", "unchanged arguments"
         asked.report.require(not name, member, got, expected, _PURE)
     return result
 
@@ -498,7 +508,7 @@ def _copied(record: Any) -> Any:
 
 
 def _difference(x: Any, y: Any, tensor: str = "") -> str:
-    """Name the first field in which two records differ, or `tensor` for two tensors; empty for no difference."""
+    """Return the first field in which two records differ, or `tensor` for two tensors; empty for no difference."""
     if x is None or isinstance(x, Tensor):
         return "" if x is None or _equal(x, y) else tensor
     return next((name for name, a, b in zip(x._fields, x, y, strict=True) if not _equal(a, b)), "")

@@ -14,11 +14,11 @@ from omg_lightning.testing.report import Report
 
 
 def check_layout(report: Report, game: Game) -> None:
-    """Check what a game says of its planes, where it is on a grid.
+    """Check a game's description of its planes, if it is on a grid.
 
     Args:
-        report: words the failure.
-        game: to be checked.
+        report: raises the failure.
+        game: the game to check.
 
     Raises:
         CheckError: the layout does not fit the game.
@@ -50,13 +50,13 @@ def check_layout(report: Report, game: Game) -> None:
 
 
 def check_planes(report: Report, layout: GridLayout, view: Tensor, active: Tensor) -> None:
-    """Check planes of a grid: players first, ego first, one cell for each who is there; the rest alike for all seats.
+    """Check planes of a grid: players first, ego first, one cell per active player; the rest equal for all seats.
 
-    Planes of things that belong to players are in ego order, too, see `GridLayout.owned`.
+    Planes of objects that belong to players are in ego order, too, see `GridLayout.owned`.
 
     Args:
-        report: words the failure.
-        layout: what the planes mean.
+        report: raises the failure.
+        layout: the meaning of the planes.
         view: `[B, P, C, h, w]` of 0 and 1.
         active: bool `[B, P]`.
 
@@ -68,19 +68,19 @@ def check_planes(report: Report, layout: GridLayout, view: Tensor, active: Tenso
     if (first := layout.owned) is not None:
         shared[first : first + seats] = False
     other_planes = (view[:, :, shared] != view[:, :1, shared]).flatten(2).any(-1)
-    got, expected = "planes behind those of the players that differ from seat 0's", "the same for every seat"
-    report.nowhere(other_planes, "observe", got, expected, "show the same things to all seats")
+    got, expected = "planes after those of the players that differ from seat 0's", "the same for every seat"
+    report.nowhere(other_planes, "observe", got, expected, "show the same objects to all seats")
     for seat in range(seats):
         for k in range(seats):
             plane, other = view[:, seat, k], (seat + k) % seats
             differs = (plane != view[:, other, 0]).flatten(1).any(-1)
-            got = f"in plane {k} of seat {seat} something else than in plane 0 of seat {other}"
+            got = f"in plane {k} of seat {seat} other values than in plane 0 of seat {other}"
             cure = "order the planes of players as seat i, i+1, i+2, ... (mod P), see omg_lightning.types.ego_order"
             report.nowhere(differs, "observe", got, "players in ego order", cure, letters=["row"])
             if first is not None:
                 differs = (view[:, seat, first + k] != view[:, other, first]).flatten(1).any(-1)
-                got = f"in plane {first + k} of seat {seat} something else than in plane {first} of seat {other}"
-                report.nowhere(differs, "observe", got, "things by owner, in ego order", cure, letters=["row"])
+                got = f"in plane {first + k} of seat {seat} other values than in plane {first} of seat {other}"
+                report.nowhere(differs, "observe", got, "objects by owner, in ego order", cure, letters=["row"])
             cells = plane.sum((1, 2))
             wrong = running & (cells != active[:, other])
             got, expected = f"in plane {k} of seat {seat} a number of cells of", "1 for an active seat, else 0"
@@ -89,13 +89,13 @@ def check_planes(report: Report, layout: GridLayout, view: Tensor, active: Tenso
 
 
 def check_sparse(report: Report, layout: GridLayout, places: Any, view: Tensor, facts: bool) -> None:
-    """Check that sparse views name each one of the planes once.
+    """Check that sparse views list each one of the planes once.
 
     Args:
-        report: words the failure.
-        layout: what the planes mean.
-        places: what `observe_sparse` returned; int32 `[B, P, n]` is expected.
-        view: `[B, P, C, h, w]` what `observe` returned.
+        report: raises the failure.
+        layout: the meaning of the planes.
+        places: result of `observe_sparse`; int32 `[B, P, n]` is expected.
+        view: `[B, P, C, h, w]` result of `observe`.
         facts: whether indices past the planes may follow, as they do with a board.
 
     Raises:

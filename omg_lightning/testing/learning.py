@@ -18,21 +18,21 @@ from omg_lightning.testing.parts import check_finite, check_gradients, check_nam
 from omg_lightning.testing.report import Report
 from omg_lightning.types import ConfigError, Episodes
 
-Learner = OpponentModel | Algorithm | Any  # or a reward that learns
+Learner = OpponentModel | Algorithm | Any  # or a reward with parameters
 _STEPS = 2  # training steps on each kind of batch
 
 
 class Learning:
-    """Checks the losses of a part.
+    """Checks the losses of a component.
 
     Args:
-        report: words the failures.
-        part: what learns; it is trained.
-        fresh: another one of the same settings.
+        report: raises the failures.
+        part: the component; the check trains it.
+        fresh: another component with the same settings.
         game: names and sizes.
         lessons: the kinds of batches, the two usual ones first.
-        batch: makes a training batch for a part of episodes that are offline or not, the same one each time.
-        sees_true_goal: the losses may depend on the scripts' true goals.
+        batch: makes a training batch of offline or online episodes for a component, the same one each time.
+        sees_true_goal: whether the losses may depend on the scripts' true goals.
     """
 
     def __init__(
@@ -52,7 +52,7 @@ class Learning:
         """Check everything.
 
         Args:
-            results: what a part does while acting, to compare two parts by.
+            results: results of a component while acting, to compare two components.
             what: the methods that `results` calls.
         """
         seen: set[str] = set()
@@ -63,7 +63,7 @@ class Learning:
             if index < 2:
                 self.same(lesson, found)
         unused = [name for name in self.part.loss_weights if name not in seen]
-        got, cure = f"a weight of {unused}, which losses never returns", "return it, or take it out of loss_weights"
+        got, cure = f"a weight of {unused}, which losses never returns", "return it, or remove it from loss_weights"
         self.report.require(not unused, "loss_weights", got, "the names of losses", cure)
         self.reach()
         self.train()
@@ -71,16 +71,19 @@ class Learning:
         self.checkpoint(results, what)
 
     def copy(self, part: Learner | None = None) -> Learner:
-        """Return a copy of a part, by default of the one that learns; it may be trained, or told other episodes."""
-        expected, cure = "a part that copy.deepcopy copies", "keep no tensors with gradients, files or generators in it"
+        """Return a copy of a component, by default of the one under test, to train it or to give it other episodes."""
+        expected, cure = (
+            "a class that copy.deepcopy copies",
+            "keep no tensors with gradients, files or generators in it",
+        )
         part = part or self.part
-        shared = {id(each): each for each in (part.spec, part.spec.game.observation_space)}  # to copy these is slow
+        shared = {id(each): each for each in (part.spec, part.spec.game.observation_space)}  # copying these is slow
         found: Learner = self.report.call("__deepcopy__", deepcopy, part, shared, expected=expected, cure=cure)
         found.log = found.log_dict = _no_log  # type: ignore[method-assign]
         return found
 
     def losses(self, part: Learner, lesson: Lesson) -> dict[str, Tensor]:
-        """Return the losses of one lesson, after a look at names, shapes and values."""
+        """Return the losses of one lesson, after a check of names, shapes and values."""
         report, where = self.report, f"in {lesson.name}"
         batch = self.batch(part, lesson.episodes, lesson.offline)
         found: dict[str, Tensor] = report.call("losses", part.losses, batch, expected=f"losses of {lesson.name}")
@@ -89,29 +92,29 @@ class Learning:
             scalar = isinstance(value, Tensor) and value.dim() == 0
             got = f"{name!r} of shape {list(value.shape)}" if isinstance(value, Tensor) else f"{name!r} as {value!r}"
             report.require(scalar, "losses", f"{got} {where}", "a scalar tensor", "take the mean over samples")
-            got, cure = f"{name!r} that is not finite {where}", "divide by max(count, 1), and read active steps alone"
+            got, cure = f"{name!r} that is not finite {where}", "divide by max(count, 1), and read only active steps"
             report.require(value.isfinite(), "losses", got, "a finite value", cure)
             known, learns = name in part.loss_weights, value.requires_grad
-            got, cure = f"{name!r} with a gradient but without a weight", "name it in loss_weights, or detach it"
+            got, cure = f"{name!r} with a gradient but without a weight", "add it to loss_weights, or detach it"
             report.require(known or not learns, "losses", got, "a weight for each loss", cure)
-            got, cure = f"{name!r} without a gradient {where}", "leave it out where nothing is to be trained"
+            got, cure = f"{name!r} without a gradient {where}", "omit it if no parameter is trained"
             report.require(learns or not known, "losses", got, "a loss that depends on parameters", cure)
         return found
 
     def same(self, lesson: Lesson, found: dict[str, Tensor]) -> None:
-        """Check what must not change the losses."""
+        """Check changes that must not change the losses."""
         report, game = self.report, self.game
-        disturb(2)  # the first call met another state
+        disturb(2)  # the first call had another random state
         again = difference(self.losses(self.copy(), lesson), found)
-        cure = "draw from batch.noise, without dropout"
+        cure = "draw random numbers from batch.noise, without dropout"
         report.require(again is None, "losses", f"another {_named(again)} at a second call", "the same", cure)
         goals = len(game.goal_names)
         if not self.sees_true_goal:
             told = lesson._replace(episodes=other_true_goals(lesson.episodes, goals))
             name = difference(self.losses(self.copy(), told), found)
             got = f"another {_named(name)} for other true goals"
-            cure = "do not read episodes.true_goal; an upper bound may, and then sets needs_true_goal"
-            report.require(name is None, "losses", got, "losses that do not know what scripts pursue", cure)
+            cure = "do not read episodes.true_goal; only an upper bound may, with needs_true_goal set"
+            report.require(name is None, "losses", got, "losses that do not depend on true goals", cure)
         junk = Lesson(
             f"{lesson.name} with NaN in its padding",
             spoiled(lesson.episodes, game.num_actions, goals),
@@ -119,15 +122,15 @@ class Learning:
         )
         name = difference(self.losses(self.copy(), junk), found, exact=False)
         got = f"another {_named(name)} for other padding"
-        cure = "read episodes where active is True alone, by index or torch.where, since NaN * 0 is NaN"
-        report.require(name is None, "losses", got, "losses of active steps", cure)
+        cure = "read only steps where active is True, by index or torch.where, since NaN * 0 is NaN"
+        report.require(name is None, "losses", got, "losses of active steps only", cure)
         more = lesson._replace(episodes=longer(lesson.episodes))
         name = difference(self.losses(self.copy(), more), found, exact=False)
-        got, cure = f"another {_named(name)} for more padding", "draw and average for active steps alone"
+        got, cure = f"another {_named(name)} for more padding", "draw and average only for active steps"
         report.require(name is None, "losses", got, "losses that do not depend on the length of a batch", cure)
 
     def reach(self) -> None:
-        """Check that some loss of a usual batch reaches each parameter that is trained."""
+        """Check that some loss of a usual batch reaches each trained parameter."""
         part, due = self.copy(), []
         for lesson in self.lessons[:2]:
             found = self.losses(part, lesson)
@@ -150,12 +153,14 @@ class Learning:
                 self.report.call("losses", torch.stack(due).sum().backward, expected="gradients at each step")
                 optimizer.step()
             if isinstance(part, OpponentModel):
-                self.report.call("after_step", part.after_step, lesson.offline, expected="to follow a training step")
+                self.report.call(
+                    "after_step", part.after_step, lesson.offline, expected="an update after a training step"
+                )
         for name, weight in part.named_parameters():
             check_finite(self.report, "losses", weight.detach(), f"after training steps the parameter {name!r}")
 
     def checkpoint(self, results: Callable[[Any], Any], what: str) -> None:
-        """Check that a checkpoint holds all that was learned."""
+        """Check that a checkpoint holds the whole learned state."""
 
         def known(part: Learner) -> list[Any]:
             with torch.inference_mode():
@@ -172,5 +177,5 @@ def _named(name: str | None) -> str:
 
 def _no_log(*args: Any, **kwargs: Any) -> NoReturn:
     raise ConfigError(
-        "got a call of self.log; expected values in the result, since the agent logs: return them detached"
+        "got a call of self.log; expected metrics in the result, which the agent logs: return them detached"
     )

@@ -44,8 +44,8 @@ from omg_lightning.testing.parts import (
 from omg_lightning.testing.report import Report, describe
 from omg_lightning.types import NO_GOAL, Episodes, Estimate, View, take
 
-_STEPS = 3  # steps at which acting is looked at
-_TREES = 3  # goals that are drawn at once
+_STEPS = 3  # steps at which acting is checked
+_TREES = 3  # goals that are sampled at once
 _ESTIMATE = "an Estimate for any memory and view"
 _FLOAT = (torch.float32,)
 
@@ -59,18 +59,18 @@ def check_opponent(
     """Check that `model` keeps the contract of `omg_lightning.opponents.OpponentModel`.
 
     The check plays some episodes with random actions and scripted players, and takes a few training steps. Its time
-    grows with `max_steps`, so use a small game. Torch's global random state is left as it was.
+    grows with `max_steps`, so use a small game. Torch's global random state is not changed.
 
     Args:
-        model: a class or a `functools.partial` of one, as `--model.opponent` takes it; or an instance, which stays as
-            it is.
-        game: what the model is tried on; it must be the game of an instance.
-        batch_size: B, environments at once, at least 2.
+        model: a class or a `functools.partial` of one, as `--model.opponent` takes it; or an instance, which is not
+            changed.
+        game: the game of the check; for an instance it must be its own game.
+        batch_size: B, number of parallel environments, at least 2.
         seed: of all randomness.
 
     Raises:
         CheckError: the model breaks the contract. One sentence says what was got, what was expected, and the cure.
-        ConfigError: the model refuses this game, in its own sentence; or `batch_size` is less than 2.
+        ConfigError: the model rejects this game with its own message; or `batch_size` is less than 2.
     """
     batch_size = whole("batch_size", batch_size, 2)
     report, env = report_of("check_opponent", model, OpponentModel), environment_of("check_opponent", game)
@@ -92,11 +92,13 @@ def _check_attributes(report: Report, model: OpponentModel, env: VectorEnv) -> N
     """Check sizes and flags."""
     spec, size = getattr(model, "spec", None), getattr(model, "size", None)
     cure = "call super().__init__(spec, size) first"
-    report.require(isinstance(spec, ModelSpec), "__init__", "no attribute spec", "those of the base class", cure)
+    report.require(
+        isinstance(spec, ModelSpec), "__init__", "no attribute spec", "the attributes of the base class", cure
+    )
     assert spec is not None
     own, shape = spec.game, env.observation_space.shape
     sizes = (own.num_players, own.num_actions, own.observation_space.shape)
-    same, cure = sizes == (env.num_players, env.num_actions, shape), "pass the game that it was made for"
+    same, cure = sizes == (env.num_players, env.num_actions, shape), "pass the game of this model"
     report.require(same, "spec", f"a model of {own.name}", f"one of {env.name}", cure)
     whole_size = isinstance(size, int) and not isinstance(size, bool) and size >= 0
     report.require(whole_size, "size", repr(size), "the length of a goal vector", "pass it to super().__init__")
@@ -105,7 +107,10 @@ def _check_attributes(report: Report, model: OpponentModel, env: VectorEnv) -> N
         report.require(isinstance(value, bool), member, repr(value), "True or False", f"set {member} to one of them")
     check_weights(report, model.loss_weights)
     moves = type(model).next_goal is not OpponentModel.next_goal
-    got, cure = "False beside a next_goal of its own", "set goals_change to True, or a search never calls next_goal"
+    got, cure = (
+        "False beside a next_goal of its own",
+        "set goals_change to True, since a search calls next_goal only then",
+    )
     decided = "goals_change" in vars(model)  # by the constructor
     report.require(model.goals_change or not moves or decided, "goals_change", got, "True", cure)
     if model.goals_are_cells:
@@ -116,12 +121,12 @@ def _check_attributes(report: Report, model: OpponentModel, env: VectorEnv) -> N
 
 
 class _Acting:
-    """Calls the methods that act at the first steps of episodes, and words what is wrong.
+    """Checks the methods for acting at the first steps of episodes.
 
     Args:
-        report: words the failures.
-        model: what to check.
-        env: what to play.
+        report: raises the failures.
+        model: the model to check.
+        env: the environment.
         rows: B.
         seed: of the episodes.
     """
@@ -163,7 +168,7 @@ class _Acting:
         return found
 
     def start(self, prior: Tensor) -> Any:
-        """Check `start`, and return the memory; true goals change it only where these are needed."""
+        """Check `start`, and return the memory; true goals may change it only if `needs_true_goal`."""
         report, model = self.report, self.model
         nobody = torch.full(prior.shape[:2], NO_GOAL)
         expected = "a memory for any prior, [B, P, ...]"
@@ -172,7 +177,7 @@ class _Acting:
         declared = max(len(self.env.goal_names), 1)
         told = torch.arange(nobody.numel()).view_as(nobody) % declared
         knows = pure(report, "start", model.start, prior, told, expected="a memory for any true goals")
-        cure = "do not read true_goal; an upper bound may, and then sets needs_true_goal"
+        cure = "do not read true_goal; only an upper bound may, with needs_true_goal set"
         blind = model.needs_true_goal or difference(memory, knows) is None
         report.require(blind, "start", "another memory for other true goals", "the same memory", cure)
         check_rows(report, "start", model.start, (prior, told), knows)
@@ -181,13 +186,13 @@ class _Acting:
     def memory(self, member: str, memory: Any, like: Any = None) -> None:
         """Check that a memory is a value with the environments as its leading dimension."""
         report = self.report
-        cure = "return a tensor, or a typing.NamedTuple of tensors (with None, or more of these, in it)"
+        cure = "return a tensor, or a typing.NamedTuple of tensors, None, or such NamedTuples"
         report.require(_is_record(memory), member, f"a memory of type {describe(memory)}", "a record of tensors", cure)
         found, old = tensors(memory), tensors(like)
         rows = self.rows if like is None else len(next(iter(old.values()), torch.zeros(self.rows)))
         for name, field in found.items():
             leads = field.dim() > 0 and len(field) == rows
-            got, cure = f"a memory{name} of shape {list(field.shape)}", "give every tensor the environments first"
+            got, cure = f"a memory{name} of shape {list(field.shape)}", "make the environments the leading dimension"
             report.require(leads, member, got, f"{rows} rows, the environments", cure)
         if like is not None:
             kept = {name: (x.shape, x.dtype) for name, x in found.items()}
@@ -196,7 +201,7 @@ class _Acting:
             report.require(kept == before, member, got, expected, "keep names, shapes and dtypes")
 
     def estimate(self, member: str, memory: Any, view: View) -> Estimate:
-        """Check `infer` or `uninformed`, and return what it says."""
+        """Check `infer` or `uninformed`, and return the result."""
         report, ask = self.report, getattr(self.model, member)
         shape = (*view.active.shape, self.model.size)
         found: Estimate = pure(report, member, ask, memory, view, expected=_ESTIMATE)
@@ -213,7 +218,7 @@ class _Acting:
         return found
 
     def predict(self, view: View, estimate: Estimate) -> None:
-        """Check `condition`, `predict` and `forecast`, for goals that are drawn and for those of seats that left."""
+        """Check `condition`, `predict` and `forecast`, for sampled goals and for goals of seats that have left."""
         report, model = self.report, self.model
         rows, seats = view.active.shape
         observation, legal = view.observation.flatten(0, 1), view.legal.flatten(0, 1)
@@ -223,7 +228,7 @@ class _Acting:
             expected = "a tensor [M, ...] for any goals, also 0 for seats that have left"
             condition = pure(report, "condition", model.condition, goal, seat, expected=expected)
             leads = isinstance(condition, Tensor) and condition.dim() > 0 and len(condition) == len(goal)
-            report.require(leads, "condition", describe(condition), "rows first", "keep one row for each goal")
+            report.require(leads, "condition", describe(condition), "leading rows", "keep one row for each goal")
             check_finite(report, "condition", condition, f"for a goal{' of 0' * (goal is not drawn)} a value")
             check_rows(report, "condition", model.condition, (goal, seat), condition)
             args, expected = (observation, time, condition), "logits [M, A] for any views, times and conditions"
@@ -233,21 +238,21 @@ class _Acting:
             check_rows(report, "predict", model.predict, args, logits)
             read = self.prepare(observation.float())
             again = report.call("predict", model.predict, read, time, condition, expected="views as prepared")
-            cure = "hand views on to the encoder as they are, which reads all forms"
+            cure = "pass views to the encoder unchanged, since it reads all forms"
             same = difference(again, logits, exact=False) is None
             report.require(same, "predict", "other logits for prepared views", "those of the views", cure)
         condition = model.condition(drawn, seat)
         own = masked_logits(model.predict(observation, time, condition), legal).log_softmax(-1)
         found = self.forecast(observation, time, seat, legal, drawn)
         name = difference(found.log_softmax(-1), own, exact=False)
-        got, cure = "another forecast than predict for a goal that is drawn", "let both be the same policies"
+        got, cure = "another forecast than predict for a sampled goal", "use the same policies in both"
         report.require(name is None, "forecast", got, "the policy under that goal", cure)
         self.forecast(observation, time, seat, legal, estimate.point.flatten(0, 1))
 
     def forecast(self, observation: Tensor, time: Tensor, seat: Tensor, legal: Tensor, goal: Tensor) -> Tensor:
         """Check `forecast`, and return it."""
         report, args = self.report, (observation, time, seat, legal, goal)
-        expected = "log probabilities [m, A] for what is recorded as Estimate.point"
+        expected = "log probabilities [m, A] for a recorded Estimate.point"
         found: Tensor = pure(report, "forecast", self.model.forecast, *args, expected=expected)
         report.tensor("forecast", found, legal.shape, "[m, A]", _FLOAT)
         chance = found.softmax(-1)
@@ -259,7 +264,7 @@ class _Acting:
         return found
 
     def departed(self, memory: Any, view: View) -> None:
-        """Check that what a seat shows and does after it has left does not matter to the goals of the others."""
+        """Check that a seat's views and actions after it has left do not change the goals of other seats."""
         report, model, noop = self.report, self.model, self.env.noop
         active = view.active.clone()
         active[::2, -1] = False
@@ -284,8 +289,8 @@ class _Acting:
             ]
             check_finite(report, member, points[0], "after a seat has left a goal")
             same = difference(points[0][active], points[1][active], exact=False) is None
-            got = "other goals of the seats that play for another view or action of a seat that has left"
-            cure = "use torch.where(view.active[..., None], x, 0.0) before seats are mixed"
+            got = "other goals of active seats for another view or action of a seat that has left"
+            cure = "use torch.where(view.active[..., None], x, 0.0) before you combine seats"
             report.require(same, member, got, "the same goals", cure)
 
     def update(self, memory: Any, view: View, actions: Tensor, achieved: Tensor) -> Any:
@@ -306,7 +311,7 @@ class _Acting:
             check_rows(report, "as_seen", self.model.as_seen, args, found)
 
     def next_goal(self, estimate: Estimate, view: View, achieved: Tensor) -> None:
-        """Check `next_goal`: the shape of the goals stays."""
+        """Check that `next_goal` keeps the shape of the goals."""
         report, goal = self.report, estimate.draw(1, seeded(0))[:, 0]
 
         def ask(before: Tensor, seen: View, realised: Tensor) -> Tensor:
@@ -320,10 +325,10 @@ class _Acting:
 
 @dataclass(frozen=True)
 class _Watcher(ModelActor):
-    """Plays legal actions at random, and lets an opponent model infer goals."""
+    """Plays random legal actions, and calls an opponent model to infer goals."""
 
     def decide(self, memory: Memory, scene: Scene, estimate: Estimate, rows: Tensor, ego: Tensor) -> Decision:
-        """Draw the actions of M egos."""
+        """Sample the actions of M egos."""
         legal = scene.view.legal[rows, ego].float()
         return Decision(torch.multinomial(legal, 1, generator=scene.generator)[:, 0], {})
 
@@ -331,7 +336,7 @@ class _Watcher(ModelActor):
 def _check_learning(
     report: Report, model: OpponentModel, fresh: OpponentModel, env: VectorEnv, rows: int, seed: int
 ) -> None:
-    """Check what the model makes of whole episodes."""
+    """Check the model on whole episodes."""
     policy = PolicyModule(model.spec, model.size)
     found = lessons(report, env, _Watcher(model), rows, seed)
     view = Walk(env, rows, seed).view
@@ -372,13 +377,13 @@ def _check_targets(report: Report, batch: TrainingBatch, lesson: Lesson) -> None
         here = episodes.active & found.known if member == "label" else episodes.active
         check_finite(report, "targets", value[here], member)
         got, cure = f"{member} with a gradient", "compute it in torch.no_grad()"
-        report.require(not value.requires_grad, "targets", got, "targets without one", cure)
+        report.require(not value.requires_grad, "targets", got, "targets without a gradient", cure)
     right = isinstance(found.share, int | float) and 0 <= found.share <= 1
     report.require(right, "targets", f"share {found.share!r}", "a probability", "use self.mixture.share(env_steps)")
 
 
 def _check_carry(report: Report, model: OpponentModel, episodes: Episodes) -> None:
-    """Check `carry`: shape, rows, and what must not matter."""
+    """Check `carry`: shape, rows, and changes that must not matter."""
     game, rows = model.spec.game, episodes.active.shape[1]
     prior = report.call("prior", model.prior, rows, expected="a prior for any batch size")
     expected = "the prior of the next episode for any whole episodes"
@@ -394,7 +399,7 @@ def _check_carry(report: Report, model: OpponentModel, episodes: Episodes) -> No
     trials = {"padding": spoiled(episodes, game.num_actions, goals)}
     if not model.needs_true_goal:
         trials["true goals"] = other_true_goals(episodes, goals)
-    cures = {"padding": "read episodes where active is True alone", "true goals": "do not read episodes.true_goal"}
+    cures = {"padding": "read only steps where active is True", "true goals": "do not read episodes.true_goal"}
     for what, other in trials.items():
         again = report.call("carry", model.carry, prior, other, expected=expected)
         same = difference(again, found, exact=False) is None
@@ -402,7 +407,7 @@ def _check_carry(report: Report, model: OpponentModel, episodes: Episodes) -> No
 
 
 def _check_measures(report: Report, model: OpponentModel, episodes: Episodes) -> None:
-    """Check what metrics and figures ask."""
+    """Check the methods for metrics and figures."""
     names = model.spec.game.goal_names
     found = report.call("metrics", model.metrics, names, expected="metrics by name")
     right = isinstance(found, dict) and all(isinstance(metric, Metric) for metric in found.values())
@@ -417,9 +422,9 @@ def _check_measures(report: Report, model: OpponentModel, episodes: Episodes) ->
         cure = "return a dict, such as {'goal/hits': value}"
         report.require(right, f"{member}.compute", got, "a dict of names that start with goal/", cure)
         numbers = all(torch.as_tensor(value).numel() == 1 for value in values.values())
-        report.require(numbers, f"{member}.compute", "values that are no numbers", "scalars", "take a mean")
-    coded = report.call("coded", model.coded, episodes, expected="what codes reads, [M, *shape]").float()
-    codes = report.call("codes", model.codes, coded, expected="codes of what `coded` returns [M, *shape], or None")
+        report.require(numbers, f"{member}.compute", "values that are not numbers", "scalars", "take a mean")
+    coded = report.call("coded", model.coded, episodes, expected="the input of codes, [M, *shape]").float()
+    codes = report.call("codes", model.codes, coded, expected="codes of the result of coded, [M, *shape], or None")
     known = codes is None or _is_codes(codes, len(coded), model.size)
     expected = f"None, float [M, D] = {[len(coded), model.size]}, or int64 [M]"
     report.require(known, "codes", describe(codes), expected, "return one of these")

@@ -15,17 +15,17 @@ from omg_lightning.spaces import is_binary
 from omg_lightning.testing.report import Report
 from omg_lightning.types import ConfigError, View, take
 
-HIDDEN = 16  # width of the networks that are made for a check
+HIDDEN = 16  # width of the networks of a check
 _RELATIVE, _ABSOLUTE = 1e-4, 1e-5  # sums of floats depend on the size of a batch
-_PURE = "return new tensors, by `x + y` in place of `x += y`, and clone what you change"
-_DRAWS = "draw from the generator that is given, without dropout, and let a call change nothing in self"
+_PURE = "return new tensors, by `x + y` instead of `x += y`, and clone tensors before you change them"
+_DRAWS = "draw from the given generator, without dropout, and do not change self in a call"
 
 
 def report_of(check: str, part: Any, kind: type) -> Report:
-    """Return a report in the name of a part; raise a CheckError unless it is of `kind`, or may make one.
+    """Return a report in the name of a class; raise a CheckError unless it is of `kind`, or a factory of it.
 
     Args:
-        check: name of the public function, for messages about what is no part at all.
+        check: name of the public function, for messages about objects of another kind.
         part: a class, a `functools.partial` of one, another callable, or an instance.
         kind: the base class of the contract.
     """
@@ -47,18 +47,18 @@ def report_of(check: str, part: Any, kind: type) -> Report:
 
 
 def made(report: Report, factory: Callable[..., Any], kind: type, arguments: tuple[Any, ...], names: str) -> Any:
-    """Return what a factory makes.
+    """Return the result of a factory.
 
     Args:
-        report: words the failure.
+        report: raises the failure.
         factory: a class, or a `functools.partial` of one.
         kind: the base class of the contract.
-        arguments: what it is called with.
-        names: the same in words, such as `spec, goal_size`.
+        arguments: its arguments.
+        names: the names of the arguments, such as `spec, goal_size`.
 
     Raises:
-        CheckError: it fails, or makes something else.
-        ConfigError: the part refuses the game, in its own sentence.
+        CheckError: the factory fails, or returns another type.
+        ConfigError: the class rejects the game with its own message.
     """
     try:
         part = factory(*arguments)
@@ -73,7 +73,7 @@ def made(report: Report, factory: Callable[..., Any], kind: type, arguments: tup
 
 
 def environment_of(check: str, game: Game | VectorEnv) -> VectorEnv:
-    """Return `game` as an environment; raise a CheckError where it is none."""
+    """Return `game` as an environment; raise a CheckError if it is neither a game nor an environment."""
     cure = f"pass an instance, such as {game.__name__}(...)" if isinstance(game, type) else "pass one of these"
     got = f"the class {game.__name__}" if isinstance(game, type) else f"an instance of {type(game).__name__}"
     Report(check).require(isinstance(game, Game | VectorEnv), "game", got, "a Game or a VectorEnv", cure)
@@ -81,7 +81,7 @@ def environment_of(check: str, game: Game | VectorEnv) -> VectorEnv:
 
 
 def check_weights(report: Report, weights: object) -> None:
-    """Check `loss_weights` of a part."""
+    """Check `loss_weights` of a class."""
     right = isinstance(weights, Mapping) and all(isinstance(name, str) for name in weights)
     right = right and all(isinstance(weight, int | float) and weight >= 0 for weight in weights.values())  # type: ignore[attr-defined]
     cure = 'set it to a dict, such as {"coplayer": 1.0}'
@@ -92,8 +92,8 @@ class Walk:
     """Plays an environment with random legal actions, so that methods can be called at each step.
 
     Args:
-        env: what to play.
-        rows: B, environments at once.
+        env: the environment.
+        rows: B, number of parallel environments.
         seed: of the game and of the actions.
     """
 
@@ -104,21 +104,21 @@ class Walk:
 
     @property
     def view(self) -> View:
-        """The current step, as a rollout shows it."""
+        """The current step, as in a rollout."""
         now = self.now
         time = torch.full((len(now.active),), self.time) / self.env.max_steps
         observation = now.observation.float() if self.binary else now.observation
         return View(observation, now.legal, time, now.active, now.reward)
 
     def step(self) -> tuple[Tensor, Step]:
-        """Play random legal actions; return these, int64 `[L, P]`, and what came."""
+        """Play random legal actions; return the actions, int64 `[L, P]`, and the next step."""
         legal = self.now.legal.float()
         actions = torch.multinomial(legal.flatten(0, 1), 1, generator=self.generator).view(legal.shape[:2])
         self.now, self.time = self.env.step(actions), self.time + 1
         return actions, self.now
 
     def drop(self) -> Tensor:
-        """Drop environments that are over, and return the index of the others, int64 `[R]`, in reverse order."""
+        """Drop finished environments, and return the index of the others, int64 `[R]`, in reverse order."""
         going = self.now.active.any(-1).nonzero()[:, 0].flip(0)
         self.now = Step(*(field[going] for field in self.now))
         self.env.keep(going)
@@ -136,7 +136,7 @@ def disturb(seed: int) -> None:
 
 
 def tensors(value: Any, name: str = "") -> dict[str, Tensor]:
-    """Return the tensors in a nested record by name; what is neither a tensor nor holds any is left out."""
+    """Return the tensors in a nested record by name; other values are omitted."""
     if isinstance(value, Tensor):
         return {name: value}
     if isinstance(value, tuple) and hasattr(value, "_fields"):
@@ -166,12 +166,12 @@ def difference(one: Any, other: Any, exact: bool = True) -> str | None:
 def pure(report: Report, member: str, function: Callable[..., Any], *args: Any, expected: str) -> Any:
     """Return `function(*args)`; check that it changes no argument, and that a second call returns the same.
 
-    The two calls meet different states of torch's global random generator.
+    The two calls have different states of torch's global random generator.
 
     Args:
-        report: words the failure.
+        report: raises the failure.
         member: name of the method.
-        function: what to call. Where it needs a generator it must make a new one in each call.
+        function: the function. If it needs a generator, it must make a new one in each call.
         *args: records of tensors.
         expected: what the contract asks for.
     """
@@ -179,7 +179,7 @@ def pure(report: Report, member: str, function: Callable[..., Any], *args: Any, 
     disturb(1)
     found = report.call(member, function, *args, expected=expected)
     changed = difference(kept, tensors(args)) is not None
-    report.require(not changed, member, "an argument that it changed in place", "arguments as they were", _PURE)
+    report.require(not changed, member, "an argument that it changed in place", "unchanged arguments", _PURE)
     disturb(2)
     again = report.call(member, function, *args, expected=expected)
     same = difference(found, again) is None
@@ -191,9 +191,9 @@ def check_rows(report: Report, member: str, function: Callable[..., Any], args: 
     """Check that rows do not depend on each other: half of them, in another order, must give the same.
 
     Args:
-        report: words the failure.
+        report: raises the failure.
         member: name of the method.
-        function: what was called.
+        function: the called function.
         args: its arguments; records of tensors with the rows as their leading dimension.
         found: its result for all rows.
     """
@@ -204,24 +204,24 @@ def check_rows(report: Report, member: str, function: Callable[..., Any], args: 
     part = report.call(member, function, *some, expected=expected)
     wanted = {name: value[index] for name, value in tensors(found).items()}
     same = difference(tensors(part), wanted, exact=False) is None
-    cure = "compute each row from itself alone, for example with LayerNorm in place of BatchNorm"
-    report.require(same, member, "another result for a row among other rows", "rows that are independent", cure)
+    cure = "compute each row from itself alone, for example with LayerNorm instead of BatchNorm"
+    report.require(same, member, "another result for a row among other rows", "independent rows", cure)
 
 
 def check_finite(report: Report, member: str, value: Tensor, what: str = "") -> None:
-    """Raise a CheckError where a float tensor holds NaN or infinity."""
+    """Raise a CheckError if a float tensor holds NaN or infinity."""
     got, cure = f"{what or 'a value'} that is not finite", "avoid divisions by zero and logarithms of zero"
     report.require(value.isfinite().all(), member, got, "finite numbers", cure)
 
 
 def check_gradients(report: Report, part: nn.Module, loss: Tensor, what: str) -> None:
-    """Check that a loss reaches every parameter of a part that is trained, and that its gradients are finite.
+    """Check that a loss reaches every trained parameter of a component, and that its gradients are finite.
 
     Args:
-        report: words the failure.
-        part: whose parameters.
+        report: raises the failure.
+        part: the component with the parameters.
         loss: a scalar.
-        what: the loss in words.
+        what: description of the loss.
     """
     cure = "compute it from the parameters, without detach, no_grad or changes in place"
     report.require(loss.requires_grad, "parameters", f"no gradient of {what}", "a gradient", cure)
@@ -236,27 +236,27 @@ def check_gradients(report: Report, part: nn.Module, loss: Tensor, what: str) ->
 
 
 def check_names(report: Report, part: nn.Module, names: Collection[str]) -> None:
-    """Check that the parameters and buffers of a part are still those of the start, by name."""
+    """Check that calls have not added parameters or buffers."""
     late = [name for name in part.state_dict() if name not in names]
     got, cure = f"{late}, which a call made", "make all parameters and buffers in __init__"
-    report.require(not late, "state_dict", got, "the names of the start", cure)
+    report.require(not late, "state_dict", got, "the names directly after __init__", cure)
 
 
 def check_state(report: Report, part: nn.Module, fresh: nn.Module, results: Callable[[Any], Any], what: str) -> None:
-    """Check that a part that is made anew, and given the state of `part`, returns the same results.
+    """Check that a new component with the state of `part` returns the same results.
 
     Args:
-        report: words the failure.
-        part: a part that has been trained.
-        fresh: another one of the same settings, which has not been trained.
-        results: what to compare, as a function of a part.
+        report: raises the failure.
+        part: a trained component.
+        fresh: an untrained one with the same settings.
+        results: function that returns the results of a component to compare.
         what: the methods that `results` calls.
     """
     state = {name: value.clone() for name, value in part.state_dict().items()}
-    expected = "a state that a new part of the same settings can load"
-    cure = "make all parameters and buffers in __init__, of sizes that depend on its arguments alone"
+    expected = "a state that a new instance with the same settings can load"
+    cure = "make all parameters and buffers in __init__, with sizes that depend only on its arguments"
     report.call("state_dict", fresh.load_state_dict, state, expected=expected, cure=cure)
     name = difference(results(part), results(fresh), exact=False)
     got = f"other results of {what} after a checkpoint was loaded"
-    cure = "keep what is learned in parameters, or in buffers by self.register_buffer"
-    report.require(name is None, "state_dict", got, "a state that holds all that was learned", cure)
+    cure = "store learned values in parameters, or in buffers by self.register_buffer"
+    report.require(name is None, "state_dict", got, "a state with all learned values", cure)

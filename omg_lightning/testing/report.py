@@ -16,18 +16,18 @@ from omg_lightning.types import ConfigError
 _TORCH = str(Path(torch.__file__).parent)
 _PROJECT = str(Path(__file__).parents[1])
 _INSTALLED = (sysconfig.get_path("stdlib"), sysconfig.get_path("purelib"), "<")  # "<" starts a name such as <string>
-_LONGEST = 200  # characters of a foreign error message that are repeated
+_LONGEST = 200  # largest number of characters to quote from an error message
 
 
 class CheckError(AssertionError):
-    """A part breaks its contract. The message is one sentence: what was got, what was expected, and the cure."""
+    """A class breaks its contract. The message is one sentence: what was got, what was expected, and the cure."""
 
 
 class Report:
-    """Words the failures of one part, such as a game.
+    """Raises the failures of one class, such as a game.
 
     Args:
-        name: the part's name, which starts every sentence.
+        name: the name at the start of every sentence.
     """
 
     def __init__(self, name: str) -> None:
@@ -38,10 +38,10 @@ class Report:
 
         Args:
             member: name of the attribute or method.
-            got: what was found there.
-            expected: what the contract asks for.
-            cure: what the author can do, in the imperative.
-            cause: the error that led to it, which stays attached.
+            got: the value that was found.
+            expected: the value that the contract requires.
+            cure: advice to the author, in the imperative.
+            cause: the original error, if any.
         """
         sentence = f"{self.name}.{member}: got {got}; expected {expected}: {cure}"
         raise CheckError(" ".join(sentence.split())) from cause
@@ -64,11 +64,11 @@ class Report:
         """Raise a CheckError if bool `mask` is True anywhere; the message says where first.
 
         Args:
-            mask: what must be False everywhere.
+            mask: must be False everywhere.
             member: name of the attribute or method.
-            got: what it means where the mask is True.
-            expected: what the contract asks for.
-            cure: what the author can do.
+            got: the meaning of True in the mask.
+            expected: the value that the contract requires.
+            cure: advice to the author.
             values: the values concerned, in the shape of `mask`; the first one follows `got`.
             letters: names of the mask's first dimensions.
         """
@@ -84,14 +84,14 @@ class Report:
 
         Args:
             member: name of the attribute or method.
-            function: what to call.
+            function: the function to call.
             *args: its arguments.
-            expected: what the contract asks for.
-            cure: what to do; by default the message names the line of the author's code that failed.
+            expected: the value that the contract requires.
+            cure: advice; by default the message names the failing line of the author's code.
         """
         try:
             return function(*args)
-        except ConfigError as error:  # one sentence with the cure already
+        except ConfigError as error:  # already one sentence with a cure
             text = str(error)
             raise CheckError(text if text.startswith(self.name) else f"{self.name}.{member}: {text}") from error
         except Exception as error:  # the author's code may fail in any way
@@ -117,11 +117,11 @@ class Report:
 
         Args:
             member: name of the method that returned it.
-            value: what it returned.
+            value: its result.
             shape: the expected shape.
             letters: the expected shape in letters, such as `[B, P]`.
             dtypes: the expected dtypes; empty for any.
-            what: what the value is, where the method returns several, such as "rewards".
+            what: name of the value if the method returns several, such as "rewards".
         """
         kind = " or ".join(_plain(dtype) for dtype in dtypes) or "a tensor"
         expected = f"{what + ' as ' if what else ''}{kind} {letters} = {list(shape)}"
@@ -143,7 +143,7 @@ def _plain(dtype: torch.dtype) -> str:
 def _line_of(error: Exception) -> str:
     """Return file and line of the innermost call in the author's own code.
 
-    That is code that is neither installed nor this project's; where there is none, code outside of torch and of the
+    This is code that is neither installed nor this project's; if there is none, code outside of torch and of the
     project's base classes.
     """
     guards = (_TORCH, str(Path(_PROJECT, "testing")), str(Path(_PROJECT, "games", "base.py")))

@@ -45,31 +45,31 @@ def check_reward(
 ) -> None:
     """Check that `reward` keeps the contract of `omg_lightning.rewards.Reward`.
 
-    The check plays some episodes with PPO and scripted players; a reward that learns takes a few training steps. Its
-    time grows with `max_steps`, so use a small game. Torch's global random state is left as it was.
+    The check plays some episodes with PPO and scripted players; a reward with parameters is trained for a few steps.
+    Its time grows with `max_steps`, so use a small game. Torch's global random state is not changed.
 
     Args:
         reward: a class or a `functools.partial` of one, as `--model.reward` takes it.
-        game: what it is tried on.
-        opponent: the opponent model that it is given.
-        batch_size: B, environments at once, at least 2.
+        game: the game of the check.
+        opponent: the opponent model that the reward gets.
+        batch_size: B, number of parallel environments, at least 2.
         seed: of all randomness.
 
     Raises:
         CheckError: the reward breaks the contract. One sentence says what was got, what was expected, and the cure.
-        ConfigError: the reward or the opponent model refuses this game, in its own sentence; or `batch_size` is less
+        ConfigError: the reward or the opponent model rejects this game with its own message; or `batch_size` is less
             than 2.
     """
     batch_size = whole("batch_size", batch_size, 2)
     report, env = report_of("check_reward", reward, Reward), environment_of("check_reward", game)
     fits, cure = not isinstance(reward, Reward), f"pass the class, {report.name}, or functools.partial of it"
-    report.require(fits, "__init__", "an instance", "what makes one", cure)
+    report.require(fits, "__init__", "an instance", "a class or a functools.partial", cure)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         spec = ModelSpec(GameSpec.of(env), hidden=HIDDEN)
         part, fresh = (made(report, reward, Reward, (), "") for _ in range(2))
         for each in (part, fresh):
-            report.call("build", each.build, spec, expected="to make networks for any game that it can learn from")
+            report.call("build", each.build, spec, expected="networks for any game")
         right = isinstance(part.same_as_game, bool)
         report.require(right, "same_as_game", repr(part.same_as_game), "True or False", "set it to one of them")
         check_weights(report, part.loss_weights)
@@ -79,7 +79,7 @@ def check_reward(
         for lesson in found:
             _check_values(report, part, model, lesson, spec.game)
         learns = isinstance(part, nn.Module)
-        got, cure = f"losses {list(part.loss_weights)} of no torch.nn.Module", "inherit torch.nn.Module, too"
+        got, cure = f"losses {list(part.loss_weights)} without a torch.nn.Module", "also inherit from torch.nn.Module"
         report.require(learns or not part.loss_weights, "loss_weights", got, "losses of parameters", cure)
         if learns:
             check_names(report, part, fresh.state_dict())
@@ -87,7 +87,7 @@ def check_reward(
 
 
 def _check_values(report: Report, reward: Reward, model: OpponentModel, lesson: Lesson, game: GameSpec) -> None:
-    """Check what `reward` returns for the episodes of one lesson."""
+    """Check the result of `reward` for the episodes of one lesson."""
     episodes, goals = lesson.episodes, len(game.goal_names)
 
     def ask(given: Episodes) -> Tensor:
@@ -101,15 +101,18 @@ def _check_values(report: Report, reward: Reward, model: OpponentModel, lesson: 
     cure = "multiply it by episodes.active"
     report.nowhere(over, "reward", "after the end", "0", cure, found, ("step", "row", "seat"))
     same = not reward.same_as_game or torch.equal(found, episodes.reward)
-    got, cure = "another reward than the game's", "set same_as_game to False, or a search plans with other rewards"
-    report.require(same, "same_as_game", got, "the game's, as same_as_game says", cure)
+    got, cure = (
+        "another reward than the game's",
+        "set same_as_game to False, since a search plans with the game's rewards",
+    )
+    report.require(same, "same_as_game", got, "the game's reward, since same_as_game is True", cure)
 
     def unlike(other: Episodes, wanted: Tensor, what: str, cure: str) -> None:
         again = report.call("reward", ask, other, expected=f"rewards of {lesson.name}")
         alike = difference(again[: len(wanted)], wanted, exact=False) is None
         report.require(alike, "reward", f"another reward for {what}", "the same reward", cure)
 
-    cure = "read episodes where active is True alone, by index or torch.where, since NaN * 0 is NaN"
+    cure = "read only steps where active is True, by index or torch.where, since NaN * 0 is NaN"
     unlike(spoiled(episodes, game.num_actions, goals), found, "other padding", cure)
     unlike(longer(episodes), found, "more padding", "average over active steps alone")
     if not model.needs_true_goal:
@@ -121,7 +124,7 @@ def _check_values(report: Report, reward: Reward, model: OpponentModel, lesson: 
 
 
 class _Teacher(Learning):
-    """Checks the losses of a reward that learns."""
+    """Checks the losses of a reward with parameters."""
 
     def __init__(
         self,
@@ -144,5 +147,5 @@ class _Teacher(Learning):
         self.model, self.episodes = model, found[1].episodes
 
     def all(self, *_: Any) -> None:
-        """Check everything; two rewards are compared by what they return."""
+        """Check everything; two rewards are compared by their results."""
         super().all(lambda part: [deepcopy(part).reward(self.episodes, self.model)], "reward")

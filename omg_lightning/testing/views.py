@@ -1,4 +1,4 @@
-"""Checks of observations: they lie in the observation space, and can be stored."""
+"""Checks of observations: their values are in the observation space, and can be stored."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ def check_values(report: Report, member: str, space: Space, view: Any, rows: int
     """Check shape and values of views, and that the dtype in which they are stored holds these values.
 
     Args:
-        report: words the failure.
+        report: raises the failure.
         member: the method that returned the views.
         space: the space of one seat's view.
-        view: what the method returned; `[B, P, *space.shape]` is expected.
+        view: result of the method; `[B, P, *space.shape]` is expected.
         rows: B.
         seats: P.
 
     Raises:
-        CheckError: the views are no such tensor, leave the space, or change when they are stored.
+        CheckError: the views have another shape, leave the space, or change when they are stored.
     """
     report.tensor(member, view, (rows, seats, *(space.shape or ())), "[B, P, *observation_space.shape]")
     values, low, high = view.double(), *_bounds(space)
@@ -42,7 +42,7 @@ def check_values(report: Report, member: str, space: Space, view: Any, rows: int
 
 
 def _bounds(space: Space) -> tuple[Tensor, Tensor]:
-    """Return the least and largest values, float64."""
+    """Return the smallest and largest values, float64."""
     if is_binary(space):
         return torch.zeros((), dtype=torch.float64), torch.ones((), dtype=torch.float64)
     low, high = space.low, space.high  # type: ignore[union-attr]
