@@ -1,11 +1,11 @@
-"""How close agents come to the exact best response beside a fixed strategy, in matrix games of two players.
+"""Measure how close agents are to the exact best response to a fixed strategy, in matrix games of two players.
 
     python -m omg_lightning fit --config configs/matrix.yaml --data.seats '[learner, tit_for_tat]' \
         --trainer.default_root_dir runs/tit_for_tat
     python benchmarks/best_response.py runs/*/lightning_logs/version_0 --out best_response.json
 
-For each run a line: the best return, worked out by dynamic programming over the partner's own probabilities; the
-return that greedy play has; the share of decisions that are a best response, and of episodes in which all are.
+One line per run: the best return, computed by dynamic programming from the partner's own probabilities; the
+return of greedy play; the share of decisions that are a best response, and of episodes in which all are.
 """
 
 import argparse
@@ -31,7 +31,7 @@ def measure(folder: Path, episodes: int) -> dict[str, object]:
     """Return the numbers of one run.
 
     Raises:
-        ConfigError: it is no learner in seat 0 beside a script in a matrix game.
+        ConfigError: the run is not a matrix game with a learner in seat 0 and a script in seat 1.
     """
     networks = run(["validate", "--config", str(folder / "config.yaml"), "--trainer.accelerator=cpu"], Networks)
     data = networks.datamodule
@@ -39,7 +39,7 @@ def measure(folder: Path, episodes: int) -> dict[str, object]:
     player = make_player(seats[1], data.env) if len(seats) == 2 and seats[0] == LEARNER != seats[1] else None
     if not isinstance(game, MatrixGame) or not isinstance(player, ScriptedPlayer):
         raise ConfigError(
-            f"{folder} is a run of {data.env.name} with seats {seats}: expected MatrixGame, [learner, a script]"
+            f"{folder} is a run of {data.env.name} with seats {seats}: give one of MatrixGame with [learner, a script]"
         )
     actors = {LEARNER: networks.model.load_actor(str(folder / "last.ckpt"))}
     seating = arrange([seats], episodes, data.env, torch.device("cpu"))
@@ -73,8 +73,8 @@ def table(rows: Sequence[dict[str, object]]) -> str:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("runs", nargs="+", type=Path, help="run folders")
-    parser.add_argument("--episodes", type=int, default=200, help="of each run; default: %(default)s")
-    parser.add_argument("--out", type=Path, help="JSON file of the same numbers")
+    parser.add_argument("--episodes", type=int, default=200, help="episodes of each run; default: %(default)s")
+    parser.add_argument("--out", type=Path, help="JSON file to write")
     args = parser.parse_args()
     with one_line():
         rows = [measure(folder, args.episodes) for folder in args.runs]

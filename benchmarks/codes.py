@@ -1,4 +1,4 @@
-"""What learned goals are worth, without any search: codes of scripted play, and a belief over them beside the declared.
+"""Evaluate learned goals without search: codes of scripted play, and beliefs over codes and over declared goals.
 
     python benchmarks/codes.py --out codes.json
 
@@ -170,7 +170,7 @@ def main(args: Sequence[str] | None = None) -> list[dict[str, Any]]:
     parser.add_argument("--belief", nargs="*", choices=GAMES, default=["lbf 6x6-2p-3f", "4h1s_4x4"])
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--episodes", type=int, default=256)
-    parser.add_argument("--steps", type=int, default=300, help="of training")
+    parser.add_argument("--steps", type=int, default=300, help="training steps")
     parser.add_argument("--out", type=Path)
     given = parser.parse_args(args)
     rows = []

@@ -1,4 +1,4 @@
-"""Tells where the time of a real `fit` goes: games, search, networks and optimiser, and everything around them.
+"""Profile a real `fit`: time in games, search, networks and optimiser, and in all other code.
 
 Run:  python benchmarks/fit_profile.py [--threads 1] [arguments of `fit`; without any, `--config configs/base.yaml`]
 Runs the command line's `fit` in a temporary folder, with timers around its parts. A part does not contain the others:

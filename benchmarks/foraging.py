@@ -1,4 +1,4 @@
-"""Finds the fewest steps in which a player can end episodes of Level-Based Foraging beside a script.
+"""Find the fewest steps in which a player can end episodes of Level-Based Foraging with a script.
 
 Run:  python benchmarks/foraging.py [--preset 8x8-2p-3f] [--max-food-level 2] [--layouts 200]
 This is a bound for learners: the player knows the script, its order and its levels, and how it will break each of its

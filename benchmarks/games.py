@@ -1,4 +1,4 @@
-"""Times the rules of a game (legal actions and a joint step); Stag-Hunt beside JaxMARL's Overcooked if asked.
+"""Time the rules of a game (legal actions and a joint step), and optionally JaxMARL's Overcooked for comparison.
 
 Run:  python benchmarks/games.py [--peer-python peer/bin/python] [--growth]
       python benchmarks/games.py --game coin           # or a preset of Level-Based Foraging or Overcooked
@@ -111,15 +111,17 @@ def measure(
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--peer-python", help="interpreter that has JaxMARL")
+    parser.add_argument("--peer-python", help="Python interpreter with JaxMARL installed")
     parser.add_argument("--repeats", type=int, default=7)
     parser.add_argument(
         "--game", default="stag_hunt", help="stag_hunt, coin, or a preset: 8x8-2p-3f, cramped_room, ..."
     )
-    parser.add_argument("--growth", action="store_true", help="how cost grows with batch, players and grid")
-    parser.add_argument("--cpu-time", action="store_true", help="seconds of the processor: where others use it, too")
-    parser.add_argument("--observe", action="store_true", help="with every seat's observation, too")
-    parser.add_argument("--threads", type=int, default=torch.get_num_threads(), help="for ours; JAX takes all cores")
+    parser.add_argument("--growth", action="store_true", help="measure how cost grows with batch, players and grid")
+    parser.add_argument("--cpu-time", action="store_true", help="measure CPU time, for a machine that others use, too")
+    parser.add_argument("--observe", action="store_true", help="also compute every seat's observation")
+    parser.add_argument(
+        "--threads", type=int, default=torch.get_num_threads(), help="threads of our side; JAX uses all cores"
+    )
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
     clock = time.process_time if args.cpu_time else time.perf_counter

@@ -25,8 +25,8 @@ SPAN = 10  # times at least from the bottom of a panel to its top
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("out", type=Path, help="the figure")
-    parser.add_argument("files", type=Path, nargs="+", help="what the benchmarks printed")
+    parser.add_argument("out", type=Path, help="figure to write")
+    parser.add_argument("files", type=Path, nargs="+", help="printed output of the benchmarks")
     args = parser.parse_args()
     found = [json.loads(path.read_text().strip().splitlines()[-1]) for path in args.files]
     rows: dict[str, list[dict[str, Any]]] = {data["benchmark"]: data["rows"] for data in found}

@@ -185,14 +185,16 @@ def measure(iterations: int, **settings: Any) -> dict[str, Any]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--iterations", type=int, default=5)
-    parser.add_argument("--growth", action="store_true", help="how cost grows with trees, simulations, batch and board")
-    parser.add_argument("--trees", type=int, nargs="+", help="for each decision; several are compared")
-    parser.add_argument("--profile", action="store_true", help="where the time of playing goes")
-    parser.add_argument("--workers", type=int, default=1, help="processes that play, as data.workers")
+    parser.add_argument(
+        "--growth", action="store_true", help="measure how cost grows with trees, simulations, batch and board"
+    )
+    parser.add_argument("--trees", type=int, nargs="+", help="numbers of trees per decision to compare")
+    parser.add_argument("--profile", action="store_true", help="profile the time of playing")
+    parser.add_argument("--workers", type=int, default=1, help="number of processes that play, as data.workers")
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     args = parser.parse_args()
     if args.profile and args.workers > 1:
-        parser.error("--profile looks at one process: leave out --workers")
+        parser.error("--profile measures one process: remove --workers")
     torch.set_num_threads(args.threads)
     machine = {"machine": platform.machine(), "torch": torch.__version__}
     machine |= {"workers": args.workers, "threads": args.threads}

@@ -43,7 +43,7 @@ def measure(folder: Path, episodes: int) -> tuple[dict[str, object], Episodes]:
     networks = run(["validate", "--config", str(folder / "config.yaml"), "--trainer.accelerator=cpu"], Networks)
     data, opponent = networks.datamodule, networks.model.opponent
     if len(data.lineups) < 2 or any(len(names) != 2 or names[0] != LEARNER for names in data.lineups):
-        raise ConfigError(f"{folder} has the seats {data.lineups}: expected [[learner, A], [learner, B], ...]")
+        raise ConfigError(f"{folder} has the seats {data.lineups}: give a run with [[learner, A], [learner, B], ...]")
     actor = networks.model.load_actor(str(folder / "last.ckpt"))
     seating = arrange(data.lineups, episodes, data.env, torch.device("cpu"))
     with torch.no_grad():
@@ -93,8 +93,8 @@ def table(rows: Sequence[dict[str, object]]) -> str:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("runs", nargs="+", type=Path, help="run folders")
-    parser.add_argument("--episodes", type=int, default=1200, help="of each run; default: %(default)s")
-    parser.add_argument("--out", type=Path, help="JSON file of the same numbers")
+    parser.add_argument("--episodes", type=int, default=1200, help="episodes of each run; default: %(default)s")
+    parser.add_argument("--out", type=Path, help="JSON file to write")
     args = parser.parse_args()
     with one_line():
         found = [measure(folder, args.episodes) for folder in args.runs]

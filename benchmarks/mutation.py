@@ -1,4 +1,4 @@
-"""Tells what the tests do not notice: changes single expressions of the code, and runs the tests of each change.
+"""Mutation testing: change single expressions of the code, and run the tests of each change.
 
 Run:  pip install 'mutmut>=3.8,<4' && python benchmarks/mutation.py [--share 0.01] [--seed 0] [--seconds 4]
 In the root of the repository; `--names` runs the changes of these names (with wildcards) instead of a share.
@@ -24,7 +24,7 @@ from typing import Any
 OUT = Path("docs/results/mutation.json")
 MADE = Path("mutants")  # mutmut's folder
 STATES = {0: "survived", 1: "killed", 3: "killed", 33: "no test", 36: "timeout", 24: "timeout", -24: "timeout"}
-OPEN = "open"  # nobody has looked at it yet
+OPEN = "open"  # not reviewed yet
 
 
 def known() -> dict[Path, dict[str, int | None]]:
@@ -89,12 +89,14 @@ def results(names: list[str], share: float, seed: int) -> dict[str, Any]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--share", type=float, default=0.01, help="of the mutants of each file")
-    parser.add_argument("--seed", type=int, default=0, help="of the draw")
-    parser.add_argument("--names", nargs="+", help="mutants to run instead, such as 'omg_lightning.rollout.*'")
-    parser.add_argument("--seconds", type=float, default=4.0, help="of tests for each mutant")
+    parser.add_argument("--share", type=float, default=0.01, help="share of each file's mutants to run")
+    parser.add_argument("--seed", type=int, default=0, help="seed of the sample of mutants")
+    parser.add_argument(
+        "--names", nargs="+", help="mutants to run instead of a share, such as 'omg_lightning.rollout.*'"
+    )
+    parser.add_argument("--seconds", type=float, default=4.0, help="seconds of tests per mutant")
     parser.add_argument("--processes", type=int, default=1)
-    parser.add_argument("--report", action="store_true", help="run nothing: report what has been run")
+    parser.add_argument("--report", action="store_true", help="only report earlier results, without running tests")
     args = parser.parse_args()
     mutmut = ["mutmut", "run", "--max-children", str(args.processes)]
     if not args.report:  # mutmut makes all mutants first, and times all tests; a name that fits none stops it there
@@ -104,7 +106,7 @@ def main() -> None:
     if args.names:
         names = [name for mutants in known().values() for name in mutants if any(fnmatch(name, x) for x in args.names)]
     if not names:
-        parser.error("there are no such mutants: run in the root of the repository, with mutmut installed")
+        parser.error("no such mutants exist: run this in the root of the repository, with mutmut installed")
     if not args.report:
         subprocess.run([*mutmut, *names], check=True)
     found = results(names, args.share, args.seed)

@@ -61,7 +61,7 @@ GAMES = {"stag_hunt": stag_hunt, "foraging": foraging, "overcooked": overcooked}
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("out", help="the picture")
+    parser.add_argument("out", help="picture to write")
     parser.add_argument("--game", choices=GAMES, default="stag_hunt")
     args = parser.parse_args()
     Image.fromarray(GAMES[args.game]()).save(args.out)

@@ -1,4 +1,4 @@
-"""Times the search on a toy model, beside what the network alone could do and, if asked, beside mctx.
+"""Time the search on a toy model, compared with the network alone and, optionally, with mctx.
 
 Run:  python benchmarks/planner.py [--peer-python peer/bin/python] [--workers 2] [--growth]
 `--workers` shares the trees among processes, as `data.workers` shares the environments of a rollout. `--peer-python` is
@@ -168,17 +168,21 @@ def measure(
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--peer-python", help="interpreter that has mctx")
+    parser.add_argument("--peer-python", help="Python interpreter with mctx installed")
     parser.add_argument("--repeats", type=int, default=7)
-    parser.add_argument("--growth", action="store_true", help="how cost grows with trees, simulations, actions")
-    parser.add_argument("--workers", type=int, default=1, help="processes that share the trees, as data.workers")
-    parser.add_argument("--threads", type=int, default=torch.get_num_threads(), help="of each of them")
+    parser.add_argument(
+        "--growth", action="store_true", help="measure how cost grows with trees, simulations and actions"
+    )
+    parser.add_argument(
+        "--workers", type=int, default=1, help="number of processes that divide the trees, as data.workers"
+    )
+    parser.add_argument("--threads", type=int, default=torch.get_num_threads(), help="threads of each process")
     args = parser.parse_args()
     runs = [(*size, A, args.peer_python) for size in (GROWTH if args.growth else TARGETS)]
     if args.growth:
         runs += [(rule, 1024, 32, actions, None) for rule in RULES for actions in ACTIONS]
     if args.workers < 1 or any(trees % args.workers for _, trees, *_ in runs):
-        parser.error(f"--workers {args.workers}: expected a number that divides all numbers of trees, such as 2 or 4")
+        parser.error(f"--workers is {args.workers}: give a number that divides all numbers of trees, such as 2 or 4")
     rows = []
     names = f"{'rule':8}{'trees':>7}{'sims':>6}{'actions':>9}{'ours/s':>11}{'network/s':>12}{'share':>7}{'most':>6}"
     print(f"{names}{'mctx/s':>11}{'ratio':>7}")

@@ -1,4 +1,4 @@
-"""Whether two processes learn as one does from the same environment steps: several seeds of a small game with PPO.
+"""Compare the learning of one and two processes at the same environment steps: a small game with PPO, several seeds.
 
     python benchmarks/ranks.py docs/results/ranks.json --seeds 5 --rounds 30
 
@@ -85,7 +85,7 @@ def main() -> None:
     parser.add_argument("out", type=Path)
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--rounds", type=int, default=30)
-    parser.add_argument("--at_once", type=int, default=1, help="runs at the same time")
+    parser.add_argument("--at_once", type=int, default=1, help="number of runs at the same time")
     args = parser.parse_args()
     sys.path.insert(0, str(ROOT))
     rows, running = [], {}

@@ -1,11 +1,11 @@
-"""What hunters earn who all go for the stag and nobody gives way: a reference for self-play in Stag-Hunt.
+"""Return of hunters that all go for the stag, without giving way: a reference for self-play in Stag-Hunt.
 
     python benchmarks/selfish.py [--presets 4h1s_4x4 4h1s_6x6 4h1s] [--starts 20000]
 
-Everybody walks to the stag by a shortest path and hunts once another hunter is there. So the stag falls to those who
-arrive second or before, with everyone who arrives at the same time; later ones take a hare each. A third hunter who
+All hunters walk to the stag by a shortest path and hunt once another hunter is there. So the stag falls to the hunters
+that arrive second or before, and all that arrive at the same time; later ones take a hare each. A third hunter that
 arrives in time gains by joining (10 / 3 against 1) but costs the team a hare. So this is no bound on what teams can
-have, which is two with the stag and two with hares (12), but on what hunters have of whom nobody gives way.
+have, which is two with the stag and two with hares (12), but on the return of hunters that never give way.
 """
 
 import argparse
@@ -19,7 +19,7 @@ from omg_lightning.metrics.intervals import of_episodes
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--presets", nargs="+", default=["4h1s_4x4", "4h1s_6x6", "4h1s"], help="with one stag")
+    parser.add_argument("--presets", nargs="+", default=["4h1s_4x4", "4h1s_6x6", "4h1s"], help="presets with one stag")
     parser.add_argument("--starts", type=int, default=20_000)
     args = parser.parse_args()
     print("| preset | three share the stag | all four | team return | 95% interval |\n|---|---|---|---|---|")

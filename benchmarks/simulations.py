@@ -73,19 +73,19 @@ def draw(rows: list[dict[str, Any]], title: str, path: Path) -> None:
 def main(arguments: list[str] | None = None) -> list[dict[str, Any]]:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--checkpoint", required=True)
-    parser.add_argument("--preset", default="2h1s_4x4", help="of Stag-Hunt, the one it was trained in")
+    parser.add_argument("--preset", default="2h1s_4x4", help="preset of Stag-Hunt, that of the training")
     parser.add_argument("--seats", nargs="+", default=["learner", "nearest_stag"])
     parser.add_argument("--rules", nargs="+", default=["puct", "gumbel"], choices=["puct", "gumbel"])
     parser.add_argument("--simulations", nargs="+", type=int, default=list(SIMULATIONS))
-    parser.add_argument("--trees", type=int, help="the checkpoint's by default")
+    parser.add_argument("--trees", type=int, help="number of trees; default: the checkpoint's")
     parser.add_argument("--episodes", type=int, default=256)
     parser.add_argument("--num-envs", type=int, default=64)
-    parser.add_argument("--workers", type=int, default=1, help="processes that share them, as data.workers")
-    parser.add_argument("--plot", type=Path, help="where to draw it, such as docs/images/simulations.png")
+    parser.add_argument("--workers", type=int, default=1, help="number of processes, as data.workers")
+    parser.add_argument("--plot", type=Path, help="figure to write, such as docs/images/simulations.png")
     args = parser.parse_args(arguments)
     agent = restore(read_agent(args.checkpoint), "cpu")
     if not isinstance(agent.algorithm, BestResponseSearch):
-        parser.error(f"{args.checkpoint} plays by {type(agent.algorithm).__name__}: give a checkpoint that searches")
+        parser.error(f"{args.checkpoint} uses {type(agent.algorithm).__name__}: give a checkpoint that searches")
     trees = args.trees or agent.algorithm.trees
     sizes = {"num_envs": args.num_envs, "workers": args.workers}
     data = EpisodeDataModule(StagHunt(args.preset), args.seats, **sizes)

@@ -1,4 +1,4 @@
-"""Tells whether a long `fit` keeps memory, files and threads: with all callbacks, many short rounds, nothing may grow.
+"""Check that a long `fit` does not leak memory, files or threads, with all callbacks and many short rounds.
 
 Run:  python benchmarks/soak.py [--rounds 300] [--every 10] [--out soak.json] [further arguments of `fit`]
 Runs configs/smoke.yaml, in which every callback is on, with still shorter rounds, in a temporary folder. After every so
@@ -96,10 +96,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=300)
     parser.add_argument("--every", type=int, default=10, help="rounds between two readings")
-    parser.add_argument("--out", type=Path, help="file for the JSON")
+    parser.add_argument("--out", type=Path, help="JSON file to write")
     args, arguments = parser.parse_known_args()
     if args.rounds < 3 * args.every:
-        parser.error(f"--rounds is {args.rounds}: at least three readings are needed, so {3 * args.every} or more")
+        parser.error(f"--rounds is {args.rounds}: give {3 * args.every} or more, for at least three readings")
     with one_line():
         rows = soak(args.rounds, args.every, arguments)
     print(f"{'round':>8}", *(f"{kind:>13}" for kind in KINDS))

@@ -42,14 +42,14 @@ def make(name: str, options: str, root: Path) -> int:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("names", nargs="*", help=f"of {', '.join(AGENTS)}; default: all")
-    parser.add_argument("--root", type=Path, help="where the runs are kept; default: a temporary folder")
+    parser.add_argument("names", nargs="*", help=f"agents to train, of {', '.join(AGENTS)}; default: all")
+    parser.add_argument("--root", type=Path, help="folder of the runs; default: a temporary folder")
     args = parser.parse_args()
     if unknown := [name for name in args.names if name not in AGENTS]:
-        parser.error(f"{unknown[0]} is none of {', '.join(AGENTS)}")
+        parser.error(f"unknown agent {unknown[0]}: give some of {', '.join(AGENTS)}")
     commit = commit_of()
     if commit is None or commit.endswith("+"):
-        parser.error("commit all changes first, so that the commit says what was run")
+        parser.error("some changes are not committed: commit them first, so that the recorded commit is exact")
     with tempfile.TemporaryDirectory() as temporary:
         for name in args.names or AGENTS:
             size = make(name, AGENTS[name], args.root or Path(temporary))

@@ -90,7 +90,7 @@ def test_gumbel_improves_the_policy_once_by_values_averaged_over_trees(monkeypat
         assert float(value[m]) == pytest.approx(float(expected @ mean), rel=1e-5)
 
 
-def test_what_seldom_costs_dearly_is_not_outvoted():
+def test_a_rare_large_loss_is_not_outvoted():
     # Three trees in which action 0 earns 1, and one in which it costs 10; action 1 earns 0. Three of four trees would
     # choose action 0, and it costs 1.75 in the mean.
     q = torch.tensor([[1.0, 0], [1, 0], [1, 0], [-10, 0]])
@@ -131,7 +131,7 @@ def test_every_tree_has_goals_of_its_own_and_keeps_them():
     assert len(seen) == 1 + actor.simulations
 
 
-def test_the_trees_of_a_decision_share_out_what_the_co_player_does_first(monkeypatch):
+def test_the_first_actions_of_a_co_player_are_stratified_over_the_trees(monkeypatch):
     game, module, roots = TokenGame(2, ragged=False), import_module("omg_lightning.actors.search"), []
     search = module.search
     monkeypatch.setattr(module, "search", lambda root, *args: (roots.append(root), search(root, *args))[1])
@@ -277,7 +277,7 @@ def test_greedy_actions_are_the_argmax_whatever_the_seed(kind):
 
 
 @pytest.mark.parametrize(("greedy", "expected"), [(True, (0.0, False)), (False, (1.0, True))])
-def test_noise_and_random_ties_belong_to_training_alone(monkeypatch, greedy, expected):
+def test_only_training_uses_noise_and_random_ties(monkeypatch, greedy, expected):
     module, asked = import_module("omg_lightning.actors.search"), []
     search = module.search
     monkeypatch.setattr(module, "search", lambda *args: asked.append(args[2]) or search(*args))

@@ -82,7 +82,7 @@ def one_line(caught):
 
 @pytest.mark.parametrize("opponent", MODELS)
 @pytest.mark.parametrize("offline", [False, True], ids=["online", "offline"])
-def test_training_reaches_every_part_that_is_due(opponent, offline):
+def test_training_reaches_every_loss_that_is_due(opponent, offline):
     game = stag_hunt()
     agent = tiny_agent(game, opponent)
     lineup = ["nearest_stag", "nearest_hare"] if offline else ["learner", "nearest_hare"]
@@ -215,7 +215,7 @@ def test_two_parts_with_a_loss_of_one_name_are_refused():
         ({"vae": 1.0}, r"model.losses has a weight for 'vae': expected one of coplayer, policy, value"),
     ],
 )
-def test_weights_that_make_no_sense_are_refused(losses, message):
+def test_invalid_weights_of_losses_are_refused(losses, message):
     with pytest.raises(ConfigError, match=message) as caught:
         tiny_agent(stag_hunt(), "Direct", losses=losses)
     assert one_line(caught)
@@ -375,7 +375,7 @@ def checkpoint(tmp_path_factory):
     return agent, str(path)
 
 
-def test_a_checkpoint_gives_the_same_player_back(checkpoint):
+def test_a_loaded_checkpoint_plays_the_same_actions(checkpoint):
     agent, path = checkpoint
     loaded = restore_agent(path)
     assert same(dict(loaded.state_dict()), dict(agent.state_dict()))
@@ -409,7 +409,7 @@ def test_a_checkpoint_of_a_users_own_class_is_loaded_and_a_missing_class_is_name
     assert one_line(caught)
 
 
-def test_a_checkpoint_whose_networks_were_built_otherwise_is_refused_in_one_line(checkpoint, tmp_path):
+def test_a_checkpoint_with_other_networks_is_refused_in_one_line(checkpoint, tmp_path):
     agent, path = checkpoint
     old = torch.load(path, weights_only=True)
     whole = old["state_dict"]
@@ -428,7 +428,7 @@ def test_a_checkpoint_whose_networks_were_built_otherwise_is_refused_in_one_line
             assert one_line(caught)
 
 
-def test_a_checkpoint_may_sit_beside_a_learner_with_another_opponent_model(checkpoint):
+def test_a_checkpoint_with_another_opponent_model_can_play_with_a_learner(checkpoint):
     _, path = checkpoint
     data = attached(tiny_data(seats=["learner", f"checkpoint:{path}"], offline={"rounds": 0}), "Declared")
     episodes = data.refresh()[0].episodes
@@ -467,7 +467,7 @@ def test_a_run_with_other_networks_cannot_resume(checkpoint, change, says):
     assert one_line(caught)
 
 
-def test_a_file_that_is_no_checkpoint_is_refused(tmp_path):
+def test_a_file_that_is_not_a_checkpoint_is_refused(tmp_path):
     text, other, empty = tmp_path / "a.ckpt", tmp_path / "b.ckpt", tmp_path / "c.ckpt"
     text.write_text("no tensor in here")
     torch.save({"weights": torch.zeros(3)}, other)

@@ -67,7 +67,7 @@ def episode(agent, env, seed, **reset):
 
 
 @pytest.mark.parametrize("opponent", ["Direct", "Declared", "Codebook", "Subgoal", "LIAM"])
-def test_acts_and_believes_bit_by_bit_as_the_evaluation_does(opponent):
+def test_a_loaded_agent_acts_and_believes_exactly_like_the_evaluation(opponent):
     module = hunt(opponent)
     env = stag_hunt_v0.parallel_env(**HUNT)
     agent, prior = LoadedAgent(module), None
@@ -122,7 +122,7 @@ def test_beliefs_carry_over_with_the_same_partners_and_reset_with_new_ones():
     assert agent.belief()["hunter_0"] == {"stag": 0.5, "hare": 0.5}
 
 
-def test_steps_without_act_are_seen():
+def test_steps_without_act_update_the_belief():
     module, env = hunt(), stag_hunt_v0.parallel_env(**HUNT)
     asked, silent = LoadedAgent(module), LoadedAgent(module)
     observations, _ = env.reset(seed=3)
@@ -199,7 +199,7 @@ def test_rows_of_a_batch_are_as_if_each_were_alone():
             assert torch.allclose(beliefs[goal], singles, atol=1e-6)
 
 
-def test_a_move_taken_back_leaves_no_trace():
+def test_rewind_restores_the_memory_exactly():
     module, game = hunt(), StagHunt("2h1s_4x4", max_steps=STEPS)
     agent, state = LoadedAgent(module, greedy=False), game.reset(1, torch.Generator().manual_seed(1))
     agent.reset(game, 0, batch_size=1)
@@ -245,7 +245,7 @@ def test_an_agent_plays_a_third_party_environment_from_its_own_observation():
     assert agent.belief() == {"a": {}, "c": {}}
 
 
-def test_an_opponent_model_with_goals_needs_what_all_see_and_do():
+def test_an_opponent_model_with_goals_needs_all_observations_and_actions():
     agent, env = LoadedAgent(toy_agent("Codebook")), Toy()
     observations, _ = env.reset(seed=1)
     agent.reset(env, "b")
@@ -287,7 +287,7 @@ def test_sits_at_one_agent_at_a_time_environments_of_this_project():
     assert both.unwrapped.game_state.time == len(both.unwrapped.history) > 0
 
 
-def test_agents_know_their_game():
+def test_an_agent_can_rebuild_its_game():
     game = LoadedAgent(hunt()).game
     assert repr(game) == repr(StagHunt("2h1s_4x4", max_steps=STEPS))
     assert isinstance(LoadedAgent(tiny_agent(MatrixGame(preset="climbing"))).game, MatrixGame)

@@ -128,7 +128,7 @@ def test_goals_are_drawn_from_the_belief_for_each_tree_and_seat_on_its_own(gener
     assert float(together.mean()) == pytest.approx(0.2 * 0.5, abs=0.03), "seats are independent of each other"
 
 
-def test_few_trees_share_out_the_goals_as_the_belief_has_them(generator):
+def test_goals_of_few_trees_are_stratified_by_the_belief(generator):
     belief = torch.tensor([[[0.5, 0.3, 0.2], [0.05, 0.0, 0.95]]]).expand(20, -1, -1)
     count = draw_one_hot(belief, 10, generator).sum(1)  # [L, P, G]
     assert (count - 10 * belief).abs().max() < 1

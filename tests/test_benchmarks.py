@@ -156,7 +156,7 @@ def test_best_response_refuses_runs_of_other_games(monkeypatch, capsys, tmp_path
     monkeypatch.setattr(sys, "argv", ["best_response.py", str(trained_smoke(tmp_path_factory))])
     with pytest.raises(SystemExit):
         script("best_response").main()
-    assert "expected MatrixGame, [learner, a script]" in capsys.readouterr().err
+    assert "give one of MatrixGame with [learner, a script]" in capsys.readouterr().err
 
 
 def test_selfish_prints_a_row_for_each_preset(monkeypatch, capsys):

@@ -105,7 +105,7 @@ def test_a_sample_is_a_copy():
     assert same(buffer.sample(2, torch.Generator().manual_seed(0)), before)
 
 
-def test_nothing_of_an_overwritten_longer_episode_shows_through():
+def test_an_overwritten_longer_episode_leaves_no_values():
     buffer = EpisodeBuffer(2, T)
     buffer.add(numbered(1, 2, T), 0)
     buffer.add(numbered(3, 1, 2), 1)

@@ -179,7 +179,7 @@ def test_the_device_check_names_what_lies_elsewhere():
         check_device(broken(terminated=lambda self, state: torch.zeros(len(state.time), 2, dtype=torch.bool)), "meta")
 
 
-def test_a_game_that_keeps_moved_constants_is_as_it_was_after_the_check():
+def test_the_device_check_does_not_change_the_game():
     class Lazy(Purse):
         prices = torch.tensor([0.0, 1.0, 2.0])
 
@@ -607,7 +607,7 @@ def test_an_error_names_the_missing_attribute():
         check_game(Sizeless())
 
 
-def test_a_class_and_a_stranger_are_refused():
+def test_a_class_and_an_instance_of_another_type_are_refused():
     with pytest.raises(CheckError, match=r"the class Purse; expected a game: call it, as Purse\(...\)"):
         check_game(Purse)
     with pytest.raises(CheckError, match=r"an instance of dict; expected an instance of a subclass of .*games.Game"):

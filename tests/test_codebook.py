@@ -54,7 +54,7 @@ def test_codes_find_the_clusters_and_the_others_stay_unused(num_codes):
     assert nearest.max() < 0.3
 
 
-def test_a_code_that_has_lost_its_samples_goes_where_it_is_needed():
+def test_a_dead_code_moves_to_a_vector_with_a_large_error():
     book, random = VectorQuantiser(3, 2, decay=0.5), rng()
     vectors, which = clusters(40)
     for _ in range(10):
@@ -110,7 +110,7 @@ FORAGERS = [["secret_order", "secret_order"], ["secret_order", "greedy"], ["rand
         (CoinGame(), [["cooperative", "selfish"], ["selfish", "selfish"]], 2),
     ],
 )
-def test_codes_agree_with_the_declared_labels_that_they_never_saw(game, lineups, goals):
+def test_codes_agree_with_declared_labels_not_used_in_training(game, lineups, goals):
     train, fresh = (played(game, lineups, 64, seed) for seed in (1, 2))
     model, random = Codebook(model_spec(game)), rng(1)
     for _ in range(3):
@@ -168,7 +168,7 @@ def test_an_action_is_no_evidence_for_a_code_that_is_not_in_use():
     assert memory.log_belief.exp()[0, 0].tolist() == pytest.approx([0.25, 0, 0.75])
 
 
-def test_with_ending_codes_players_that_clean_and_players_that_do_not_get_codes_of_their_own():
+def test_with_ending_codes_cleaners_and_defectors_have_different_codes():
     game = Snowdrift("msg")
     episodes = played(game, [["cleaner"] * k + ["defector"] * (4 - k) for k in range(1, 4)], 48, seed=1)
     model, random = Codebook(model_spec(game), ending_codes=True), rng()
@@ -187,7 +187,7 @@ def test_with_ending_codes_players_that_clean_and_players_that_do_not_get_codes_
     assert (without != NO_GOAL).any(0)[cleans].all()
 
 
-def test_a_belief_over_codes_is_shown_without_names_and_codes_are_measured_where_goals_are_declared():
+def test_a_belief_over_codes_has_no_names_and_code_metrics_need_declared_goals():
     model, game = codebook([1.0, 1.0]), stag_hunt()
     assert model.belief_view(torch.tensor([0.25, 0.75]), game.goal_names).names is None
     assert set(model.metrics(game.goal_names)) == {"belief", "codes"}

@@ -48,7 +48,7 @@ def test_futures_are_of_the_same_seat_within_the_horizon_and_before_it_leaves(ra
 
 
 @pytest.mark.parametrize("name", ["action", "next_actions"])
-def test_the_action_losses_of_an_actor_that_knows_nothing_are_log_numbers_of_legal_actions(ragged, generator, name):
+def test_the_action_losses_of_a_uniform_actor_are_logs_of_the_numbers_of_legal_actions(ragged, generator, name):
     game, episodes = ragged
     samples = active_steps(episodes, game.max_steps)
     config = VAEConfig(reconstruction=0.0, kl_weight=0.0, next_steps=2, **{name: 2.0})
@@ -166,7 +166,7 @@ def test_drift_and_stability_by_hand():
     ("opponent", "logged"),
     [("Subgoal", {"goal/code_drift": [0.0] * 2}), ("Codebook", {"goal/code_stability": [1.0] * 2}), ("Declared", {})],
 )
-def test_code_drift_is_logged_where_codes_are_learned_and_says_that_nothing_moved(opponent, logged, monkeypatch):
+def test_code_drift_is_logged_with_learned_codes_and_is_0_without_changes(opponent, logged, monkeypatch):
     game, found = stag_hunt(), {}
     agent = tiny_agent(game, opponent)
     monkeypatch.setattr(agent, "log", lambda key, value, **kwargs: found.setdefault(key, []).append(float(value)))
@@ -186,7 +186,7 @@ def test_code_drift_is_logged_where_codes_are_learned_and_says_that_nothing_move
         assert found["goal/code_drift"][-1] > 0
 
 
-def test_points_of_the_projector_know_what_they_are():
+def test_points_of_the_projector_have_labels():
     agent = tiny_agent(stag_hunt(), "Declared")
     episodes = play_with(agent, stag_hunt(), ["nearest_stag", "nearest_hare"])
     vectors, rows = points(episodes, 1000, ("stag", "hare"))

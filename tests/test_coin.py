@@ -136,7 +136,7 @@ def test_random_play_is_the_slow_game_step_by_step(size):
     assert taken > 100
 
 
-def test_each_script_walks_a_shortest_way_over_the_edges_and_a_cooperator_leaves_the_other_s_coin():
+def test_scripts_take_shortest_paths_over_the_edges_and_a_cooperator_leaves_the_others_coin():
     game = CoinGame(4, 5)
     for place, coin in product(range(20), repeat=2):
         wanted = {a for a in range(5) if game.ways(torch.device("cpu"))[place, coin, a]}
@@ -171,7 +171,7 @@ def test_selfish_players_take_own_coins_half_of_the_time_and_earn_nothing_togeth
     assert seats[0] == pytest.approx(seats[1], rel=0.05)
 
 
-def test_cooperators_take_own_coins_alone_and_a_selfish_one_lives_at_their_cost():
+def test_cooperators_take_only_their_own_coins_and_a_selfish_player_exploits_them():
     both = episodes_of(["cooperative", "cooperative"], 60)
     assert set(both.achieved_goal.unique().tolist()) == {NO_GOAL, 0}
     mixed = episodes_of(["selfish", "cooperative"], 60).reward.sum(0).mean(0)
@@ -229,7 +229,7 @@ def test_mistakes_are_named_in_one_line(make, message):
     assert "\n" not in str(caught.value)
 
 
-def test_a_checkpoint_from_before_things_had_owners_still_fits():
+def test_a_checkpoint_of_a_layout_without_owners_still_loads():
     settings = tiny_agent(CoinGame(), "Direct").hparams
     earlier = {
         name: value for name, value in settings["spec"]["layout"].items() if value is not None or name == "walls"

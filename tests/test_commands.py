@@ -100,7 +100,7 @@ def test_references_are_made_once_and_give_scores(trained, known, here, capsys):
 
 
 @pytest.mark.slow
-def test_a_best_response_is_measured_beside_its_partner_whatever_the_seats_of_evaluations(here):
+def test_references_evaluate_a_best_response_with_its_partner_for_any_evaluation_seats(here):
     found = []
     for seats in ("null", "[nearest_hare,nearest_hare]"):
         flags = ["--partners", "[random]", "--out", f"{len(found)}.json", f"--data.evaluation.seats={seats}"]
@@ -179,7 +179,7 @@ def test_cross_play_seats_the_first_checkpoint_in_seat_0_and_the_second_in_all_o
 
 
 @pytest.mark.slow
-def test_seeds_are_put_together_with_figures(trained, here, capsys):
+def test_adaptation_combines_seeds_with_figures(trained, here, capsys):
     other, args = run("fit", here, "--seed_everything=1") / "last.ckpt", ["--data.partners=[random,nearest_hare]"]
     runs = [str(run("test", here, *args, "--ckpt_path", str(path))) for path in (trained, other)]
     main(["adaptation", *runs, "--plot", "figures/a.png", "--out", "deep/s.json"])
@@ -220,7 +220,7 @@ def test_mistakes_are_one_line(trained, known, here, capsys):
 
 
 @pytest.mark.parametrize("name", ["adaptation", "compare", "crossplay", "references", "study", "value"])
-def test_commands_explain_themselves(name, capsys):
+def test_every_command_has_a_help_text_with_an_example(name, capsys):
     with pytest.raises(SystemExit) as stop:
         main([name, "--help"])
     assert stop.value.code == 0

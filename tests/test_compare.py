@@ -75,7 +75,7 @@ def test_smoothed_curves_are_running_means_as_long_as_the_run():
     assert smooth(values, 1).tolist() == values.tolist()
 
 
-def test_a_band_is_the_mean_over_seeds_with_students_interval_where_all_seeds_have_been():
+def test_a_band_is_the_mean_over_seeds_with_students_interval_over_their_common_steps():
     one, two, three = ([[0, 100, 200], [0, 10, 20], [v, v, v]] for v in (1.0, 2.0, 3.0))
     three[0], three[1] = [50, 100, 150], [10, 20, 30]
     found = band([one, two, three], (0, 4.2))

@@ -113,7 +113,7 @@ def test_every_algorithm_keeps_the_contract(game, opponent, algorithm):
 
 
 @pytest.mark.parametrize(("game", "opponent"), REFUSED)
-def test_what_does_not_go_together_is_refused_in_one_line(game, opponent):
+def test_contradictory_settings_are_refused_in_one_line(game, opponent):
     made = GAMES[game]()
     for refuse in (
         lambda: check_opponent(opponent_of(opponent), made),

@@ -83,7 +83,7 @@ def test_shuffled_goals_are_those_of_another_row_each_given_once():
     assert torch.equal(draws, expected), "what is drawn and what is recorded come from the same row"
 
 
-def test_a_row_keeps_its_giver_until_that_one_is_over():
+def test_a_row_gets_goals_of_the_same_row_until_that_one_ends():
     inner, model = Counting(), ShuffledGoals(Counting())
     _, memory = played(model)
     own = inner.infer(played(inner)[1], view(rows=ROWS)).point
@@ -112,7 +112,7 @@ def test_shuffled_goals_leave_the_inference_of_the_source_unchanged():
     assert torch.equal(*(each.carry(each.prior(ROWS), hares) for each in (model, inner)))
 
 
-def test_a_control_predicts_co_players_as_its_source_does():
+def test_a_control_predicts_co_players_like_its_source():
     source = tiny_agent(stag_hunt(), "Declared").opponent
     for control in (ShuffledGoals(source), UninformedGoals(source)):
         assert (control.size, control.goals_change, control.goals_are_cells) == (2, False, False)

@@ -162,7 +162,7 @@ def test_a_window_that_every_reset_opens_is_no_part_of_the_state():
         assert game.step(state, torch.zeros(2, 3, dtype=torch.int64))[1].tolist() == [[0.0, 11.0, 22.0]] * 2
 
 
-def test_tools_that_cannot_be_pickled_are_shared():
+def test_objects_that_cannot_be_pickled_are_shared():
     game = toy("Tools")
     assert (game.observe(advanced(game, 3))[..., 0] == 15).all()
 

@@ -73,7 +73,7 @@ def test_rounds_steps_and_phases():
         assert batch.env_steps == steps
 
 
-def test_ages_are_dropped_exactly():
+def test_drop_removes_exactly_the_older_rounds():
     data = attached(tiny_data(num_envs=3, training={"capacity": 30}))
     held = []
     for number in range(6):
@@ -156,7 +156,7 @@ def test_evaluation_plays_the_same_starts_each_time_and_touches_nothing():
     assert not same(one, list(attached(tiny_data(seed=1)).evaluate([["learner", "random"]], 10)))
 
 
-def test_evaluation_does_not_depend_on_how_long_was_trained():
+def test_evaluation_does_not_depend_on_the_length_of_the_training():
     data, other = attached(tiny_data()), attached(tiny_data())
     for _ in range(3):
         data.refresh()
@@ -234,12 +234,12 @@ def test_a_wrong_offline_lineup_is_named_at_once():
         tiny_data(offline={"lineups": [["random"]]})
 
 
-def test_without_a_learner_it_says_what_to_do():
+def test_a_data_module_without_a_learner_names_the_cure():
     with pytest.raises(ConfigError, match="attach"):
         tiny_data().refresh()
 
 
-def test_a_game_of_the_users_own():
+def test_an_agent_plays_a_users_own_game():
     data = EpisodeDataModule(
         TokenGame(3), ["learner", "random", "random"], num_envs=4, training=TrainingConfig(capacity=8),
         offline=OfflineConfig(lineups=[["random"] * 3]), partners=["random"],
@@ -383,7 +383,7 @@ def test_past_selves_search_but_their_steps_are_no_targets():
     assert not episodes.learner[..., 1].any()
 
 
-def test_a_round_that_is_broken_off_is_played_again_as_if_it_had_never_begun(monkeypatch):
+def test_an_interrupted_round_is_repeated_exactly(monkeypatch):
     data, calm = (attached(tiny_data(seats=["learner", "past"], **ONLINE)) for _ in range(2))
 
     def stop():
@@ -517,7 +517,7 @@ def test_the_buffer_keeps_one_round_alone_for_on_policy_data_and_says_so_once(se
     assert [numbers["buffer/oldest_age"] for numbers in logged.found] == [0.0] * 4
 
 
-def test_a_buffer_of_older_rounds_is_left_as_it_was_set(monkeypatch):
+def test_off_policy_algorithms_keep_the_buffer_settings(monkeypatch):
     said = []
     monkeypatch.setattr("callbacks.buffer_refresh.rank_zero_info", said.append)
     data, agent = on_policy_data(None, **ONLINE)

@@ -98,7 +98,7 @@ def test_updates_within_and_between_episodes_can_be_switched_off():
     assert torch.equal(fixed.carry(fixed.prior(L), episodes_in_which(actions)), fixed.prior(L))
 
 
-def test_what_is_believed_is_recorded_and_each_tree_gets_a_goal_drawn_from_it(generator):
+def test_the_belief_is_recorded_and_each_tree_samples_a_goal_from_it(generator):
     belief = torch.tensor([[[0.9, 0.1], [0.2, 0.8], [0.5, 0.5]]])
     model = declared()
     estimate = model.infer(model.start(belief, UNKNOWN[:1])._replace(log_belief=belief.log()), view(rows=1))
@@ -119,7 +119,7 @@ def test_the_floor_holds_at_the_first_step_too():
     assert float(belief.min()) >= 1e-3 * 0.999
 
 
-def test_a_belief_is_shown_over_the_declared_goals_and_measured_against_true_ones():
+def test_figures_show_the_belief_over_declared_goals_and_metrics_compare_it_with_true_goals():
     model = declared()
     shown = model.belief_view(torch.tensor([[0.25, 0.75]]), GAME.goal_names)
     assert shown.names == ("zero", "one")
@@ -200,7 +200,7 @@ def test_steps_after_the_last_goal_are_labelled_by_a_draw_from_the_seats_last_be
 
 
 @pytest.mark.parametrize("opponent", ["Declared", "Codebook"])
-def test_steps_of_idle_hunters_are_samples_where_the_belief_labels_them(opponent):
+def test_belief_labels_make_samples_of_idle_hunters(opponent):
     game = stag_hunt()
     trained = {}
     for labels in ("hindsight", "completed", "belief"):
@@ -238,7 +238,7 @@ def test_an_unknown_kind_of_labels_is_refused_in_one_line():
         BeliefConfig(labels="none")
 
 
-def test_where_nothing_was_achieved_the_policy_trains_on_the_belief_instead_of_a_label():
+def test_without_a_label_the_policy_trains_on_the_belief():
     game = stag_hunt()
     options = {"mixture": MixtureConfig(start=1.0), "belief": BeliefConfig(labels="hindsight")}
     agent = tiny_agent(game, "Declared", opponent_args=options)

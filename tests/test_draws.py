@@ -25,21 +25,21 @@ def test_each_number_is_uniform_and_columns_do_not_depend_on_each_other():
     assert abs(float(torch.corrcoef(drawn[:, 0].t())[0, 1])) < 0.03
 
 
-def test_what_is_picked_by_hand():
+def test_pick_by_hand():
     probability = torch.tensor([0.0, 0.25, 0.0, 0.75, 0.0])
     uniform = torch.tensor([0.0, 0.2, 0.25, 0.5, 1 - 2**-24])
     assert pick(probability, uniform).tolist() == [1, 1, 3, 3, 3]
 
 
 @given(st.lists(st.floats(0, 1, width=32), min_size=1, max_size=6), st.floats(0, 1, exclude_max=True, width=32))
-def test_nothing_of_probability_0_is_ever_picked(weights, uniform):
+def test_pick_never_returns_an_index_of_probability_0(weights, uniform):
     probability = torch.tensor(weights)
     if probability.sum() < 1e-3:
         probability[0] = 1
     assert probability[pick(probability, torch.tensor(uniform))] > 0
 
 
-def test_many_trees_have_every_outcome_as_often_as_it_is_likely():
+def test_stratified_samples_of_many_trees_have_the_right_frequencies():
     probability = torch.tensor([0.5, 0.3, 0.2])
     uniform = spread(50, 10, 1, torch.Generator().manual_seed(0))[..., 0]
     picked = pick(probability.expand(50, 10, 3), uniform)

@@ -85,7 +85,7 @@ def test_sparse_views_are_read_like_planes(kind, dtype):
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_prepared_view_serves_every_encoder_of_its_kind(kind):
+def test_every_encoder_of_a_kind_reads_a_prepared_view(kind):
     one, two = kind(SPACE, LAYOUT, 16), kind(SPACE, LAYOUT, 16)
     x, time = views(), torch.linspace(0, 1, 6)
     prepared = one.prepare(x)
@@ -156,7 +156,7 @@ def test_an_encoder_refuses_views_that_it_cannot_read_and_names_the_one_that_can
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_everything_is_where_the_inputs_are(kind):
+def test_all_results_are_on_the_device_of_the_inputs(kind):
     # on "meta" a hidden CPU tensor or a wait for a value raises
     encoder, time = kind(SPACE, LAYOUT, 16).to("meta"), torch.zeros(6, device="meta")
     # to read planes is to look at where they are not 0, of which "meta" knows nothing; convolutions need not look

@@ -154,7 +154,7 @@ def test_step_ignores_the_action_of_an_agent_that_has_left():
     refuses(ConfigError, "'hunter_2' is not an agent of this game", env.step, {"hunter_1": STAY, "hunter_2": STAY})
 
 
-def test_a_client_may_give_actions_of_all_agents_in_every_step():
+def test_step_accepts_actions_of_all_agents():
     env = stag_hunt_v0.parallel_env(preset="4h1s_4x4")
     rng, fewest = np.random.default_rng(0), len(env.possible_agents)
     for episode in range(10):

@@ -269,14 +269,14 @@ def a_run(folder, seed: int, score: float | None = 0.5, final: float = 2.0, **ab
     return folder
 
 
-def test_what_is_saved_is_read_again_and_nan_is_null(tmp_path):
+def test_saved_results_are_read_back_and_nan_is_null(tmp_path):
     folder = a_run(tmp_path, 3, None, float("nan"))
     assert "NaN" not in (folder / "adaptation.json").read_text()
     assert load(folder)["partners"]["random"]["final"] is None
     assert load(folder / "adaptation.json")["seed"] == 3
 
 
-def test_seeds_are_put_together(tmp_path):
+def test_adaptation_combines_seeds(tmp_path):
     runs = read([a_run(tmp_path, seed, seed / 4, float(seed)) for seed in range(4)])
     found = summarise(runs)
     assert found["seeds"] == [0, 1, 2, 3]
@@ -302,7 +302,7 @@ def test_without_references_there_is_no_overall_score(tmp_path):
     assert not {"score", "br_prox", "random"} & found["partners"]["random"].keys()
 
 
-def test_runs_that_do_not_belong_together_are_refused(tmp_path):
+def test_runs_with_different_settings_are_refused(tmp_path):
     first = a_run(tmp_path, 0)
     other = {
         "game": a_run(tmp_path, 1, game=OTHER),

@@ -37,7 +37,7 @@ def test_no_goal_is_a_vector_of_zeros():
     assert one_hot_goals(torch.tensor([1, NO_GOAL]), 2).tolist() == [[0, 1], [0, 0]]
 
 
-def test_on_a_grid_rewards_of_seats_that_stand_on_something_alone_count_if_there_are_any():
+def test_on_a_grid_only_rewards_of_seats_on_an_object_count_if_there_are_any():
     game = Snowdrift(num_players=3, num_drifts=2, height=2, width=3, max_steps=4)
     made = play_with(tiny_agent(game, "Direct"), game, ["random"] * 3, 1).map(lambda field: field[:1])
     state = game.place(players=[(0, 0), (0, 1), (1, 1)], drifts=[(0, 0), (1, 2)])  # seat 0 on a drift, others on snow

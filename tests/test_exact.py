@@ -38,14 +38,14 @@ def one_hunter(stags, hares):
     return Fixed(game, game.place(1, hunters=[(0, 0), (0, 2)], stags=stags, hares=hares))
 
 
-def test_exact_beliefs_by_hand_where_one_step_tells_all():
+def test_exact_beliefs_of_a_decisive_step_by_hand():
     game = one_hunter([(0, 4)], [(0, 0)])
     episodes = rollout(game, ["nearest_hare", "nearest_stag"], 1)
     belief = exact_observer(game, episodes).belief[:, 0, 1, 0]  # of seat 1, in the stag
     assert belief[:2].tolist() == pytest.approx([0.5, 1.0], abs=1e-5)
 
 
-def test_exact_beliefs_by_hand_where_a_step_tells_half():
+def test_exact_beliefs_of_an_ambiguous_step_by_hand():
     # The stag lies to the right, hares lie to both sides: who seeks a hare goes right half of the time.
     game = one_hunter([(0, 3)], [(0, 0), (0, 4)])
     episodes = rollout(game, ["nearest_hare", "nearest_stag"], 1)
@@ -113,7 +113,7 @@ def test_a_measured_rollout_records_best_chances_and_plays_the_same():
     assert not recorded[:, :, 0].any(), "a learner's seat is no script's"
 
 
-def test_evaluation_asks_the_scripts_and_training_does_not():
+def test_only_evaluations_query_the_scripts():
     data = attached(tiny_data(seats=["learner", "nearest_hare"]))
     (episodes, *_) = data.evaluate(data.lineups, 4)
     assert (episodes.extras["script_best"][:, :, 1][episodes.active[:, :, 1]] > 0).all()
@@ -122,7 +122,7 @@ def test_evaluation_asks_the_scripts_and_training_does_not():
 
 
 @pytest.mark.parametrize("opponent", ["Direct", "Declared", "Subgoal", "Codebook"])
-def test_what_scripts_know_of_themselves_never_reaches_a_learner(opponent):
+def test_scripts_own_probabilities_never_reach_a_learner(opponent):
     game = stag_hunt()
     episodes = play_with(tiny_agent(game, opponent), game, ["learner", "switcher"])
     assert (episodes.true_goal[:, :, 1][episodes.active[:, :, 1]] >= 0).all()

@@ -67,7 +67,7 @@ def test_every_opponent_model_and_space_comes_back(opponent, tmp_path):
         assert restore(found).game == replace(module.game, observation_space=restore(found).game.observation_space)
 
 
-def test_the_description_says_how_the_agent_was_made(trained, exported):
+def test_the_description_records_how_the_agent_was_made(trained, exported):
     about = json.loads((exported / "agent.json").read_text())
     made, numbers = about["made"], json.loads((trained / "metrics.json").read_text())
     assert (made["command"], made["commit"]) == ("make it", "abc")
@@ -127,7 +127,7 @@ class Trap:
 
 
 @pytest.mark.parametrize("part", ["opponent", "algorithm", "encoder", "reward"])
-def test_a_foreign_file_cannot_run_anything_but_parts(part, exported):
+def test_an_untrusted_file_can_only_run_classes_of_agents(part, exported):
     about = exported / "agent.json"
     whole = json.loads(about.read_text())
     whole["settings"][part] = {"class_path": "test_export.Trap", "init_args": {"word": "run"}}
@@ -137,7 +137,7 @@ def test_a_foreign_file_cannot_run_anything_but_parts(part, exported):
     assert RUN == []
 
 
-def test_export_refuses_what_it_would_spoil(trained, exported, tmp_path, capsys):
+def test_export_never_overwrites_a_folder(trained, exported, tmp_path, capsys):
     assert "already exists" in refused(["export", str(trained), "--out", str(exported)], capsys)
     assert "no checkpoint at nowhere" in refused(["export", "nowhere", "--out", str(tmp_path / "new")], capsys)
     assert "not allowed with argument" in refused(["export", str(trained), "--out", "a", "--zoo", "b"], capsys)

@@ -203,7 +203,7 @@ def test_goal_figures_are_in_tensorboard(pictured):
 
 
 @torch.no_grad()
-def test_examples_are_views_of_co_players_and_what_they_led_to(pictured):
+def test_examples_are_views_of_co_players_and_their_futures(pictured):
     episodes = pictured.data.latest.episodes
     opponent = pictured.agent.opponent
     examples = draw_examples(opponent, pictured.data, selected(pictured.agent, opponent, pictured.data)[1], 4)

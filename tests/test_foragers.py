@@ -97,12 +97,12 @@ def test_a_script_for_a_single_food_continues_with_the_nearest():
     assert asked("food_0", (5, 1), gone=[0]) == (1, {"north": 1})
 
 
-def test_the_greedy_one_goes_for_the_nearest_food_of_now():
+def test_the_greedy_forager_goes_to_the_currently_nearest_food():
     assert asked("greedy", (4, 4))[0] == 2
     assert asked("greedy", (2, 2))[0] == 1
 
 
-def test_the_entitled_one_waits_until_another_stands_on_one_of_its_two_sides():
+def test_the_entitled_forager_waits_for_another_player_on_one_of_two_sides():
     game, generator = LevelBasedForaging("7x7-2p-3f"), torch.Generator().manual_seed(0)
     player = make_player("entitled", game)
     sides = {}
@@ -209,7 +209,7 @@ def test_exact_bayes_is_calibrated_beside_secret_orders():
     assert abs(float(best.mean() - hit.float().mean())) < 0.03  # 2,000 steps of 200 episodes
 
 
-def test_a_player_that_bears_the_goals_name_stands_for_it():
+def test_a_player_with_the_name_of_a_goal_is_its_script():
     env = RulesEnv(LevelBasedForaging("7x7-2p-3f"))
     assert [script.food for script in goal_scripts(env)] == ["food_0", "food_1", "food_2"]
     assert exact_observer(RulesEnv(LevelBasedForaging("2s-8x8-2p-3f")), None) is None
@@ -250,7 +250,7 @@ def state_of(game, view):
 
 
 @pytest.mark.parametrize("index", [1, 2, 4, 5])
-def test_a_board_that_is_turned_obeys_the_same_rules(index):
+def test_a_rotated_board_obeys_the_same_rules(index):
     env, episodes = rollout(["random", "greedy"], 2, max_steps=8)
     moved = Symmetries(env).apply(episodes, index)
     for t in range(7):

@@ -104,7 +104,7 @@ def test_plays_thousands_of_steps_as_the_original_does(preset, settings):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("preset", ["8x8-2p-3f", "6x6-3p-3f", "8x8-2p-2f-coop"])
-def test_starts_are_drawn_as_the_original_draws_them(preset):
+def test_initial_states_have_the_distribution_of_the_original(preset):
     game, count = LevelBasedForaging(preset), 3000
     env, theirs = make_original(LevelBasedForaging(preset)), []
     for seed in range(count):

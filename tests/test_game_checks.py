@@ -34,7 +34,7 @@ def test_flag_refuses(bad):
         checks.flag("prosocial", bad)
 
 
-def test_what_is_fine_comes_back():
+def test_checks_return_valid_values_unchanged():
     assert checks.whole("height", 3, 1) == 3
     assert checks.number("stag_reward", -2) == -2.0
     assert checks.flag("prosocial", False) is False

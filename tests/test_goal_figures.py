@@ -121,7 +121,7 @@ def test_the_belief_is_stacked_under_the_true_goal(drawn):
     assert labels == ["belief: stag", "belief: hare", "stag, by exact Bayes with known scripts"]
 
 
-def test_a_goal_of_few_steps_has_no_name_in_the_bar():
+def test_the_bar_omits_the_name_of_a_short_goal():
     frames = {0: np.zeros((8, 8, 3), dtype=np.uint8), 35: np.zeros((8, 8, 3), dtype=np.uint8)}
     panel = Panel(1, "switcher:1", np.full((35, 2), 0.5), [0] + [1] * 34, None)
     axes = belief_figure(frames, [panel], named_parts(NAMES, 2, None), NAMES).axes[-1]
@@ -197,7 +197,7 @@ def test_figures_are_in_tensorboard_and_in_the_run_folder(opponent, expected, tm
 
 
 @pytest.mark.slow
-def test_a_belief_over_cells_is_drawn_under_the_names_of_the_cells(tmp_path, monkeypatch):
+def test_the_figure_of_a_belief_over_cells_uses_the_names_of_headings(tmp_path, monkeypatch):
     drawn = []
     keep = goal_figures.belief_figure
     monkeypatch.setattr(goal_figures, "belief_figure", lambda *args: drawn.append(args) or keep(*args))

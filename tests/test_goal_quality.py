@@ -30,7 +30,7 @@ def evaluated(opponent, seats=("learner", "switcher"), **settings):
     return found, data
 
 
-def test_an_evaluation_logs_what_declared_beliefs_and_predictions_are_worth():
+def test_an_evaluation_logs_belief_and_prediction_metrics():
     found, data = evaluated("Declared")
     env = data.env
     metrics = BeliefMetrics(2, 2, True, env.max_steps)
@@ -55,7 +55,7 @@ def test_an_evaluation_logs_what_declared_beliefs_and_predictions_are_worth():
     assert not [name for name in found if "code_" in name]
 
 
-def test_an_evaluation_logs_what_codes_stand_for():
+def test_an_evaluation_logs_code_metrics():
     found, _ = evaluated("Codebook", seats=["switcher", "switcher"])
     assert found["goal/code_nmi_realised"] == pytest.approx(1)
     assert 1 < found["goal/code_perplexity"] <= 2 + 1e-6

@@ -84,7 +84,7 @@ def inside(names: set[str], part: str) -> set[str]:
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(ROOT)))
-def test_nothing_imports_upwards(path):
+def test_no_module_imports_a_higher_layer(path):
     part, (running, typing) = part_of(path), imported(path)
     libraries = {name.split(".")[0] for name in running | typing}
     if part != "cli":  # it makes the schedules, which have keys of their own
@@ -115,10 +115,10 @@ def test_the_table_names_every_part_and_no_other():
     ("path", "line"),
     [("search/tree.py", "from omg_lightning.games import Game"), ("games/base.py", "import lightning")],
 )
-def test_an_import_upwards_is_noticed(path, line, tmp_path, monkeypatch):
+def test_an_import_of_a_higher_layer_is_detected(path, line, tmp_path, monkeypatch):
     file = tmp_path / "omg_lightning" / path
     file.parent.mkdir(parents=True)
     file.write_text(line)
     monkeypatch.setitem(globals(), "ROOT", tmp_path)
     with pytest.raises(AssertionError):
-        test_nothing_imports_upwards(file)
+        test_no_module_imports_a_higher_layer(file)

@@ -110,7 +110,7 @@ def test_the_boards_of_the_presets_are_the_published_ones():
     assert eight.nonzero()[:, 0].tolist() == upper + lower
 
 
-def test_a_large_board_takes_seconds_and_its_free_cells_hang_together():
+def test_a_large_board_takes_seconds_and_its_free_cells_are_connected():
     start = time.process_time()
     cells = blocks.draw_blocks(2, 100, 100, 250, seeded(0)).view(2, 100, 100)
     assert time.process_time() - start < 10, "a flood fill for every piece would take minutes"
@@ -153,7 +153,7 @@ def test_drawing_repeats_with_the_seed():
 
 
 @pytest.mark.parametrize(("height", "width", "count"), [(1, 2, 1), (2, 2, 2), (3, 3, 3), (5, 5, 9)])
-def test_what_does_not_fit_ends_with_a_cure(height, width, count):
+def test_every_error_of_the_adapter_ends_with_a_cure(height, width, count):
     with pytest.raises(ConfigError, match=rf"num_blocks={count}.*height={height}, width={width}.*lower num_blocks"):
         blocks.draw_blocks(4, height, width, count, seeded(0))
 

@@ -33,7 +33,7 @@ def played(kind="LIAM", game=None, lineup=("learner", "random", "learner"), batc
 
 
 @both
-def test_what_is_inferred_while_acting_is_what_whole_episodes_say(kind):
+def test_inference_while_acting_equals_inference_from_whole_episodes(kind):
     agent, episodes = played(kind)
     found = agent.opponent.targets(training_batch(agent, episodes)).inferred
     here = episodes.active
@@ -102,7 +102,7 @@ def test_a_search_plans_with_the_own_embedding_for_every_co_player():
     assert torch.equal(goal, episodes.goal[0, 0, :1].expand(2, -1))
 
 
-def test_watchers_watch_each_other_seat_that_is_there():
+def test_observers_observe_every_other_active_seat():
     agent, episodes = played()
     pairs = pairs_of(episodes)
     expected = [
@@ -121,7 +121,7 @@ def test_watchers_watch_each_other_seat_that_is_there():
 
 
 @both
-def test_a_decoder_that_knows_nothing_pays_the_entropy_of_views_and_actions(kind):
+def test_the_loss_of_an_uninformed_decoder_is_the_entropy_of_views_and_actions(kind):
     agent, episodes = played(kind, DILEMMA, ("learner", "random"))
     for decoder in (agent.opponent.view_decoder.layers, agent.opponent.action_decoder):
         decoder[-1].weight.data.zero_()

@@ -96,7 +96,7 @@ def test_cleared_cells_are_counted_and_smoothed_into_the_prior():
 
 @settings(max_examples=15, deadline=None)
 @given(st.integers(0, 1000), st.floats(0, 0.1))
-def test_a_belief_sums_to_one_over_nowhere_and_the_cells_that_still_hold_a_drift(seed, floor):
+def test_a_belief_over_remaining_drifts_and_nowhere_sums_to_one(seed, floor):
     game = Snowdrift(num_players=3, num_drifts=4, height=3, width=4, max_steps=12)
     agent = tiny_agent(game, "Locations", seed, opponent_args={"belief": BeliefConfig(floor=floor)})
     episodes = play_with(agent, game, ["learner", "cleaner", "defector"], batch=4, seed=seed)
@@ -108,7 +108,7 @@ def test_a_belief_sums_to_one_over_nowhere_and_the_cells_that_still_hold_a_drift
     assert (belief[:, -1] >= floor * 0.999).all()
 
 
-def test_labels_are_the_cell_that_a_seat_clears_next_or_nowhere_or_a_bare_cell():
+def test_labels_are_the_next_cleared_cell_nowhere_or_an_empty_cell():
     game = Snowdrift(num_players=2, num_drifts=2, height=3, width=3, max_steps=12)
     episodes = play_with(tiny_agent(game, "Locations"), game, ["cleaner", "defector"], 32, seed=1)
     label = location_labels(episodes, torch.Generator().manual_seed(0), game.layout)
@@ -153,7 +153,7 @@ def test_the_controls_withhold_cells_too():
     assert shuffled.infer(memory, view_of(state)).draw(4, torch.Generator().manual_seed(0)).shape == (3, 4, 2, 5)
 
 
-def test_a_belief_over_cells_is_shown_as_whether_a_player_heads_for_any():
+def test_the_view_of_a_belief_over_cells_is_the_probability_of_any_target():
     shown = locations().belief_view(torch.tensor([[0.25, 0, 0, 0.25, 0.5]]), GAME.goal_names)
     assert shown.names == HEADINGS
     assert shown.values.tolist() == [[0.5, 0.5]]

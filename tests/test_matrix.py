@@ -306,7 +306,7 @@ PLAIN = r"\[A\] \* n \+ \[n\] for n players"
 @pytest.mark.parametrize(
     ("options", "says"),
     [
-        ({}, "no preset and no payoff: give a payoff table or a preset, one of prisoners_dilemma"),
+        ({}, "no preset and no payoff: give either a payoff table or a preset, one of prisoners_dilemma"),
         ({"preset": "climbing", "payoff": [1, 2]}, "preset='climbing' and a payoff: give"),
         ({"payoff": [1, 2], "action_names": ["a"]}, "action_names=.*: expected 2 different names"),
         ({"payoff": [1, 2], "action_names": ["a", "a"]}, "action_names=.*: expected 2 different names"),

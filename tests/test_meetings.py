@@ -110,7 +110,7 @@ def test_partners_that_change_within_episodes_hand_over_to_each_other():
         ({"ratio": "10:-5", "unseen": ["a"]}, "expected seen to unseen"),
     ],
 )
-def test_nonsense_is_refused_in_one_line(settings, words):
+def test_invalid_messages_are_refused_in_one_line(settings, words):
     with pytest.raises(ConfigError, match=words) as caught:
         protocol(**settings)
     assert "\n" not in str(caught.value)
@@ -119,7 +119,7 @@ def test_nonsense_is_refused_in_one_line(settings, words):
 # As it is played ----------------------------------------------------------------------------------------------------
 
 
-def test_who_sits_there_follows_the_table_and_beliefs_go_on_beside_the_next_one():
+def test_partners_follow_the_table_and_beliefs_carry_over():
     data = attached(tiny_data(partners=["nearest_hare", "random"], adaptation=protocol(change_episodes=2)))
     segments = list(data.test_dataloader())
     partner, number, length = (torch.cat([segment[k] for segment in segments]) for k in (0, 1, 3))
@@ -130,7 +130,7 @@ def test_who_sits_there_follows_the_table_and_beliefs_go_on_beside_the_next_one(
     assert all(torch.equal(one.returns, two.returns) for one, two in zip(segments, data.test_dataloader(), strict=True))
 
 
-def test_a_handover_comes_once_in_an_episode_at_any_of_the_steps_and_to_any_of_the_others():
+def test_a_handover_happens_once_per_episode_at_a_random_step_to_a_random_kind():
     game = MatrixGame(payoff=torch.eye(3).tolist(), max_steps=6)
     env, name = as_env(game), "handover:4:always_1:always_0:always_2"
     episodes = play(env, arrange([["random", name]], 600, env, CPU), {}, torch.Generator().manual_seed(0)).episodes
@@ -159,12 +159,12 @@ def test_a_handover_comes_once_in_an_episode_at_any_of_the_steps_and_to_any_of_t
         ("handover:x:random:always_0", "at least 1"),
         ("handover:5:random:random", "different kinds"),
         ("handover:5:random:", "different kinds"),
-        ("handover:6:random:always_0", "over after 6 steps"),
+        ("handover:6:random:always_0", "ends after 6 steps"),
         ("handover:5:random:nobody", "unknown player 'nobody'"),
         ("handover:5:random:learner", "needs trained networks"),
     ],
 )
-def test_a_handover_that_cannot_be_is_refused(name, words):
+def test_an_impossible_handover_is_refused(name, words):
     with pytest.raises(ConfigError, match=words):
         make_player(name, MatrixGame("chicken", max_steps=6))
 
@@ -185,7 +185,7 @@ CHANGING = [(k, 0, x) for k, x in ((0, 1.0), (0, 3.0), (1, 9.0), (1, 8.0), (0, 5
 ]
 
 
-def test_a_partner_that_comes_back_has_a_curve_over_episodes_since_it_came():
+def test_a_returning_partner_has_a_curve_over_episodes_since_its_arrival():
     found = record(CHANGING)
     zero, one = (found.result(k, "ab"[k], "ab"[k], steps=14, last=6) for k in (0, 1))
     # Beside 0: relationship 0 has (1, 3) and (5, 7), relationship 1 has (0, 2), and (6) that the end cuts off.
@@ -221,7 +221,7 @@ def test_groups_are_means_over_relationships_with_intervals_within_kinds():
     assert table(each, 2, [group]).splitlines()[-1].split()[0] == "all"
 
 
-def test_a_share_of_the_best_response_needs_one_that_earns_something(tmp_path):
+def test_br_prox_needs_a_best_response_with_a_positive_return(tmp_path):
     result = record([(0, 0, 3.0)]).result(0, "a", "a", 2, 2)
     for best, share in ((4.0, 0.75), (-1.0, None)):
         references = References(tmp_path / f"{best}.json")

@@ -145,7 +145,7 @@ def test_accuracy_and_calibration_by_hand():
     assert (perfect["belief_accuracy_1"], perfect["belief_calibration_1"]) == (1, 0)
 
 
-def test_the_truth_is_that_of_the_step():
+def test_the_true_goal_is_that_of_the_step():
     found = measured(seen([0, 0, 1, 1], 0.5, 0.9, 0.9, 0.2))
     assert found["belief_true_1"] == pytest.approx(0.9)
     assert found["belief_true_3"] == pytest.approx(0.8)
@@ -159,7 +159,7 @@ def test_steps_until_the_belief_is_sure_by_hand():
     assert found["belief_steps_to_90_median"] == 1
 
 
-def test_a_changed_goal_is_waited_for_from_the_change_on():
+def test_steps_to_90_of_a_changed_goal_count_from_the_change():
     truth = torch.tensor([[0, 0, 1, 1, 1, 0]])
     probability = torch.tensor([[0.95, 0.95, 0.1, 0.1, 0.95, 0.99]])
     found = waiting(probability, truth, torch.tensor([5]))  # what comes after the end does not count
@@ -169,7 +169,7 @@ def test_a_changed_goal_is_waited_for_from_the_change_on():
     assert float(alone["goal/belief_reached_90"]) == 0.5
 
 
-def test_beliefs_where_exact_bayes_can_decide_by_hand():
+def test_decidable_and_decided_beliefs_by_hand():
     rows = [seen(0, 0.5, 0.95), seen(0, 0.5, 0.6), seen(1, 0.5, 0.01)]
     exact = [seen(0, 0.5, p)[0] for p in (0.92, 0.99, 0.5)]  # nobody can know of the third
     found = measured(*rows, exact=exact)
@@ -178,7 +178,7 @@ def test_beliefs_where_exact_bayes_can_decide_by_hand():
     assert "belief_decided_1" not in measured(*rows), "without the scripts' probabilities it is not known"
 
 
-def test_codes_are_matched_to_the_goals_beside_which_they_are_believed_in():
+def test_codes_are_matched_to_the_true_goal_with_most_of_their_belief():
     assert match_codes(torch.tensor([[3.0, 0, 1], [1.0, 2, 2]])).tolist() == [[1, 0], [0, 1], [0, 1]]
 
     def codes(true, *last):

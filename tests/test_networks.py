@@ -118,7 +118,7 @@ def test_separate_networks_answer_for_their_seats_and_learn_from_them_alone(goal
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_everything_is_where_the_inputs_are(kind):
+def test_all_results_are_on_the_device_of_the_inputs(kind):
     # on "meta" a hidden CPU tensor or a wait for a value raises
     net, time = net_of(4, kind=kind).to("meta"), torch.zeros(6, device="meta")
     condition = net.condition(torch.zeros(6, 4, device="meta"), None)

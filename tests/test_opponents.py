@@ -213,7 +213,7 @@ def test_a_model_that_needs_declared_goals_refuses_a_game_without(name, make):
     assert "\n" not in str(caught.value)
 
 
-def test_a_model_of_cells_refuses_goals_that_are_no_things_on_cells():
+def test_locations_refuses_goals_that_are_not_objects_in_cells():
     for game in (EchoGame(), TokenGame(2)):
         with pytest.raises(ConfigError, match="Locations needs goals that are objects in cells of a grid") as caught:
             opponents.Locations(model_spec(game))

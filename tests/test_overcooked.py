@@ -98,7 +98,7 @@ def test_pots_start_by_themselves_by_the_old_rules_alone():
 
 
 @pytest.mark.parametrize(("soup", "paid"), [("soup", 20), ("soup_2", 0), ("soup_1", 0)])
-def test_only_a_soup_of_three_onions_is_paid_to_all_alike_or_to_who_serves(soup, paid):
+def test_only_a_soup_of_three_onions_rewards_all_equally_or_the_player_that_serves(soup, paid):
     for prosocial, expected in ((True, [paid / 2, paid / 2]), (False, [paid, 0])):
         game = Overcooked(prosocial=prosocial)
         state = start((2, 3, "south", soup), (2, 1, "north", "nothing"), game=game)
@@ -125,7 +125,7 @@ def test_the_first_seat_interacts_first_and_both_before_they_move():
         ([(1, 1), (2, 3)], [WEST, SOUTH], [(1, 1), (2, 3)]),  # no floor
     ],
 )
-def test_who_would_meet_stays_and_turns_all_the_same(players, actions, cells):
+def test_players_that_would_meet_stay_but_turn(players, actions, cells):
     game = Overcooked()
     state, _, _ = played(start(*[(*cell, "north", "nothing") for cell in players]), actions)
     assert [divmod(cell, 5) for cell in state.players[0].tolist()] == cells
@@ -146,14 +146,14 @@ def test_who_would_meet_stays_and_turns_all_the_same(players, actions, cells):
         ([(0, 2, 3, 20)], [(0, 0, "onion")], "nothing", True),
     ],
 )
-def test_to_take_a_dish_is_a_goal_where_it_is_of_use(pots, objects, other, useful):
+def test_take_dish_is_a_goal_only_if_the_dish_is_useful(pots, objects, other, useful):
     state = start((2, 1, "south", "nothing"), (2, 3, "east", other), pots=pots, objects=objects)
     after, _, goals = played(state, [INTERACT, STAY])
     assert goals == [[TAKE_DISH if useful else NO_GOAL, NO_GOAL]]
     assert after.held[0, 0] == 2  # it has a dish anyway
 
 
-def test_a_view_shows_who_faces_where_what_is_held_and_what_cooks():
+def test_a_view_shows_directions_held_objects_and_cooking_pots():
     game = Overcooked()
     state = start(
         (1, 1, "west", "onion"), (2, 3, "south", "soup"), objects=[(0, 0, "dish"), (0, 4, "soup_1")],
@@ -221,18 +221,18 @@ def does(name, state, seat=0, game=None):
         ("independent", (1, 1, "north", "onion"), [(0, 2, 3, 5)], {INTERACT}, NO_GOAL),  # puts it down
     ],
 )
-def test_each_script_does_its_part_and_says_what_for(name, player, pots, actions, goal):
+def test_each_cook_does_its_tasks_and_reports_its_goals(name, player, pots, actions, goal):
     assert does(name, start(player, (1, 3, "east", "nothing"), pots=pots)) == (actions, goal)
 
 
 @pytest.mark.parametrize("name", ["dish_carrier", "independent"])
-def test_nobody_fetches_a_dish_for_a_soup_for_which_another_has_one(name):
+def test_a_cook_fetches_no_dish_if_the_other_has_one(name):
     for held, expected in (("nothing", {SOUTH}), ("dish", set())):
         state = start((1, 1, "north", "nothing"), (1, 3, "east", held), pots=[(0, 2, 3, 5)])
         assert does(name, state)[0] == expected
 
 
-def test_scripts_make_way_for_each_other():
+def test_scripts_do_not_block_each_other_for_ever():
     """Two who want to step on the same cell: each strolls in one step of five."""
     game = Overcooked()
     state = start((1, 1, "east", "onion"), (1, 3, "west", "onion"), pots=[(0, 2, 2, -1)])

@@ -34,7 +34,7 @@ def test_walks_by_hand():
 
 
 @given(st.integers(0, 2**31), st.integers(1, 5), st.integers(1, 5))
-def test_a_first_step_is_one_that_comes_nearer(seed, height, width):
+def test_first_steps_reduce_the_distance(seed, height, width):
     random = torch.Generator().manual_seed(seed)
     free = torch.rand(4, height, width, generator=random) < 0.7
     start = torch.zeros(4, height * width, dtype=torch.bool)

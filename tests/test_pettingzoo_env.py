@@ -75,7 +75,7 @@ def test_actions_start_where_the_space_starts_and_rewards_are_the_environments()
     assert step.observation[0, 2, 1:].tolist() == [1, 1, 3]  # the time, and what a and b played
 
 
-def test_agents_leave_one_by_one_and_nothing_is_passed_on_for_them():
+def test_the_environment_gets_no_actions_of_agents_that_have_left():
     env = toy(leave={"a": 1, "b": 2})
     ones = torch.ones(1, 3, dtype=torch.int64)
     start = env.reset(1, seeded())
@@ -274,7 +274,7 @@ def test_an_environment_that_breaks_the_contract_in_reset_is_refused_when_made(l
 
 
 @pytest.mark.parametrize("lie", ["gone", "both"])
-def test_an_agent_that_is_gone_without_a_word_or_with_two_is_terminated(lie):
+def test_an_agent_that_leaves_without_or_with_both_flags_is_terminated(lie):
     steps = play(toy("Liar", lie=lie))
     assert steps[2].terminated[0].tolist() == [False, True, False]
     assert not steps[2].truncated.any()
@@ -299,7 +299,7 @@ def test_agents_after_reset_are_the_seats_where_none_are_listed():
         ("parallel_toys.continuous", {}, r"the action_space of a is Box\(.*expected Discrete"),
     ],
 )
-def test_what_cannot_be_made_is_refused_in_one_line(make, kwargs, says):
+def test_an_environment_that_cannot_be_made_is_refused_in_one_line(make, kwargs, says):
     refused(says, PettingZooEnv, make, kwargs)
 
 

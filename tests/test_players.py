@@ -148,7 +148,7 @@ def test_random_is_uniform_over_the_legal_actions():
     assert (counts[legal[0]] - n / 3).abs().max() < 5 * math.sqrt(n * 2 / 9)
 
 
-def test_the_generator_alone_decides():
+def test_results_depend_only_on_the_generator():
     planes = view("@.... ..... ....S").expand(50, -1, -1, -1)
     state = torch.random.get_rng_state()
     first, again, other = (ready(NearestStag(), 50, seed).act(planes, legal_in(planes)) for seed in (1, 1, 2))
@@ -339,7 +339,7 @@ def test_a_player_that_does_not_know_a_game_is_refused_when_it_is_made():
 
 
 @pytest.mark.parametrize("game", [NumberGame("reals"), NumberGame("bits"), Countdown(2), MatrixGame("stag_hunt")])
-def test_random_knows_every_game_and_only_what_it_may_do(game):
+def test_the_random_player_plays_every_game_and_only_legal_actions(game):
     player = make_player("random", game)
     player.reset(3, 0, game, torch.Generator().manual_seed(0))
     legal = torch.tensor([[True, False, True], [True, True, True], [False, True, False]])
@@ -348,7 +348,7 @@ def test_random_knows_every_game_and_only_what_it_may_do(game):
     torch.testing.assert_close(best_chance(player, torch.zeros(3, 2), legal), torch.tensor([0.5, 1 / 3, 1.0]))
 
 
-def test_the_chance_of_the_best_action_is_zero_where_a_player_does_not_know_its_own():
+def test_the_largest_probability_is_0_for_a_player_without_a_known_distribution():
     class Idler:
         def act(self, observation, legal):
             return torch.zeros(len(legal), dtype=torch.int64)

@@ -231,7 +231,7 @@ def test_every_opponent_model_trains_beside_ppo_and_offline_it_trains_alone(oppo
         assert any(not torch.equal(weight, model[name]) for name, weight in agent.opponent.named_parameters())
 
 
-def test_nothing_is_learned_offline_but_by_the_opponent_model():
+def test_offline_only_the_opponent_model_trains():
     game = MatrixGame("prisoners_dilemma", max_steps=4)
     agent = ppo_agent(game, "Declared")
     losses = agent.losses(as_batch(play_with(agent, game, ["always_0", "always_1"]), offline=True))

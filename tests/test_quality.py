@@ -69,7 +69,7 @@ def test_all_co_players_count_as_one_kind(logits, views):
     assert float(plane_recall(logits, views, names)["other"]) == 0.5  # 2 of 4
 
 
-def test_a_player_that_has_left_is_no_one_to_be_recalled(logits, views):
+def test_recall_ignores_players_that_have_left(logits, views):
     views[0, 1] = 0
     assert float(plane_recall(logits, views, NAMES)["other"]) == 1.0
 

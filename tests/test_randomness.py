@@ -34,7 +34,7 @@ def test_random_numbers_of_two_streams_differ():
     assert len(drawn) == len(streams)
 
 
-def test_a_stream_repeats():
+def test_a_random_stream_is_reproducible():
     one, two = (torch.rand(5, generator=generator_of(3, "rollout", "cpu", 2)) for _ in range(2))
     assert torch.equal(one, two)
 
@@ -96,7 +96,7 @@ def test_the_adaptation_protocol_has_streams_of_its_own():
 
 
 @pytest.mark.parametrize("chunk", [0, 1])
-def test_what_a_learner_draws_in_one_chunk_does_not_move_the_starts_of_the_next(chunk):
+def test_a_learners_random_numbers_in_one_chunk_do_not_change_the_next_chunk(chunk):
     data = attached(tiny_data(), "Declared", search_args={"trees": 3})
     other = attached(tiny_data(), "Direct")
     one, two = (list(each.evaluate([["learner", "random"]], 8))[chunk].observation[0] for each in (data, other))

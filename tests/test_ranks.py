@@ -33,7 +33,7 @@ def test_ranks_have_streams_of_their_own():
     assert not alone & set(apart)
 
 
-def test_alone_nothing_is_exchanged():
+def test_a_single_process_communicates_nothing():
     weight = nn.Parameter(torch.ones(2))
     weight.grad = torch.ones(2)
     ranks.average_gradients([weight])
@@ -65,7 +65,7 @@ def exchange(rank):
     }
 
 
-def test_what_ranks_exchange_is_the_same_on_both(tmp_path):
+def test_collectives_return_the_same_values_on_both_ranks(tmp_path):
     one, two = on_ranks(tmp_path, exchange)
     for found in (one, two):
         assert found["gradients"] == [[2.0, 3.0], [2.0, 3.0], None]  # one rank without a gradient, and none with one
@@ -91,7 +91,7 @@ def interrupted(rank):
         return done, stop.signal
 
 
-def test_what_a_signal_breaks_off_on_one_rank_is_broken_off_on_all(tmp_path):
+def test_a_signal_on_one_rank_interrupts_all_ranks(tmp_path):
     one, two = on_ranks(tmp_path, interrupted)
     assert one == (["first", "second"], signal.SIGTERM)
     assert two == (["first"], signal.SIGTERM)

@@ -10,7 +10,7 @@ from omg_lightning.types import ConfigError
 GUESSING = MatrixGame(payoff=torch.eye(3).tolist(), max_steps=12)
 
 
-def test_the_prediction_of_coplayers_trains_the_memory_which_is_told_nothing():
+def test_only_the_prediction_of_co_players_trains_the_memory():
     agent = tiny_agent(GUESSING, "Recurrent", opponent_args={"embedding": 3})
     episodes = play_with(agent, GUESSING, ["learner", "mostly_1"])
     batch = training_batch(agent, episodes)

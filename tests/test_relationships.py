@@ -42,7 +42,7 @@ def follow(now: Relationships, steps: int):
     return found
 
 
-def test_everybody_plays_until_the_steps_are_over_and_no_longer():
+def test_relationships_end_exactly_at_their_number_of_steps():
     now = relationships(protocol(), seed=1)
     assert now.partner.tolist() == [0, 1, 2] * 2
     assert now.number.tolist() == [0, 1, 2, 3, 4, 5]
@@ -74,7 +74,7 @@ def test_beliefs_are_carried_within_a_relationship_and_start_afresh_in_each():
     assert (follow(again, 1)[0][0][0] == 0.5).all()
 
 
-def test_without_the_belief_each_episode_starts_afresh_but_a_checkpoint_goes_on_believing(tmp_path):
+def test_without_carried_beliefs_only_checkpoints_keep_theirs(tmp_path):
     path = tmp_path / "a.ckpt"
     path.touch()
     data, agent = tiny_data(), tiny_agent(tiny_data().env, "Declared", **BELIEF)
@@ -145,7 +145,7 @@ def test_no_two_partners_meet_the_same_starts(networks):
 
 
 @pytest.mark.parametrize("opponent", ["Direct", "Declared", "Subgoal", "Codebook"])
-def test_what_networks_learned_is_forgotten(opponent):
+def test_forget_restores_the_weights(opponent):
     data = tiny_data(partners=PARTNERS[:2], adaptation=protocol(networks=True, steps=16))
     agent = tiny_agent(data.env, opponent)
     data.attach(agent.actor, agent.load_actor)

@@ -127,7 +127,7 @@ def test_best_responses_are_counted_in_the_result_file():
             assert cell.removesuffix(" run") == f"{best} of {len(here)}"
 
 
-def test_what_concepts_says_of_codes_is_in_their_result_file():
+def test_the_codes_in_concepts_match_the_result_file():
     text = " ".join(page("concepts.md").split())
     found = json.loads((RESULTS / "codes.json").read_text())["rows"]
     for who, after in (("Codebook", "its mutual information with the true goals is "), ("Declared", "against ")):

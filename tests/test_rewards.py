@@ -73,7 +73,7 @@ def test_the_other_form_takes_off_the_distance_between_angles(angle, rewards, ex
     assert paid(SVO(angle, form="angle", weight=0.4), *rewards) == pytest.approx(expected, abs=1e-6)
 
 
-def test_a_bonus_is_added_for_each_goal_that_is_named_to_who_achieves_it():
+def test_goal_bonus_rewards_the_seat_that_achieves_a_named_goal():
     game = TokenGame(3, ragged=False)
     agent = tiny_agent(game, "Direct", algorithm=PPO, reward=partial(GoalBonus, {"one": 3, "zero": -0.5}))
     episodes = play_with(agent, game, ["random"] * 3, 1)
@@ -133,7 +133,7 @@ def kl(given, marginal):
     return sum(p * math.log(p / q) for p, q in zip(given, marginal, strict=True))
 
 
-def test_influence_is_the_divergence_from_what_the_policy_would_lead_one_to_expect():
+def test_influence_is_the_divergence_from_the_expectation_over_the_policy():
     episodes, found = influence_of(DILEMMA, ["learner", "random"])
     # sum over b of pi(b) q(. | b), with q(0 | 0) = 0.9 and q(0 | 1) = 0.1
     marginal = (0.25 * 0.9 + 0.75 * 0.1, 0.25 * 0.1 + 0.75 * 0.9)

@@ -223,7 +223,7 @@ class Junk(Fixed):
 
 @pytest.mark.parametrize("opponent", ["Direct", "Declared", "Codebook", "Subgoal", "Oracle"])
 @pytest.mark.parametrize("algorithm", ["search", "PPO"])
-def test_what_is_drawn_does_not_depend_on_the_views_of_seats_that_have_left(opponent, algorithm):
+def test_samples_do_not_depend_on_the_views_of_seats_that_have_left(opponent, algorithm):
     game = TokenGame(3)
     settings = (
         {"algorithm": PPO}
@@ -390,7 +390,7 @@ def test_the_prior_of_an_earlier_rollout_is_where_the_next_starts():
     assert torch.equal(first.prior["learner"], before)
 
 
-def test_a_learner_that_only_watches_records_goals_and_no_targets():
+def test_a_watching_learner_records_goals_but_no_targets():
     game = stag_hunt()
     agent = tiny_agent(game, "Declared")
     episodes = play_with(agent, game, ["nearest_stag", "nearest_hare"])
@@ -410,7 +410,7 @@ def test_without_a_learner_nothing_is_inferred_or_recorded():
     assert played.notes == {}
 
 
-def test_a_checkpoint_acts_but_its_searches_are_no_targets():
+def test_searches_of_a_stored_agent_are_not_training_targets():
     game = TokenGame(2, ragged=False)
     other = plain_learner(game, always(2, game.num_actions))
     learners = {"learner": plain_learner(game), "checkpoint:a": other}
@@ -493,7 +493,7 @@ def seated(game, answer, batch=6):
 
 
 @pytest.mark.parametrize("name", BAD_ANSWERS)
-def test_a_player_that_answers_nonsense_is_named_in_one_line(name):
+def test_a_player_with_invalid_actions_is_named_in_one_line(name):
     game = stag_hunt()
     with pytest.raises(ConfigError, match="Answer") as caught:
         play(as_env(game), seated(game, BAD_ANSWERS[name]), {}, torch.Generator().manual_seed(0))
@@ -548,7 +548,7 @@ def test_play_keeps_its_inputs():
 
 
 @pytest.mark.parametrize("workers", [1, 2])
-def test_what_scripts_know_of_themselves_is_recorded_where_it_is_measured(workers):
+def test_scripts_own_probabilities_are_recorded_in_evaluations(workers):
     game = stag_hunt(3)
     env, learner = as_env(game), plain_learner(game)
     seating = arrange([["learner", "random", "nearest_stag"]], 6, env, CPU)

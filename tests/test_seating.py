@@ -172,7 +172,7 @@ def test_lineups_are_one_or_a_list_of_them():
         as_lineups(["learner", ["learner", "random"]])
 
 
-def test_a_partner_sits_in_all_seats_beside_the_learner():
+def test_a_partner_plays_all_seats_but_the_learners():
     assert beside_learner("random", 3) == ["learner", "random", "random"]
     assert beside_learner("random", 1) == ["learner"]
 

@@ -124,7 +124,7 @@ def draws(episodes, seed=0):
 
 
 @torch.no_grad()
-def test_a_candidates_score_is_the_mean_value_to_the_learners_that_watch_the_seat(ragged, monkeypatch):
+def test_a_candidates_score_is_the_mean_value_over_the_observing_learners(ragged, monkeypatch):
     monkeypatch.setattr("omg_lightning.opponents.selector.ROWS", 7)  # so that there are several blocks
     game, agent, episodes = ragged
     seats, policy = episodes.active.shape[2], agent.algorithm.policy

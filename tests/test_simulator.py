@@ -56,7 +56,7 @@ def test_each_co_player_acts_by_its_own_view_and_goal_in_its_own_seat():
     assert output.reward.tolist() == [float(rewards[tree, ego[tree]]) for tree in range(6)]
 
 
-def test_what_co_players_do_first_is_spread_over_the_trees_of_a_decision_as_it_is_likely():
+def test_first_actions_of_co_players_are_stratified_by_their_probabilities():
     game = TokenGame(3, ragged=False)
     chance = torch.tensor([0.6, 0.3, 0.1, *[0.0] * (game.num_actions - 3)])
 

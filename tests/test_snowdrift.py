@@ -238,7 +238,7 @@ def test_random_play_is_the_slow_game_step_by_step(seed):
         assert state.left.tolist() == [len(s.drifts) for s in slow]
 
 
-def test_the_random_games_reach_what_they_are_to_compare():
+def test_the_random_games_contain_the_compared_events():
     """Without shared drifts, several in a step and both ends the comparison above would prove little."""
     seen = set()
     for seed in range(SEEDS):
@@ -306,7 +306,7 @@ def test_clearing_all_drifts_earns_the_documented_optimum_for_any_division_of_wo
     assert "30.0 in `msg`" in Snowdrift.__doc__
 
 
-def test_all_defect_is_nothing():
+def test_the_return_of_all_defectors_is_0():
     total, left = returns(["defector"] * 4)
     assert (left == 6).all()
     assert (total == 0).all()

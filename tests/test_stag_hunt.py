@@ -299,7 +299,7 @@ def test_random_play_is_the_slow_game_step_by_step(seed):
         assert state.time.tolist() == [s.time for s in slow]
 
 
-def test_the_random_games_reach_what_they_are_to_compare():
+def test_the_random_games_contain_the_compared_events():
     """Without captures, groups and late ends the comparison above would prove little."""
     seen = set()
     for seed in range(SEEDS):

@@ -34,7 +34,7 @@ def test_each_episode_and_environment_draws_its_own_goal(generator):
     assert abs(int((drawn[0] == drawn[1]).sum()) - 2000) < 5 * math.sqrt(1000)
 
 
-def test_it_acts_as_the_script_in_force_and_knows_its_distribution():
+def test_a_switcher_has_the_actions_and_distribution_of_the_script_in_force():
     game = stag_hunt()
     script = make_player("switcher:3", game)
     episodes = rollout(game, ["random", "switcher:3"])
@@ -82,7 +82,7 @@ def test_the_oracle_gets_the_true_goal_of_each_row_at_each_step():
     assert (episodes.true_goal[..., 0] == NO_GOAL).all()
 
 
-def test_in_snowdrift_it_cleans_or_leaves_the_work_to_others():
+def test_the_switcher_of_snowdrift_is_a_cleaner_or_a_defector():
     game = Snowdrift(num_players=2, num_drifts=2, height=3, width=3, max_steps=20)
     episodes = rollout(game, ["defector", "switcher"])
     cleaned = (episodes.achieved_goal[..., 1] != NO_GOAL).any(0)
@@ -96,7 +96,7 @@ def test_in_snowdrift_it_cleans_or_leaves_the_work_to_others():
     ("name", "game", "says"),
     [
         ("switcher", TokenGame(2), "TokenGame has none: set its `scripts`"),
-        ("switcher:8", stag_hunt(), "changes at step 8, but StagHunt is over after 8 steps"),
+        ("switcher:8", stag_hunt(), "changes at step 8, but StagHunt ends after 8 steps"),
     ],
 )
 def test_a_game_that_it_cannot_play_is_one_clear_line(name, game, says):

@@ -36,7 +36,7 @@ def place_like(game, observation):
 
 
 @pytest.mark.parametrize("index", range(8))
-def test_a_moved_episode_is_an_episode_of_the_moved_board(index):
+def test_a_transformed_episode_is_an_episode_on_the_transformed_board(index):
     """The rules themselves say what should have come: the moved actions are played on the moved first board."""
     moved = symmetries(SQUARE).apply(hunt(SQUARE), index)
     for b in range(moved.active.shape[1]):
@@ -48,7 +48,7 @@ def test_a_moved_episode_is_an_episode_of_the_moved_board(index):
             torch.testing.assert_close(reward[0], moved.reward[t, b])
 
 
-def test_the_first_changes_nothing_and_all_are_different():
+def test_the_first_symmetry_is_the_identity_and_all_differ():
     episodes, group = hunt(SQUARE), symmetries(SQUARE)
     assert len(group) == 8
     assert same(group.apply(episodes, 0), episodes)
@@ -86,7 +86,7 @@ def test_goals_that_are_cells_turn_with_the_board(index):
 
 
 @pytest.mark.parametrize("index", range(4))
-def test_where_a_cook_faces_turns_with_the_board(index):
+def test_directions_of_cooks_rotate_with_the_board(index):
     """Each turned episode is one of the kitchen that is turned as well."""
     game = Overcooked("cramped_room", max_steps=12)
     moved = symmetries(game).apply(rollout(game, ["random", "independent"], 3), index)
@@ -144,7 +144,7 @@ def test_batches_are_moved_where_it_is_switched_on():
 
 @pytest.mark.parametrize("opponent", ["Declared", "Locations"])
 @pytest.mark.parametrize("algorithm", ["search", "PPO"])
-def test_a_turned_batch_keeps_what_belongs_together(opponent, algorithm):
+def test_a_rotated_batch_keeps_its_fields_consistent(opponent, algorithm):
     """A root policy is that of the turned actions, and a goal that is a cell lies on the turned board."""
     game = Snowdrift(num_players=2, num_drifts=3, height=4, width=4, max_steps=6)
     settings = {"algorithm": PPO} if algorithm == "PPO" else {"search_args": {"simulations": 6}}

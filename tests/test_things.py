@@ -38,7 +38,7 @@ def learned(before, after, times=5, codes=4):
     return things, things.kind(before, after, known)
 
 
-def test_the_thing_of_an_event_is_what_is_gone_from_where_things_of_events_usually_lie():
+def test_the_cause_of_an_event_is_a_vanished_object_at_a_typical_offset():
     """Each time the food above the player is gone, and at the same time one of the others anywhere."""
     before = boards(*[[(FOOD, 1), (COIN, cell)] for cell in (0, 2, 3, 5, 6, 7, 8)])
     things, kinds = learned(before, boards(*[[]] * 7))
@@ -48,13 +48,13 @@ def test_the_thing_of_an_event_is_what_is_gone_from_where_things_of_events_usual
     assert (lift > 1).nonzero().tolist() == [[1, 2]], "one row up"
 
 
-def test_things_that_stay_are_not_what_an_event_is_about():
+def test_objects_that_stay_do_not_cause_events():
     before = boards(*[[(FOOD, 1), (COIN, 7)]] * 4)
     things, _ = learned(before, boards(*[[(COIN, 7)]] * 4))
     assert things.codes[things.count > 0].tolist() == [[1, 0, 0]]
 
 
-def test_where_the_episode_ends_with_the_event_its_thing_is_the_one_that_lies_where_others_did():
+def test_the_cause_of_a_final_event_is_at_a_typical_offset():
     before = boards(*[[(FOOD, 1), (COIN, cell)] for cell in (0, 2, 3, 5)])
     things, _ = learned(before, boards(*[[(COIN, cell)] for cell in (0, 2, 3, 5)]))
     last = boards([(COIN, 1), (FOOD, 7)])
@@ -63,7 +63,7 @@ def test_where_the_episode_ends_with_the_event_its_thing_is_the_one_that_lies_wh
     assert things.codes[things.kind(last, last, no)].tolist() == [[0, 0, 1]], "a new kind, at the old place"
 
 
-def test_an_event_of_somebody_else_has_no_kind():
+def test_an_event_of_another_player_has_no_kind():
     """The food is gone from above the player, or from wherever it lies when another one takes it."""
     mine = boards(*[[(FOOD, 1)]] * 12)
     theirs = boards([(FOOD, 0)], [(FOOD, 2)], [(FOOD, 6)], [(FOOD, 8)])
@@ -76,7 +76,7 @@ def test_an_event_of_somebody_else_has_no_kind():
     assert kinds[12:].tolist() == [NO_GOAL] * 4
 
 
-def test_levels_do_not_make_kinds_where_no_view_shows_two_things_with_the_same_plane():
+def test_levels_define_no_kinds_if_no_view_has_two_objects_in_a_plane():
     rows = [[(FOOD, 1)], [(FOOD, 1), (BIG, 1)], [(COIN, 1)]]
     things, kinds = learned(boards(*rows), boards(*[[]] * 3))
     assert sorted(things.codes[things.count > 0].tolist()) == [[0, 0, 1], [1, 0, 0]]
@@ -88,7 +88,7 @@ def test_levels_do_not_make_kinds_where_no_view_shows_two_things_with_the_same_p
     assert len(set(kinds.tolist())) == 3
 
 
-def test_a_kind_is_there_where_any_cell_shows_all_its_planes():
+def test_a_kind_is_present_if_a_cell_shows_all_its_planes():
     things = Things(3, LAYOUT)
     things.codes[0, 0] = things.codes[1, 0] = things.codes[1, 1] = 1.0
     views = boards([(FOOD, 1), (BIG, 2)], [(FOOD, 1), (BIG, 1)], [(COIN, 4)])
@@ -96,7 +96,7 @@ def test_a_kind_is_there_where_any_cell_shows_all_its_planes():
     assert things.there(views[:, None]).shape == (3, 1, 3)
 
 
-def test_a_kind_that_no_longer_comes_up_is_forgotten_and_makes_room():
+def test_a_kind_that_no_longer_occurs_is_dropped():
     before, other = boards(*[[(FOOD, 1)]] * 20), boards(*[[(COIN, 1)]] * 20)
     things, _ = learned(before, boards(*[[]] * 20), times=1, codes=1)
     for _ in range(2):
@@ -109,7 +109,7 @@ def test_a_kind_that_no_longer_comes_up_is_forgotten_and_makes_room():
     assert things.codes[things.count > 0].tolist() == [[0, 0, 1]]
 
 
-def test_without_events_nothing_is_learned():
+def test_without_events_no_code_is_learned():
     things = Things(2, LAYOUT)
     none = torch.zeros(0, 5, 3, 3)
     things.learn((none, none, torch.zeros(0, dtype=torch.bool)), no_steps, rng())
@@ -140,7 +140,7 @@ def test_an_event_is_coded_by_the_entries_that_otherwise_stay():
     assert set(unknown.tolist()) == {NO_GOAL}
 
 
-def test_where_each_step_is_an_event_it_is_coded_by_what_comes_next_in_units_of_the_standard_deviation():
+def test_if_each_step_is_an_event_codes_are_of_the_standardised_next_view():
     outcomes = Outcomes(4, (2,))
     before, after, known = steps([[1, 0]] * 3, [[0, 7], [10, 7], [20, 7]])
     none = before[:0], after[:0], known[:0]

@@ -75,7 +75,7 @@ def test_without_a_transition_the_belief_is_hops_whatever_was_achieved():
         assert found[2] == pytest.approx([36 / 37, 1 / 37])
 
 
-def test_a_goal_that_is_gone_hands_its_probability_to_those_that_are_there():
+def test_the_probability_of_a_goal_that_is_gone_moves_to_the_remaining_goals():
     possible = [[1, 1], [1, 1], [0, 1], [0, 1]]
     found = followed(declared(possible, at_events=True), [0.5, 0.5], [0, 0, 0], [NO_GOAL] * 3)
     assert found[1] == pytest.approx([6 / 7, 1 / 7])
@@ -116,7 +116,7 @@ def test_goals_in_a_search_change_where_they_are_achieved(kind):
     assert found[:, 1, 0].mean() == pytest.approx(0.5, abs=0.03)
 
 
-def test_learned_goals_change_where_a_seat_is_rewarded_and_new_ones_are_drawn_by_how_common_they_are():
+def test_learned_goals_change_at_rewards_and_new_ones_follow_their_frequencies():
     spec = model_spec(MatrixGame("prisoners_dilemma"))
     model = Codebook(spec, 4, belief=BeliefConfig(floor=0.0), transition=TransitionConfig(at_events=True))
     model.quantiser.count.copy_(torch.tensor([3.0, 1.0, 0.0, 0.0]))
@@ -132,7 +132,7 @@ def test_learned_goals_change_where_a_seat_is_rewarded_and_new_ones_are_drawn_by
     assert model.infer(memory, view(reward=1.0)).point[0, 0].tolist() == pytest.approx([0.5, 0.5, 0, 0])
 
 
-def test_on_a_grid_learned_goals_last_as_long_as_a_thing_of_their_kind_is_in_view():
+def test_on_a_grid_learned_goals_last_while_an_object_of_their_kind_is_in_view():
     game = StagHunt("2h1s_4x4")
     model = Codebook(model_spec(game), 4, belief=BeliefConfig(floor=0.0), transition=TransitionConfig(at_events=True))
     stags, hares = (game.layout.plane_names.index(name) - 2 for name in ("stags", "hares"))
@@ -161,7 +161,7 @@ def test_on_a_grid_learned_goals_last_as_long_as_a_thing_of_their_kind_is_in_vie
     assert ends.possible(seen, there)[1, 0].tolist() == [False, True, False, True], "nothing can be pursued anywhere"
 
 
-def test_planes_tell_which_goals_are_there():
+def test_planes_show_the_remaining_goals():
     layout = GridLayout(("self", "other", "food_0", "food_1"), 2, 2, 2, goal_planes=(2, 3))
     planes = torch.zeros(3, 2, 4, 2, 2)
     planes[0, :, 2, 1, 1] = planes[0, :, 3, 0, 0] = planes[1, :, 3, 0, 1] = 1

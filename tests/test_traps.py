@@ -319,7 +319,7 @@ def test_the_policy_gets_each_co_players_own_goal_in_its_place():
 # Ego order and seat order ------------------------------------------------------------------------------------------
 
 
-def test_what_was_learned_of_each_player_is_what_the_search_sees_it_do():
+def test_the_search_uses_the_learned_policy_of_each_player():
     """Co-players count: each says what follows on its own last word. Learned from episodes, used in a tree."""
     game = TokenGame(3, ragged=False)
     agent = tiny_agent(game, "Direct", hidden=32, learning_rate=1e-2)
@@ -387,7 +387,7 @@ def test_each_loss_reaches_the_parameters_of_its_own_part_alone(name, rule):
     assert all(any(parameter.startswith(part) for parameter in reached) for part in parts)
 
 
-def test_the_selector_does_look_at_the_value_head():
+def test_the_selector_uses_the_value_head():
     """Or the test above shows nothing."""
     game = TokenGame(3, ragged=False)
     agent = tiny_agent(game)

@@ -37,7 +37,7 @@ def test_the_ends_of_a_ratio_are_where_the_difference_just_differs_from_0():
     assert low < 1 / 3 < high
 
 
-def test_a_ratio_has_no_interval_where_what_is_below_may_be_0_or_for_a_single_seed():
+def test_a_ratio_has_no_interval_if_its_denominator_may_be_0_or_for_a_single_seed():
     for above, below in (([1.0, 2.0, 3.0], [-1.0, 0.0, 2.0]), ([1.0], [2.0])):
         value, low, high = ratio(above, below)
         assert value == pytest.approx(np.mean(above) / np.mean(below))
@@ -75,7 +75,7 @@ def test_v_is_a_difference_seed_by_seed_and_a_share_is_of_the_seeds_that_all_hav
     assert "V = 4.00 [" in sentence(found, "Direct", "Oracle")
 
 
-def test_where_v_is_not_above_0_there_is_no_share_and_one_sentence_says_so():
+def test_without_a_positive_v_there_is_no_share_but_one_sentence():
     found = valued(Direct={0: 1.0, 1: 2.0}, Oracle={0: 2.0, 1: 2.5}, Model={0: 1.5, 1: 2.0})
     assert not found["above_0"]
     assert found["shares"] == {}

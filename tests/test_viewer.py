@@ -54,7 +54,7 @@ def test_a_person_plays_beside_an_agent_and_sees_what_it_believes():
     assert not torch.equal(played.game.observe(played.state), before) or mind["action"] == "stay"
 
 
-def test_what_an_agent_believes_moves_with_what_the_person_does():
+def test_the_persons_actions_change_an_agents_belief():
     played = session(seed=1)
     model = played._minds[1].module.opponent
     odds = torch.tensor([[0.9, 0.1]]).log()  # every action is likelier for a stag hunter
@@ -75,7 +75,7 @@ def test_frames_have_positions_and_legal_actions():
     assert played.waits == [0, 1]
 
 
-def test_a_game_is_played_out_without_people_and_beside_scripts():
+def test_play_out_ends_a_game_of_agents_and_scripts():
     played = session(("agent", "nearest_hare"))
     played.play_out()
     assert played.over
@@ -124,7 +124,7 @@ def test_scripts_act_after_an_undo_as_they_did_before():
 
 
 @pytest.mark.slow
-def test_agents_remember_partners_from_game_to_game_until_others_sit_there():
+def test_agents_keep_beliefs_between_games_until_players_change():
     played = Session({"agent": agent()}, ["agent", "nearest_hare"], GAME, 0)
     for _ in range(3):
         played.play_out()
@@ -172,7 +172,7 @@ def test_games_off_the_grid_have_no_picture():
     assert played.describe()["grid"] is None
 
 
-def test_a_game_is_kept_in_the_form_of_the_buffer():
+def test_a_saved_game_has_the_format_of_the_buffer():
     played = session(("agent", "nearest_hare"))
     played.play_out()
     episodes = played.episodes()

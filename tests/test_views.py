@@ -52,7 +52,7 @@ def replayed(game, state, episodes):
 
 @pytest.mark.parametrize("workers", [1, 2])
 @pytest.mark.parametrize("kind", VIEWS)
-def test_episodes_hold_what_the_game_shows(kind, workers):
+def test_episodes_contain_the_games_own_views(kind, workers):
     game = NumberGame(kind)
     env = as_env(game)
     random = torch.Generator().manual_seed(0)
@@ -71,7 +71,7 @@ def test_episodes_hold_what_the_game_shows(kind, workers):
 
 
 @pytest.mark.parametrize("kind", VIEWS)
-def test_players_see_what_the_game_shows(kind):
+def test_players_observe_the_games_own_views(kind):
     game, witness = NumberGame(kind), Witness()
     state = game.reset(8, torch.Generator().manual_seed(1))
     env = Fixed(game, state)
@@ -87,7 +87,7 @@ def test_players_see_what_the_game_shows(kind):
 
 
 @pytest.mark.parametrize("kind", VIEWS)
-def test_the_buffer_and_the_losses_get_what_the_game_shows(kind):
+def test_the_buffer_and_the_losses_get_the_games_own_views(kind):
     game = NumberGame(kind)
     state = game.reset(8, torch.Generator().manual_seed(1))
     env = Fixed(game, state)

@@ -55,7 +55,7 @@ def shares(game, batch, count, seed=0):
 
 @pytest.mark.parametrize("game", GAMES.values(), ids=GAMES)
 @pytest.mark.parametrize("count", [2, 3])
-def test_processes_play_what_their_shares_are_alone(game, count):
+def test_each_process_plays_its_share_as_if_alone(game, count):
     parts, played = shares(game, 7, count), rollout(game, count=count)
     lengths = {len(part.episodes.reward) for _, part in parts}
     assert len(played.episodes.reward) == max(lengths)
@@ -72,7 +72,7 @@ def test_processes_play_what_their_shares_are_alone(game, count):
         assert min(notes) <= value <= max(notes)
 
 
-def test_what_a_shorter_share_leaves_is_padding():
+def test_a_shorter_share_is_padded():
     game = TokenGame(3)
     seed = next(seed for seed in range(20) if len({len(p.episodes.reward) for _, p in shares(game, 4, 2, seed)}) > 1)
     episodes = rollout(game, 4, seed, count=2).episodes
@@ -85,7 +85,7 @@ def test_what_a_shorter_share_leaves_is_padding():
         assert not field[over].any()
 
 
-def test_the_generator_alone_decides():
+def test_results_depend_only_on_the_generator():
     game = stag_hunt(3, num_hares=6)
     learners, before = learners_of(game), torch.random.get_rng_state()
     one, two, other = (rollout(game, seed=seed, count=2, learners=learners).episodes for seed in (0, 0, 1))
@@ -94,7 +94,7 @@ def test_the_generator_alone_decides():
     assert torch.equal(torch.random.get_rng_state(), before), "the global generator belongs to others"
 
 
-def test_beliefs_go_to_the_share_that_they_are_about():
+def test_each_rank_gets_the_beliefs_of_its_own_environments():
     online = {"offline": {"rounds": 0}}
     data, apart = attached(tiny_data(**online)), attached(tiny_data(**online, workers=2))
     one = apart.refresh()[0].prior["learner"].clone()
@@ -118,7 +118,7 @@ def test_jobs_run_in_processes_of_their_own_with_one_thread():
     assert [threads for _, threads in found] == [1, 1]
 
 
-def test_mistakes_arrive_as_they_are(monkeypatch):
+def test_a_users_mistake_in_a_worker_keeps_its_message(monkeypatch):
     def mistake():
         raise ConfigError("no such thing: name another")
 
@@ -164,7 +164,7 @@ def test_training_evaluations_and_matches_are_shared(monkeypatch):
 
 
 @pytest.mark.slow
-def test_a_run_with_workers_is_the_same_again_and_goes_on(tmp_path):
+def test_a_run_with_workers_is_reproducible_and_resumes(tmp_path):
     args = [*TINY, "--data.workers=2"]
     whole, again = (run("fit", tmp_path / name, *args, "--trainer.max_epochs=4") for name in ("whole", "again"))
     part = run("fit", tmp_path / "part", *args, "--trainer.max_epochs=3")

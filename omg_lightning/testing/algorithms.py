@@ -233,7 +233,7 @@ class _Acting:
         other = self.act(memory, view, seed=1)
         same = torch.equal(other.action[found.mine], found.action[found.mine])
         got, cure = "another greedy action for another generator", "take the most probable action if scene.greedy"
-        report.require(same, "actor.act", got, "the same action: greedy play must not depend on the generator", cure)
+        report.require(same, "actor.act", got, "the same action, as greedy play draws nothing", cure)
 
         def rows(index: Tensor, seen: View) -> list[Tensor]:
             choice = self.act(self.actor.keep(memory, index), seen)

@@ -34,7 +34,7 @@ def test_a_wrong_file_is_refused_with_its_name_and_line(fault):
 @pytest.mark.parametrize(
     "content", ["", "# a comment\n", "model: {a: 1}\ndata: {training: {b: 2}}\n", "model: m.yaml\n"]
 )
-def test_a_right_file_is_taken(content):
+def test_a_valid_file_is_accepted(content):
     check_config(content, "x.yaml", SECTIONS)
 
 

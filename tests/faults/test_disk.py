@@ -43,7 +43,7 @@ def save(path: Path, content: dict | None = None) -> Path:
 # Damaged files ------------------------------------------------------------------------------------------------------
 
 
-def test_a_checkpoint_is_refused_whichever_byte_was_flipped(tmp_path):
+def test_a_checkpoint_with_any_flipped_byte_is_refused(tmp_path):
     path = save(tmp_path / "last.ckpt")
     whole, draw = path.read_bytes(), random.Random(0)
     assert read_checkpoint(path)["state_dict"]["a"].equal(SMALL["state_dict"]["a"])
@@ -141,7 +141,7 @@ def disk_of(space: int, monkeypatch: pytest.MonkeyPatch, name: str = "") -> None
 
 
 @pytest.mark.parametrize("space", [0, 700, 5000, 37200])
-def test_a_full_disk_leaves_the_former_checkpoint_and_no_partial_file(space, tmp_path, monkeypatch):
+def test_a_full_disk_keeps_the_previous_checkpoint_and_no_partial_file(space, tmp_path, monkeypatch):
     path = save(tmp_path / "last.ckpt")
     disk_of(space, monkeypatch)
     with pytest.raises(OSError, match="No space left on device") as caught:
@@ -162,9 +162,7 @@ WRITERS = {  # all that writes results: each writes one of two contents
 
 @pytest.mark.parametrize("space", [-1, 0, 20])
 @pytest.mark.parametrize("name", WRITERS)
-def test_whatever_is_written_takes_the_place_of_the_old_file_as_a_whole_or_not_at_all(
-    name, space, tmp_path, monkeypatch
-):
+def test_results_replace_the_old_file_atomically(name, space, tmp_path, monkeypatch):
     path, write = tmp_path / "made" / name, WRITERS[name]
     write(path, 0)
     old = path.read_bytes()
@@ -222,13 +220,11 @@ def test_a_full_disk_ends_a_run_with_one_line_and_exit_code_1(name, tmp_path, ca
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("name", "space"), [("metrics.json", -1), *((name, 10) for name in FAIL)])
-def test_a_disk_that_takes_no_more_ends_every_command_with_one_line(
-    name, space, trained, tmp_path, capsys, caplog, monkeypatch
-):
+def test_a_full_disk_ends_every_command_with_one_line(name, space, trained, tmp_path, capsys, caplog, monkeypatch):
     check_full(name, space, tmp_path, trained / "last.ckpt", capsys, caplog, monkeypatch)
 
 
-def test_a_checkpoint_is_on_the_disk_before_it_takes_the_place_of_the_former_one(tmp_path, monkeypatch):
+def test_a_checkpoint_is_on_the_disk_before_it_replaces_the_previous_one(tmp_path, monkeypatch):
     done = []
     for name in ("fsync", "replace"):
         act = getattr(os, name)

@@ -113,7 +113,7 @@ class Dies(Callback):
             raise KeyError("gone")
 
 
-def test_a_run_that_dies_leaves_the_checkpoint_of_the_last_few_rounds(tmp_path):
+def test_a_killed_run_leaves_a_checkpoint_of_the_last_rounds(tmp_path):
     callbacks = f"[{__name__}.Dies,{{class_path: callbacks.RunCheckpoint, init_args: {{last_every: 2}}}}]"
     with pytest.raises(SystemExit):
         run("fit", tmp_path, *PLAY, "--trainer.max_epochs=9", f"--trainer.callbacks={callbacks}")

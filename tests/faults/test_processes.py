@@ -97,7 +97,7 @@ def whole(tmp_path_factory):
     return newest(folder), errors
 
 
-def test_a_fit_of_two_processes_leaves_one_folder_with_what_both_have_done(whole):
+def test_a_fit_of_two_processes_writes_one_folder_with_totals_of_both(whole):
     folder, errors = whole
     assert "Traceback" not in errors
     assert "2 processes: each plays 2 of data.num_envs 4 environments" in errors
@@ -192,7 +192,7 @@ def test_a_process_that_is_killed_ends_all_with_one_line(killed, tmp_path):
     assert code == (1 if killed else -signal.SIGKILL)
 
 
-def test_a_mistake_that_one_process_meets_ends_both_with_its_line(tmp_path):
+def test_a_users_mistake_in_one_process_ends_both_with_one_line(tmp_path):
     code, errors = over(start(tmp_path, *PLAY, FAIL_ON="1"))
     assert code == 2
     assert "no such plan" in one_line(errors)

@@ -56,7 +56,7 @@ def test_adaptation_checks_all_its_files_before_it_writes_any(bad, tmp_path, cap
 
 
 @pytest.mark.parametrize("full", ["write", "flush"])
-def test_a_full_disk_is_seen_before_anything_is_played(full, tmp_path, played, capsys, monkeypatch):
+def test_a_full_disk_is_reported_before_any_rollout(full, tmp_path, played, capsys, monkeypatch):
     """A file can be made on a full disk, but not be filled."""
 
     class Full:
@@ -148,7 +148,7 @@ def test_the_lock_of_a_killed_process_is_free(tmp_path):
     assert [entry.name for entry in tmp_path.iterdir()] == ["r.json"]
 
 
-def test_a_lock_that_was_removed_while_one_waited_is_not_held(tmp_path):
+def test_waiting_for_a_removed_lock_takes_a_new_one(tmp_path):
     path, entered = tmp_path / "r.json", threading.Event()
     lock = tmp_path / ".r.json.lock"
 

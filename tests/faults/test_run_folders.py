@@ -30,7 +30,7 @@ def test_runs_without_a_logger_have_folders_of_their_own(tmp_path):
 
 
 @pytest.mark.parametrize("command", ["fit", "validate"])
-def test_a_logger_whose_folder_is_taken_is_refused_before_anything_is_written(command, tmp_path, capsys):
+def test_a_logger_with_the_folder_of_another_run_is_refused_before_any_file_is_written(command, tmp_path, capsys):
     logger = {
         "class_path": "lightning.pytorch.loggers.CSVLogger",
         "init_args": {"save_dir": str(tmp_path), "version": 7},
@@ -85,7 +85,7 @@ def test_an_empty_folder_of_the_users_stays(tmp_path):
     assert mine.is_dir()
 
 
-def test_a_folder_with_results_or_of_a_run_that_has_begun_stays(tmp_path):
+def test_a_folder_with_results_or_of_a_started_run_is_kept(tmp_path):
     folder = RunFolder.new(tmp_path)
     begin(folder, "last.ckpt")
     refuse(folder)

@@ -118,7 +118,7 @@ def test_the_method_that_was_called_and_the_line_that_failed_are_named():
     )
 
 
-def test_an_error_without_code_of_a_users_is_a_fault_of_the_program():
+def test_an_error_without_a_users_code_is_a_bug_of_the_program():
     assert users_error(raised(lambda: None) if False else KeyError("never raised")) is None
     frames = raised(lambda: PlayerActor(None).start(None, None, None, None)).__traceback__
     inner = TypeError("in the program alone")
@@ -126,7 +126,7 @@ def test_an_error_without_code_of_a_users_is_a_fault_of_the_program():
     assert users_error(inner) is None
 
 
-def test_a_mistake_within_a_property_is_not_taken_for_an_attribute_that_is_missing():
+def test_an_error_within_a_property_is_not_a_missing_attribute():
     class Property:
         @property
         def goals(self):

@@ -40,7 +40,7 @@ def test_without_a_checkpoint_nothing_is_measured_and_the_newest_run_is_named(co
 
 @pytest.mark.parametrize("command", ["fit", "validate", "test", "predict"])
 @pytest.mark.parametrize("which", ["last", "best"])
-def test_a_word_that_stands_for_no_checkpoint_is_refused(command, which, tmp_path, capsys):
+def test_a_ckpt_path_without_a_checkpoint_is_refused(command, which, tmp_path, capsys):
     assert f"has a {which}.ckpt" in refused(typed(command, tmp_path, f"--ckpt_path={which}"), capsys)
     assert not list(tmp_path.iterdir())
 
@@ -80,7 +80,7 @@ def test_weights_alone_cannot_be_trained_further(trained, tmp_path, capsys):
     assert "has only weights, so `fit` cannot resume from it" in line
 
 
-def test_other_rules_are_refused_by_name_and_taken_where_the_user_says_so(trained, tmp_path, capsys):
+def test_other_rules_are_refused_by_name_unless_the_user_allows_them(trained, tmp_path, capsys):
     last = f"--ckpt_path={trained / 'lightning_logs/version_0/last.ckpt'}"
     other = [last, "--data.game.stag_reward=3", "--data.game.hare_reward=2"]
     line = refused(typed("validate", tmp_path, *other), capsys)
@@ -146,7 +146,7 @@ BROKEN = {
 
 
 @pytest.mark.parametrize("name", BROKEN)
-def test_a_file_that_is_no_checkpoint_is_refused(name, tmp_path, capsys):
+def test_a_file_that_is_not_a_checkpoint_is_refused(name, tmp_path, capsys):
     (tmp_path / "h.ckpt").write_bytes(BROKEN[name])
     line = refused(typed("validate", tmp_path / "runs", f"--ckpt_path={tmp_path / 'h.ckpt'}"), capsys)
     assert "is not a checkpoint" in line

@@ -51,7 +51,7 @@ def test_a_setting_of_the_trainer_out_of_range_is_refused_by_name(name, value):
         check_trainer({name: value})
 
 
-def test_settings_of_the_trainer_that_work_are_taken():
+def test_valid_settings_of_the_trainer_are_accepted():
     assert set(FITTING) == set(RULES) == set(TRAINER)
     for name, values in FITTING.items():
         for value in values:
