@@ -33,19 +33,19 @@ data:
 - A part is chosen by its class name and has its own keys below it:
   `--model.opponent Codebook --model.opponent.num_codes 4`. In a file it has a `class_path` and `init_args`. A class of
   yours is named by its dotted path ([Extend](extend.md)).
-- `--print_config` prints the complete configuration and does nothing else. Every run keeps it in its `config.yaml`.
+- `--print_config` prints the complete configuration and exits. Every run writes it to its `config.yaml`.
 - The shipped files (`base.yaml`, `smoke.yaml`, ...) are part of the package. `--config base.yaml`, or
-  `--config configs/base.yaml`, reads the shipped file where the current folder has no such file.
+  `--config configs/base.yaml`, reads the shipped file if the current folder has no such file.
 - The defaults below are those of the classes. `configs/base.yaml` sets many of them to other values.
 """
 LIGHTNING = "https://lightning.ai/docs/pytorch/stable/common/trainer.html"
 SECTIONS = {
-    "data": "The game, who sits in its seats, and what is played.",
-    "model": "The parts of the agent, and how it learns.",
+    "data": "The game, the players in its seats, rollouts, the buffer and evaluations.",
+    "model": "The components of the agent, and its training.",
     "seat_schedule": "Line-ups that change during training.",
     "tree_count": "Numbers of search trees that change during training.",
     "refresh": "How long episodes stay in the buffer.",
-    "trainer": f"Settings of Lightning's `Trainer`, in the words of [its documentation]({LIGHTNING}).",
+    "trainer": f"Settings of Lightning's `Trainer`, as in [its documentation]({LIGHTNING}).",
 }
 
 
