@@ -49,6 +49,12 @@ COMMANDS = {
     "export": "Write a trained agent as weights and a description, without pickle.",
     "zoo": "List the trained agents that come with the package.",
 }
+RUNS = {  # of Lightning's trainer; its own descriptions are about other programs
+    "fit": "Train an agent, evaluate it, and write checkpoints, metrics and figures into a new run folder.",
+    "validate": "Evaluate a checkpoint with the players of data.evaluation.seats.",
+    "test": "Measure how a checkpoint adapts to each of data.partners.",
+    "predict": "Write episodes of a checkpoint as GIFs and as one HTML page.",
+}
 MOST = 2**32 - 1  # the largest seed that NumPy accepts
 
 
@@ -90,6 +96,12 @@ class CLI(LightningCLI):
         parser.link_arguments("data.spec", "model.spec", apply_on="instantiate")
         parser.link_arguments("seed_everything", "data.seed", compute_fn=_seed)
         parser.link_arguments("seed_everything", "model.seed", compute_fn=_seed)
+
+    def _add_subcommands(self, parser: LightningArgumentParser, **kwargs: Any) -> None:
+        """Add the commands of the trainer, with this project's descriptions."""
+        super()._add_subcommands(parser, **{name: {"description": text} for name, text in RUNS.items()} | kwargs)
+        for command in parser._subcommands_action._choices_actions:
+            command.help = RUNS[command.dest]
 
     def parse_arguments(self, parser: LightningArgumentParser, args: ArgsType) -> None:
         """Parse the arguments; for an unknown key, suggest the most similar one."""

@@ -128,6 +128,8 @@ def test_help_lists_all_commands(capsys):
     for command in ("fit", "validate", "test", "predict", "references", "adaptation", "crossplay"):
         assert any(line.split()[:1] == [command] for line in shown.splitlines()), command
     assert shown.startswith("usage: python -m omg_lightning")
+    assert "test                Measure how a checkpoint adapts to each of" in shown
+    assert "evaluation epoch" not in shown, "Lightning's own description of its commands"
 
 
 # Parts by class name ------------------------------------------------------------------------------------------------
