@@ -80,7 +80,7 @@ def test_without_a_positive_v_there_is_no_share_but_one_sentence():
     assert not found["above_0"]
     assert found["shares"] == {}
     words = sentence(found, "Direct", "Oracle")
-    assert "is not above 0: nothing is shown" in words
+    assert "is not clearly above 0: these runs show no gain" in words
     assert words.count(".") == words.count("0.75") + words.count("-2.43") + words.count("3.93") + 1
     alone = valued(Direct={0: 1.0}, Oracle={0: 2.0}, Model={0: 1.5})
     assert (alone["above_0"], alone["shares"]) == (False, {})
@@ -107,7 +107,7 @@ def test_the_command_prints_a_sentence_and_a_table_and_writes_figure_and_numbers
     words = [f"{name}={name}_*" for name in ("Direct", "Declared", "Oracle")]
     main(["value", *words, "--plot", "v.png"])
     out = capsys.readouterr().out
-    assert "V = 2.01 [1.99, 2.03] with 3 seeds: to know the truth (Oracle) is worth that much more" in out
+    assert "V = 2.01 [1.99, 2.03] with 3 seeds: the gain of knowing the true goals (Oracle) over a model" in out
     assert "Declared" in out
     assert "0.50 [0.49, 0.50]" in out
     found = json.loads((tmp_path / "v.json").read_text())
@@ -123,7 +123,7 @@ def test_the_command_prints_a_sentence_and_a_table_and_writes_figure_and_numbers
     [
         ([], "value got no runs"),
         (["Direct=direct_*"], "no folder matches"),
-        (["Direct=a"], "there are no runs of Oracle, but of Direct"),
+        (["Direct=a"], "got no runs of Oracle, but of Direct"),
         (["Direct=a", "Oracle=b"], "no seed in common"),
         (["Direct=a", "Oracle=a", "--metric", "return/team"], "has no metric return/team"),
         (["Direct=a", "--plot", "v.txt"], "cannot draw v.txt"),

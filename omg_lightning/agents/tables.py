@@ -229,12 +229,12 @@ class ForeignTable(Table):
     def after(self, actions: Tensor, found: Any) -> Step:
         """Return the rewards; nothing else of the next step is known."""
         device = actions.device
-        nobody = torch.zeros(actions.shape, dtype=torch.bool, device=device)
+        no_seat = torch.zeros(actions.shape, dtype=torch.bool, device=device)
         rewards = found if isinstance(found, Mapping) else {}
         reward = torch.tensor([[float(rewards.get(key, 0.0)) for key in self.adapter.keys]], device=device)
         blank = torch.zeros(*actions.shape, *(self.env.observation_space.shape or ()), device=device)
         legal = torch.ones(*actions.shape, self.env.num_actions, dtype=torch.bool, device=device)
-        return Step(blank, legal, ~nobody, reward, nobody, nobody, torch.full_like(actions, NO_GOAL))
+        return Step(blank, legal, ~no_seat, reward, no_seat, no_seat, torch.full_like(actions, NO_GOAL))
 
     def native(self, action: int, seat: int) -> int | None:
         """Return an action as the environment numbers it; None for waiting."""

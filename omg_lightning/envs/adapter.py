@@ -169,7 +169,7 @@ class Adapter:
     def reset(self, env: ParallelEnv, seed: int) -> Row:
         """Start an episode of `env`."""
         views = np.zeros((self.num_players, *(self.observation_space.shape or ())), self._dtype)
-        nobody = np.zeros(self.num_players, dtype=bool)
+        no_seat = np.zeros(self.num_players, dtype=bool)
         with blame(self.name, f"reset(seed={seed})"):
             observations, infos = env.reset(seed=seed)
             here = self._here(env)
@@ -180,7 +180,7 @@ class Adapter:
                 )
             self._read(views, observations, here)
             legal = self._legal(env, observations, infos, here)
-        return Row(views, legal, here, nobody, nobody.astype(np.float32), nobody, nobody)
+        return Row(views, legal, here, no_seat, no_seat.astype(np.float32), no_seat, no_seat)
 
     def show(self, env: ParallelEnv, observations: Mapping[Any, Any], infos: Mapping[Any, Any] | None) -> Row:
         """Return the row of `observations`, the last ones that `env` returned.
@@ -188,7 +188,7 @@ class Adapter:
         For an active agent without an observation, the view is 0, and all its actions count as legal.
         """
         views = np.zeros((self.num_players, *(self.observation_space.shape or ())), self._dtype)
-        nobody = np.zeros(self.num_players, dtype=bool)
+        no_seat = np.zeros(self.num_players, dtype=bool)
         with blame(self.name, "asking what its agents see"):
             here = self._here(env)
             seen = here & np.array([agent.key in observations for agent in self._agents])
@@ -196,7 +196,7 @@ class Adapter:
             legal = self._legal(env, observations, infos, seen)
             for seat in np.flatnonzero(here & ~seen):
                 legal[seat, : self._agents[seat].num_actions] = True
-        return Row(views, legal, here, nobody, nobody.astype(np.float32), nobody, nobody)
+        return Row(views, legal, here, no_seat, no_seat.astype(np.float32), no_seat, no_seat)
 
     def numbered(self, actions: Mapping[Any, Any]) -> list[int]:
         """Return the agents' actions in this project's numbering, one per seat; `noop` for a missing one."""

@@ -175,9 +175,9 @@ def _stacked(arrays: list[NDArray[Any]], device: torch.device) -> Tensor:
 def _row(state: CopyState, b: int) -> Row:
     """Return the last row of environment `b`."""
     active = state.active[b].numpy()
-    nobody = np.zeros_like(active)
+    no_seat = np.zeros_like(active)
     views, legal = state.observation[b].numpy(), state.legal[b].numpy()
-    return Row(views, legal, active, ~active, nobody.astype(np.float32), nobody, nobody)
+    return Row(views, legal, active, ~active, no_seat.astype(np.float32), no_seat, no_seat)
 
 
 def _late(adapter: Adapter, row: Row) -> str:

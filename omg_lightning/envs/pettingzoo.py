@@ -107,5 +107,5 @@ class PettingZooEnv(VectorEnv):
 
 def _quiet(row: Row) -> Row:
     """Return the row of a finished environment after another step."""
-    nobody = np.zeros_like(row.active)
-    return row._replace(reward=np.zeros_like(row.reward), terminated=nobody, truncated=nobody)
+    no_seat = np.zeros_like(row.active)
+    return row._replace(reward=np.zeros_like(row.reward), terminated=no_seat, truncated=no_seat)

@@ -1,4 +1,4 @@
-"""The value of information: what an opponent model could win in a setting at most, and how much of it one does win."""
+"""The value of information: the largest gain that opponent models can bring, and the share that each one reaches."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -15,14 +15,14 @@ _LEVEL = 0.95
 
 
 def ratio(above: ArrayLike, below: ArrayLike) -> Summary:
-    """Return the ratio of two means with Fieller's 95% interval (1954), exact for values that are normal together.
+    """Return the ratio of two means with Fieller's 95% interval (1954), exact for jointly normal values.
 
-    The interval has every ratio r for which the mean of `above - r * below` is not different from 0 by Student's t. It
-    is bounded if the mean of `below` is different from 0 itself; else, and for a single pair, both ends are NaN.
+    The interval contains every ratio r for which the mean of `above - r * below` does not differ from 0 by Student's t.
+    It is bounded if the mean of `below` itself differs from 0; else, and for a single pair, both ends are NaN.
 
     Args:
         above: `[n]`, one value for each seed.
-        below: `[n]`, of the same seeds: what they have in common makes the interval shorter.
+        below: `[n]`, of the same seeds; their correlation makes the interval shorter.
     """
     one, other = np.asarray(above, dtype=float), np.asarray(below, dtype=float)
     count, top, bottom = len(one), one.mean(), other.mean()
@@ -39,29 +39,29 @@ def ratio(above: ArrayLike, below: ArrayLike) -> Summary:
 
 
 def value_of(methods: Mapping[str, Sequence[Run]], metric: str, without: str, told: str) -> dict[str, Any]:
-    """Return the value of information in one setting, and the share of it that each method recovers.
+    """Return the value of information in one setting, and the share of it that each method reaches.
 
-    V is the return of the method that is told the truth minus that of the method that models nothing, seed by seed. A
-    method's share is its own difference from the latter, over V, of the seeds that all three have.
+    V is the return of the method with the true goals minus that of the method without goals, paired by seed. A
+    method's share is its own difference from the latter, divided by V, over the seeds that all three have.
 
     Args:
-        methods: the runs of each.
-        metric: the number of a run that counts.
-        without: the method that models nothing.
-        told: the method that is told the truth.
+        methods: the runs of each method.
+        metric: name of the metric.
+        without: the method without goals.
+        told: the method with the true goals.
 
     Returns:
-        `value` (with interval and `seeds`), `above_0` (its interval excludes 0), `percent`: V as a percentage of what
-        the told method earns above random play, None where this is not known; `returns` of each method; `shares` of all
-        other methods, empty where V is not above 0.
+        `value` (with interval and `seeds`), `above_0` (its interval excludes 0), `percent`: V as a percentage of
+        the return of the method with true goals above random play, None if unknown; `returns` of each method; `shares`
+        of all other methods, empty if V is not above 0.
 
     Raises:
-        ConfigError: one of both is missing, or they have no seed in common.
+        ConfigError: one of these two methods is missing, or they have no seed in common.
     """
     for name in (without, told):
         if name not in methods:
             raise ConfigError(
-                f"there are no runs of {name}, but of {', '.join(methods)}: add them, or set --without or --told"
+                f"got no runs of {name}, but of {', '.join(methods)}: add them, or set --without or --told"
             )
     each = {name: {run.seed: run.value(metric) for run in runs} for name, runs in methods.items()}
     common = [seed for seed in each[told] if seed in each[without]]
@@ -87,7 +87,7 @@ def value_of(methods: Mapping[str, Sequence[Run]], metric: str, without: str, to
 
 
 def _percent(value: Summary, runs: Sequence[Run], metric: str) -> dict[str, float | None] | None:
-    """Return V with its interval as percentages of what these runs earn above random play."""
+    """Return V with its interval as percentages of the return of these runs above random play."""
     floors = [run.numbers.get("return/team_random") for run in runs]
     known = [floor for floor in floors if floor is not None]
     if metric != "return/team_mean" or len(known) < len(runs):
@@ -97,16 +97,16 @@ def _percent(value: Summary, runs: Sequence[Run], metric: str) -> dict[str, floa
 
 
 def sentence(found: Mapping[str, Any], without: str, told: str) -> str:
-    """Say in one sentence what a setting is worth to an opponent model."""
+    """Return one sentence about the value of information in a setting."""
     value = found["value"]
     count = len(value["seeds"])
     seeds = f"{count} seed{'s' * (count > 1)}"
     if value["low"] is None:
-        return f"V = {value['value']:.2f} with one seed: without an interval it is not known whether it is above 0."
+        return f"V = {value['value']:.2f} with one seed: without an interval, it is unknown whether V is above 0."
     interval = f"{value['value']:.2f} [{value['low']:.2f}, {value['high']:.2f}] with {seeds}"
     if not found["above_0"]:
-        return f"V = {interval} is not above 0: nothing is shown that an opponent model could win here."
-    return f"V = {interval}: to know the truth ({told}) is worth that much more than to model nothing ({without})."
+        return f"V = {interval} is not clearly above 0: these runs show no gain that an opponent model could reach."
+    return f"V = {interval}: the gain of knowing the true goals ({told}) over a model without goals ({without})."
 
 
 def _plain(summary: Summary) -> dict[str, float | None]:

@@ -1,4 +1,4 @@
-"""The figure of the value of information: a map of V over settings, and the share of it that each method recovers."""
+"""The figure of the value of information: V in each setting, and the share of it that each method reaches."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -16,11 +16,11 @@ _ENDS = -0.5, 1.5  # of the axis of shares
 
 
 def value_figure(settings: Mapping[str, Mapping[str, Any]], unit: str) -> Figure:
-    """Draw a row for each setting: V at the left, the shares of it at the right.
+    """Draw a row for each setting: V on the left, the shares of it on the right.
 
     Args:
-        settings: what `value_of` returned, by name.
-        unit: of V, where some setting has no percentage; then V is drawn in this unit.
+        settings: results of `value_of` by name.
+        unit: of V, which is used if some setting has no percentage.
     """
     percent = all(found["percent"] is not None for found in settings.values())
     methods = list(dict.fromkeys(name for found in settings.values() for name in found["shares"]))
@@ -67,7 +67,7 @@ def _point(
     label: str | None = None,
     ends: tuple[float, float] = (-np.inf, np.inf),
 ) -> None:
-    """Draw a value with its interval; what lies beyond the ends of the axis is cut off."""
+    """Draw a value with its interval, clipped to the axis."""
     value = float(np.clip(found["value"], *ends))
     error = None
     if found["low"] is not None:

@@ -155,7 +155,7 @@ class _Acting:
             self.choice(self.act(memory, walk.view), held, walk.view)
         for _ in range(min(_STEPS, self.env.max_steps)):
             view = walk.view
-            memory = self.told(memory, prior)
+            memory = self.with_goals(memory, prior)
             self.look(memory, mine, view)
             before = walk.view
             actions, after = walk.step()
@@ -201,7 +201,7 @@ class _Acting:
 
         return pure(self.report, "actor.start", start, mine, prior, expected="a memory for any seats and prior")
 
-    def told(self, memory: Any, prior: Tensor | None) -> Any:
+    def with_goals(self, memory: Any, prior: Tensor | None) -> Any:
         """Return the memory with true goals, if the opponent model needs them."""
         if not self.actor.needs_true_goal:
             return memory

@@ -170,17 +170,17 @@ class _Acting:
     def start(self, prior: Tensor) -> Any:
         """Check `start`, and return the memory; true goals may change it only if `needs_true_goal`."""
         report, model = self.report, self.model
-        nobody = torch.full(prior.shape[:2], NO_GOAL)
+        no_goals = torch.full(prior.shape[:2], NO_GOAL)
         expected = "a memory for any prior, [B, P, ...]"
-        memory = pure(report, "start", model.start, prior, nobody, expected=expected)
+        memory = pure(report, "start", model.start, prior, no_goals, expected=expected)
         self.memory("start", memory)
         declared = max(len(self.env.goal_names), 1)
-        told = torch.arange(nobody.numel()).view_as(nobody) % declared
-        knows = pure(report, "start", model.start, prior, told, expected="a memory for any true goals")
+        other = torch.arange(no_goals.numel()).view_as(no_goals) % declared
+        knows = pure(report, "start", model.start, prior, other, expected="a memory for any true goals")
         cure = "do not read true_goal; only an upper bound may, with needs_true_goal set"
         blind = model.needs_true_goal or difference(memory, knows) is None
         report.require(blind, "start", "another memory for other true goals", "the same memory", cure)
-        check_rows(report, "start", model.start, (prior, told), knows)
+        check_rows(report, "start", model.start, (prior, other), knows)
         return knows
 
     def memory(self, member: str, memory: Any, like: Any = None) -> None:

@@ -93,8 +93,8 @@ def sparse(state: ForagingState, sizes: Sizes, layout: GridLayout, seats: Tensor
         return places
     facts, shown = Facts.of(layout.shape, players, None), torch.ones_like(around, dtype=torch.bool)
     kind = torch.where(there, planes - players, 0)[:, None]  # [B, 1, n]
-    told = facts_told(facts, walks, around, shown, torch.where(there, cells, 0), kind, there)
-    return torch.cat([places, told], 2)
+    found = facts_told(facts, walks, around, shown, torch.where(there, cells, 0), kind, there)
+    return torch.cat([places, found], 2)
 
 
 def planes(places: Tensor, layout: GridLayout) -> Tensor:

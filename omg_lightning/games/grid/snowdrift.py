@@ -229,8 +229,8 @@ class Snowdrift(Game):
         if board is None:
             return places
         shown, kind = torch.ones_like(around, dtype=torch.bool), torch.zeros_like(drifts[0])
-        told = facts_told(self._facts, board, around, shown, torch.where(there, drifts, 0), kind, there)
-        return torch.cat([places, told], -1)
+        found = facts_told(self._facts, board, around, shown, torch.where(there, drifts, 0), kind, there)
+        return torch.cat([places, found], -1)
 
     def board(self, state: SnowdriftState) -> Tensor:
         """Return all walks on the open grid: int16 `[B, h * w, h * w]`, see `all_walks`; the same in each row."""

@@ -79,8 +79,8 @@ class Views:
         there = (state.cells.gather(1, board.prey) & tables.hunts) != 0  # [B, n]
         prey = torch.where(there, board.prey + tables.prey_planes, none).int()
         objects = torch.cat([prey, board.blocks], 1)[:, None].expand(-1, players, -1)
-        told = facts_told(self._facts, board.walks, hunters, shown, board.prey, tables.kinds, there)
-        return torch.cat([who, objects, told], -1)
+        found = facts_told(self._facts, board.walks, hunters, shown, board.prey, tables.kinds, there)
+        return torch.cat([who, objects, found], -1)
 
     def board(self, state: StagHuntState) -> Board:
         """See `StagHunt.board`."""
