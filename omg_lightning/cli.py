@@ -100,6 +100,7 @@ class CLI(LightningCLI):
     def _add_subcommands(self, parser: LightningArgumentParser, **kwargs: Any) -> None:
         """Add the commands of the trainer, with this project's descriptions."""
         super()._add_subcommands(parser, **{name: {"description": text} for name, text in RUNS.items()} | kwargs)
+        assert parser._subcommands_action is not None, "the parent has added the commands"
         for command in parser._subcommands_action._choices_actions:
             command.help = RUNS[command.dest]
 

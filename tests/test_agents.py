@@ -1,4 +1,4 @@
-"""Trained agents in environments that somebody else runs: they act and believe as in an evaluation, one by one or in a
+"""Trained agents in a user's environment loop: they act and believe as in an evaluation, one by one or in a
 batch, in our environments and in those of others.
 """
 
@@ -41,7 +41,7 @@ class Still(Fixed):
 
 
 def hunt(opponent="Declared", **settings):
-    """A small agent for Stag-Hunt, with weights that nobody has trained."""
+    """A small untrained agent for Stag-Hunt."""
     return tiny_agent(StagHunt("2h1s_4x4", max_steps=STEPS), opponent, **settings)
 
 
@@ -341,7 +341,7 @@ def larger(**options):
 
 
 class Wide(Toy):
-    """One more action for everybody."""
+    """One more action for all players."""
 
     def action_space(self, agent):
         from gymnasium import spaces

@@ -67,7 +67,7 @@ def test_rounds_steps_and_phases():
         steps += int(played.episodes.active.any(-1).sum())
         assert (data.rounds, data.env_steps) == (number + 1, steps)
         assert data.latest is played
-        assert played.episodes.learner.any() == (number >= 2), "offline, scripts play and nobody searches"
+        assert played.episodes.learner.any() == (number >= 2), "offline, scripts play and no actor searches"
         batch = next(iter(data.train_dataloader()))
         assert batch.offline == (number < 2)
         assert batch.env_steps == steps

@@ -209,7 +209,7 @@ def test_examples_are_views_of_co_players_and_their_futures(pictured):
     examples = draw_examples(opponent, pictured.data, selected(pictured.agent, opponent, pictured.data)[1], 4)
     assert 1 <= len(examples) <= 4
     for example in examples:
-        assert example.seat == 1, "the learner in seat 0 is nobody's co-player"
+        assert example.seat == 1, "no learner observes the learner in seat 0"
         b, t = (int(number) for number in re.findall(r"\d+", example.label.split("\n")[-1]))  # "episode b, t = 3"
         assert episodes.active[t + example.ahead, b, 1]
         assert 1 <= example.ahead <= opponent.selector.horizon

@@ -59,7 +59,7 @@ def test_too_little_strength_achieves_nothing_and_costs_the_penalty():
 
 def test_a_food_that_is_taken_leaves_its_cell_free_and_the_last_one_ends_the_episode():
     game, state = placed([(2, 2, 2), (0, 0, 1)], [(2, 3, 2)])
-    assert not game.legal(state)[0, 0, EAST], "nobody walks onto a food"
+    assert not game.legal(state)[0, 0, EAST], "no player walks onto a food"
     after, rewards = play(game, state, LOAD, EAST)
     assert rewards.tolist() == [[1, 0]]
     assert not game.active(after).any()

@@ -52,14 +52,14 @@ def test_relationships_end_exactly_at_their_number_of_steps():
             length = [each[2] for each in episodes]
             assert before[row] + sum(length) == now.steps[row]
             assert now.steps[row] - length[-1] < until <= now.steps[row]
-    assert len(set(now.steps.tolist())) > 1, "or nobody would have had to wait"
+    assert len(set(now.steps.tolist())) > 1, "otherwise no relationship would have had to wait"
 
 
 def test_no_relationship_waits_for_the_others_before_all_of_its_steps_are_over():
     now = relationships(protocol(), seed=1)
     played = [len(segment.length) for segment, _ in now.play_until(64, 400)]
     assert (now.steps >= 64).all()
-    assert max(now.steps.tolist()) >= 64 + 8, "episodes take at most 8 steps, so somebody would have waited"
+    assert max(now.steps.tolist()) >= 64 + 8, "episodes take at most 8 steps, so one would have waited"
     assert set(played) == {len(now.steps)}, "all play in each batch"
 
 
@@ -102,7 +102,7 @@ def test_the_loader_gives_all_partners_in_segments_that_repeat():
     length = torch.cat([segment.length for segment in segments])
     total = torch.zeros(6, dtype=torch.int64).index_add(0, numbers, length)
     assert (total >= 40).all()
-    assert (total < 48).all(), "nobody begins an episode after the last step"
+    assert (total < 48).all(), "no episode begins after the last step"
     assert same(segments, list(loader))
     assert len(data.buffer) == 0
 

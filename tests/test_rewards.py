@@ -139,7 +139,7 @@ def test_influence_is_the_divergence_from_the_expectation_over_the_policy():
     marginal = (0.25 * 0.9 + 0.75 * 0.1, 0.25 * 0.1 + 0.75 * 0.9)
     expected = torch.tensor([kl((0.9, 0.1), marginal), kl((0.1, 0.9), marginal)])
     torch.testing.assert_close(found[:-1, :, 0], expected[episodes.action[:-1, :, 0]])
-    assert not found[-1].any(), "after the last step nobody acts"
+    assert not found[-1].any(), "after the last step no seat acts"
     assert not found[..., 1].any(), "seat 1 is no learner"
 
 

@@ -71,7 +71,7 @@ def test_first_actions_of_co_players_are_stratified_by_their_probabilities():
     drawn = root.state.coplayers.view(decisions, trees, 2)
     count = torch.nn.functional.one_hot(drawn, game.num_actions).sum(1)  # [decisions, P-1, A]
     assert (count - 10 * chance).abs().max() <= 1
-    assert len({tuple(row.tolist()) for row in drawn[..., 0]}) > 1, "which tree gets what is drawn anew each time"
+    assert len({tuple(row.tolist()) for row in drawn[..., 0]}) > 1, "the assignment to trees is random each time"
 
 
 def test_a_goal_changes_only_its_own_players_actions():

@@ -144,7 +144,7 @@ def test_on_a_grid_learned_goals_last_while_an_object_of_their_kind_is_in_view()
     assert model.possible(seen, there)[:, 0].tolist() == [
         [True, True, False, False],
         [False, True, False, False],
-        [True, True, False, False],  # where nothing is left nobody acts by it
+        [True, True, False, False],  # if no goal is left, no player acts on it
     ]
     rewarded = View(seen, None, torch.zeros(3), there, torch.ones(3, 2))
     stag, first = torch.eye(4)[0].expand(3, 2, 4), torch.zeros(3, 2, dtype=torch.int64)
@@ -166,7 +166,7 @@ def test_planes_show_the_remaining_goals():
     planes = torch.zeros(3, 2, 4, 2, 2)
     planes[0, :, 2, 1, 1] = planes[0, :, 3, 0, 0] = planes[1, :, 3, 0, 1] = 1
     found = goals_there(planes, torch.ones(3, 2), layout, 2)
-    assert found[:, 0].tolist() == [[True, True], [False, True], [True, True]], "where none is left nobody acts by it"
+    assert found[:, 0].tolist() == [[True, True], [False, True], [True, True]], "without a goal no player acts on it"
     assert goals_there(torch.zeros(3, 2, 7), torch.ones(3, 2), None, 2).all()
 
 

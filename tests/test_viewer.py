@@ -183,7 +183,7 @@ def test_a_saved_game_has_the_format_of_the_buffer():
     hare = GAME.goal_names.index("hare")
     there = episodes.active[..., 1]
     assert (episodes.true_goal[..., 1][there] == hare).all()
-    assert not (episodes.true_goal[..., 0] != NO_GOAL).any(), "nobody knows what an agent is after"
+    assert not (episodes.true_goal[..., 0] != NO_GOAL).any(), "the goals of agents are unknown"
     assert not episodes.learner.any()
 
 

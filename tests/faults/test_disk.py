@@ -100,7 +100,7 @@ def test_every_command_refuses_a_damaged_checkpoint_in_one_line(command, trained
 
 
 class Full:
-    """A file on a disk with room for so many bytes and no more."""
+    """A file on a disk with a limited number of free bytes."""
 
     def __init__(self, file: IO[bytes], space: int) -> None:
         self.file, self.space = file, space
@@ -121,7 +121,7 @@ class Full:
 
 
 def disk_of(space: int, monkeypatch: pytest.MonkeyPatch, name: str = "") -> None:
-    """Let files of results with `name` in their names take so many bytes and no more; none can be made where it is -1.
+    """Let files of results with `name` in their names take this many bytes; with -1 no file can be created.
 
     Args:
         space: bytes.

@@ -128,7 +128,7 @@ def test_two_references_commands_keep_each_others_results(tmp_path, monkeypatch,
         "nearest_stag": 7.0,
         "nearest_hare": 5.0,
     }
-    assert asked == ["random", "nearest_hare"], "what another command has made by now is not made again"
+    assert asked == ["random", "nearest_hare"], "entries that another command has made are skipped"
     shown = capsys.readouterr().out
     assert "random: random 1.00, best response 5.00" in shown
     assert "random: another command added it" in shown
