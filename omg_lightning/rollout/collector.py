@@ -68,7 +68,7 @@ class Collector:
         for rows in (state["prior"] or {}).values():
             if len(rows) != len(ranks.rows(self.num_envs)):
                 raise ConfigError(
-                    f"the checkpoint was trained with data.num_envs {len(rows) * ranks.size()}, this run has "
-                    f"{self.num_envs}: set it as it was"
+                    f"the checkpoint was trained with data.num_envs {len(rows) * ranks.size()}, but this run has "
+                    f"{self.num_envs}: set data.num_envs to that of the checkpoint"
                 )
         self._prior, self._lineups = state["prior"], state["lineups"]

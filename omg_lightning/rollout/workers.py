@@ -60,7 +60,7 @@ def at_once(jobs: Sequence[Callable[[], Item]]) -> list[Item]:
         Interrupted: a signal asks the program to end.
     """
     if "fork" not in get_all_start_methods():
-        raise ConfigError("data.workers above 1 needs processes that can be forked, as on Linux: set data.workers 1")
+        raise ConfigError("data.workers above 1 needs to fork processes, as on Linux: set data.workers 1")
     loader = DataLoader(
         _Jobs(jobs),
         batch_size=None,
