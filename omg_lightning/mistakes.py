@@ -44,8 +44,11 @@ def one_line() -> Iterator[None]:
         yield
     except (interrupts.Interrupted, SIGTERMException) as stop:
         signum = stop.signal if isinstance(stop, interrupts.Interrupted) else signal.SIGTERM
-        advice = "; ".join(getattr(stop, "__notes__", ["nothing was saved: run the same command again"]))
-        if interrupts.speaks() and ranks.rank() == 0:
+        unsaved = "nothing was saved: run the same command again"
+        advice = "; ".join(
+            getattr(stop, "__notes__", ["the first node tells how to go on" if ranks.rank() else unsaved])
+        )
+        if interrupts.speaks() and ranks.leads():
             print(f"interrupted by {signum.name}: {advice}", file=sys.stderr)
         sys.exit(128 + signum if signum in (signal.SIGINT, signal.SIGTERM) else 1)
     except interrupts.Lost as lost:

@@ -17,17 +17,24 @@ class _Group:
     """The process group for Python objects: always on the CPU, even if tensors are exchanged between GPUs."""
 
     objects: dist.ProcessGroup | None = None
+    node, local = 0, 0  # machine, and number of this process there
 
 
-def connect() -> None:
-    """Prepare the communication; all ranks call it once the default process group of PyTorch exists."""
+def connect(node: int, local: int) -> None:
+    """Prepare the exchange, once the default process group of PyTorch is there; on all ranks.
+
+    Args:
+        node: the number of the machine that this process runs on.
+        local: its number among the processes on that machine.
+    """
+    _Group.node, _Group.local = node, local
     if size() > 1 and dist.get_backend() != "gloo" and _Group.objects is None:
         _Group.objects = dist.new_group(backend="gloo")
 
 
 def leave() -> None:
-    """Leave the process group: from now on this process is alone."""
-    _Group.objects = None
+    """Leave the others: from now on this process is alone."""
+    _Group.objects, _Group.node, _Group.local = None, 0, 0
     if dist.is_available() and dist.is_initialized():
         dist.destroy_process_group()
 
@@ -40,6 +47,11 @@ def size() -> int:
 def rank() -> int:
     """Return the number of this rank, 0 to size - 1."""
     return dist.get_rank() if size() > 1 else 0
+
+
+def leads() -> bool:
+    """Return whether this is the first rank of its node, which tells the user what happens."""
+    return _Group.local == 0
 
 
 def stream() -> int | None:
@@ -162,11 +174,11 @@ def copy_first(tensors: Iterable[Tensor]) -> None:
 
 
 def only_first(speak: Callable[[], None]) -> None:
-    """Call `speak` only on the first rank that gets here: for an error that all ranks may raise."""
+    """Call `speak` on the first rank of each node that gets here, and on no other: all of them may find a mistake."""
     if size() > 1:
         try:
             store = dist.distributed_c10d._get_default_store()
-            if store.add("omg_lightning/spoken", 1) > 1:
+            if store.add(f"omg_lightning/spoken/{_Group.node}", 1) > 1:
                 return
         except RuntimeError:  # rank 0, which keeps the store, is gone
             pass

@@ -11,9 +11,38 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import torch
 import torch.distributed as dist
+from command_line import QUIET, SMOKE, TINY
 
 from omg_lightning.cli import main
+
+SEATS = "--data.seats=[learner,waiter.Waiter]"
+PLAY = [*SMOKE, *TINY, *QUIET, SEATS, "--data.training.steps_per_epoch=4", "--data.offline.rounds=1"]
+PLAY += ["--trainer.max_epochs=4", "--trainer.check_val_every_n_epoch=1", "--refresh.max_age=9"]
+PATIENCE = 600.0  # seconds, of a machine that others use, too
+
+WAITER = """
+import os
+import time
+import torch
+
+class Waiter:
+    calls = 0
+
+    def reset(self, batch_size, seat, game, generator):
+        self.game = game
+
+    def act(self, observation, legal):
+        Waiter.calls += 1
+        rank = os.environ.get("LOCAL_RANK", "0")
+        if Waiter.calls == int(os.environ.get("WAIT_AT", -1)):
+            open(f"playing_{rank}", "w").write(str(os.getpid()))
+            time.sleep(3)
+        if Waiter.calls == 25 and os.environ.get("FAIL_ON") == rank:
+            raise KeyError("no such plan")
+        return torch.full((len(legal),), self.game.noop)
+"""
 
 
 def on_ranks(folder: Path, work: Callable[[int], Any], count: int = 2) -> list[Any]:
@@ -103,3 +132,62 @@ class Program:
     def errors(self) -> str:
         """What all its processes have said on stderr."""
         return (self.folder / "stderr").read_text()
+
+
+def start(folder: Path, *args: str, command: str = "fit", **env: str) -> Program:
+    """A command in a folder that has `waiter.Waiter`."""
+    folder.mkdir(exist_ok=True)
+    (folder / "waiter.py").write_text(WAITER)
+    for path in folder.glob("playing_*"):
+        path.unlink()
+    return Program(folder, [command, *args], env)
+
+
+def playing(folder: Path, process: Program, count: int = 2) -> dict[int, int]:
+    """The number of each process of a run, by rank, once all of them play."""
+    files, end = [folder / f"playing_{rank}" for rank in range(count)], time.monotonic() + PATIENCE
+    while not all(file.exists() and file.read_text() for file in files):
+        assert process.poll() is None, process.errors()
+        assert time.monotonic() < end
+        time.sleep(0.1)
+    return {rank: int(file.read_text()) for rank, file in enumerate(files)}
+
+
+def over(process: Program, seconds: float = PATIENCE) -> tuple[int, str]:
+    """The exit code of a run, and what it has said on stderr, both processes together."""
+    return process.wait(seconds), process.errors()
+
+
+def gone(pid: int, seconds: float = 20) -> bool:
+    """Whether a process has ended, or does so soon."""
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        try:
+            if "\nState:\tZ" in Path(f"/proc/{pid}/status").read_text():
+                return True
+        except OSError:
+            return True
+        time.sleep(0.1)
+    return False
+
+
+def one_line(errors: str) -> str:
+    """The one line that begins with `error:`, of a run without a traceback."""
+    assert "Traceback" not in errors, errors
+    (line,) = [line for line in errors.splitlines() if line.startswith("error: ")]
+    return line
+
+
+def checkpoint(folder: Path) -> dict:
+    return torch.load(folder / "last.ckpt", weights_only=True)
+
+
+def same(one, other) -> bool:
+    """Whether nested states are equal bit by bit."""
+    if isinstance(one, torch.Tensor):
+        return torch.equal(one, other)
+    if isinstance(one, dict):
+        return one.keys() == other.keys() and all(same(one[key], other[key]) for key in one)
+    if isinstance(one, list | tuple):
+        return len(one) == len(other) and all(map(same, one, other))
+    return one == other

@@ -8,12 +8,10 @@ import time
 import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from datetime import timedelta
 from typing import Any, ClassVar
 
 import torch
 import torch.distributed as dist
-from lightning.fabric.plugins.collectives.torch_collective import default_pg_timeout
 from lightning.fabric.utilities.seed import reset_seed
 from lightning.pytorch.overrides.distributed import _sync_module_states
 from lightning.pytorch.strategies import DDPStrategy
@@ -22,10 +20,11 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from omg_lightning import interrupts, ranks
+from omg_lightning.training.nodes import WATCH, Place, Pulse, short
 from omg_lightning.types import ConfigError
 
 JOIN_SECONDS = 180.0
-WATCH, GRACE = 0.2, 20.0  # seconds between two polls of the others; seconds to exit after another process has ended
+GRACE = 20.0  # seconds to end in, where another process has ended
 PLACE = ("MASTER_ADDR", "MASTER_PORT", "NODE_RANK", "LOCAL_RANK", "WORLD_SIZE")  # environment variables of a rank
 MISTAKE = 2  # exit code of a process that has printed a user's mistake
 
@@ -66,7 +65,10 @@ class Processes(DDPStrategy):
         self.set_world_ranks()
         self._process_group_backend = self._get_process_group_backend()
         assert self.cluster_environment is not None
-        store = self._meet(self.cluster_environment.main_address, self.cluster_environment.main_port)
+        environment = self.cluster_environment
+        place = Place(environment.main_address, environment.main_port, self.global_rank, self.world_size)
+        # A forked process waits longer, so that the one that has forked it tells the user.
+        store = place.meet(self.join_seconds, GRACE * _Family.forked, self._timeout)
         dist.init_process_group(
             self._process_group_backend,
             store=store,
@@ -76,39 +78,13 @@ class Processes(DDPStrategy):
             device_id=None if self.root_device.type == "cpu" else self.root_device,
         )
         _Family.joined = True
-        ranks.connect()
-
-    def _meet(self, host: str, port: int) -> dist.Store:
-        """Return the store of all ranks, once each rank has connected; handle signals in the meantime.
-
-        Raises:
-            ConfigError: some processes did not connect in time.
-        """
-        # A forked process waits longer, so that its parent prints the error.
-        end = time.monotonic() + self.join_seconds + GRACE * _Family.forked
-        keeps = self.global_rank == 0 and os.environ.get("TORCHELASTIC_USE_AGENT_STORE") != "True"
-        names = [f"omg_lightning/ready/{rank}" for rank in range(self.world_size)]
-        store: dist.Store | None = None
-        while True:
-            interrupts.check()
-            why = "some did not connect"
-            try:
-                if store is None:
-                    found = dist.TCPStore(host, port, self.world_size, keeps, timedelta(seconds=5), False)
-                    found.set_timeout(self._timeout or default_pg_timeout)
-                    store = dist.PrefixStore(os.environ.get("TORCHELASTIC_RESTART_COUNT", "0"), found)
-                    store.set(names[self.global_rank], "")
-                if store.check(names):
-                    return store
-            except dist.DistNetworkError as error:  # rank 0 has not started yet, or the port is in use
-                why = _short(error)
-            if time.monotonic() > end:
-                raise ConfigError(
-                    f"{self.world_size} processes did not all connect at {host}:{port} within {self.join_seconds:g} s "
-                    f"({why}): start the same command on each of --trainer.num_nodes nodes, with MASTER_ADDR, "
-                    "MASTER_PORT and NODE_RANK set, or raise --join_seconds"
-                )
-            time.sleep(WATCH)
+        ranks.connect(environment.node_rank(), self.local_rank)
+        # Processes that this program has forked watch each other; each other process is on its own, as a node is.
+        step, name = (self.num_processes, "node") if _Family.placed else (1, "process")
+        others = {rank: f"{name} {rank // step}" for rank in range(0, self.world_size, step)}
+        others.pop(self.global_rank, None)
+        if others and not _Family.forked:
+            _Family.pulse = Pulse(place, others, _tell, _lose)
 
     def configure_ddp(self) -> None:
         """Start all ranks with the weights of rank 0."""
@@ -202,9 +178,11 @@ class _Family:
 
     children: ClassVar[list[_Child]] = []
     forked = False
-    placed = False  # whether the environment variables set the rank of this process
-    joined = False  # whether it has connected to the others
-    over = False  # this process is ending, so its children may end, too
+    placed = False  # the environment says where this process is among the others
+    joined = False  # it has met them
+    over = False  # this process is ending, so its children may, too
+    pulse: Pulse | None = None  # the watch over other nodes
+    run: ClassVar[object] = object()  # another one for each run of this program
 
 
 def _tell() -> None:
@@ -219,15 +197,22 @@ def _watch_children(children: list[_Child]) -> None:
     def needed() -> bool:
         return _Family.children is children and not _Family.over
 
-    what, end = None, 0.0
-    while needed() and (what is None or time.monotonic() < end):
+    while needed():
         time.sleep(WATCH)
-        if what is None and (what := ended()):
-            interrupts.lose(what)
-            end = time.monotonic() + GRACE
-    if not needed():
-        return
-    for child in children:  # this process is blocked, and does not check
+        if what := ended():
+            _lose(what)
+            return
+
+
+def _lose(what: str) -> None:
+    """End this process at its next safe point, or after a while, since another one has ended."""
+    run, end = _Family.run, time.monotonic() + GRACE
+    interrupts.lose(what)
+    while time.monotonic() < end:
+        time.sleep(WATCH)
+        if _Family.over or _Family.run is not run:
+            return
+    for child in _Family.children:  # this process waits for something, and does not look around
         child.send(signal.SIGKILL)
     if not mistaken():
         os.write(2, f"error: {what}\n".encode())
@@ -263,17 +248,17 @@ def mistaken() -> bool:
 
 
 def blame(error: BaseException) -> str:
-    """Return why another process was lost, after an `error` that says so; wait a moment for the reason."""
-    end = time.monotonic() + GRACE / 2
-    while _Family.children and interrupts.received() is None and ended() is None and time.monotonic() < end:
+    """Return what has happened to another process, where `error` says that one is lost; it takes a moment to see it."""
+    pulse, end = _Family.pulse, time.monotonic() + GRACE / 2
+
+    def known() -> str | None:
+        return interrupts.lost() or ended() or (pulse and pulse.lost())
+
+    while (_Family.children or pulse) and interrupts.received() is None and known() is None and time.monotonic() < end:
         time.sleep(WATCH)
     if _Family.forked:
-        time.sleep(GRACE)  # the parent ends this process, and prints why
-    return interrupts.lost() or ended() or f"the processes of this run lost their connection ({_short(error)})"
-
-
-def _short(error: BaseException) -> str:
-    return " ".join(str(error).split())[:200]
+        time.sleep(GRACE)  # the parent ends this process, and says why
+    return known() or f"the processes of this run have lost each other ({short(error)}): go on from last.ckpt"
 
 
 @contextmanager
@@ -310,9 +295,12 @@ def _wait(seconds: float) -> None:
     if _Family.placed:
         for name in PLACE:
             os.environ.pop(name, None)
+    if _Family.pulse is not None:
+        _Family.pulse.leave(fine=seconds > 0)
     if _Family.joined:
         ranks.leave()
-    _Family.children, _Family.placed, _Family.joined, _Family.over = [], False, False, False
+    _Family.children, _Family.placed, _Family.joined, _Family.over, _Family.pulse = [], False, False, False, None
+    _Family.run = object()
     interrupts.alone()
 
 

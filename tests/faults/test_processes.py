@@ -4,88 +4,14 @@ import os
 import re
 import signal
 import time
-from pathlib import Path
 
 import pytest
 import torch
-from command_line import QUIET, SMOKE, TINY, newest, numbers
-from several import Program
+from command_line import newest, numbers
+from several import PLAY, checkpoint, gone, one_line, over, playing, same, start
 
 pytestmark = pytest.mark.slow
-TWO = ["--trainer.devices=2", "--trainer.strategy=ddp"]
-SEATS = "--data.seats=[learner,waiter.Waiter]"
-PLAY = [*SMOKE, *TINY, *QUIET, *TWO, SEATS, "--data.training.steps_per_epoch=4", "--data.offline.rounds=1"]
-PLAY += ["--trainer.max_epochs=4", "--trainer.check_val_every_n_epoch=1", "--refresh.max_age=9"]
-PATIENCE = 600.0  # seconds, of a machine that others use, too
-
-WAITER = """
-import os
-import time
-import torch
-
-class Waiter:
-    calls = 0
-
-    def reset(self, batch_size, seat, game, generator):
-        self.game = game
-
-    def act(self, observation, legal):
-        Waiter.calls += 1
-        rank = os.environ.get("LOCAL_RANK", "0")
-        if Waiter.calls == int(os.environ.get("WAIT_AT", -1)):
-            open(f"playing_{rank}", "w").write(str(os.getpid()))
-            time.sleep(3)
-        if Waiter.calls == 25 and os.environ.get("FAIL_ON") == rank:
-            raise KeyError("no such plan")
-        return torch.full((len(legal),), self.game.noop)
-"""
-
-
-def start(folder: Path, *args: str, command: str = "fit", **env: str) -> Program:
-    """A command of two processes."""
-    (folder / "waiter.py").write_text(WAITER)
-    for path in folder.glob("playing_*"):
-        path.unlink()
-    return Program(folder, [command, *args], env)
-
-
-def playing(folder: Path, process: Program) -> dict[int, int]:
-    """The number of each process of a run, by rank, once all of them play."""
-    files, end = [folder / f"playing_{rank}" for rank in (0, 1)], time.monotonic() + PATIENCE
-    while not all(file.exists() and file.read_text() for file in files):
-        assert process.poll() is None, process.errors()
-        assert time.monotonic() < end
-        time.sleep(0.1)
-    return {rank: int(file.read_text()) for rank, file in enumerate(files)}
-
-
-def over(process: Program, seconds: float = PATIENCE) -> tuple[int, str]:
-    """The exit code of a run, and what it has said on stderr, both processes together."""
-    return process.wait(seconds), process.errors()
-
-
-def gone(pid: int, seconds: float = 20) -> bool:
-    """Whether a process has ended, or does so soon."""
-    end = time.monotonic() + seconds
-    while time.monotonic() < end:
-        try:
-            if "\nState:\tZ" in Path(f"/proc/{pid}/status").read_text():
-                return True
-        except OSError:
-            return True
-        time.sleep(0.1)
-    return False
-
-
-def one_line(errors: str) -> str:
-    """The one line that begins with `error:`, of a run without a traceback."""
-    assert "Traceback" not in errors, errors
-    (line,) = [line for line in errors.splitlines() if line.startswith("error: ")]
-    return line
-
-
-def checkpoint(folder: Path) -> dict:
-    return torch.load(folder / "last.ckpt", weights_only=True)
+PLAY = [*PLAY, "--trainer.devices=2", "--trainer.strategy=ddp"]
 
 
 @pytest.fixture(scope="module")
@@ -157,17 +83,6 @@ def test_an_interrupted_run_of_two_processes_resumes_bit_by_bit(signum, code, at
     for name in before:
         if not name.startswith(("time/", "loss/")):
             assert after[name] == before[name], name
-
-
-def same(one, other) -> bool:
-    """Whether nested states are equal bit by bit."""
-    if isinstance(one, torch.Tensor):
-        return torch.equal(one, other)
-    if isinstance(one, dict):
-        return one.keys() == other.keys() and all(same(one[key], other[key]) for key in one)
-    if isinstance(one, list | tuple):
-        return len(one) == len(other) and all(map(same, one, other))
-    return one == other
 
 
 def test_a_resume_with_another_number_of_processes_is_refused(whole, tmp_path):
