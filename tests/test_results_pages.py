@@ -214,3 +214,18 @@ def test_shares_of_the_value_of_information_are_those_of_their_result_file(setti
     for method, returned in found["returns"].items():
         share = found["shares"].get(method)
         assert table[method] == [shown(returned), "-" if share is None else shown(share)]
+
+
+def test_growth_of_a_long_run_is_that_of_its_result_file():
+    found = json.loads((RESULTS / "soak.json").read_text())
+    grown, rows = found["growth"], found["rows"]
+    text = " ".join(page("reliability.md").split())
+    assert f"{found['rounds']} rounds" in text
+    assert f"resident memory grows by {grown['resident_mib']:.1f} MiB" in text
+    assert f"tensors by {abs(grown['tensors_mib']):.1f} MiB" in text
+    assert f"open files by {grown['files']:g} and threads by {grown['threads']:g}" in text
+    memory = [row["resident_mib"] for row in rows]
+    assert f"between {min(memory):.1f} and {max(memory):.1f} MiB" in text
+    assert {(row["files"], row["threads"]) for row in rows} == {(8, 2)}
+    assert "with 8 open files and 2 threads" in text
+    assert f"{grown['objects']:.0f} objects more" in text

@@ -54,7 +54,7 @@ def value_figure(settings: Mapping[str, Mapping[str, Any]], unit: str) -> Figure
         axes.tick_params(axis="x", labelsize=8)
         axes.spines[["top", "right"]].set_visible(False)
     if methods:
-        figure.legend(loc="outside lower center", ncols=len(methods), frameon=False, fontsize=8.5)
+        figure.legend(loc="outside lower center", ncols=min(len(methods), 4), frameon=False, fontsize=8.5)
     return figure
 
 
