@@ -15,6 +15,7 @@ from omg_lightning.types import ConfigError
 
 WATCH = 0.2  # seconds between two looks at other processes
 BEAT = 1.0  # seconds between two signs of life
+CONNECT = 5.0  # seconds for a connection to the store
 SILENCE = 30  # beats without a sign of life after which a node counts as lost
 OVER, FAILED = "over", "failed"  # the last sign of a node
 
@@ -48,7 +49,7 @@ class Place(NamedTuple):
         Raises:
             DistNetworkError: no store is there yet, or the port is taken.
         """
-        store = dist.TCPStore(self.host, self.port, self.size, keeps, timedelta(seconds=5), False)
+        store = dist.TCPStore(self.host, self.port, self.size, keeps, timedelta(seconds=CONNECT), False)
         store.set_timeout(timeout or default_pg_timeout)
         return dist.PrefixStore(os.environ.get("TORCHELASTIC_RESTART_COUNT", "0"), store)
 
@@ -108,8 +109,10 @@ class Pulse:
         self._silent = dict.fromkeys(others, 0)  # beats
         self._gone: str | None = None  # why the store cannot be reached
         self._sent, self._wake = threading.Event(), threading.Event()
-        for work in (self._exchange, self._watch):
-            threading.Thread(target=work, daemon=True).start()
+        self._over = False  # the others have heard it
+        self._threads = [threading.Thread(target=work, daemon=True) for work in (self._exchange, self._watch)]
+        for thread in self._threads:
+            thread.start()
 
     def leave(self, fine: bool) -> None:
         """Tell the others that this process ends; where it keeps the store, stay until they have heard it.
@@ -124,6 +127,9 @@ class Pulse:
             if self._sent.is_set() and (ended or self._place.rank):
                 break
             time.sleep(WATCH / 4)
+        self._over = True
+        for thread in self._threads:  # the end of Python would abort one that is inside PyTorch
+            thread.join(CONNECT + BEAT)
 
     def lost(self) -> str | None:
         """Return which node cannot go on and what to do, or None."""
@@ -134,8 +140,8 @@ class Pulse:
         """Write the value of this node, and read those of the others, once a beat."""
         keys, beats = [self._place.key(rank) for rank in self._others], 0
         try:
-            store = self._place.connect(False, None)
-            while True:
+            store = self._place.connect(False, timedelta(seconds=SILENCE * BEAT))
+            while not self._over:
                 word, beats = self._end or str(int(interrupts.received() or 0)), beats + 1
                 store.set(self._place.key(self._place.rank), f"{beats} {word}")
                 for rank, value in zip(self._others, store.multi_get(keys), strict=True):

@@ -202,6 +202,7 @@ def test_a_node_that_ends_well_is_not_missed(pair):
     for node in pair:
         node.watch()
     pair[1].pulse.leave(fine=True)
+    assert not any(thread.is_alive() for thread in pair[1].pulse._threads), "or the end of Python aborts them"
     time.sleep(20 * nodes.BEAT)  # twice as long as it may be silent
     assert pair[0].lost == []
     assert pair[0].pulse.lost() is None
@@ -217,6 +218,7 @@ def test_a_silent_node_is_lost(pair):
 
 def test_a_store_that_is_gone_means_that_the_first_node_has_ended(pair):
     pair[1].watch()
+    assert soon(lambda: pair[0].store.get(pair[1].place.key(1)))  # it has a connection
     pair[0].store = None  # nobody keeps it any more
     assert soon(lambda: pair[1].lost)
     assert pair[1].lost[0].startswith("node 0 has ended or cannot be reached")
