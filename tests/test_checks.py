@@ -222,7 +222,7 @@ def test_each_broken_rule_of_an_encoder_is_one_sentence(rule):
     fails(says, check_encoder, encoder, *game)
 
 
-@pytest.mark.parametrize("kind", [MLP, encoders.Conv, encoders.Centred, encoders.Paths, Plain])
+@pytest.mark.parametrize("kind", [MLP, encoders.Conv, encoders.Centred, encoders.Paths, encoders.RecurrentConv, Plain])
 def test_correct_encoders_pass_and_may_refuse_views(kind):
     instance, before = kind(GRID.observation_space, GRID.layout, 8), torch.get_rng_state()
     for call in ((kind,), (kind, GRID), (instance,)):

@@ -5,12 +5,12 @@ import pytest
 import torch
 from gymnasium import spaces
 
-from omg_lightning.encoders import MLP, Centred, Conv, Paths
+from omg_lightning.encoders import MLP, Centred, Conv, Paths, RecurrentConv
 from omg_lightning.games.grid.layout import GridLayout
 from omg_lightning.spaces import dtype_of
 from omg_lightning.types import ConfigError
 
-KINDS = [MLP, Centred, Paths, Conv]
+KINDS = [MLP, Centred, Paths, Conv, RecurrentConv]
 LAYOUT = GridLayout(("self", "other_1", "stags", "hares", "blocks"), 3, 4, 2)
 SPACE = spaces.MultiBinary(LAYOUT.shape)
 REAL = spaces.Box(-np.inf, np.inf, (5,), np.float32)
@@ -70,7 +70,7 @@ def test_mlp_by_hand():
     assert found.tolist() == [[2 - 30 + 50 + 0.5, 0.0]]  # relu cuts -2 off
 
 
-@pytest.mark.parametrize("kind", [MLP, Centred, Conv])
+@pytest.mark.parametrize("kind", [MLP, Centred, Conv, RecurrentConv])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 def test_sparse_views_are_read_like_planes(kind, dtype):
     encoder = kind(SPACE, LAYOUT, 16).to(dtype)
@@ -142,11 +142,17 @@ def test_conv_looks_at_neighbours_where_mlp_weighs_each_cell_alone():
 def test_a_state_encoder_is_not_relative_to_the_viewer():
     assert Centred.state_encoder is MLP
     assert Paths.state_encoder is MLP
+    assert RecurrentConv.state_encoder is MLP
     assert MLP.state_encoder is None
 
 
 @pytest.mark.parametrize(
-    ("kind", "space"), [(Centred, SPACE), (Paths, SPACE), (Centred, REAL), (Paths, REAL), (Conv, REAL), (Conv, COUNTS)]
+    ("kind", "space"),
+    [
+        *((kind, space) for kind in (Centred, Paths, RecurrentConv) for space in (SPACE, REAL)),
+        (Conv, REAL),
+        (Conv, COUNTS),
+    ],
 )
 def test_an_encoder_refuses_views_that_it_cannot_read_and_names_the_one_that_can(kind, space):
     with pytest.raises(ConfigError, match=r"set --model\.encoder MLP") as refusal:
@@ -155,9 +161,9 @@ def test_an_encoder_refuses_views_that_it_cannot_read_and_names_the_one_that_can
     assert "\n" not in str(refusal.value)
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", [MLP, Centred, Paths, Conv])
 def test_all_results_are_on_the_device_of_the_inputs(kind):
-    # on "meta" a hidden CPU tensor or a wait for a value raises
+    # on "meta" a hidden CPU tensor or a wait for a value raises; `RecurrentConv` has to find out which boards are equal
     encoder, time = kind(SPACE, LAYOUT, 16).to("meta"), torch.zeros(6, device="meta")
     # to read planes is to look at where they are not 0, of which "meta" knows nothing; convolutions need not look
     for x in (torch.zeros(6, 9, dtype=torch.int32), *([views()] if kind is Conv else [])):

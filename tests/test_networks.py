@@ -5,7 +5,7 @@ import torch
 from gymnasium import spaces
 from toys import TokenGame, model_spec
 
-from omg_lightning.encoders import MLP, Centred, Conv, GoalNet, Paths, SeatNets
+from omg_lightning.encoders import MLP, Centred, Conv, GoalNet, Paths, RecurrentConv, SeatNets
 from omg_lightning.games.grid.layout import GridLayout
 from omg_lightning.types import ConfigError
 
@@ -41,7 +41,7 @@ def test_without_a_goal_there_is_nothing_to_condition_on():
     assert net(views(), torch.zeros(6), net.condition(torch.zeros(6, 0), SEATS)).shape == (6, 7)
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", [*KINDS, RecurrentConv])
 def test_a_small_goal_does_not_drown_in_a_wide_view(kind):
     torch.manual_seed(0)
     net = net_of(4, hidden=64, kind=kind)
@@ -59,7 +59,7 @@ def test_the_goal_gets_a_gradient():
     assert (goal.grad != 0).any(1).all()
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", [*KINDS, RecurrentConv])
 def test_a_view_prepared_once_serves_all_networks(kind):
     one, two = (net_of(0, kind=kind) for _ in range(2))
     nets = SeatNets(2, lambda: net_of(0, kind=kind))

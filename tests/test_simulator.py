@@ -250,7 +250,7 @@ def test_rows_do_not_influence_each_other():
     assert all(same(take(whole, part), some) for whole, some in zip(one, two, strict=True))
 
 
-@pytest.mark.parametrize("encoder", ["MLP", "Centred", "Paths", "Conv"])
+@pytest.mark.parametrize("encoder", ["MLP", "Centred", "Paths", "Conv", "RecurrentConv"])
 def test_sparse_views_change_nothing(encoder):
     game, generator = stag_hunt(3, num_blocks=1, height=5), torch.Generator().manual_seed(1)
     asked = tiny_agent(game, "Declared", encoder=getattr(encoders, encoder)).actor().networks

@@ -7,6 +7,7 @@ from omg_lightning.encoders.decoders import Decoder, PlaneDecoder, PlaneLogits
 from omg_lightning.encoders.mlp import MLP
 from omg_lightning.encoders.networks import EncoderFactory, GoalNet, ModelSpec, SeatNets, Sharing
 from omg_lightning.encoders.paths import Paths
+from omg_lightning.encoders.recurrent_conv import RecurrentConv
 
 __all__ = [
     "MLP",
@@ -20,6 +21,7 @@ __all__ = [
     "Paths",
     "PlaneDecoder",
     "PlaneLogits",
+    "RecurrentConv",
     "SeatNets",
     "Sharing",
 ]

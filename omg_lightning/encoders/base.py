@@ -83,19 +83,22 @@ class IndexEncoder(Encoder):
 
     def forward(self, observation: Tensor, time: Tensor) -> Tensor:
         """Return features, float `[M, hidden]`, of views in any form; see `Encoder.forward`."""
-        if is_sparse(observation):
-            indices, weights = observation, None
-        else:
-            indices, weights = self.active_indices(observation)
+        return self.summed(*self.entries(observation), time).relu_()
+
+    def entries(self, observation: Tensor) -> tuple[Tensor, Tensor | None]:
+        """Return the indices `[M, n]` of what is not 0 in views in any form, and the values; None where all are 1."""
+        return (observation, None) if is_sparse(observation) else self.active_indices(observation)
+
+    def summed(self, indices: Tensor, weights: Tensor | None, time: Tensor) -> Tensor:
+        """Return what the dense layer makes of `entries` and of `time` `[M]`, before its ReLU: `[M, hidden]`."""
         table, clock = self._tables()
         late = torch.addcmul(self.dense.bias, time[:, None].to(clock.dtype), clock)
-        summed = F.embedding_bag(self.placed(indices), table, mode="sum", per_sample_weights=weights)
-        return late.add_(summed).relu_()
+        return late.add_(F.embedding_bag(self.placed(indices), table, mode="sum", per_sample_weights=weights))
 
     def prepare(self, observation: Tensor) -> Tensor:
         """Return sparse views; the views themselves where they hold anything but 0 and 1."""
         indices, weights = self.active_indices(observation)
-        return indices if bool(((weights == 0) | (weights == 1)).all()) else observation.float()
+        return indices if are_bits(weights) else observation.float()
 
     def placed(self, indices: Tensor) -> Tensor:
         """Return the inputs of the dense layer that sparse views `[M, n]` set to 1."""
@@ -115,15 +118,26 @@ class IndexEncoder(Encoder):
         A search reads millions of views with the same weights, so the tables are kept while the weights stay.
         """
         weight = self.dense.weight
-        learning = torch.is_grad_enabled() or weight.is_inference()
-        key = () if learning else (weight._version, weight.data_ptr(), weight.dtype, weight.device)
-        if learning or self._known is None or self._known[0] != key:
+        key = version_of(weight)
+        if key is None or self._known is None or self._known[0] != key:
             table = torch.cat([weight[:, :-1].t(), torch.zeros_like(weight[:, :1]).t()])
             clock = weight[:, -1].contiguous()
-            if learning:
+            if key is None:
                 return table, clock
             self._known = key, table, clock
         return self._known[1:]
+
+
+def version_of(*weights: Tensor) -> tuple[Any, ...] | None:
+    """Return what stays equal while weights do; None where results cannot be kept: there are gradients."""
+    if torch.is_grad_enabled() or any(weight.is_inference() for weight in weights):
+        return None
+    return tuple((each._version, each.data_ptr(), each.dtype, each.device) for each in weights)
+
+
+def are_bits(values: Tensor) -> bool:
+    """Return whether all values are 0 or 1."""
+    return bool(((values == 0) | (values == 1)).all())
 
 
 def is_sparse(observation: Tensor) -> bool:
