@@ -1,5 +1,6 @@
 """Whole runs of two nodes: the same command twice on this machine, over its loopback interface."""
 
+import gc
 import os
 import re
 import signal
@@ -188,6 +189,8 @@ def pair(quick):
     for node in found:
         if hasattr(node, "pulse"):
             node.pulse.leave(fine=True)
+        vars(node).clear()
+    gc.collect()  # a store that a forked process collected would crash it
 
 
 def test_a_node_that_ends_with_an_error_is_named(pair):
