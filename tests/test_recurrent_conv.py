@@ -51,7 +51,7 @@ def slow(encoder, views, time):
 
         cells = [(row, column) for row in range(height) for column in range(width)]
 
-        def everywhere(kernel, planes):
+        def everywhere(kernel, planes, cells=cells):
             return torch.stack([weighed(kernel, planes, *cell) for cell in cells], 1).view(-1, height, width)
 
         x = everywhere(encoder.enter.weight, things) + encoder.enter.bias[:, None, None]

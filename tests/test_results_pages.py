@@ -229,3 +229,11 @@ def test_growth_of_a_long_run_is_that_of_its_result_file():
     assert {(row["files"], row["threads"]) for row in rows} == {(8, 2)}
     assert "with 8 open files and 2 threads" in text
     assert f"{grown['objects']:.0f} objects more" in text
+
+
+def test_the_return_on_bare_planes_is_that_of_its_result_file():
+    found = json.loads((RESULTS / "five_protocols/6x6_planes_0/metrics.json").read_text())
+    text = " ".join(page("results.md").split())
+    low, high = (found[f"return/team_{end}"] for end in ("low", "high"))
+    assert f"its return is {found['return/team_mean']:.2f} of 12 (95%: {low:.2f} to {high:.2f};" in text
+    assert f"took {found['time/fit_s']:,.0f} s" in text

@@ -18,15 +18,15 @@ MOST_BOARDS = 1 << 13  # remembered between calls
 class RecurrentConv(Centred):
     """`Centred`, with features of the players' cells from a recurrent convolution over all planes but the players'.
 
-    Nobody tells it distances or shortest paths, nor which plane shows walls. One 3x3 convolution `W` is applied
+    It is given no distances or shortest paths, and not which plane shows walls. One 3x3 convolution `W` is applied
     `steps` times, so that what a cell shows spreads around walls. It reads the planes again at each step ("recall",
     Bansal et al. 2022, arXiv 2202.05826; a convolution as a planner: Tamar et al. 2016, arXiv 1602.02867):
 
         h_0 = relu(x),  h_k = relu(W * h_{k-1} + x),  where x = U * planes + b.
 
-    The features of the 3x3 cells around the viewer, and the sum of those of the other players' cells, are further inputs
-    of the dense layer. Players move and the rest of a board hardly changes, so each board is convolved once for all views of
-    it. A search remembers boards between its calls.
+    The features of the 3x3 cells around the viewer, and the sum of those of the other players' cells, are further
+    inputs of the dense layer. Players move and the rest of a board hardly changes, so each board is convolved once for
+    all views of it. A search remembers boards between its calls.
 
     Args:
         observation_space: see `Encoder`.
