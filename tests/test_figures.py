@@ -259,7 +259,7 @@ def test_off_the_grid_returns_and_codes_are_logged_and_no_boards_drawn(tmp_path,
     assert not [name for name in found.Tags()["scalars"] if "recall" in name or "hit_ratio" in name]
     result.trainer.predict(result.agent, result.data)
     assert not list(tmp_path.rglob("*.gif"))
-    assert "no replays written: MatrixGame has no pictures" in capsys.readouterr().out
+    assert "no replays written: MatrixGame is not a game on a grid, so it has no pictures" in capsys.readouterr().out
 
 
 # Animations ---------------------------------------------------------------------------------------------------------

@@ -69,7 +69,7 @@ class Place(NamedTuple):
         store: dist.Store | None = None
         while True:
             interrupts.check()
-            why = "not all of them came"
+            why = "some did not connect"
             try:
                 if store is None:
                     store = self.connect(keeps, timeout)
@@ -80,7 +80,7 @@ class Place(NamedTuple):
                 why = short(error)
             if time.monotonic() > end:
                 raise ConfigError(
-                    f"{self.size} processes were to meet at {self.host}:{self.port} within {seconds:g} s ({why}): "
+                    f"{self.size} processes did not all connect at {self.host}:{self.port} within {seconds:g} s ({why}): "
                     "start the same command on each of --trainer.num_nodes nodes, with MASTER_ADDR, MASTER_PORT and "
                     "NODE_RANK set, or raise --join_seconds"
                 )
