@@ -20,6 +20,7 @@ from omg_lightning.actors import (
 from omg_lightning.actors.search import root_policy, sharpened
 from omg_lightning.algorithms import PPO
 from omg_lightning.envs import CopyableGame, PettingZooEnv, as_env
+from omg_lightning.games import Snowdrift
 from omg_lightning.rollout import play
 from omg_lightning.search import Root, SearchConfig, SearchResult, pooled_policy
 from omg_lightning.types import ConfigError, View
@@ -131,7 +132,35 @@ def test_every_tree_has_goals_of_its_own_and_keeps_them():
     assert len(seen) == 1 + actor.simulations
 
 
-def test_the_first_actions_of_a_co_player_are_stratified_over_the_trees(monkeypatch):
+@pytest.mark.parametrize(("opponent", "cells"), [("Locations", True), ("Declared", False)])
+def test_an_actor_says_whether_its_goals_are_cells_which_augmentation_moves(opponent, cells):
+    game = Snowdrift(num_players=2, num_drifts=2, height=3, width=3)
+    assert tiny_agent(game, opponent).actor().goals_are_cells is cells
+
+
+def test_every_tree_starts_in_the_state_of_its_own_environment(monkeypatch):
+    module, game, roots = import_module("omg_lightning.actors.search"), TokenGame(2, ragged=False), []
+    search = module.search
+    monkeypatch.setattr(module, "search", lambda root, *args: (roots.append(root), search(root, *args))[1])
+    actor = plain_learner(game, trees=3)
+    state = game.reset(4, torch.Generator().manual_seed(0))
+    assert len(state.last.unique(dim=0)) == 4, "or the environments could be taken for each other"
+    scene = scene_of(game, state)
+    memory = actor.start(scene.env, torch.ones(4, 2, dtype=torch.bool), actor.prior(4), scene.generator)
+    estimate = actor.opponent.infer(memory.opponent, scene.view)
+    actor.decide(memory, scene, estimate, torch.tensor([0, 1, 3]), torch.tensor([1, 0, 0]))
+    assert torch.equal(roots[0].state.game.last.view(3, 3, 2), state.last[[0, 1, 3], None].expand(3, 3, 2))
+
+
+def test_the_temperature_sharpens_the_root_policy_and_not_the_greedy_choice(monkeypatch):
+    settings = {"policy": "search", "rule": "puct", "c_puct": 50.0, "temperature": 0.5}
+    (policy, action, _), _, answers, *_ = decided(monkeypatch, **settings)
+    square = answers.mean(1) ** 2
+    torch.testing.assert_close(policy, square / square.sum(-1, keepdim=True))
+    assert torch.equal(action, answers.mean(1).argmax(-1))
+
+
+def test_the_trees_of_a_decision_share_out_what_the_co_player_does_first(monkeypatch):
     game, module, roots = TokenGame(2, ragged=False), import_module("omg_lightning.actors.search"), []
     search = module.search
     monkeypatch.setattr(module, "search", lambda root, *args: (roots.append(root), search(root, *args))[1])
@@ -276,13 +305,30 @@ def test_greedy_actions_are_the_argmax_whatever_the_seed(kind):
     assert not torch.equal(policy.gather(-1, drawn.action[drawn.learner][:, None])[:, 0], policy.amax(-1))
 
 
-@pytest.mark.parametrize(("greedy", "expected"), [(True, (0.0, False)), (False, (1.0, True))])
-def test_only_training_uses_noise_and_random_ties(monkeypatch, greedy, expected):
+@pytest.mark.parametrize(("greedy", "noise", "ties"), [(True, 0.0, False), (False, 1.0, True)])
+def test_the_search_gets_the_planners_settings_and_explores_in_training_alone(monkeypatch, greedy, noise, ties):
     module, asked = import_module("omg_lightning.actors.search"), []
     search = module.search
     monkeypatch.setattr(module, "search", lambda *args: asked.append(args[2]) or search(*args))
-    decided(monkeypatch, greedy, rule="gumbel")
-    assert [(config.gumbel_scale, config.random_ties) for config in asked] == [expected]
+    settings = {"rule": "gumbel", "c_puct": 3.0, "c_scale": 0.7, "least_span": 0.2, "discount": 0.9}
+    decided(monkeypatch, greedy, **settings)
+    assert asked == [SearchConfig(num_simulations=4, gumbel_scale=noise, random_ties=ties, **settings)]
+
+
+def test_an_illegal_action_is_never_the_best_one_and_the_entropy_is_that_of_the_legal_ones(monkeypatch):
+    module, game = import_module("omg_lightning.actors.search"), stag_hunt()
+    search = module.search
+    values = lambda root: torch.where(root.legal, -1.0, 0.0)  # noqa: E731 - worse than an illegal action
+    monkeypatch.setattr(module, "search", lambda root, *args: search(root, *args)._replace(q=values(root)))
+    actor = plain_learner(game)
+    scene = scene_of(game, game.place(1, hunters=[(0, 0), (3, 3)], stags=[(1, 1)], hares=[(2, 2), (3, 0)]))
+    memory = actor.start(scene.env, torch.ones(1, 2, dtype=torch.bool), actor.prior(1), scene.generator)
+    estimate = actor.opponent.infer(memory.opponent, scene.view)
+    made = actor.decide(memory, scene, estimate, torch.tensor([0]), torch.tensor([0]))
+    legal = scene.view.legal[0, 0]
+    assert not legal.all()
+    assert legal[made.action[0]]
+    assert made.notes == {"search/policy_entropy": pytest.approx(math.log(int(legal.sum())))}
 
 
 def test_a_policy_decides_by_hand():

@@ -237,3 +237,48 @@ def test_codes_and_beliefs_over_them_beside_exact_bayes(tmp_path):
     written = json.loads((tmp_path / "codes.json").read_text())
     assert written["rows"] == rows
     assert written["command"].startswith("python benchmarks/codes.py --games 2h1s_4x4")
+
+
+def test_a_second_mutation_run_adds_to_the_first_and_repeats_nothing(tmp_path, monkeypatch):
+    mutation = script("mutation")
+    made, codes = tmp_path / "mutants/game.py", {"game.x_f__mutmut_1": 1, "game.x_f__mutmut_2": None}
+    made.parent.mkdir()
+    made.write_text(
+        "def x_f__mutmut_orig(a):\n    return a + 1\n\n\ndef x_f__mutmut_1(a):\n    return a - 1\n\n\n"
+        "def x_f__mutmut_2(a):\n    return a + 2\n"
+    )
+
+    def write(codes: dict) -> None:
+        made.with_name("game.py.meta").write_text(json.dumps({"exit_code_by_key": codes}))
+
+    monkeypatch.setattr(mutation, "MADE", made.parent)
+    monkeypatch.setattr(mutation, "OUT", tmp_path / "mutation.json")
+    write(codes)
+    first = mutation.results({"game.x_f__mutmut_1"}, mutation.recorded())
+    assert first["killed"] == {"game.f": ["- return a + 1\n+ return a - 1"]}
+    mutation.OUT.write_text(json.dumps(first))
+    assert mutation.drawn(1.0, 0, ["*"], mutation.recorded()) == ["game.x_f__mutmut_2"]
+    write({"game.x_f__mutmut_1": None, "game.x_f__mutmut_2": 0})  # mutmut has made them anew
+    second = mutation.results({"game.x_f__mutmut_2"}, mutation.recorded())
+    assert second["killed"] == first["killed"]
+    row = {"function": "game.f", "change": "- return a + 1\n+ return a + 2", "state": "survived", "why": mutation.OPEN}
+    assert second["survivors"] == [row]
+    assert second["total"] == {"mutants": 2, "run": 2, "killed": 1, "survived": 1}
+    row["why"] = "a reason"
+    second["survivors"] = [row]
+    mutation.OUT.write_text(json.dumps(second))
+    assert mutation.results(set(), mutation.recorded())["survivors"] == [row], "what somebody wrote stays"
+    made.write_text(made.read_text().replace("a + 2", "a + 3"))
+    assert mutation.results(set(), mutation.recorded())["survivors"] == [], "the code has no such change any more"
+
+
+def test_a_change_by_hand_reaches_functions_with_decorators(tmp_path, monkeypatch):
+    by_hand = script("by_hand")
+    code = compile(
+        "@wrapped\ndef f():\n    return 1\nclass A:\n    @property\n    def g(self):\n        return 2\n", "", "exec"
+    )
+    assert [name for name, _ in by_hand.functions(code)] == ["f", "A.g"]
+    assert by_hand.live(sys.modules["omg_lightning.rollout.play"], "play").__code__.co_varnames[0] == "env"
+    module = type("module", (), {"A": type("A", (), {"g": property(lambda self: 2)})})
+    assert by_hand.live(module, "A.g")(None) == 2
+    assert all(change[0] in by_hand.TESTS for change in by_hand.CHANGES)

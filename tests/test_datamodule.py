@@ -156,7 +156,19 @@ def test_evaluation_plays_the_same_starts_each_time_and_touches_nothing():
     assert not same(one, list(attached(tiny_data(seed=1)).evaluate([["learner", "random"]], 10)))
 
 
-def test_evaluation_does_not_depend_on_the_length_of_the_training():
+def test_each_chunk_of_an_evaluation_has_starts_of_its_own_and_goes_on_with_the_beliefs_of_the_one_before():
+    data = attached(tiny_data(), **BELIEF)
+    one, two, three = data.evaluate([["learner", "nearest_hare"]], 10)
+    assert not torch.equal(one.observation[0], two.observation[0])
+    actor = data.population.learners(["learner", "nearest_hare"])[LEARNER]
+    carried = actor.carry(actor.prior(4), one)
+    assert (carried != actor.prior(4)).any()
+    torch.testing.assert_close(two.goal[0], carried)
+    assert all(chunk.extras["script_best"].any() for chunk in (one, two, three)), "predictions are judged by it"
+    torch.testing.assert_close(three.goal[0], actor.carry(carried, two)[:2])
+
+
+def test_evaluation_does_not_depend_on_how_long_was_trained():
     data, other = attached(tiny_data()), attached(tiny_data())
     for _ in range(3):
         data.refresh()

@@ -1,20 +1,23 @@
 """The adaptation protocol as it is played: who meets whom, for how long, and what is carried along."""
 
 from itertools import pairwise
+from types import SimpleNamespace
 
 import pytest
 import torch
-from toys import attached, same, tiny_agent, tiny_data
+from toys import TokenGame, attached, plain_learner, play_with, same, stag_hunt, tiny_agent, tiny_data
 
 from omg_lightning.actors import LEARNER, Actor, Choice
 from omg_lightning.algorithms import PPO
 from omg_lightning.data import AdaptationConfig, Relationships
+from omg_lightning.data.evaluation import Practice, adaptation
 from omg_lightning.data.meetings import meetings
+from omg_lightning.envs import as_env
 from omg_lightning.opponents.explicit import BeliefConfig
 from omg_lightning.rollout import matches
 from omg_lightning.seeds import generator_of
 from omg_lightning.training.adapter import Adapter
-from omg_lightning.types import ConfigError
+from omg_lightning.types import AdaptationSegment, ConfigError
 
 PARTNERS = ["nearest_hare", "random", "switcher"]
 BELIEF = {"opponent_args": {"belief": BeliefConfig(alpha=0.5, floor=0.0)}}
@@ -39,10 +42,44 @@ def follow(now: Relationships, steps: int):
             first, prior = played.episodes.goal[0, column], played.prior[LEARNER][column]
             found[row].append((first, prior, int(segment.length[column])))
             assert torch.equal(segment.returns[column], played.episodes.reward[:, column].sum(0))
+            assert segment.length[column] == played.episodes.active[:, column].any(-1).sum()
     return found
 
 
-def test_relationships_end_exactly_at_their_number_of_steps():
+class Quitter(TokenGame):
+    """The learner's seat leaves after the first step, the other one stays to the end."""
+
+    def reset(self, batch_size, generator=None):
+        state = super().reset(batch_size, generator)
+        return state._replace(leaves=torch.tensor([1, self.max_steps]).expand(batch_size, 2))
+
+
+def test_steps_count_until_the_last_seat_has_left_and_relationships_keep_their_numbers():
+    met, learner = torch.tensor([[0, 1], [1, 0]]), plain_learner(Quitter(2))
+    now = Relationships(
+        as_env(Quitter(2)),
+        ["random", "random"],
+        met,
+        protocol(),
+        lambda names: {LEARNER: learner},
+        torch.Generator().manual_seed(0),
+        number=torch.tensor([7, 5]),
+    )
+    segments = [segment for segment, _ in now.play_until(24)]
+    assert [segment.length.tolist() for segment in segments] == [[6, 6]] * 4
+    assert [segment.relationship.tolist() for segment in segments] == [[7, 5]] * 4
+    assert [segment.partner.tolist() for segment in segments] == [[0, 1], [1, 0], [1, 0], [1, 0]], "the last one stays"
+    assert now.episodes.tolist() == [4, 4]
+
+
+def test_episodes_are_counted_for_each_relationship():
+    now = relationships(protocol(), seed=1)
+    found = [len(one) + len(two) for one, two in zip(follow(now, 16), follow(now, 40), strict=True)]
+    assert len(set(found)) > 1
+    assert now.episodes.tolist() == found
+
+
+def test_everybody_plays_until_the_steps_are_over_and_no_longer():
     now = relationships(protocol(), seed=1)
     assert now.partner.tolist() == [0, 1, 2] * 2
     assert now.number.tolist() == [0, 1, 2, 3, 4, 5]
@@ -110,6 +147,7 @@ def test_the_loader_gives_all_partners_in_segments_that_repeat():
 def test_networks_learn_beside_one_partner_after_the_other():
     settings = protocol(networks=True, steps=24)
     data = attached(tiny_data(partners=PARTNERS[:2], adaptation=settings))
+    data.refresh()
     segments = list(data.test_dataloader())
     assert [set(segment.partner.tolist()) for segment in segments] == [{0}] * 3 + [{1}] * 3
     assert [len(segment.batches) for segment in segments] == [2, 2, 0] * 2
@@ -119,6 +157,8 @@ def test_networks_learn_beside_one_partner_after_the_other():
         assert all((goal == -1).all() for goal in goals), "nothing of nearest_hare"
     batches = [batch for segment in segments for batch in segment.batches]
     assert all(batch.episodes.learner[..., 0].any() and not batch.offline for batch in batches)
+    assert {batch.env_steps for batch in batches} == {data.env_steps}
+    assert data.env_steps > 0
 
 
 @pytest.mark.parametrize("networks", [True, False])
@@ -186,6 +226,36 @@ def test_a_match_carries_beliefs_from_one_batch_of_episodes_to_the_next(monkeypa
     assert torch.equal(second[name], one.prior[name])
     assert torch.equal(third[name], two.prior[name][:1])
     assert torch.equal(returns[6:], last.episodes.reward.sum(0))
+
+
+def test_where_networks_learn_relationships_wait_at_the_end_of_each_segment_and_old_episodes_make_room():
+    game = stag_hunt()
+    episodes = play_with(tiny_agent(game, "Direct"), game, ["learner", "random"], batch=2)
+    asked = []
+
+    class Played:
+        def play_until(self, steps, total):
+            asked.append((steps, total))
+            number = torch.zeros(2, dtype=torch.int64)
+            marked = episodes._replace(reward=torch.full_like(episodes.reward, float(steps)))
+            yield AdaptationSegment(number, number, torch.zeros(2, 2), number), SimpleNamespace(episodes=marked)
+
+    random = torch.Generator().manual_seed(0)
+    practice = Practice(4, len(episodes.active), 8, 1, random, 0)
+    found = list(adaptation(lambda: (Played(), practice), [8, 16, 24, 32, 40]))
+    assert asked == [(8, 8), (16, 16), (24, 24), (32, 32), (40, 40)]
+    seen = [set(batch.episodes.reward.flatten().tolist()) - {0.0} for segment in found for batch in segment.batches]
+    assert seen == [{8.0}, {8.0, 16.0}, {16.0, 24.0}, {24.0, 32.0}]
+    asked.clear()
+    list(adaptation(lambda: (Played(), None), [8, 16]))
+    assert asked == [(8, 16), (16, 16)], "a batch costs little more than an environment, so nobody waits"
+
+
+def test_an_oracle_beside_a_player_without_a_declared_goal_is_refused_in_evaluations_and_relationships():
+    data = attached(tiny_data(partners=["random"], adaptation=protocol()), "Oracle")
+    for draws in (data.evaluate([["learner", "random"]], 4), data.test_dataloader()):
+        with pytest.raises(ConfigError, match="random declares no goal"):
+            next(iter(draws))
 
 
 @pytest.mark.parametrize("setting", ["relationships", "steps", "score_steps"])

@@ -198,6 +198,13 @@ def test_counts_of_changed_code_are_those_of_their_result_file():
     assert f"{total['run']} of {total['mutants']:,} changes" in text
     assert f"noticed {total['killed']}" in text
     assert f"{total['no test']} were in functions" in text
+    found = json.loads((RESULTS / "by_hand.json").read_text())
+    changes = found["changes"]
+    survivors = [row for row in changes if row["noticed_by"] is None]
+    assert (found["run"], found["noticed"]) == (len(changes), len(changes) - len(survivors))
+    assert f"{len(changes)} changes of `rollout/play.py`" in text
+    assert f"notice {found['noticed']}; the other {len(survivors)} are equivalent" in text
+    assert all(row["why"].startswith("equivalent: ") for row in survivors)
 
 
 @pytest.mark.parametrize("setting", ["guessing", "guessing, partner changes"])

@@ -1,6 +1,6 @@
 import pytest
 import torch
-from number_games import Countdown
+from number_games import Countdown, NumberGame
 from parallel_toys import Masked
 from torch import Tensor
 from toys import (
@@ -459,6 +459,31 @@ def test_any_actor_may_sit_in_a_seat_and_records_what_it_declares():
     assert set(played.notes) == {"recorder/seats"}
     assert played.prior == {}, "an actor without a prior carries nothing"
     assert played.notes["recorder/seats"] == pytest.approx(float(episodes.learner.sum((1, 2)).float().mean()))
+
+
+class Witness(Recorder):
+    """An actor that records the rewards that it is shown, and keeps the type of the views."""
+
+    records = {"before": Record()}  # noqa: RUF012
+
+    def act(self, memory, scene):
+        self.dtype = scene.view.observation.dtype
+        mine = memory & scene.view.active
+        return Choice(mine, torch.ones_like(mine, dtype=torch.int64), extras={"before": scene.view.reward})
+
+    def observe(self, memory, scene, actions, step):
+        return memory, {}
+
+
+@pytest.mark.parametrize(("kind", "dtype"), [("counts", torch.int32), ("bytes", torch.uint8), ("bits", torch.float32)])
+def test_actors_see_numbers_as_the_space_has_them_and_the_rewards_of_the_step_before(kind, dtype):
+    witness = Witness()
+    episodes = rollout(NumberGame(kind), [["learner", "learner"]], 8, learner=witness).episodes
+    assert witness.dtype == dtype
+    assert episodes.reward[:-1].any()
+    before = torch.cat([torch.zeros_like(episodes.reward[:1]), episodes.reward[:-1]])
+    here = episodes.active
+    assert torch.equal(episodes.extras["before"][here], before[here])
 
 
 class Answer:

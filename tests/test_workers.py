@@ -67,9 +67,9 @@ def test_each_process_plays_its_share_as_if_alone(game, count):
             assert torch.equal(played.prior[name][rows], belief)
     assert played.env_steps == sum(part.env_steps for _, part in parts)
     assert played.notes.keys() == parts[0][1].notes.keys()
-    for name, value in played.notes.items():
-        notes = [part.notes[name] for _, part in parts]
-        assert min(notes) <= value <= max(notes)
+    for name, value in played.notes.items():  # each share counts by its environment steps
+        total = sum(part.notes[name] * part.env_steps for _, part in parts)
+        assert value == pytest.approx(total / played.env_steps, rel=1e-6)
 
 
 def test_a_shorter_share_is_padded():
@@ -104,6 +104,17 @@ def test_each_rank_gets_the_beliefs_of_its_own_environments():
     assert achieved.any()
     assert not achieved.all()
     assert torch.equal((two.prior["learner"] != one).any(-1), achieved)
+
+
+def test_each_share_starts_with_the_beliefs_of_its_own_environments():
+    game = stag_hunt(3, num_hares=6)
+    learners = {"learner": tiny_agent(game, "Declared").actor()}
+    first = torch.rand(7, 3, 2, generator=torch.Generator().manual_seed(0)) * 0.8 + 0.1
+    prior = {"learner": first / first.sum(-1, keepdim=True)}
+    lineups = [["learner", "random", "random"]]
+    played = rollout(game, prior=prior, count=2, lineups=lineups, learners=learners)
+    alone = rollout(game, prior=prior, lineups=lineups, learners=learners)
+    torch.testing.assert_close(played.episodes.goal[0], alone.episodes.goal[0])
 
 
 def test_there_are_no_more_processes_than_environments():

@@ -252,7 +252,7 @@ def blame(error: BaseException) -> str:
     pulse, end = _Family.pulse, time.monotonic() + GRACE / 2
 
     def known() -> str | None:
-        return interrupts.lost() or ended() or (pulse.lost() if pulse else None)
+        return interrupts.lost() or ended() or (pulse.lost() if pulse is not None else None)
 
     while (_Family.children or pulse) and interrupts.received() is None and known() is None and time.monotonic() < end:
         time.sleep(WATCH)
