@@ -81,8 +81,8 @@ class Place(NamedTuple):
             if time.monotonic() > end:
                 raise ConfigError(
                     f"{self.size} processes did not all connect at {self.host}:{self.port} within {seconds:g} s "
-                    f"({why}): start the same command on each of --trainer.num_nodes nodes, with MASTER_ADDR, MASTER_PORT and "
-                    "NODE_RANK set, or raise --join_seconds"
+                    f"({why}): start the same command on each of --trainer.num_nodes nodes, with MASTER_ADDR, "
+                    "MASTER_PORT and NODE_RANK set, or raise --join_seconds"
                 )
             time.sleep(WATCH)
 
