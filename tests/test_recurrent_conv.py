@@ -118,22 +118,38 @@ def test_a_board_is_convolved_once_for_all_its_views_until_the_weights_change(mo
         return RecurrentConv.convolved(encoder, planes)
 
     monkeypatch.setattr(encoder, "convolved", count)
+    monkeypatch.setattr(recurrent_conv, "BATCH", 1)
     boards = len(dense[:, 3:].flatten(1).unique(dim=0))
     assert boards < len(dense) / 3
     part = encoder(sparse[:3], time[:3])
     whole = encoder(sparse, time)
     assert torch.allclose(whole[:3], part)
     torch.testing.assert_close(encoder(dense.flip(0), time).flip(0), whole)
-    assert convolved == [1, boards - 1]
+    assert convolved == [1] * boards
     encoder.spread.weight.mul_(0.5)
     changed = encoder(sparse, time)
     assert not torch.allclose(changed, whole)
-    assert convolved.pop() == boards
+    assert convolved == [1] * 2 * boards
     monkeypatch.setattr(recurrent_conv, "MOST_BOARDS", 1)
     assert torch.allclose(encoder(sparse, time), changed)
+    assert convolved == [1] * 3 * boards, "too many boards are forgotten"
     with torch.enable_grad():  # one training batch
         encoder(sparse, time).sum().backward()
-    assert convolved[2:] == [boards, boards], "forgotten, and never remembered where there are gradients"
+    assert convolved[3 * boards :] == [boards], "boards are not remembered where there are gradients"
+
+
+@torch.no_grad()
+def test_a_board_has_the_same_bits_whenever_and_with_whatever_boards_it_is_convolved():
+    """Or a resumed run, which has to convolve boards again, would not repeat an uninterrupted one."""
+    encoder, (_, sparse) = encoder_of(channels=16), some_views(boards=40)
+    whole = encoder.at_players(sparse, None)
+    again = encoder_of(channels=16)
+    again.load_state_dict(encoder.state_dict())
+    order = torch.randperm(len(sparse), generator=torch.Generator().manual_seed(0))
+    found = torch.empty_like(whole)
+    for rows in order.split(7):
+        found[rows] = again.at_players(sparse[rows], None)
+    assert torch.equal(found, whole)
 
 
 def test_settings_below_1_are_refused():

@@ -1,6 +1,7 @@
 """The encoder of grids that learns ways around walls from planes alone."""
 
 import math
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -13,6 +14,16 @@ from omg_lightning.spaces import Space
 from omg_lightning.types import ConfigError
 
 MOST_BOARDS = 1 << 13  # remembered between calls
+BATCH = 16  # boards that are convolved at once, where they are remembered
+
+
+class _Boards(NamedTuple):
+    """Boards that were convolved with the current weights; S rows of `table` for each, in the order of `number`."""
+
+    version: object  # of the weights
+    known: Tensor  # int64 [N] keys, sorted
+    number: Tensor  # int64 [N] which board has each key; board 0 is empty and has none
+    table: Tensor  # float [at least N * S, 9 C]
 
 
 class RecurrentConv(Centred):
@@ -58,7 +69,7 @@ class RecurrentConv(Centred):
         keys = torch.randint(2**62, (math.prod(self.shape) + 1,), generator=secret)
         keys[: self.players] = keys[-1] = 0
         self.register_buffer("keys", keys, persistent=False)
-        self._boards: tuple[object, Tensor, Tensor, Tensor] | None = None  # see `_remembered`
+        self._boards: _Boards | None = None
 
     def forward(self, observation: Tensor, time: Tensor) -> Tensor:
         """Return features, float `[M, hidden]`, of views in any form; see `Encoder.forward`."""
@@ -112,21 +123,34 @@ class RecurrentConv(Centred):
 
     def _remembered(self, version: object, key: Tensor, indices: Tensor) -> tuple[Tensor, Tensor]:
         """Do as `_tabled` for boards of these keys, int64 `[M]`; convolve only those not seen since the last update."""
-        if self._boards is None or self._boards[0] != version or len(self._boards[1]) > MOST_BOARDS:
+        boards = self._boards
+        if boards is None or boards.version != version or len(boards.known) > MOST_BOARDS:
             none = key.new_full((1,), torch.iinfo(key.dtype).min)
-            zeros = self.enter.weight.new_zeros(self.cells, 9 * self.channels)
-            self._boards = version, none, torch.zeros_like(none), zeros
-        _, known, number, table = self._boards
-        place = torch.searchsorted(known, key).clamp_(max=len(known) - 1)
-        missing = (known[place] != key).nonzero()[:, 0]
+            zeros = self.enter.weight.new_zeros(BATCH * self.cells, 9 * self.channels)
+            boards = self._boards = _Boards(version, none, torch.zeros_like(none), zeros)
+        place = torch.searchsorted(boards.known, key).clamp_(max=len(boards.known) - 1)
+        missing = (boards.known[place] != key).nonzero()[:, 0]
         if len(missing):
             new, first, _ = _distinct(key[missing])
-            table = torch.cat([table, self._rows(indices[missing[first]])])
-            known, order = torch.cat([known, new]).sort()
-            number = torch.cat([number, len(number) + _numbers(new)])[order]
-            self._boards = version, known, number, table
-            place = torch.searchsorted(known, key)
-        return table, number[place]
+            boards = self._boards = self._with(boards, new, indices[missing[first]])
+            place = torch.searchsorted(boards.known, key)
+        return boards.table, boards.number[place]
+
+    def _with(self, boards: _Boards, new: Tensor, indices: Tensor) -> _Boards:
+        """Return the boards with those of keys `[N]` and indices `[N, n]` added."""
+        count, total, table = len(boards.known), len(boards.known) + len(new), boards.table
+        if total * self.cells > len(table):  # double it, so that a board is copied a few times at most
+            table = torch.cat([table, table.new_empty(max(len(table), (total - count) * self.cells), table.shape[1])])
+        # The last bits of a convolution depend on the size of its batch. Boards are convolved in batches of one size,
+        # so that a resumed run, which remembers no boards, repeats an uninterrupted one bit by bit.
+        for begin in range(0, len(new), BATCH):
+            rows = torch.arange(begin, begin + BATCH, device=new.device).clamp_(max=len(new) - 1)
+            size = min(BATCH, len(new) - begin) * self.cells
+            start = (count + begin) * self.cells
+            table[start : start + size] = self._rows(indices[rows])[:size]
+        known, order = torch.cat([boards.known, new]).sort()
+        number = torch.cat([boards.number, count + _numbers(new)])[order]
+        return _Boards(boards.version, known, number, table)
 
     def _rows(self, indices: Tensor, weights: Tensor | None = None) -> Tensor:
         """Convolve the boards of views, indices `[N, n]`: the features of the 3x3 cells around each, `[N * S, 9 C]`."""

@@ -16,7 +16,10 @@ PLAY += ["--data.training.steps_per_epoch=2", "--data.training.past_every=1", "-
 PLAY += ["--tree_count.schedule={0: 1, 90: null}", "--data.game.max_steps=8"]
 PAST = "[[learner, past], [learner, switcher:3]]"
 SCRIPTS = "[[learner, switcher:3], [switcher, learner]]"  # who needs true goals cannot play with past selves
-SETTINGS = {"Codebook": ["--model.opponent.belief.kinds.count=3"]}
+SETTINGS = {  # kinds of partners, and an encoder that remembers boards
+    "Codebook": ["--model.opponent.belief.kinds.count=3"],
+    "Declared": ["--model.encoder=RecurrentConv"],
+}
 WHERE = {("BestResponseSearch", 1): "a rollout", ("PPO", 1): "a batch"}  # else while processes play
 OF_THE_FOLDER = {"dirpath", "best_model_path", "last_model_path", "kth_best_model_path", "best_k_models"}
 OF_THE_CLOCK = {"fit_s", "seconds"}
