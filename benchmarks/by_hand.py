@@ -1,10 +1,10 @@
-"""Tells whether tests notice changes that mutmut does not make: those of decorated functions, and whole arguments.
+"""Mutation testing by hand: changes that mutmut does not make, such as those of decorated functions and arguments.
 
     python benchmarks/by_hand.py [--only rollout/play.py] [--again]
 
 Each change of CHANGES is made in a process of its own, which then runs the tests of that file until one fails. Writes
-docs/results/by_hand.json: for each change whether a test failed, and which. What stands there is not run again, unless
-with `--again`; a reason `why` that stands there stays. The code on the disk is not changed.
+docs/results/by_hand.json: the first test that failed for each change, or null. A change with a result is run again only
+with `--again`; its reason `why` is kept. Files of the project are not changed.
 """
 
 import argparse
@@ -32,7 +32,7 @@ TESTS = {
     "actors/modelled.py": "actors rollout opponents declared belief datamodule locations",
 }
 PLAY, MEET, JUDGE, SEARCH, MODEL = TESTS
-CHANGES = [  # file, what stands there once, what it becomes
+CHANGES = [  # file, text that occurs once in it, replacement
     (PLAY, "range(env.max_steps)", "range(env.max_steps - 1)"),
     (PLAY, "else carried[live]", "else carried[: len(live)]"),
     (PLAY, "time, now.active, now.reward)", "time, now.active, now.reward * 0)"),
@@ -104,7 +104,7 @@ CHANGES = [  # file, what stands there once, what it becomes
 
 
 def functions(code: CodeType, prefix: str = "") -> Iterator[tuple[str, CodeType]]:
-    """Yield the outermost functions of a module's code with their dotted names, those of classes, too."""
+    """Yield the functions and methods of a module's code with their dotted names."""
     for inner in code.co_consts:
         if isinstance(inner, CodeType):
             name = f"{prefix}{inner.co_name}"
@@ -115,7 +115,7 @@ def functions(code: CodeType, prefix: str = "") -> Iterator[tuple[str, CodeType]
 
 
 def live(module: Any, name: str) -> FunctionType:
-    """Return the function of this name that runs, without its decorators."""
+    """Return the function of this dotted name, without its decorators."""
     found = module
     for part in name.split("."):
         found = inspect.getattr_static(found, part)
@@ -124,7 +124,7 @@ def live(module: Any, name: str) -> FunctionType:
 
 
 def make(file: str, old: str, new: str) -> None:
-    """Change the code of this process."""
+    """Apply a change to the functions of this process."""
     path = ROOT / "omg_lightning" / file
     source = path.read_text()
     if source.count(old) != 1:
@@ -143,13 +143,13 @@ class First:
     name: str | None = None
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
-        """Note a failure, in a fixture as well."""
+        """Remember a failure, also of a fixture."""
         if report.failed and self.name is None:
             self.name = report.nodeid
 
 
 def judge(file: str, old: str = "", new: str = "") -> str | None:
-    """Return the first test that fails with this change, or None; in a process of its own. By default without one."""
+    """Return the first test that fails with this change (none by default), or None; runs in a process of its own."""
     read, write = os.pipe()
     if (pid := os.fork()) == 0:
         nothing = os.open(os.devnull, os.O_WRONLY)
@@ -171,8 +171,8 @@ def judge(file: str, old: str = "", new: str = "") -> str | None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--only", choices=list(TESTS), help="changes of this file alone")
-    parser.add_argument("--again", action="store_true", help="also run what has a result")
+    parser.add_argument("--only", choices=list(TESTS), help="only changes of this file")
+    parser.add_argument("--again", action="store_true", help="also run changes that have a result")
     args = parser.parse_args()
     os.chdir(ROOT)
     importlib.import_module("omg_lightning.cli")
@@ -185,7 +185,7 @@ def main() -> None:
         if (args.only not in (None, file)) or (row and not args.again and row["noticed_by"] is not None):
             continue
         if file not in fine and (broken := judge(file)) is not None:
-            raise SystemExit(f"{broken} fails without a change: nothing can be said of {file}")
+            raise SystemExit(f"{broken} fails without a change: mend it first, then run this again for {file}")
         fine.add(file)
         test = judge(*change)
         why = {"why": row.get("why", "open")} if test is None else {}

@@ -27,7 +27,7 @@ from typing import Any
 OUT = Path("docs/results/mutation.json")
 MADE = Path("mutants")  # mutmut's folder
 STATES = {0: "survived", 1: "killed", 3: "killed", 33: "no test"}  # by exit code; any other: not judged
-OPEN = "open"  # nobody has looked at it yet
+OPEN = "open"  # not reviewed yet
 Change = tuple[str, str]  # function, and what changes there
 
 
@@ -38,7 +38,7 @@ def known() -> dict[Path, dict[str, int | None]]:
 
 
 def recorded() -> dict[Change, dict[str, str]]:
-    """Return what is known of changes from earlier runs: their state, and of survivors why they are no gap."""
+    """Return the changes of earlier runs: their state, and for survivors the reason why they are no gap."""
     if not OUT.is_file():
         return {}
     found = json.loads(OUT.read_text())
@@ -143,12 +143,14 @@ def results(names: Collection[str], old: Mapping[Change, Mapping[str, str]]) -> 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--share", type=float, default=0.01, help="of the mutants of each file")
-    parser.add_argument("--seed", type=int, default=0, help="of the draw")
-    parser.add_argument("--names", nargs="+", default=["*"], help="draw from these, such as 'omg_lightning.rollout.*'")
-    parser.add_argument("--seconds", type=float, default=4.0, help="of tests for each mutant")
+    parser.add_argument("--share", type=float, default=0.01, help="share of each file's mutants to run")
+    parser.add_argument("--seed", type=int, default=0, help="seed of the sample of mutants")
+    parser.add_argument(
+        "--names", nargs="+", default=["*"], help="only these mutants, such as 'omg_lightning.rollout.*'"
+    )
+    parser.add_argument("--seconds", type=float, default=4.0, help="seconds of tests per mutant")
     parser.add_argument("--processes", type=int, default=1)
-    parser.add_argument("--report", action="store_true", help="run nothing: add what mutmut has run already")
+    parser.add_argument("--report", action="store_true", help="only report earlier results, without running tests")
     args = parser.parse_args()
     mutmut, old = ["mutmut", "run", "--max-children", str(args.processes)], recorded()
     if not args.report:  # mutmut makes all mutants first, and times all tests; a name that fits none stops it there
@@ -156,7 +158,7 @@ def main() -> None:
         shorten(args.seconds)
         names = drawn(args.share, args.seed, args.names, old)
         if not names:
-            parser.error("no such mutants are left: run in the root of the repository, with mutmut installed")
+            parser.error("no such mutants are left: run this in the root of the repository, with mutmut installed")
         subprocess.run([*mutmut, *names], check=True)
     else:
         names = [name for mutants in known().values() for name, code in mutants.items() if code is not None]

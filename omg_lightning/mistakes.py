@@ -46,7 +46,7 @@ def one_line() -> Iterator[None]:
         signum = stop.signal if isinstance(stop, interrupts.Interrupted) else signal.SIGTERM
         unsaved = "nothing was saved: run the same command again"
         advice = "; ".join(
-            getattr(stop, "__notes__", ["the first node tells how to go on" if ranks.rank() else unsaved])
+            getattr(stop, "__notes__", ["the first node prints how to resume" if ranks.rank() else unsaved])
         )
         if interrupts.speaks() and ranks.leads():
             print(f"interrupted by {signum.name}: {advice}", file=sys.stderr)

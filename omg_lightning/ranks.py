@@ -17,15 +17,15 @@ class _Group:
     """The process group for Python objects: always on the CPU, even if tensors are exchanged between GPUs."""
 
     objects: dist.ProcessGroup | None = None
-    node, local = 0, 0  # machine, and number of this process there
+    node, local = 0, 0  # index of the machine, and of this process on it
 
 
 def connect(node: int, local: int) -> None:
-    """Prepare the exchange, once the default process group of PyTorch is there; on all ranks.
+    """Prepare the communication; all ranks call it once the default process group of PyTorch exists.
 
     Args:
-        node: the number of the machine that this process runs on.
-        local: its number among the processes on that machine.
+        node: index of this process's machine.
+        local: index of this process on its machine.
     """
     _Group.node, _Group.local = node, local
     if size() > 1 and dist.get_backend() != "gloo" and _Group.objects is None:
@@ -33,7 +33,7 @@ def connect(node: int, local: int) -> None:
 
 
 def leave() -> None:
-    """Leave the others: from now on this process is alone."""
+    """Leave the process group: from now on this process is alone."""
     _Group.objects, _Group.node, _Group.local = None, 0, 0
     if dist.is_available() and dist.is_initialized():
         dist.destroy_process_group()
@@ -50,7 +50,7 @@ def rank() -> int:
 
 
 def leads() -> bool:
-    """Return whether this is the first rank of its node, which tells the user what happens."""
+    """Return whether this is the first rank of its node, which prints messages."""
     return _Group.local == 0
 
 
@@ -174,7 +174,7 @@ def copy_first(tensors: Iterable[Tensor]) -> None:
 
 
 def only_first(speak: Callable[[], None]) -> None:
-    """Call `speak` on the first rank of each node that gets here, and on no other: all of them may find a mistake."""
+    """Call `speak` only on the first rank of each node that gets here: for an error that all ranks may raise."""
     if size() > 1:
         try:
             store = dist.distributed_c10d._get_default_store()

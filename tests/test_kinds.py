@@ -5,12 +5,12 @@ from functools import partial
 import pytest
 import torch
 from command_line import TINY, numbers, run
-from toys import TokenGame, model_spec
+from toys import TokenGame, model_spec, play_with, spoil, tiny_agent, training_batch
 
 from omg_lightning import load_agent
 from omg_lightning.games import Snowdrift
 from omg_lightning.opponents import BeliefConfig, Codebook, Declared, Locations
-from omg_lightning.opponents.kinds import Kinds, KindsConfig
+from omg_lightning.opponents.kinds import DECAY, RECORD, Kinds, KindsConfig
 from omg_lightning.testing import check_opponent
 from omg_lightning.types import NO_GOAL, ConfigError
 
@@ -77,12 +77,20 @@ def test_em_finds_the_preferences_and_the_shares_of_two_kinds_by_one_goal_an_epi
         assert found[of_kind == kind].mean(0).tolist() == pytest.approx(truth[kind].tolist(), abs=0.07)
 
 
+def test_a_step_of_em_by_hand():
+    made = Kinds(KindsConfig(2), 2)
+    weight, pursued = made.weight.clone(), made.pursued.clone()
+    made.learn(torch.tensor([[1.0, 0.0], [1.0, 0.0], [0.0, 1.0]]), torch.tensor([[2.0, 1.0], [1.0, 0.0], [0.0, 4.0]]))
+    assert torch.allclose(made.weight, DECAY * weight + torch.tensor([2.0, 1.0]))
+    assert torch.allclose(made.pursued, DECAY * pursued + torch.tensor([[3.0, 1.0], [0.0, 4.0]]))
+
+
 def test_rows_without_a_belief_or_a_goal_teach_nothing():
     made = Kinds(KindsConfig(2), 2)
-    before = made.pursued.clone(), made.weight.clone()
+    weight, pursued = made.weight.clone(), made.pursued.clone()
     made.learn(torch.tensor([[0.0, 0.0], [0.5, 0.5]]), torch.tensor([[1.0, 0.0], [0.0, 0.0]]))
-    assert torch.allclose(made.preferences(), Kinds(KindsConfig(2), 2).preferences(), atol=0.01)
-    assert made.pursued.sum() < before[0].sum()  # the moving sum decays
+    assert torch.allclose(made.weight, DECAY * weight)
+    assert torch.allclose(made.pursued, DECAY * pursued)
 
 
 @pytest.mark.parametrize("make", [Declared, Codebook])
@@ -133,12 +141,41 @@ def test_kinds_learn_in_a_run_and_are_kept_in_its_checkpoint(algorithm, tmp_path
 
 
 def test_an_agent_with_kinds_is_restored_from_its_checkpoint(tmp_path):
-    kinds = [
-        "--model.opponent=Declared",
-        "--model.opponent.belief.kinds.count=3",
-        "--trainer.max_epochs=1",
-        "--data.offline.rounds=0",
-    ]
-    folder = run("fit", tmp_path, *TINY, *kinds)
-    agent = load_agent(folder)
-    assert agent.belief is not None
+    kinds = ["--model.opponent=Declared", "--model.opponent.belief.kinds.count=3"]
+    folder = run("fit", tmp_path, *TINY, *kinds, "--trainer.max_epochs=1", "--data.offline.rounds=0")
+    weights = torch.load(folder / "last.ckpt", weights_only=True)["state_dict"]
+    restored = load_agent(folder).module.state_dict()
+    names = [name for name in weights if ".kinds." in name]
+    assert len(names) == 2
+    assert all(torch.equal(restored[name], weights[name]) for name in names)
+
+
+def test_the_next_prior_follows_all_goals_that_were_achieved():
+    model = Declared(model_spec(GAME), BeliefConfig(floor=0.0, kinds=KindsConfig(3, turnover=0.0)))
+    episodes = play_with(tiny_agent(GAME, "Declared"), GAME, ["learner", "learner"], batch=8)
+    prior = torch.tensor([0.2, 0.5, 0.3]).expand(8, 2, 3)
+    achieved = torch.where(episodes.active, episodes.achieved_goal, NO_GOAL)
+    counts = torch.stack([(achieved == goal).sum(0) for goal in range(2)], -1).float()
+    assert (counts.sum(-1) > 1).any(), "or the goal achieved last would do"
+    assert torch.allclose(model.carry(prior, episodes), model.kinds.posterior(prior, counts))
+    fixed = Declared(model_spec(GAME), BeliefConfig(inter=False, kinds=KindsConfig(3)))
+    assert torch.equal(fixed.carry(prior, episodes), prior)
+
+
+def test_the_belief_over_kinds_is_recorded_with_the_episodes():
+    opponent = partial(Declared, belief=BeliefConfig(kinds=KindsConfig(3)))
+    episodes = play_with(tiny_agent(GAME, opponent), GAME, ["learner", "learner"], batch=4)
+    assert torch.allclose(episodes.extras[RECORD][0], torch.full((4, 2, 3), 1 / 3))
+
+
+def test_kinds_learn_from_all_players_whatever_the_padding_holds(monkeypatch):
+    game = TokenGame(3, 5)  # players leave at different steps
+    agent = tiny_agent(game, partial(Declared, belief=BeliefConfig(kinds=KindsConfig(3))))
+    episodes, learned = play_with(agent, game, ["learner"] * 3, batch=6), []
+    assert not episodes.active[-1].all()
+    monkeypatch.setattr(agent.opponent.kinds, "learn", lambda kinds, counts: learned.append((kinds, counts)))
+    for each in (episodes, spoil(episodes, fields=("achieved_goal",))):
+        agent.opponent.targets(training_batch(agent, each))
+    (kinds, counts), (_, spoiled) = learned
+    assert torch.allclose(kinds.sum(-1), torch.ones(18))
+    assert torch.equal(counts, spoiled)

@@ -86,11 +86,11 @@ class IndexEncoder(Encoder):
         return self.summed(*self.entries(observation), time).relu_()
 
     def entries(self, observation: Tensor) -> tuple[Tensor, Tensor | None]:
-        """Return the indices `[M, n]` of what is not 0 in views in any form, and the values; None where all are 1."""
+        """Return the indices `[M, n]` of nonzero entries of views in any form, and their values; None if all are 1."""
         return (observation, None) if is_sparse(observation) else self.active_indices(observation)
 
     def summed(self, indices: Tensor, weights: Tensor | None, time: Tensor) -> Tensor:
-        """Return what the dense layer makes of `entries` and of `time` `[M]`, before its ReLU: `[M, hidden]`."""
+        """Return the output of the dense layer for `entries` and `time` `[M]`, before its ReLU: `[M, hidden]`."""
         table, clock = self._tables()
         late = torch.addcmul(self.dense.bias, time[:, None].to(clock.dtype), clock)
         return late.add_(F.embedding_bag(self.placed(indices), table, mode="sum", per_sample_weights=weights))
@@ -129,7 +129,7 @@ class IndexEncoder(Encoder):
 
 
 def version_of(*weights: Tensor) -> tuple[Any, ...] | None:
-    """Return what stays equal while weights do; None where results cannot be kept: there are gradients."""
+    """Return a key that changes with the weights; None if results cannot be cached, as with gradients."""
     if torch.is_grad_enabled() or any(weight.is_inference() for weight in weights):
         return None
     return tuple((each._version, each.data_ptr(), each.dtype, each.device) for each in weights)

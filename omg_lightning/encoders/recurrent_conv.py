@@ -30,7 +30,7 @@ class RecurrentConv(Centred):
     """`Centred`, with features of the players' cells from a recurrent convolution over all planes but the players'.
 
     It is given no distances or shortest paths, and not which plane shows walls. One 3x3 convolution `W` is applied
-    `steps` times, so that what a cell shows spreads around walls. It reads the planes again at each step ("recall",
+    `steps` times, so that information spreads around walls. It reads the planes again at each step ("recall",
     Bansal et al. 2022, arXiv 2202.05826; a convolution as a planner: Tamar et al. 2016, arXiv 1602.02867):
 
         h_0 = relu(x),  h_k = relu(W * h_{k-1} + x),  where x = U * planes + b.
@@ -44,7 +44,7 @@ class RecurrentConv(Centred):
         layout: see `Encoder`; needed.
         hidden: see `Encoder`.
         channels: C, features of a cell.
-        steps: of the recurrent convolution: how many cells far a cell can be read, diagonals included.
+        steps: number of convolutions: the largest distance over which information spreads, diagonals included.
 
     Raises:
         ConfigError: the game is not on a grid, or there is no channel or no step.
@@ -61,12 +61,12 @@ class RecurrentConv(Centred):
             if value < 1:
                 raise ConfigError(f"model.encoder.{name} is {value}: it must be at least 1")
         self.channels, self.steps, self.cells = channels, steps, layout.cells
-        self.players = layout.num_players * layout.cells  # so many indices are of players
+        self.players = layout.num_players * layout.cells  # the first indices are those of players
         self.enter = nn.Conv2d(layout.features + 1, channels, 3, padding=1)  # a plane of ones shows the edge
         self.spread = nn.Conv2d(channels, channels, 3, padding=1, bias=False)
         self.read = nn.Linear(10 * channels, hidden, bias=False)
-        secret = torch.Generator().manual_seed(0)  # boards are told apart by a random 62-bit number for each index
-        keys = torch.randint(2**62, (math.prod(self.shape) + 1,), generator=secret)
+        fixed = torch.Generator().manual_seed(0)  # the key of a board is a sum of random 62-bit numbers, one per index
+        keys = torch.randint(2**62, (math.prod(self.shape) + 1,), generator=fixed)
         keys[: self.players] = keys[-1] = 0
         self.register_buffer("keys", keys, persistent=False)
         self._boards: _Boards | None = None
@@ -77,11 +77,11 @@ class RecurrentConv(Centred):
         return self.summed(indices, weights, time).add_(self.read(self.at_players(indices, weights))).relu_()
 
     def at_players(self, indices: Tensor, weights: Tensor | None) -> Tensor:
-        """Return what the convolved board shows at the players' cells, `[M, 10 C]`.
+        """Return the features of the convolved board around the viewer and at the other players, `[M, 10 C]`.
 
         Args:
-            indices: `[M, n]` of what is not 0 in the views.
-            weights: `[M, n]` the values there; None where all are 1.
+            indices: `[M, n]` of nonzero entries of the views.
+            weights: `[M, n]` their values; None if all are 1.
         """
         table, board = self._tabled(indices, weights)
         start = (board * self.cells)[:, None]
@@ -111,7 +111,7 @@ class RecurrentConv(Centred):
         The table `[N * S, 9 C]` has S rows for each board, as of `_rows`. Those of board 0 are zeros.
         """
         if weights is not None and not are_bits(weights):
-            cells = self._rows(indices, weights)  # boards are told apart by their bits: here each view has its own
+            cells = self._rows(indices, weights)  # keys are for bits only: here each view has a board of its own
             return torch.cat([cells.new_zeros(self.cells, cells.shape[1]), cells]), _numbers(indices) + 1
         key = self.keys.index_select(0, indices.flatten()).view_as(indices).sum(1)  # modulo 2^64
         version = version_of(self.enter.weight, self.enter.bias, self.spread.weight)  # type: ignore[arg-type]

@@ -1,4 +1,4 @@
-"""How processes meet, and how nodes tell each other that they live, have received a signal, or have ended."""
+"""How processes connect, and how nodes notice that another node has received a signal, has ended or is silent."""
 
 import os
 import threading
@@ -13,19 +13,19 @@ from lightning.fabric.plugins.collectives.torch_collective import default_pg_tim
 from omg_lightning import interrupts
 from omg_lightning.types import ConfigError
 
-WATCH = 0.2  # seconds between two looks at other processes
-BEAT = 1.0  # seconds between two signs of life
+WATCH = 0.2  # seconds between two polls of other processes
+BEAT = 1.0  # seconds between two heartbeats
 CONNECT = 5.0  # seconds for a connection to the store
-SILENCE = 30  # beats without a sign of life after which a node counts as lost
-OVER, FAILED = "over", "failed"  # the last sign of a node
+SILENCE = 30  # missed heartbeats after which a node counts as lost
+OVER, FAILED = "over", "failed"  # the last heartbeat of a node
 
 
 class Place(NamedTuple):
-    """Where processes meet, and which of them this one is.
+    """The address at which processes connect, and the rank of this one.
 
     Attributes:
         host: address of rank 0.
-        port: that rank 0 listens at.
+        port: port of rank 0.
         rank: of this process.
         size: number of processes.
     """
@@ -43,26 +43,26 @@ class Place(NamedTuple):
         """Return a new connection to the store of all ranks.
 
         Args:
-            keeps: this process keeps the store.
+            keeps: whether this process hosts the store.
             timeout: of its operations.
 
         Raises:
-            DistNetworkError: no store is there yet, or the port is taken.
+            DistNetworkError: the store does not exist yet, or the port is in use.
         """
         store = dist.TCPStore(self.host, self.port, self.size, keeps, timedelta(seconds=CONNECT), False)
         store.set_timeout(timeout or default_pg_timeout)
         return dist.PrefixStore(os.environ.get("TORCHELASTIC_RESTART_COUNT", "0"), store)
 
     def meet(self, seconds: float, patience: float, timeout: timedelta | None) -> dist.Store:
-        """Return the store of all ranks, once each of them has come; look after signals in the meantime.
+        """Return the store of all ranks, once each rank has connected; handle signals in the meantime.
 
         Args:
-            seconds: to wait, as the user has set them.
+            seconds: to wait, as set by the user.
             patience: seconds to wait beyond these.
             timeout: of later operations.
 
         Raises:
-            ConfigError: not all of them have come in time.
+            ConfigError: some processes did not connect in time.
         """
         end = time.monotonic() + seconds + patience
         keeps = self.rank == 0 and os.environ.get("TORCHELASTIC_USE_AGENT_STORE") != "True"
@@ -88,16 +88,16 @@ class Place(NamedTuple):
 
 
 class Pulse:
-    """Signs of life of this node, and a watch over those of the others.
+    """Heartbeats of this node, and a watch over those of the others.
 
     Each node writes one value into the store of all ranks: a count, and the signal that it has received, or how it has
-    ended. Two threads: an exchange with a store that is gone may wait for long, and must not stop the watch.
+    ended. There are two threads, because an operation on a lost store may block for long, and must not stop the watch.
 
     Args:
-        place: where all have met.
-        others: ranks that stand for the other nodes, with what the user calls them.
-        tell: passes a signal that another node has received on to the processes of this one.
-        lose: ends this process, since another node has ended or is silent, for the reason that it is given.
+        place: address of the store.
+        others: one rank of each other node, with the node's name in messages.
+        tell: forwards a signal of another node to the processes of this node.
+        lose: ends this process with the given message, because another node has ended or is silent.
     """
 
     def __init__(
@@ -106,19 +106,19 @@ class Pulse:
         self._place, self._others, self._tell, self._lose = place, dict(others), tell, lose
         self._end: str | None = None  # how this process ends
         self._heard = dict.fromkeys(others, "")
-        self._silent = dict.fromkeys(others, 0)  # beats
+        self._silent = dict.fromkeys(others, 0)  # missed heartbeats
         self._gone: str | None = None  # why the store cannot be reached
         self._sent, self._wake = threading.Event(), threading.Event()
-        self._over = False  # the others have heard it
+        self._over = False  # the other nodes know that this one has ended
         self._threads = [threading.Thread(target=work, daemon=True) for work in (self._exchange, self._watch)]
         for thread in self._threads:
             thread.start()
 
     def leave(self, fine: bool) -> None:
-        """Tell the others that this process ends; where it keeps the store, stay until they have heard it.
+        """Tell the other nodes that this process ends; if it hosts the store, wait until they know.
 
         Args:
-            fine: without an error.
+            fine: whether it ends without an error.
         """
         self._end, end = OVER if fine else FAILED, time.monotonic() + 5 * BEAT
         self._wake.set()
@@ -128,16 +128,16 @@ class Pulse:
                 break
             time.sleep(WATCH / 4)
         self._over = True
-        for thread in self._threads:  # the end of Python would abort one that is inside PyTorch
+        for thread in self._threads:  # Python's exit would abort a thread that is inside PyTorch
             thread.join(CONNECT + BEAT)
 
     def lost(self) -> str | None:
-        """Return which node cannot go on and what to do, or None."""
+        """Return a message about a node that cannot continue, with advice; or None."""
         what = self._lost()
-        return what and f"{what}, so all have ended: look at the lines of each node, and go on from last.ckpt"
+        return what and f"{what}, so all have ended: check the output of each node, and resume from last.ckpt"
 
     def _exchange(self) -> None:
-        """Write the value of this node, and read those of the others, once a beat."""
+        """Write the value of this node, and read those of the others, at every heartbeat."""
         keys, beats = [self._place.key(rank) for rank in self._others], 0
         try:
             store = self._place.connect(False, timedelta(seconds=SILENCE * BEAT))
@@ -156,7 +156,7 @@ class Pulse:
             self._gone = short(error)
 
     def _watch(self) -> None:
-        """Take over a signal, and end this process when another node has ended."""
+        """Receive signals of other nodes, and end this process when another node has ended."""
         while self._end is None:
             time.sleep(BEAT)
             for rank in self._others:
@@ -169,7 +169,7 @@ class Pulse:
                 return
 
     def _lost(self) -> str | None:
-        """Return which node cannot go on, or None."""
+        """Return a message about a node that cannot continue, or None."""
         words = {rank: _word(value) for rank, value in self._heard.items()}
         if failed := [self._others[rank] for rank, word in words.items() if word == FAILED]:
             return f"{failed[0]} ended with an error"

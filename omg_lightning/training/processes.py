@@ -24,7 +24,7 @@ from omg_lightning.training.nodes import WATCH, Place, Pulse, short
 from omg_lightning.types import ConfigError
 
 JOIN_SECONDS = 180.0
-GRACE = 20.0  # seconds to end in, where another process has ended
+GRACE = 20.0  # seconds to exit after another process has ended
 PLACE = ("MASTER_ADDR", "MASTER_PORT", "NODE_RANK", "LOCAL_RANK", "WORLD_SIZE")  # environment variables of a rank
 MISTAKE = 2  # exit code of a process that has printed a user's mistake
 
@@ -67,7 +67,7 @@ class Processes(DDPStrategy):
         assert self.cluster_environment is not None
         environment = self.cluster_environment
         place = Place(environment.main_address, environment.main_port, self.global_rank, self.world_size)
-        # A forked process waits longer, so that the one that has forked it tells the user.
+        # A forked process waits longer, so that its parent prints the error.
         store = place.meet(self.join_seconds, GRACE * _Family.forked, self._timeout)
         dist.init_process_group(
             self._process_group_backend,
@@ -79,7 +79,7 @@ class Processes(DDPStrategy):
         )
         _Family.joined = True
         ranks.connect(environment.node_rank(), self.local_rank)
-        # Processes that this program has forked watch each other; each other process is on its own, as a node is.
+        # Forked processes watch their parent and children. Any other process counts as a node of its own.
         step, name = (self.num_processes, "node") if _Family.placed else (1, "process")
         others = {rank: f"{name} {rank // step}" for rank in range(0, self.world_size, step)}
         others.pop(self.global_rank, None)
@@ -178,11 +178,11 @@ class _Family:
 
     children: ClassVar[list[_Child]] = []
     forked = False
-    placed = False  # the environment says where this process is among the others
-    joined = False  # it has met them
-    over = False  # this process is ending, so its children may, too
-    pulse: Pulse | None = None  # the watch over other nodes
-    run: ClassVar[object] = object()  # another one for each run of this program
+    placed = False  # whether environment variables set the rank of this process
+    joined = False  # whether it has connected to the others
+    over = False  # this process is ending, so its children may end, too
+    pulse: Pulse | None = None  # watches the other nodes
+    run: ClassVar[object] = object()  # a new one for each run
 
 
 def _tell() -> None:
@@ -205,14 +205,14 @@ def _watch_children(children: list[_Child]) -> None:
 
 
 def _lose(what: str) -> None:
-    """End this process at its next safe point, or after a while, since another one has ended."""
+    """End this process because another one has ended: at its next safe point, or after GRACE seconds."""
     run, end = _Family.run, time.monotonic() + GRACE
     interrupts.lose(what)
     while time.monotonic() < end:
         time.sleep(WATCH)
         if _Family.over or _Family.run is not run:
             return
-    for child in _Family.children:  # this process waits for something, and does not look around
+    for child in _Family.children:  # this process is blocked and has reached no safe point
         child.send(signal.SIGKILL)
     if not mistaken():
         os.write(2, f"error: {what}\n".encode())
@@ -248,7 +248,7 @@ def mistaken() -> bool:
 
 
 def blame(error: BaseException) -> str:
-    """Return what has happened to another process, where `error` says that one is lost; it takes a moment to see it."""
+    """Return a message about the process whose loss caused `error`; wait until it is known."""
     pulse, end = _Family.pulse, time.monotonic() + GRACE / 2
 
     def known() -> str | None:
@@ -258,7 +258,7 @@ def blame(error: BaseException) -> str:
         time.sleep(WATCH)
     if _Family.forked:
         time.sleep(GRACE)  # the parent ends this process, and says why
-    return known() or f"the processes of this run have lost each other ({short(error)}): go on from last.ckpt"
+    return known() or f"the processes of this run have lost each other ({short(error)}): resume from last.ckpt"
 
 
 @contextmanager

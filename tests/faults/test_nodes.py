@@ -113,7 +113,7 @@ def test_a_node_that_is_killed_ends_the_other_with_one_line_within_a_minute(kill
     assert programs[1 - killed].wait(60) == 1
     assert time.monotonic() - began < 60
     line = one_line(programs[1 - killed].errors())
-    assert line.endswith("go on from last.ckpt") or "have lost each other" in line
+    assert line.endswith("resume from last.ckpt") or "have lost each other" in line
     assert programs[killed].wait(60) == -signal.SIGKILL
 
 
