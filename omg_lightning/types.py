@@ -118,6 +118,24 @@ def take(record: Any, index: Tensor) -> Any:
     return type(record)(*(take(field, index) for field in record))
 
 
+def put(record: Any, index: Tensor, rows: Any) -> Any:
+    """Return a copy of a (nested) NamedTuple with `rows` at `index` of the leading dimension; `None` stays `None`."""
+    if record is None:
+        return None
+    if isinstance(record, Tensor):
+        return record.index_copy(0, index, rows)
+    return type(record)(*(put(field, index, new) for field, new in zip(record, rows, strict=True)))
+
+
+def has_own(method: str, beside: str, kind: type) -> bool:
+    """Return whether `kind` gets `method` from the class that gives it `beside`, or from a subclass of that class.
+
+    A class that overrides only `beside` has a state of its own, of which an inherited `method` knows nothing.
+    """
+    owner = {name: next((base for base in kind.__mro__ if name in vars(base)), object) for name in (method, beside)}
+    return method in vars(owner[method]) and issubclass(owner[method], owner[beside])
+
+
 class Estimate(NamedTuple):
     """The inferred goals of every seat at one step."""
 

@@ -227,6 +227,41 @@ def test_each_broken_method_is_one_sentence(env, says):
     fails(says, env)
 
 
+class Restarts(RulesEnv):
+    """Restarts a row wrongly, as `change` says: a function of the environment, called after a right restart."""
+
+    def __init__(self, change):
+        super().__init__(LineGame())
+        self.change = change
+
+    def restart(self, index, generator):
+        before, step = self._state, super().restart(index, generator)
+        self._state = self.change(before, self._state)
+        return step._replace(observation=self.game.observe(self._state)[index], reward=step.reward + self.extra)
+
+    extra = 0.0
+
+
+class Paid(Restarts):
+    extra = 1.0
+
+
+@pytest.mark.parametrize(
+    ("env", "says"),
+    [
+        (Paid(lambda before, after: after), "restart: got the reward 1"),
+        (Restarts(lambda before, after: before._replace(time=after.time + 1)), "after a row was restarted"),
+        (
+            Restarts(lambda before, after: after._replace(time=after.time.index_fill(0, torch.tensor([0]), -1))),
+            "after max_steps",
+        ),
+    ],
+)
+def test_a_wrong_restart_is_one_sentence(env, says):
+    check_env(RulesEnv(LineGame()))
+    fails(says, env)
+
+
 def test_a_class_that_is_no_environment_is_refused_with_the_cure():
     fails("RulesEnv.*expected an environment: call it", RulesEnv)
     fails("an instance of LineGame; .*RulesEnv a Game", LineGame())

@@ -5,16 +5,18 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from toys import TokenGame, attached, plain_learner, play_with, same, stag_hunt, tiny_agent, tiny_data
+from toys import TokenGame, TokenState, attached, plain_learner, play_with, same, stag_hunt, tiny_agent, tiny_data
 
-from omg_lightning.actors import LEARNER, Actor, Choice
+from omg_lightning.actors import LEARNER, Actor, Choice, arrange
 from omg_lightning.algorithms import PPO
 from omg_lightning.data import AdaptationConfig, Relationships
 from omg_lightning.data.evaluation import Practice, adaptation
 from omg_lightning.data.meetings import meetings
 from omg_lightning.envs import as_env
+from omg_lightning.envs.base import RulesEnv
+from omg_lightning.games.scripts import ScriptedPlayer
 from omg_lightning.opponents.explicit import BeliefConfig
-from omg_lightning.rollout import matches
+from omg_lightning.rollout import matches, play
 from omg_lightning.seeds import generator_of
 from omg_lightning.training.adapter import Adapter
 from omg_lightning.types import AdaptationSegment, ConfigError
@@ -94,10 +96,141 @@ def test_everybody_plays_until_the_steps_are_over_and_no_longer():
 
 def test_no_relationship_waits_for_the_others_before_all_of_its_steps_are_over():
     now = relationships(protocol(), seed=1)
-    played = [len(segment.length) for segment, _ in now.play_until(64, 400)]
+    taken, step = [], now.env.step
+    now.env.step = lambda actions: taken.append(len(actions)) or step(actions)
+    found = [segment for segment, _ in now.play_until(64, 400)]
+    assert set(taken) == {len(now.steps)}, "all play in each step"
     assert (now.steps >= 64).all()
-    assert max(now.steps.tolist()) >= 64 + 8, "episodes take at most 8 steps, so one would have waited"
-    assert set(played) == {len(now.steps)}, "all play in each batch"
+    assert len(taken) == max(now.steps.tolist()) < 64 + 8, "an episode takes at most 8 steps"
+    rest = [segment for segment, _ in now.play_until(72, 400)]
+    assert len(taken) == max(now.steps.tolist()) < 72 + 8, "episodes in progress go on where they were"
+    length = torch.zeros_like(now.steps)
+    for segment in [*found, *rest]:
+        length[segment.relationship] += segment.length
+    assert torch.equal(length, now.steps)
+
+
+class Quick(TokenGame):
+    """Deterministic: everybody starts with 0 and leaves after as many steps as the number of the last action + 1."""
+
+    def reset(self, batch_size, generator=None):
+        last = torch.zeros(batch_size, self.num_players, dtype=torch.int64)
+        return TokenState(torch.zeros(batch_size, dtype=torch.int64), last, torch.full_like(last, self.max_steps))
+
+    def active(self, state):
+        return ((state.time < self.max_steps) & (state.last[:, 1] != state.time + 1))[:, None].expand(-1, 2)
+
+
+class Says:
+    """Says the number of the episode at each step, so that its episodes have different lengths."""
+
+    count = 0
+
+    def reset(self, batch_size, seat, game, generator):
+        assert batch_size == 1, "it cannot restart some of its rows"
+        self.count += 1
+
+    def act(self, observation, legal):
+        return torch.full((len(legal),), min(2 + self.count % 3, legal.shape[-1] - 1))
+
+
+class Counting(ScriptedPlayer):
+    """Restarts its rows: says how many episodes each of them has had."""
+
+    def reset(self, batch_size, seat, game, generator):
+        super().reset(batch_size, seat, game, generator)
+        self.count = getattr(self, "count", torch.zeros(batch_size, dtype=torch.int64)) + 1
+
+    def restart(self, index):
+        self.count[index] += 1
+
+    def act(self, observation, legal):
+        return (2 + self.count % 3).clamp(max=legal.shape[-1] - 1)
+
+
+@pytest.mark.parametrize("player", ["Says", "Counting"])
+@pytest.mark.parametrize("restarts", [True, False])
+def test_relationships_at_once_are_as_if_each_were_played_alone(player, restarts):
+    """The reference plays one episode after the other of a single relationship."""
+    game = Quick(2)
+    learner = tiny_agent(game, "Declared", algorithm=PPO, **BELIEF).actor()
+    env = RulesEnv(game) if restarts else Whole(game)
+    assert env.restarts == restarts
+    names = [f"{__name__}.{player}", f"{__name__}.{player}"]
+    now = Relationships(
+        env, names, torch.tensor([[0], [1], [0]]), protocol(), lambda _: {LEARNER: learner}, torch.Generator()
+    )
+    found = {row: [] for row in range(3)}
+    for segment, played in now.play_until(30):
+        for column, row in enumerate(segment.relationship.tolist()):
+            found[row].append((int(segment.length[column]), played.episodes.map(lambda field, k=column: field[:, k])))
+    seating = arrange([[LEARNER, names[0]]], 1, env, torch.device("cpu"))
+    prior, expected = None, []
+    while sum(length for length, _ in expected) < 30:
+        played = play(RulesEnv(game), seating, {LEARNER: learner}, torch.Generator(), prior, greedy=True)
+        prior = played.prior
+        expected.append((len(played.episodes.reward), played.episodes.map(lambda field: field[:, 0])))
+    assert len({length for length, _ in expected}) == 3, "episodes of different lengths"
+    for row in range(3):
+        assert [length for length, _ in found[row]] == [length for length, _ in expected]
+        for (length, one), (_, other) in zip(found[row], expected, strict=True):
+            for name, field in one.tensors().items():
+                torch.testing.assert_close(field[:length], other.tensors()[name], msg=name)
+
+
+class Whole(RulesEnv):
+    """An environment that can only be reset as a whole: it has a `reset` of its own, but no `restart`."""
+
+    def reset(self, batch_size, generator):
+        return super().reset(batch_size, generator)
+
+
+def test_a_player_that_cannot_restart_plays_each_relationship_with_an_object_of_its_own():
+    met = torch.tensor([[0], [1], [0]])
+    for player, objects in (("Says", 2), ("Counting", 1), ("Later", 2)):
+        names, learner = [f"{__name__}.{player}", "random"], plain_learner(Quick(2))
+        now = Relationships(
+            as_env(Quick(2)), names, met, protocol(), lambda _, own=learner: {LEARNER: own}, torch.Generator()
+        )
+        assert len(now.seating.scripted[names[0]].seated) == objects
+        assert len(now.seating.scripted["random"].seated) == 1
+
+
+class Later(Counting):
+    """Its `reset` is its own, but its `restart` is inherited, and so cannot know what `reset` has prepared."""
+
+    def reset(self, batch_size, seat, game, generator):
+        super().reset(batch_size, seat, game, generator)
+
+
+def test_only_the_present_partner_of_a_relationship_acts():
+    met = torch.tensor([[0, 1, 0], [1, 0, 1]])
+    names = [f"{__name__}.Zero", f"{__name__}.One"]
+    now = Relationships(
+        as_env(TokenGame(2)), names, met, protocol(), lambda _: {LEARNER: Plain()}, torch.Generator().manual_seed(0)
+    )
+    seen = set()
+    for segment, played in now.play_until(40):
+        for column, partner in enumerate(segment.partner.tolist()):
+            said = played.episodes.action[:, column, 1][played.episodes.active[:, column, 1]]
+            assert (said == partner).all()
+            seen.add((int(segment.relationship[column]), partner))
+    assert seen == {(0, 0), (0, 1), (1, 0), (1, 1)}
+
+
+class Zero(ScriptedPlayer):
+    """Says 0."""
+
+    said = 0
+
+    def action_probabilities(self, observation, legal):
+        return torch.nn.functional.one_hot(torch.full((len(legal),), self.said), legal.shape[-1]).float()
+
+
+class One(Zero):
+    """Says 1."""
+
+    said = 1
 
 
 def test_beliefs_are_carried_within_a_relationship_and_start_afresh_in_each():

@@ -159,15 +159,18 @@ def test_environments_that_processes_cannot_divide_are_refused(monkeypatch):
 
 @pytest.mark.slow
 def test_training_evaluations_and_matches_are_shared(monkeypatch):
-    module, shared = import_module("omg_lightning.rollout.play"), []
-    monkeypatch.setattr(module, "at_once", lambda jobs: shared.append(len(jobs)) or at_once(jobs))
+    shared = []
+    for module in ("omg_lightning.rollout.play", "omg_lightning.data.relationships"):
+        found = import_module(module)
+        monkeypatch.setattr(found, "at_once", lambda jobs: shared.append(len(jobs)) or at_once(jobs))
     data = attached(tiny_data(workers=2, adaptation=AdaptationConfig(relationships=4, steps=8, score_steps=8)))
     data.refresh()
     assert shared == [2]
     next(iter(data.evaluate(data.lineups, 4)))
     assert shared == [2, 2]
-    next(iter(data.adapt([0])))
-    assert len(shared) > 2
+    segment = next(iter(data.adapt([0])))
+    assert shared == [2, 2, 2]
+    assert sorted(set(segment.relationship.tolist())) == list(range(len(data.partners) * 4))
     del shared[:]
     returns = match(data.env, ["random", "random"], {}, 6, 4, torch.Generator().manual_seed(0), 2)
     assert shared == [2, 2], "two batches of episodes"

@@ -21,6 +21,7 @@ from omg_lightning.actors.seating import (
     has_networks,
     names_of_seats,
     scripted_lineups,
+    seat,
 )
 
 __all__ = [
@@ -50,4 +51,5 @@ __all__ = [
     "make_player",
     "names_of_seats",
     "scripted_lineups",
+    "seat",
 ]

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import torch
 from torch import Tensor
 
-from omg_lightning.types import Episodes, Record, View, take
+from omg_lightning.types import Episodes, Record, View, has_own, put, take
 
 if TYPE_CHECKING:
     from omg_lightning.envs.base import Step, VectorEnv
@@ -81,6 +81,26 @@ class Actor(ABC):
     def keep(self, memory: Any, index: Tensor) -> Any:
         """Return the memory of the environments `index`, int64 `[R]`, only: the others have ended."""
         return take(memory, index)
+
+    def restart(
+        self,
+        memory: Any,
+        index: Tensor,
+        env: VectorEnv,
+        mine: Tensor,
+        prior: Tensor | None,
+        generator: torch.Generator,
+    ) -> Any:
+        """Return the memory after new episodes have begun in the environments `index`, int64 `[R]` of L.
+
+        The other arguments are those of `start`, for all L environments, of which the others go on.
+        """
+        return put(memory, index, take(self.start(env, mine, prior, generator), index))
+
+    @property
+    def restarts(self) -> bool:
+        """Whether `restart` fits: not if a subclass has a `keep` of its own, for a memory of another form."""
+        return has_own("restart", "keep", type(self))
 
     def carry(self, prior: Tensor | None, episodes: Episodes) -> Tensor | None:
         """Return the prior of the next episode, after `episodes`."""

@@ -9,7 +9,15 @@ from torch import Tensor
 from omg_lightning.actors.base import Actor, Choice, Scene
 from omg_lightning.envs.base import VectorEnv
 from omg_lightning.games.axelrod_player import PREFIX, AxelrodPlayer
-from omg_lightning.games.scripts import Player, RandomPlayer, ScriptedPlayer, actions_of, best_chance, goals_of
+from omg_lightning.games.scripts import (
+    Player,
+    RandomPlayer,
+    ScriptedPlayer,
+    actions_of,
+    best_chance,
+    can_restart,
+    goals_of,
+)
 from omg_lightning.games.switcher import HANDOVER, SWITCHER, Handover, Switcher, parse_handover, parse_steps
 from omg_lightning.types import NO_GOAL, ConfigError, View
 
@@ -24,31 +32,57 @@ class Seated(NamedTuple):
     rows: Tensor  # int64 [R] its environments, among those that started
 
 
+class Places(NamedTuple):
+    """Where players sit now; leading L."""
+
+    started: Tensor  # int64 [L] the running environments, among those that started
+    mine: Tensor  # bool [L, P] the seats that they play
+
+
 class PlayerActor(Actor):
     """Actor for player objects. A player always acts in all environments in which it started.
 
-    The memory is the index of the running environments, int64 `[L]`, among those that started.
-
     Args:
-        seated: the players.
+        seated: the players. In environments where another actor has the seat, a player's actions are ignored.
     """
 
     def __init__(self, seated: tuple[Seated, ...]) -> None:
         self.seated = seated
 
-    def start(self, env: VectorEnv, mine: Tensor, prior: Tensor | None, generator: torch.Generator) -> Tensor:
+    def start(self, env: VectorEnv, mine: Tensor, prior: Tensor | None, generator: torch.Generator) -> Places:
         """Reset all players for a new episode."""
         for player, seat, rows in self.seated:
             player.reset(len(rows), seat, rules_of(env), generator)
-        return torch.arange(len(mine), device=mine.device)
+        return Places(torch.arange(len(mine), device=mine.device), mine)
 
-    def act(self, memory: Tensor, scene: Scene) -> Choice:
+    def restart(
+        self,
+        memory: Places,
+        index: Tensor,
+        env: VectorEnv,
+        mine: Tensor,
+        prior: Tensor | None,
+        generator: torch.Generator,
+    ) -> Places:
+        """Start new episodes in the environments `index`, int64 `[R]`; a player that cannot must have a single one."""
+        memory = memory._replace(mine=mine)
+        fresh = torch.zeros_like(memory.started, dtype=torch.bool).index_fill(0, index, True)
+        for player, seat, rows in self.seated:
+            here, at = self._places(memory, seat, rows)
+            here = here[fresh[at]]
+            if len(here) and can_restart(player):
+                player.restart(here)  # type: ignore[attr-defined]
+            elif len(here):
+                player.reset(len(rows), seat, rules_of(env), generator)
+        return memory
+
+    def act(self, memory: Places, scene: Scene) -> Choice:
         """Query every player; its actions in finished episodes are ignored."""
         view = scene.view
         action = torch.zeros_like(view.active, dtype=torch.int64)
         mine, best = torch.zeros_like(view.active), torch.zeros_like(view.active, dtype=torch.float32)
         for player, seat, rows in self.seated:
-            here, at = self._places(memory, rows)
+            here, at = self._places(memory, seat, rows)
             observation, legal = _shown(view, seat, len(rows), here, at, scene.env.noop)
             if scene.measure:
                 best[at, seat] = best_chance(player, observation, legal)[here]
@@ -56,11 +90,11 @@ class PlayerActor(Actor):
             mine[at, seat] = True
         return Choice(mine, action, extras={"script_best": best} if scene.measure else {})
 
-    def true_goal(self, env: VectorEnv, memory: Tensor, view: View) -> Tensor:
+    def true_goal(self, env: VectorEnv, memory: Places, view: View) -> Tensor:
         """Return the goals that the players pursue with their next actions, int64 `[L, P]`, or NO_GOAL."""
-        found = torch.full((len(memory), env.num_players), NO_GOAL, device=memory.device)
+        found = torch.full((len(memory.started), env.num_players), NO_GOAL, device=memory.started.device)
         for player, seat, rows in self.seated:
-            here, at = self._places(memory, rows)
+            here, at = self._places(memory, seat, rows)
             shown = _shown(view, seat, len(rows), here, at, env.noop)
             found[at, seat] = goals_of(player, rules_of(env), *shown)[here]
         return found
@@ -73,10 +107,10 @@ class PlayerActor(Actor):
         return PlayerActor(tuple(each for each in kept if len(each.rows)))
 
     @staticmethod
-    def _places(memory: Tensor, rows: Tensor) -> tuple[Tensor, Tensor]:
-        """Return which of a player's `rows` still run, and their indices among the running environments."""
-        at = torch.searchsorted(memory, rows).clamp(max=max(len(memory) - 1, 0))
-        here = (memory[at] == rows).nonzero()[:, 0]
+    def _places(memory: Places, seat: int, rows: Tensor) -> tuple[Tensor, Tensor]:
+        """Return in which of a player's `rows` it has the seat now, and their indices among the running ones."""
+        at = torch.searchsorted(memory.started, rows).clamp(max=max(len(memory.started) - 1, 0))
+        here = ((memory.started[at] == rows) & memory.mine[at, seat]).nonzero()[:, 0]
         return here, at[here]
 
 

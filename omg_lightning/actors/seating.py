@@ -11,7 +11,7 @@ from torch import Tensor
 from omg_lightning.actors.base import Actor
 from omg_lightning.actors.scripted import PlayerActor, Seated, make_player, rules_of
 from omg_lightning.envs.base import VectorEnv
-from omg_lightning.games.scripts import scripts_of
+from omg_lightning.games.scripts import can_restart, scripts_of
 from omg_lightning.games.switcher import SWITCHER
 from omg_lightning.sources import find_agent
 from omg_lightning.types import NO_GOAL, ConfigError, Episodes
@@ -55,6 +55,26 @@ def arrange(lineups: Sequence[Sequence[str]], batch: int, env: VectorEnv, device
     Raises:
         ConfigError: a line-up has the wrong number of seats, a name is unknown, or a script needs another game.
     """
+    turns = torch.arange(batch, device=device) % max(len(lineups), 1)
+    return seat(lineups, turns, torch.nn.functional.one_hot(turns, max(len(lineups), 1)).bool(), env)
+
+
+def seat(
+    lineups: Sequence[Sequence[str]], first: Tensor, possible: Tensor, env: VectorEnv, apart: bool = False
+) -> Seating:
+    """Seat line-ups in B environments that may change them between episodes.
+
+    Args:
+        lineups: K of them, see `arrange`.
+        first: int64 `[B]` the line-up of each environment in the first episode.
+        possible: bool `[B, K]` the line-ups that each environment may have.
+        env: the number of seats, and the scripts of the game.
+        apart: environments may end and begin at different times: a player that cannot restart some of its episodes gets
+            one object for each environment.
+
+    Raises:
+        ConfigError: as `arrange`.
+    """
     if not lineups:
         raise ConfigError("got no line-up: give the name of each seat's player, such as [learner, random]")
     for lineup in lineups:
@@ -64,16 +84,25 @@ def arrange(lineups: Sequence[Sequence[str]], batch: int, env: VectorEnv, device
                 f"one name for each seat, such as {', '.join(['learner', 'random', *env.players])}"
             )
     names = tuple(dict.fromkeys(name for lineup in lineups for name in lineup))
-    table = torch.tensor([[names.index(name) for name in lineup] for lineup in lineups], device=device)
-    who = table[torch.arange(batch, device=device) % len(lineups)]
-    scripted = {}
+    table = torch.tensor([[names.index(name) for name in lineup] for lineup in lineups], device=first.device)
+    scripted: dict[str, Actor] = {}
     for index, name in enumerate(names):
         if has_networks(name):
             continue
-        rows = [(who[:, seat] == index).nonzero()[:, 0] for seat in range(env.num_players)]
-        seated = (Seated(make_player(name, rules_of(env)), seat, each) for seat, each in enumerate(rows) if len(each))
+        seated = list[Seated]()
+        for place in range(env.num_players):
+            rows = possible[:, table[:, place] == index].any(1).nonzero()[:, 0]
+            seated += _players(name, place, rows, env, apart) if len(rows) else []
         scripted[name] = PlayerActor(tuple(seated))
-    return Seating(who, names, scripted)
+    return Seating(table[first], names, scripted)
+
+
+def _players(name: str, place: int, rows: Tensor, env: VectorEnv, apart: bool) -> list[Seated]:
+    """Make the players of one name in one seat of the environments `rows`."""
+    one = make_player(name, rules_of(env))
+    if not apart or can_restart(one):
+        return [Seated(one, place, rows)]
+    return [Seated(make_player(name, rules_of(env)), place, row) for row in rows.split(1)]
 
 
 def names_of_seats(lineups: Sequence[Sequence[str]]) -> list[str]:
@@ -169,8 +198,10 @@ def check_lineups(lineups: list[list[str]], env: VectorEnv) -> None:
 
 def check_true_goals(seating: Seating, learner: Actor, episodes: Episodes) -> None:
     """Raise ConfigError if a learner needs its co-players' true goals and one of them declares none."""
+    if not learner.needs_true_goal:
+        return
     silent = ~seating.held_by(LEARNER) & (episodes.true_goal[0] == NO_GOAL)
-    if learner.needs_true_goal and silent.any():
+    if silent.any():
         who = seating.names[int(seating.who[silent][0])]
         raise ConfigError(
             f"the opponent model needs each co-player's true goal, but {who} declares no goal: seat a script with one"

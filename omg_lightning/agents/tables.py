@@ -82,10 +82,8 @@ class Board(RulesEnv):
 
     def put(self, state: Any) -> Step:
         """Set the state and return its views."""
-        self._state = state = map_state(lambda x: x.to(self._device), state)
-        active = self.game.active(state)
-        over, reward = torch.zeros_like(active), torch.zeros(active.shape, device=active.device)
-        return self._step(active, reward, over, over, torch.full(active.shape, NO_GOAL, device=active.device))
+        self._state = map_state(lambda x: x.to(self._device), state)
+        return self._first(self._state)
 
 
 class GameTable(Table):

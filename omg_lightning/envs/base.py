@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from omg_lightning.games.base import Game
-from omg_lightning.types import NO_GOAL, ConfigError, take
+from omg_lightning.types import NO_GOAL, ConfigError, has_own, put, take
 
 if TYPE_CHECKING:
     from omg_lightning.games.grid.layout import GridLayout
@@ -36,9 +36,9 @@ class Step(NamedTuple):
 class VectorEnv(ABC):
     """B environments, played in parallel. They are stateful; one object plays one batch at a time.
 
-    A subclass sets the attributes and implements `reset`, `step` and `keep`. `omg_lightning.testing.check_env` checks
-    them. An illegal action is replaced as by `replace_illegal`. Seats that have left, and environments that are over,
-    have no effect.
+    A subclass sets the attributes and implements `reset`, `step` and `keep`, and `restart` if it can.
+    `omg_lightning.testing.check_env` checks them. An illegal action is replaced as by `replace_illegal`. Seats that
+    have left, and environments that are over, have no effect.
 
     Attributes:
         name: of the game, for messages and checkpoints.
@@ -92,6 +92,18 @@ class VectorEnv(ABC):
     def keep(self, index: Tensor) -> None:
         """Keep only the environments `index`, int64 `[R]`, in this order."""
 
+    def restart(self, index: Tensor, generator: torch.Generator) -> Step:
+        """Start new episodes in the environments `index`, int64 `[R]`, while the others go on: the step of these R.
+
+        Optional: an environment without it is reset when all of its episodes are over, so `test` takes longer.
+        """
+        raise NotImplementedError(f"{self.name} can only be reset as a whole")
+
+    @property
+    def restarts(self) -> bool:
+        """Whether `restart` is implemented."""
+        return has_own("restart", "reset", type(self))
+
 
 class RulesEnv(VectorEnv):
     """Plays a `Game`.
@@ -118,10 +130,7 @@ class RulesEnv(VectorEnv):
     def reset(self, batch_size: int, generator: torch.Generator) -> Step:
         """Draw `batch_size` initial states."""
         self._state = self.game.reset(batch_size, generator)
-        active = self.game.active(self._state)
-        over = torch.zeros_like(active)
-        reward = torch.zeros(active.shape, dtype=torch.float32, device=active.device)
-        return self._step(active, reward, over, over, torch.full(active.shape, NO_GOAL, device=active.device))
+        return self._first(self._state)
 
     def step(self, actions: Tensor) -> Step:
         """Play joint actions, int64 `[L, P]`."""
@@ -131,15 +140,27 @@ class RulesEnv(VectorEnv):
         active = self.game.active(self._state)
         ended = before & ~active
         terminated = ended & self.game.terminated(self._state)
-        return self._step(active, reward, terminated, ended & ~terminated, achieved)
+        return self._step(self._state, active, reward, terminated, ended & ~terminated, achieved)
 
     def keep(self, index: Tensor) -> None:
         """Keep only the environments `index`, int64 `[R]`."""
         self._state = take(self._state, index)
 
-    def _step(self, active: Tensor, reward: Tensor, terminated: Tensor, truncated: Tensor, achieved: Tensor) -> Step:
-        state = self._state
-        return Step(self.game.observe(state), self.game.legal(state), active, reward, terminated, truncated, achieved)
+    def restart(self, index: Tensor, generator: torch.Generator) -> Step:
+        """Draw new initial states for the environments `index`, int64 `[R]`."""
+        fresh = self.game.reset(len(index), generator)
+        self._state = put(self._state, index, fresh)
+        return self._first(fresh)
+
+    def _first(self, state: Any) -> Step:
+        """Return the step after a reset to `state`."""
+        active = self.game.active(state)
+        over = torch.zeros_like(active)
+        reward = torch.zeros(active.shape, dtype=torch.float32, device=active.device)
+        return self._step(state, active, reward, over, over, torch.full(active.shape, NO_GOAL, device=active.device))
+
+    def _step(self, state: Any, active: Tensor, *rest: Tensor) -> Step:
+        return Step(self.game.observe(state), self.game.legal(state), active, *rest)
 
 
 def describe(env: VectorEnv) -> dict[str, Any]:

@@ -50,18 +50,18 @@ class PettingZooEnv(VectorEnv):
         self.action_names, self.agent_names = adapter.action_names, adapter.agent_names
         self._playing: list[int] = []  # L copies, in the order of the rows
         self._rows: list[Row] = []  # [L] the last row of each copy
-        self._time = 0
+        self._times: list[int] = []  # [L] steps of each episode so far
         self._device = torch.device("cpu")
 
     def reset(self, batch_size: int, generator: torch.Generator) -> Step:
         """Start an episode in each of `batch_size` copies, each with a seed drawn from `generator`."""
-        self._device, self._time = generator.device, 0
-        seeds = torch.randint(2**31 - 1, (batch_size,), generator=generator, device=generator.device).tolist()
+        self._device = generator.device
         while len(self._copies) < batch_size:
             self._copies.append(load(self.make, self.kwargs))
         self._playing = list(range(batch_size))
-        self._rows = [self._adapter.reset(self._copies[row], seed) for row, seed in enumerate(seeds)]
-        return self._step()
+        self._rows = self._fresh(self._playing, generator)
+        self._times = [0] * batch_size
+        return self._step(self._rows)
 
     def step(self, actions: Tensor) -> Step:
         """Play joint actions, int64 `[L, P]` in seat order."""
@@ -74,11 +74,11 @@ class PettingZooEnv(VectorEnv):
         legal = torch.from_numpy(np.stack([row.legal for row in self._rows]))
         joint = replace_illegal(actions.cpu(), legal, self.noop).tolist()
         self._rows = [
-            self._adapter.step(self._copies[copy], row, self._time, chosen) if row.active.any() else _quiet(row)
-            for copy, row, chosen in zip(self._playing, self._rows, joint, strict=True)
+            self._adapter.step(self._copies[copy], row, time, chosen) if row.active.any() else _quiet(row)
+            for copy, row, time, chosen in zip(self._playing, self._rows, self._times, joint, strict=True)
         ]
-        self._time += 1
-        return self._step()
+        self._times = [time + 1 for time in self._times]
+        return self._step(self._rows)
 
     def keep(self, index: Tensor) -> None:
         """Keep only the environments `index`, int64 `[R]`; each at most once, because they are not copied."""
@@ -88,11 +88,24 @@ class PettingZooEnv(VectorEnv):
                 f"keep of {self.name} got {kept}; expected each environment at most once: use CopyableGame"
             )
         self._playing = [self._playing[row] for row in kept]
-        self._rows = [self._rows[row] for row in kept]
+        self._rows, self._times = [self._rows[row] for row in kept], [self._times[row] for row in kept]
 
-    def _step(self) -> Step:
+    def restart(self, index: Tensor, generator: torch.Generator) -> Step:
+        """Start new episodes in the environments `index`, int64 `[R]`, each with a seed drawn from `generator`."""
+        places = index.tolist()
+        fresh = self._fresh([self._playing[place] for place in places], generator)
+        for place, row in zip(places, fresh, strict=True):
+            self._rows[place], self._times[place] = row, 0
+        return self._step(fresh)
+
+    def _fresh(self, copies: list[int], generator: torch.Generator) -> list[Row]:
+        """Start episodes in these copies."""
+        seeds = torch.randint(2**31 - 1, (len(copies),), generator=generator, device=generator.device).tolist()
+        return [self._adapter.reset(self._copies[copy], seed) for copy, seed in zip(copies, seeds, strict=True)]
+
+    def _step(self, rows: list[Row]) -> Step:
         def batch(field: str) -> Tensor:
-            return torch.from_numpy(np.stack([getattr(row, field) for row in self._rows])).to(self._device)
+            return torch.from_numpy(np.stack([getattr(row, field) for row in rows])).to(self._device)
 
         return Step(
             observation=batch("observation"),
@@ -101,7 +114,7 @@ class PettingZooEnv(VectorEnv):
             reward=batch("reward"),
             terminated=batch("terminated"),
             truncated=batch("truncated"),
-            achieved=torch.full((len(self._rows), self.num_players), NO_GOAL, device=self._device),
+            achieved=torch.full((len(rows), self.num_players), NO_GOAL, device=self._device),
         )
 
 

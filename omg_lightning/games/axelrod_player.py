@@ -58,14 +58,24 @@ class AxelrodPlayer:
         self.check(game)
         table = (getattr(game, "game", None) or game).payoff
         (r, s), (t, p) = ([float(entry[0]) for entry in row] for row in table)  # payoffs of the row player
-        known = {"length": game.max_steps, "game": self.package.Game(r=r, s=s, t=t, p=p), "noise": 0}
-        seeds = torch.randint(2**31, (batch_size,), generator=generator, device=generator.device).tolist()
-        self._pairs = []
-        for seed in seeds:
+        self._known = {"length": game.max_steps, "game": self.package.Game(r=r, s=s, t=t, p=p), "noise": 0}
+        self._generator = generator
+        self._pairs = self._copies(batch_size)
+
+    def restart(self, index: Tensor) -> None:
+        """Start new episodes in the rows `index`, int64 `[R]`, each with new copies."""
+        for row, pair in zip(index.tolist(), self._copies(len(index)), strict=True):
+            self._pairs[row] = pair
+
+    def _copies(self, count: int) -> list[tuple[Any, Any]]:
+        """Make copies of the strategy and of its opponent, with seeds of their own."""
+        random, found = self._generator, []
+        for seed in torch.randint(2**31, (count,), generator=random, device=random.device).tolist():
             own, other = self.strategy(), self.package.MockPlayer()
-            own.set_match_attributes(**known)
+            own.set_match_attributes(**self._known)
             own.set_seed(seed)
-            self._pairs.append((own, other))
+            found.append((own, other))
+        return found
 
     def act(self, observation: Tensor, legal: Tensor) -> Tensor:
         """Return the strategies' actions, int64 `[B]`: 0 to cooperate, 1 to defect; see `Player.act`."""

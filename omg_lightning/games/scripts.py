@@ -6,7 +6,7 @@ from typing import Any, Protocol, runtime_checkable
 import torch
 from torch import Tensor
 
-from omg_lightning.types import NO_GOAL, ConfigError
+from omg_lightning.types import NO_GOAL, ConfigError, has_own
 
 
 @runtime_checkable
@@ -26,6 +26,9 @@ class Player(Protocol):
     and the mask of legal actions, named by `game.action_names`. Bits come as float. `game.layout.plane_names` names the
     first axis of a grid's observations, ego first. Calls run in PyTorch's inference mode; a player that learns leaves
     it with `torch.inference_mode(False)` and `torch.enable_grad()`.
+
+    A player may have a method `restart(index)`: start new episodes in the rows `index`, int64 `[R]`, while the others
+    go on. Without it `test` makes one player for each relationship, which then keeps what it knows between episodes.
 
     A player may report its goal, for metrics of beliefs and for `Oracle`, in one of three ways: an attribute `goal`,
     one of `game.goal_names`; an attribute `goals`, int64 `[B]`, with the goals of its next action as indices in
@@ -89,6 +92,11 @@ def _optional(player: Player, name: str) -> Any:
         if getattr_static(player, name, None) is None:
             return None
         raise
+
+
+def can_restart(player: Player) -> bool:
+    """Return whether a player has a `restart` that fits its `reset`, and so have the players that it follows."""
+    return has_own("restart", "reset", type(player)) and all(map(can_restart, getattr(player, "scripts", ())))
 
 
 _INTEGERS = (torch.int64, torch.int32, torch.int16, torch.int8, torch.uint8)
@@ -156,6 +164,13 @@ class ScriptedPlayer:
         self.check(game)
         self._game = game
         self._generator = generator
+
+    def restart(self, index: Tensor) -> None:
+        """Start new episodes in the rows `index`, int64 `[R]`, while the others go on.
+
+        A script that decides by its view alone has nothing to do. A subclass that overrides `reset` and keeps
+        something else during an episode overrides this method, too, or it plays one row at a time in `test`.
+        """
 
     def act(self, observation: Tensor, legal: Tensor) -> Tensor:
         """Sample from `action_probabilities`: int64 `[B]`."""

@@ -48,7 +48,13 @@ class Changing(ScriptedPlayer):
         super().reset(batch_size, seat, game, generator)
         for script in self.scripts:
             script.reset(batch_size, seat, game, generator)
-        self._time = 0
+        self._time = torch.zeros(batch_size, dtype=torch.int64, device=generator.device)
+
+    def restart(self, index: Tensor) -> None:
+        """Start new episodes in the rows `index`, int64 `[R]`; all players that it follows must be able to."""
+        for script in self.scripts:
+            script.restart(index)  # type: ignore[attr-defined]
+        self._time[index] = 0
 
     def pursues(self, observation: Tensor, legal: Tensor) -> Tensor:
         """Return the goals of the next action, int64 `[B]`, or NO_GOAL; see `Player`."""
@@ -98,11 +104,19 @@ class Switcher(Changing):
     def reset(self, batch_size: int, seat: int, game: Any, generator: torch.Generator) -> None:
         """Start new episodes, each with a script of its own; see `Player.reset`."""
         super().reset(batch_size, seat, game, generator)
-        self._first = torch.rand(batch_size, generator=generator, device=generator.device) < 0.5
+        self._first = self._draw(batch_size)
+
+    def restart(self, index: Tensor) -> None:
+        """Start new episodes in the rows `index`, int64 `[R]`, each with a script of its own."""
+        super().restart(index)
+        self._first[index] = self._draw(len(index))
+
+    def _draw(self, count: int) -> Tensor:
+        return torch.rand(count, generator=self._generator, device=self._generator.device) < 0.5
 
     def in_force(self) -> Tensor:
         """Return 0 or 1, int64 `[B]`."""
-        changes = sum(self._time >= step for step in self._steps)
+        changes = sum(((self._time >= step).long() for step in self._steps), torch.zeros_like(self._time))
         return (self._first ^ (changes % 2 == 0)).long()
 
 
@@ -130,9 +144,17 @@ class Handover(Changing):
     def reset(self, batch_size: int, seat: int, game: Any, generator: torch.Generator) -> None:
         """Start new episodes, each with a step and a successor of its own; see `Player.reset`."""
         super().reset(batch_size, seat, game, generator)
-        random: dict[str, Any] = {"generator": generator, "device": generator.device}
-        self._step = torch.randint(1, self._latest + 1, (batch_size,), **random)
-        self._next = torch.randint(1, len(self._kinds), (batch_size,), **random)
+        self._step, self._next = self._draw(batch_size)
+
+    def restart(self, index: Tensor) -> None:
+        """Start new episodes in the rows `index`, int64 `[R]`, each with a step and a successor of its own."""
+        super().restart(index)
+        self._step[index], self._next[index] = self._draw(len(index))
+
+    def _draw(self, count: int) -> tuple[Tensor, Tensor]:
+        random: dict[str, Any] = {"generator": self._generator, "device": self._generator.device}
+        step = torch.randint(1, self._latest + 1, (count,), **random)
+        return step, torch.randint(1, len(self._kinds), (count,), **random)
 
     def in_force(self) -> Tensor:
         """Return 0 before the change, and the successor's index from then on, int64 `[B]`."""

@@ -11,9 +11,9 @@ from omg_lightning import interrupts
 from omg_lightning.actors import LEARNER, Actor, Scene, Seating
 from omg_lightning.envs.base import VectorEnv
 from omg_lightning.games.base import replace_illegal
-from omg_lightning.rollout.workers import at_once
+from omg_lightning.rollout.workers import at_once, generators
 from omg_lightning.spaces import dtype_of, is_binary
-from omg_lightning.types import NO_GOAL, ConfigError, Episodes, Record, View
+from omg_lightning.types import NO_GOAL, ConfigError, Episodes, Record, View, put, take
 
 Prior = dict[str, Tensor]  # for each learner, leading B: what it carries to the next episode of these environments
 
@@ -66,9 +66,9 @@ def play(
         return _play_apart(workers, env, seating, learners, generator, prior, greedy, measure)
     with torch.inference_mode():  # many small operations, each of which then costs less
         state = RolloutState(env, seating, learners, generator, prior, greedy, measure)
-        for t in range(env.max_steps):
-            if not state.step(t):
-                break
+        while len(state.live):
+            state.step()
+            state.drop(state.over())
     return state.result()
 
 
@@ -83,15 +83,9 @@ def _play_apart(
     measure: bool,
 ) -> Played:
     """Give each of so many processes its share of the environments, and a generator of its own."""
-    if generator.device.type != "cpu":
-        raise ConfigError(
-            f"data.workers is {workers}, but the device is {generator.device}: with an accelerator set data.workers 1"
-        )
-    seeds = torch.randint(2**62, (workers,), generator=generator).tolist()
     shares = torch.arange(len(seating.who)).tensor_split(workers)
     jobs = []
-    for seed, rows in zip(seeds, shares, strict=True):
-        random = torch.Generator().manual_seed(seed)
+    for random, rows in zip(generators(workers, generator), shares, strict=True):
         carried = prior and {name: values[rows] for name, values in prior.items()}
         jobs.append(partial(play, env, seating.keep(rows), learners, random, carried, greedy, measure))
     return _join(env, learners, measure, shares, at_once(jobs))
@@ -118,7 +112,15 @@ def _join(
 
 
 class RolloutState:
-    """The state of a rollout: one object for one call of `play`."""
+    """Episodes in progress in B environments: one object for one call of `play`.
+
+    A caller plays step by step. Environments whose episodes are over are dropped or, if `restarts`, restarted: each has
+    its own time, and the others go on. All methods but `result` and `finish` belong into PyTorch's inference mode.
+
+    Attributes:
+        live: int64 `[L]` the environments that play, in rising order.
+        restarts: whether the environment and all actors can restart some of the episodes.
+    """
 
     def __init__(
         self,
@@ -131,12 +133,13 @@ class RolloutState:
         measure: bool,
     ) -> None:
         self.env, self.generator, self.greedy, self.measure = env, generator, greedy, measure
-        self.learners = learners
+        self.learners, self.seating = learners, seating
         batch, device = len(seating.who), generator.device
         self.now = env.reset(batch, generator)
         self.live = torch.arange(batch, device=device)
         with torch.inference_mode(False):  # networks learn from it
             self.record = _empty(env, batch, learners, measure, device)
+            self.blank = _empty(env, 1, learners, measure, device)
         self.actors: dict[str, Actor] = {**seating.scripted, **learners}
         if empty := [name for name in seating.names if name not in self.actors]:
             raise ConfigError(f"no actor plays the seat {empty[0]!r}: pass an actor of this name, or change the seat")
@@ -146,24 +149,22 @@ class RolloutState:
             carried = None if prior is None else prior.get(name)
             self.prior[name] = actor.prior(batch) if carried is None else carried
             self.memory[name] = actor.start(env, seating.held_by(name), self.prior[name], generator)
-        self.length, self.env_steps = 0, 0
+        self.time = torch.zeros(batch, dtype=torch.int64, device=device)  # [B] steps of each episode so far
+        self.env_steps = 0
+        self.restarts = env.restarts and all(actor.restarts for actor in self.actors.values())
         self.binary = is_binary(env.observation_space)
         self.notes: dict[str, list[float]] = {}
 
-    def step(self, t: int) -> bool:
-        """Play step t everywhere; False when no environment is left."""
+    def step(self) -> None:
+        """Play one step in all live environments, of which none is over."""
         interrupts.check()
-        self._drop_finished()
-        live, record, env = self.live, self.record, self.env
-        if len(live) == 0:
-            return False
-        now = self.now
+        live, record, env, now = self.live, self.record, self.env, self.now
+        t = self.time[live]
         observation = now.observation.to(record.observation.dtype)
         record.observation[t, live] = observation
         record.legal[t, live], record.active[t, live] = now.legal, now.active
         observation = observation.float() if self.binary else observation
-        time = torch.full((len(live),), t, device=live.device) / env.max_steps
-        view = View(observation, now.legal, time, now.active, now.reward)
+        view = View(observation, now.legal, t / env.max_steps, now.active, now.reward)
         scene = Scene(env, view, self.generator, self.greedy, self.measure)
         true_goal = self._true_goals(t, view)
         actions = torch.full(now.active.shape, env.noop, device=live.device)
@@ -189,22 +190,69 @@ class RolloutState:
         for name, actor in self.actors.items():
             self.memory[name], extras = actor.observe(self.memory[name], scene, actions, self.now)
             self._write(t, name, extras, now.active)
-        self.length, self.env_steps = t + 1, self.env_steps + len(live)
-        return True
+        self.time[live] += 1
+        self.env_steps += len(live)
+
+    def over(self) -> Tensor:
+        """Return which of the live environments are over: int64 `[R]`, places in `live`."""
+        over = ~self.now.active.any(-1) | (self.time[self.live] >= self.env.max_steps)
+        return over.nonzero()[:, 0]
+
+    def drop(self, places: Tensor) -> None:
+        """Drop environments from the batch."""
+        if len(places):
+            index = torch.ones_like(self.live, dtype=torch.bool).index_fill(0, places, False).nonzero()[:, 0]
+            self.live, self.now = self.live[index], take(self.now, index)
+            self.env.keep(index)
+            self.memory = {name: actor.keep(self.memory[name], index) for name, actor in self.actors.items()}
+
+    def restart(self, places: Tensor, who: Tensor, prior: Prior) -> None:
+        """Start new episodes in some of the live environments.
+
+        Args:
+            places: int64 `[R]` in `live`; these episodes are over, and were returned by `finish`.
+            who: int64 `[R, P]` who plays them, as in `Seating.who`.
+            prior: what the learners know before them, leading R.
+        """
+        if not len(places):
+            return
+        rows, live = self.live[places], self.live
+        self.seating.who[rows], self.time[rows] = who, 0
+        for field, blank in zip(self.record.tensors().values(), self.blank.tensors().values(), strict=True):
+            field[:, rows] = blank
+        self.now = put(self.now, places, self.env.restart(places, self.generator))
+        for name, actor in self.actors.items():
+            carried = self.prior[name]
+            if carried is not None and name in prior:
+                carried[rows] = prior[name]
+            known = None if carried is None else carried[live]
+            mine = self.seating.held_by(name)[live]
+            self.memory[name] = actor.restart(self.memory[name], places, self.env, mine, known, self.generator)
+
+    def finish(self, places: Tensor) -> Played:
+        """Return the episodes of live environments that are over: R of them, cut to the longest."""
+        rows = self.live[places]
+        length = self.time[rows]
+        episodes = self.record.map(lambda field: field[: int(length.max()), rows])
+        return Played(episodes, self._carried(episodes, rows), int(length.sum()), {})
 
     def result(self) -> Played:
-        """Cut the record to the longest episode."""
-        episodes = self.record.map(lambda field: field[: self.length])
+        """Return all episodes, cut to the longest."""
+        episodes = self.record.map(lambda field: field[: int(self.time.max())])
+        notes = {key: sum(values) / len(values) for key, values in self.notes.items()}
+        return Played(episodes, self._carried(episodes, slice(None)), self.env_steps, notes)
+
+    def _carried(self, episodes: Episodes, rows: Tensor | slice) -> Prior:
+        """Return what the learners carry on from these environments after their episodes."""
         prior = {}
         for name, actor in self.learners.items():
             before = self.prior[name]
-            after = actor.carry(None if before is None else before.clone(), episodes)  # inference mode is over
+            after = actor.carry(None if before is None else before[rows].clone(), episodes)  # inference mode is over
             if after is not None:
                 prior[name] = after
-        notes = {key: sum(values) / len(values) for key, values in self.notes.items()}
-        return Played(episodes, prior, self.env_steps, notes)
+        return prior
 
-    def _write(self, t: int, name: str, extras: Mapping[str, Tensor], mine: Tensor) -> None:
+    def _write(self, t: Tensor, name: str, extras: Mapping[str, Tensor], mine: Tensor) -> None:
         """Record extras `[L, P, ...]` of the learner in training, and what is measured of scripts."""
         for key, values in extras.items():
             if key == "script_best":
@@ -213,7 +261,7 @@ class RolloutState:
             elif name == LEARNER:
                 self.record.extras[key][t, self.live] = values
 
-    def _true_goals(self, t: int, view: View) -> Tensor:
+    def _true_goals(self, t: Tensor, view: View) -> Tensor:
         """Record the goals that scripts pursue with their next actions, int64 `[L, P]`."""
         found = torch.full_like(self.now.active, NO_GOAL, dtype=torch.int64)
         for name, actor in self.actors.items():
@@ -222,16 +270,6 @@ class RolloutState:
                 found = torch.where(pursued == NO_GOAL, found, pursued)
         self.record.true_goal[t, self.live] = found
         return found
-
-    def _drop_finished(self) -> None:
-        """Drop environments that are over from the batch."""
-        going = self.now.active.any(-1)
-        if not bool(going.all()):
-            index = going.nonzero()[:, 0]
-            self.live = self.live[index]
-            self.now = type(self.now)(*(field[index] for field in self.now))
-            self.env.keep(index)
-            self.memory = {name: actor.keep(self.memory[name], index) for name, actor in self.actors.items()}
 
 
 def _empty(env: VectorEnv, batch: int, learners: Mapping[str, Actor], measure: bool, device: torch.device) -> Episodes:

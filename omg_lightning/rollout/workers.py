@@ -95,6 +95,20 @@ def at_once(jobs: Sequence[Callable[[], Item]]) -> list[Item]:
     return found
 
 
+def generators(workers: int, generator: torch.Generator) -> list[torch.Generator]:
+    """Return a generator for each of several processes, seeded by `generator`.
+
+    Raises:
+        ConfigError: it is on an accelerator, which processes cannot share.
+    """
+    if generator.device.type != "cpu":
+        raise ConfigError(
+            f"data.workers is {workers}, but the device is {generator.device}: with an accelerator set data.workers 1"
+        )
+    seeds = torch.randint(2**62, (workers,), generator=generator).tolist()
+    return [torch.Generator().manual_seed(seed) for seed in seeds]
+
+
 def _begin(parent: int, _: int) -> None:
     """Leave signals to the parent, and end when it has died, also if it was killed."""
 

@@ -22,9 +22,10 @@ _RELATIVE, _ABSOLUTE = 1e-5, 1e-6  # sums of floats may depend on the size of a 
 def check_env(env: VectorEnv, batch_size: int = 4, seed: int = 0) -> None:
     """Check that `env` keeps the contract of `omg_lightning.envs.VectorEnv`.
 
-    The check plays the same episodes four times, with random actions, illegal ones among them: once to look at each
-    step, once more with the same actions, once with illegal actions replaced, and once without the finished
-    environments. Its time grows with `max_steps`, so use short episodes. Torch's global random state is not changed.
+    The check plays the same episodes five times, with random actions, illegal ones among them: once to look at each
+    step, once more with the same actions, once with illegal actions replaced, once without the finished environments,
+    and once with one of them restarted, if the environment can do that. Its time grows with `max_steps`, so use short
+    episodes. Torch's global random state is not changed.
 
     Args:
         env: the environment to check. It is reset several times.
@@ -50,6 +51,7 @@ def check_env(env: VectorEnv, batch_size: int = 4, seed: int = 0) -> None:
         check.same_seed()
         check.illegal_actions()
         check.keep()
+        check.restart()
 
 
 class _Check:
@@ -154,6 +156,27 @@ class _Check:
             same = Step(*(field[rows] for field in after))
             self._compare(now, same, "keep", "after rows were dropped", expected, cure, exact=False)
 
+    def restart(self) -> None:
+        """Restart the first environment after a step, and play the same actions in the others."""
+        env, generator = self.env, torch.Generator().manual_seed(self.seed + 2)
+        if not env.restarts:
+            return
+        self.reset()
+        self.step(self.actions[0])
+        fresh = self.report.call(
+            "restart", env.restart, torch.tensor([0]), generator, expected="a Step of the restarted rows"
+        )
+        self._check_reset(self._tensors("restart", fresh, 1), "restart")
+        cure = "change only the rows that restart, and count the steps of each row by itself"
+        for steps, (actions, after) in enumerate(zip(self.actions[1:], self.steps[2:], strict=True), start=1):
+            now = self.step(actions)
+            one, other = (Step(*(field[1:] for field in step)) for step in (now, after))
+            expected = "the same result in the other rows"
+            self._compare(one, other, "step", "after a row was restarted", expected, cure, exact=False)
+            late = steps == env.max_steps and bool(now.active[0].any())
+            got = f"an active seat {steps} steps after restart"
+            self.report.require(not late, "step", got, f"none after max_steps={steps} steps", cure)
+
     def reset(self) -> Step:
         """Reset with the seed, and check the tensors."""
         generator, what = torch.Generator().manual_seed(self.seed), "a Step for any batch size and generator"
@@ -199,18 +222,21 @@ class _Check:
         report.nowhere(beyond, member, "the achieved goal", expected, cure, found.achieved)
         return found
 
-    def _check_reset(self, now: Step) -> None:
+    def _check_reset(self, now: Step, member: str = "reset") -> None:
         report, cure = self.report, "start with zeros"
-        report.nowhere(now.reward != 0, "reset", "the reward", "0 before the first step", cure, now.reward)
+        report.nowhere(now.reward != 0, member, "the reward", "0 before the first step", cure, now.reward)
         ended, cure = now.terminated | now.truncated, "return False for every seat"
-        report.nowhere(ended, "reset", "a seat that ended", "none before the first step", cure)
+        report.nowhere(ended, member, "a seat that ended", "none before the first step", cure)
         empty, cure = ~now.active.any(-1), "start every episode with active seats"
-        report.nowhere(empty, "reset", "an environment without active seats", "some in each", cure, letters=["row"])
+        report.nowhere(empty, member, "an environment without active seats", "some in each", cure, letters=["row"])
         game = self.env.game
         if game is None:
             return
         seen = self.report.call("state", lambda: game.observe(self.env.state), expected="a state that game can observe")
-        same, cure = torch.equal(seen, now.observation), "return the state of the environments in play"
+        same, cure = (
+            torch.equal(seen[: len(now.observation)], now.observation),
+            "return the state of the environments in play",
+        )
         self.report.require(same, "state", "a state with other views", "the views that reset returned", cure)
 
     def _check_step(self, now: Step, after: Step, left: Tensor) -> None:

@@ -73,6 +73,8 @@ class Cook(ScriptedPlayer):
         super().reset(batch_size, seat, game, generator)
         self._planes = {name: index for index, name in enumerate(game.layout.plane_names)}
 
+    restart = ScriptedPlayer.restart  # it keeps nothing of an episode
+
     def pursues(self, observation: Tensor, legal: Tensor) -> Tensor:
         """Return the goal of its task at a view `[B, C, h, w]`, int64 `[B]`, or NO_GOAL; see `Player`."""
         return self.task(self._read(observation)).goal

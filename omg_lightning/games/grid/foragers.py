@@ -14,7 +14,7 @@ from torch import Tensor
 
 from omg_lightning.games.grid.paths import STEPS, UNREACHABLE, distance_to
 from omg_lightning.games.scripts import Player, ScriptedPlayer, uniform
-from omg_lightning.types import NO_GOAL, ConfigError
+from omg_lightning.types import NO_GOAL, ConfigError, put
 
 _MOVES = ("north", "south", "west", "east")  # in the order of `STEPS`
 _LAST = 1 << 20  # a rank after that of any food
@@ -58,7 +58,16 @@ class Forager(ScriptedPlayer):
         self._size, self._foods = (int(high[0]) + 1, int(high[1]) + 1), len(game.goal_names)
         self._load = game.action_names.index("load")
         self._moves = [game.action_names.index(name) for name in _MOVES]
-        self._start: Seen | None = None  # first view of the episode
+        self._start: Seen | None = None  # first views of the episodes
+        self._new: Tensor | None = None  # rows whose first view comes next
+
+    def restart(self, index: Tensor) -> None:
+        """Start new episodes in the rows `index`, int64 `[R]`: their next views are first ones."""
+        self._new = index if self._new is None else torch.cat([self._new, index]).unique()
+
+    def _draw(self, count: int) -> Tensor:
+        """Draw numbers from 0 to 1, one for each food of `count` episodes: `[count, F]`."""
+        return torch.rand(count, self._foods, generator=self._generator, device=self._generator.device)
 
     def pursues(self, observation: Tensor, legal: Tensor) -> Tensor:
         """Return the food that it pursues at a view `[B, *shape]`, int64 `[B]`, or NO_GOAL; see `Player`."""
@@ -99,14 +108,17 @@ class Forager(ScriptedPlayer):
 
     def _read(self, observation: Tensor) -> Seen:
         """Read a view, and store the first one of an episode."""
-        game = self._game
-        seen = (
-            _read_vector(observation, self._foods, self._size[1], self._start)
-            if game.layout is None
-            else _read_planes(observation, game)
-        )
-        self._start = self._start or seen
-        return seen
+        if self._start is None:
+            self._start = self._parse(observation, None)
+        elif self._new is not None:
+            self._start = put(self._start, self._new, self._parse(observation[self._new], None))
+        self._new = None
+        return self._parse(observation, self._start)
+
+    def _parse(self, observation: Tensor, start: Seen | None) -> Seen:
+        if self._game.layout is None:
+            return _read_vector(observation, self._foods, self._size[1], start)
+        return _read_planes(observation, self._game)
 
 
 class FixedOrder(Forager):
@@ -131,8 +143,12 @@ class SecretOrder(Forager):
     def reset(self, batch_size: int, seat: int, game: Any, generator: torch.Generator) -> None:
         """Draw the orders; see `Player.reset`."""
         super().reset(batch_size, seat, game, generator)
-        drawn = torch.rand(batch_size, self._foods, generator=generator, device=generator.device)
-        self._rank = drawn.argsort(1)
+        self._rank = self._draw(batch_size).argsort(1)
+
+    def restart(self, index: Tensor) -> None:
+        """Start new episodes in the rows `index`, int64 `[R]`, with new orders."""
+        super().restart(index)
+        self._rank[index] = self._draw(len(index)).argsort(1)
 
     def choose(self, seen: Seen) -> Tensor:
         """Return the first food of the order that is left."""
@@ -178,8 +194,12 @@ class Entitled(Forager):
     def reset(self, batch_size: int, seat: int, game: Any, generator: torch.Generator) -> None:
         """Draw the sides; see `Player.reset`."""
         super().reset(batch_size, seat, game, generator)
-        drawn = torch.rand(batch_size, self._foods, generator=generator, device=generator.device)
-        self._upright = drawn < 0.5
+        self._upright = self._draw(batch_size) < 0.5
+
+    def restart(self, index: Tensor) -> None:
+        """Start new episodes in the rows `index`, int64 `[R]`, with new sides."""
+        super().restart(index)
+        self._upright[index] = self._draw(len(index)) < 0.5
 
     def choose(self, seen: Seen) -> Tensor:
         """Return the nearest food beside which another player stands on one of the two sides, or NO_GOAL."""

@@ -40,6 +40,8 @@ class PreySeeker(ScriptedPlayer):
         self._take = actions.index(self.take)
         self._moves = {actions.index(name): step for name, step in MOVES.items()}
 
+    restart = ScriptedPlayer.restart  # it keeps nothing of an episode
+
     def action_probabilities(self, observation: Tensor, legal: Tensor) -> Tensor:
         """Return `[B, A]`: uniform over the moves that come closer, or all on taking the prey, or all on staying."""
         here, there = self._distances(observation, list(self._moves.values()))
