@@ -187,7 +187,7 @@ def test_adaptation_combines_seeds_with_figures(trained, here, capsys):
     entry = found["partners"]["random"]["return"]
     assert found["seeds"] == [0, 1], "of the training, not of the test"
     assert entry["mean"]["value"] == pytest.approx(sum(numbers(Path(run))["adapt/random_return"] for run in runs) / 2)
-    assert {path.name for path in (here / "figures").iterdir()} == {"a.png", "a_random.png", "a_nearest_hare.png"}
+    assert {path.name for path in (here / "figures").iterdir()} == {"a.png", "a_scores.png"}
     assert "2 seeds" in capsys.readouterr().out
     main(["adaptation", runs[0]])
     assert "one seed: no interval" in capsys.readouterr().out

@@ -23,7 +23,7 @@ from omg_lightning.evaluation import (
     table,
 )
 from omg_lightning.evaluation.scores import Curve, adapted_at, curve, final_return, smooth, within
-from omg_lightning.evaluation.seeds import read, seed_curve, summarise
+from omg_lightning.evaluation.seeds import gather, read, refer_all, seed_curve, summarise
 from omg_lightning.types import AdaptationSegment, ConfigError
 
 GAME = {"name": "stag_hunt", "num_players": 2, "max_steps": 35}
@@ -287,13 +287,71 @@ def test_adaptation_combines_seeds(tmp_path):
     assert (found["partners"]["random"]["random"], found["partners"]["random"]["best_response"]) == (0, 4)
     assert found["overall"]["score"]["mean"]["low"] < 0.375 < found["overall"]["score"]["mean"]["high"]
     shape = seed_curve([np.array([0.0, float(seed), 9.0]) for seed in range(4)])
-    assert shape.mean.tolist() == [0, 1.5, 9]
-    assert shape.smooth.tolist() == [3.5, 3.5, 3.5]
-    assert (shape.low < shape.smooth).all()
-    assert (seed_curve([np.array([1.0, 2.0])] * 3).low == 1.5).all(), "all seeds alike"
+    assert shape["mean"].tolist() == [0, 1.5, 9]
+    assert shape["episode"].tolist() == [1, 2, 3]
+    assert shape["low"][1] < 1.5 < shape["high"][1]
+    assert seed_curve([np.array([1.0, 2.0])] * 3)["low"].tolist() == [1, 2], "all seeds alike"
+    assert np.isnan(seed_curve([np.array([1.0, 2.0])])["low"]).all(), "one seed"
+    long = seed_curve([np.arange(1.0, 13.0)] * 2)
+    assert long["mean"].tolist() == long["episode"].tolist() == [1, 2, 3, 4, 5, 6.5, 10], "5, 2 and 5 episodes"
     alone = summarise(runs[:1])
     assert alone["overall"]["score"]["iqm"]["low"] is None
     json.dumps(found, allow_nan=False)
+
+
+def long_run(folder, seed: int, start: float, **about):
+    """Ten episodes: four with the return 0, then six that begin with `start` and rise by 0.1."""
+    folder = folder / f"long_{seed}_{len(list(folder.iterdir()))}"
+    folder.mkdir()
+    mean = np.array([0.0] * 4 + [start + 0.1 * k for k in range(6)])
+    shape = Curve(mean, mean, mean, mean)
+    result = Result("random", "random", shape, 2.0, 2.0, 2.0, 1)
+    save(folder / "adaptation.json", [result], seed=seed, **{**ABOUT, **about})
+    return folder
+
+
+def test_early_episodes_and_late_references(tmp_path):
+    folders = [long_run(tmp_path, seed, float(seed)) for seed in range(2)]
+    methods = gather([f"A={folders[1]}", f"A={folders[0]}", f"B={tmp_path}/long_*"])
+    assert [run["seed"] for run in methods["A"]] == [0, 1]
+    assert "score" not in summarise(methods["A"])["partners"]["random"]
+    references = References(tmp_path / "r.json")
+    references.add(GAME, "random", {"random": 0.25, "best_response": 4.25})
+    refer_all(methods, references)
+    for runs in methods.values():
+        entry = summarise(runs)["partners"]["random"]
+        assert entry["score"]["mean"]["value"] == (2 - 0.25) / 4
+        assert entry["early"]["values"] == [[0.25, 1.25]]
+        assert entry["early_score"]["values"] == [[0, 0.25]]
+        assert entry["br_prox"]["values"] == [[2 / 4.25] * 2]
+    unknown = {"cleaner": dict(methods["A"][0]["partners"]["random"])}
+    with pytest.raises(ConfigError, match="has no reference for cleaner: python"):
+        refer_all({"": [{**methods["A"][0], "partners": unknown}]}, references)
+    (note,) = refer_all({"": [{**methods["A"][0], "partners": methods["A"][0]["partners"] | unknown}]}, references)
+    assert "has no reference for cleaner" in note
+    assert unknown["cleaner"]["score"] is None
+    references.games[next(iter(references.games))]["partners"]["random"]["best_response"] = 0.2
+    with pytest.raises(ConfigError, match=r"^random: .*train the reference for longer"):
+        refer_all(methods, references)
+
+
+def test_methods_of_one_comparison_have_equal_settings(tmp_path):
+    one, other = long_run(tmp_path, 0, 1.0), long_run(tmp_path, 0, 1.0, steps=6)
+    with pytest.raises(ConfigError, match="A and B differ in steps: 5 and 6"):
+        gather([f"A={one}", f"B={other}"])
+    with pytest.raises(ConfigError, match="with and without a method"):
+        gather([f"A={one}", str(other)])
+    with pytest.raises(ConfigError, match="no path matches"):
+        gather([f"A={tmp_path}/nothing_*"])
+    strangers = long_run(tmp_path, 0, 1.0)
+    file = strangers / "adaptation.json"
+    file.write_text(file.read_text().replace('"random": {', '"cleaner": {'))
+    with pytest.raises(ConfigError, match="A and B have different partners"):
+        gather([f"A={one}", f"B={strangers}"])
+    below = tmp_path / "root/lightning_logs/version_0"
+    below.parent.mkdir(parents=True)
+    one.rename(below)
+    assert gather([str(tmp_path / "root")]) == {"": read([below])}
 
 
 def test_without_references_there_is_no_overall_score(tmp_path):

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from matplotlib.colors import to_rgb
 
+from omg_lightning.evaluation.few_shot_figure import few_shot_figure, final_figure
 from omg_lightning.evaluation.figures import adaptation_figure, heat_map, scores_figure
 from omg_lightning.evaluation.scores import Curve
 from omg_lightning.games.grid.icons import INK
@@ -68,3 +69,38 @@ def test_a_figure_of_scores_shows_each_seed_and_each_interval(normalised):
         assert any(len(x) == len(values) and np.allclose(x, values) for x in drawn)
     (interval,) = [each for each in axes.collections if len(each.get_segments())]
     assert interval.get_segments()[0][:, 0] == pytest.approx([0.1, 0.3])
+
+
+def method(shift: float, score: bool):
+    curve = {"episode": [1.0, 2.0, 6.5], "mean": [1.0 + shift, 2.0, 3.0], "low": [0.5, 1.5, None], "high": [2, 3, None]}
+    values = {"values": [[0.2, 0.4]], "iqm": {"value": 0.3, "low": 0.1, "high": 0.5}}
+    entry = {"curve": curve, "return": values, "random": 0.5, "best_response": 4.0}
+    entry |= {"score": values} if score else {}
+    return {"seeds": [0, 1], "partners": {name: {**entry, "label": name} for name in ("random", "stag", "hare", "all")}}
+
+
+@pytest.mark.parametrize("score", [True, False])
+def test_figures_of_several_methods_show_all_of_them_beside_each_co_player(score):
+    found = {"Codebook": method(0.0, score), "Direct": method(0.5, score)}
+    figure = few_shot_figure(found)
+    figure.draw_without_rendering()
+    panels = [axes for axes in figure.axes if axes.get_visible()]
+    assert [axes.get_title("left") for axes in panels] == ["random", "stag", "hare", "all"]
+    assert legend(figure) == {"Codebook", "Direct", "best response", "random play"}
+    for axes in panels:
+        one, other = (line.get_ydata()[0] for line in axes.lines if len(line.get_xdata()) == 3)
+        assert (one, other) == (1.0, 1.5)
+        heights = [line.get_ydata()[0] for line in axes.lines if len(line.get_xdata()) == 2]
+        assert heights == [4.0, 0.5]
+        assert axes.get_xscale() == "log"
+    (axes,) = final_figure(found).axes
+    names = [tick.get_text() for tick in axes.get_yticklabels()]
+    assert names[:4] == ["random: Codebook", "random: Direct", "stag: Codebook", "stag: Direct"]
+    assert axes.get_xlabel().startswith("normalised score" if score else "return in the last steps")
+
+
+def test_a_single_method_needs_no_name():
+    figure = few_shot_figure({"": method(0.0, score=True)})
+    assert "mean over seeds" in legend(figure)
+    (axes,) = final_figure({"": method(0.0, score=True)}).axes
+    assert [tick.get_text() for tick in axes.get_yticklabels()] == ["random", "stag", "hare", "all"]

@@ -1,26 +1,26 @@
 """Adaptation over seeds: combine the results of `test` in several runs, with intervals over seeds.
 
     python -m omg_lightning adaptation RUN RUN RUN --plot adaptation.png
+    python -m omg_lightning adaptation 'Codebook=runs/codebook_*' 'Direct=runs/direct_*' --plot adaptation.png
 
-A RUN is the run folder of a `test`, or its `adaptation.json`; runs differ only by seed. Prints, for each co-player
-and over all of them, mean and interquartile mean (Agarwal et al. 2021, arXiv 2108.13264) with 95% intervals over seeds
-(Student's t), of the return, the score and the share of the best response's return (BR-Prox), and writes them to a
-JSON file. With --plot, also draws the scores and, for each co-player, the return over episode indices
-(`adaptation_<partner>.png`).
+A RUN is the run folder of a `test`, the `--trainer.default_root_dir` of a single one, or its `adaptation.json`; the
+runs of a method differ only by seed. Prints, for each method and co-player and over all co-players, mean and
+interquartile mean (Agarwal et al. 2021, arXiv 2108.13264) with 95% intervals over seeds (Student's t), of the return,
+the score and the share of the best response's return (BR-Prox), and writes them to a JSON file. With --plot, also draws
+the return over episodes beside each co-player, with all methods, and the final scores (`adaptation_scores.png`).
 """
 
-import json
-from collections.abc import Sequence
+import sys
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from omg_lightning.commands.parser import CommandParser
-from omg_lightning.evaluation import Summary, align
-from omg_lightning.evaluation.figures import adaptation_figure, check_figure, save_figure, scores_figure
-from omg_lightning.evaluation.seeds import read, seed_curve, summarise
-from omg_lightning.files import check_writable, replace_text, unwritable
+from omg_lightning.evaluation import References, align
+from omg_lightning.evaluation.few_shot_figure import few_shot_figure, final_figure
+from omg_lightning.evaluation.figures import check_figure, save_figure
+from omg_lightning.evaluation.seeds import EARLY, gather, refer_all, summarise
+from omg_lightning.files import check_writable, compact, replace_text, unwritable
 
 
 def main(args: Sequence[str]) -> None:
@@ -30,71 +30,71 @@ def main(args: Sequence[str]) -> None:
         ConfigError: an argument is invalid.
     """
     parser = CommandParser("adaptation", __doc__)
-    parser.add_argument("runs", nargs="+", type=Path, metavar="RUN")
+    parser.add_argument("runs", nargs="+", metavar="[NAME=]RUN", help="runs of `test`; or a method and its runs")
     parser.add_argument(
         "--out", type=Path, default=Path("adaptation_seeds.json"), help="JSON file to write; default: %(default)s"
     )
     parser.add_argument("--plot", type=Path, help="figure to write: a .png, .pdf or .svg file")
+    parser.add_argument(
+        "--references", type=Path, help="file of `references` to compute all scores from; default: as in the runs"
+    )
     own = parser.parse_args(args)
     check_writable(own.out)
+    scores = None
     if own.plot is not None:
+        scores = own.plot.with_stem(f"{own.plot.stem}_scores")
         check_figure(own.plot)
-    runs = read(own.runs)
-    found = summarise(runs)
+        check_writable(scores, "--plot")
+    methods = gather(own.runs)
+    if own.references is not None:
+        for note in refer_all(methods, References(own.references)):
+            print(f"no score: {note}", file=sys.stderr)
+    found = {name: summarise(runs) for name, runs in methods.items()}
     print(_table(found), flush=True)  # before files are written, which may fail
     try:
-        replace_text(own.out, json.dumps(found, indent=2) + "\n")
+        replace_text(own.out, compact(found if list(found) != [""] else found[""]))
         print(f"written to {own.out}")
-        if own.plot is not None:
-            draw(own.plot, runs, found)
+        if own.plot is not None and scores is not None:
+            save_figure(few_shot_figure(found), own.plot)
+            save_figure(final_figure(found), scores)
+            print(f"drawn: {own.plot} and {scores}")
     except OSError as error:
         raise unwritable(Path(error.filename or own.out), error, "--out or --plot") from error
 
 
-def draw(path: Path, runs: Sequence[dict[str, Any]], found: dict[str, Any]) -> None:
-    """Draw the scores, or the returns if some co-player has no score, and a curve for each co-player."""
-    partners = found["partners"]
-    what = "score" if all("score" in entry for entry in partners.values()) else "return"
-    points = [np.array(entry[what]["values"][0]) for entry in partners.values()]
-    rows = [entry[what]["iqm"] for entry in partners.values()]
-    summaries = np.array([[np.nan if x is None else x for x in (r["value"], r["low"], r["high"])] for r in rows])
-    _save(scores_figure([entry["label"] for entry in partners.values()], points, summaries, what == "score"), path)
-    for partner, entry in partners.items():
-        each = [run["partners"][partner] for run in runs]
-        final = [np.nan if entry["return"]["mean"][k] is None else entry["return"]["mean"][k] for k in Summary._fields]
-        over, references = f"{len(runs)} seeds", (each[0]["random"], each[0]["best_response"])
-        shape = seed_curve([np.array(one["curve"]["mean"]) for one in each], runs[0].get("seat_bounds"))
-        figure = adaptation_figure(shape, entry["label"], final, runs[0]["score_steps"], over, *references)
-        _save(figure, path.with_stem(f"{path.stem}_{entry['label']}"))
+_EARLY = f"episodes {EARLY[0]}-{EARLY[1]}"
+_COLUMNS = {  # of the table: what, and which statistic
+    "return": ("return", "mean"),
+    _EARLY: ("early", "mean"),
+    "score": ("score", "mean"),
+    "score, IQM": ("score", "iqm"),
+    f"score, {_EARLY}": ("early_score", "mean"),
+    "of best, IQM": ("br_prox", "iqm"),
+}
 
 
-def _table(found: dict[str, Any]) -> str:
-    lines = [
-        ["co-player", "random", "best", *(f"{what}: {kind}" for what in _WHAT.values() for kind in ("mean", "IQM"))]
-    ]
-    rows = {entry["label"]: entry for entry in found["partners"].values()}
-    if "overall" in found:
-        rows[f"all {len(found['overall']['partners'])} with a score"] = found["overall"]
-    for name, entry in rows.items():
-        ends = [f"{entry[key]:.2f}" if key in entry else "-" for key in ("random", "best_response")]
-        cells = [_cell(entry[what][kind]) if what in entry else "-" for what in _WHAT for kind in _KINDS]
-        lines.append([name, *ends, *cells])
-    count = len(found["seeds"])
-    note = "one seed: no interval" if count == 1 else f"{count} seeds; [95% interval over seeds]"
-    if "overall" not in found:
-        note += "\nno scores: `test` had no references, see python -m omg_lightning references"
+def _table(found: Mapping[str, Mapping[str, Any]]) -> str:
+    one = next(iter(found.values()))
+    known = {what for method in found.values() for entry in method["partners"].values() for what in entry}
+    columns = {name: column for name, column in _COLUMNS.items() if column[0] in known}
+    lines = [["co-player", *(["method"] if list(found) != [""] else []), "random", "best", *columns]]
+    rows = [(entry["label"], partner) for partner, entry in one["partners"].items()]
+    if "overall" in one:
+        rows.append((f"all {len(one['overall']['partners'])} with a score", ""))
+    for label, partner in rows:
+        for name, method in found.items():
+            entry = method["partners"][partner] if partner else method["overall"]
+            ends = [f"{entry[key]:.2f}" if key in entry else "-" for key in ("random", "best_response")]
+            cells = [_cell(entry[what][kind]) if what in entry else "-" for what, kind in columns.values()]
+            lines.append([label, *([name] if name else []), *ends, *cells])
+    counts = {len(method["seeds"]) for method in found.values()}
+    count = f"{min(counts)} to {max(counts)}" if len(counts) > 1 else f"{max(counts)}"
+    note = "one seed: no interval" if counts == {1} else f"{count} seeds; [95% interval over seeds]"
+    if "overall" not in one:
+        note += "\nno scores: `test` had no references, see python -m omg_lightning references, and --references"
     return f"{align(lines)}\n{note}"
 
 
-_KINDS = ("mean", "iqm")
-_WHAT = {"return": "return", "score": "score", "br_prox": "of best"}
-
-
-def _cell(summary: dict[str, float | None]) -> str:
+def _cell(summary: Mapping[str, float | None]) -> str:
     text = f"{summary['value']:.2f}"
     return text if summary["low"] is None else f"{text} [{summary['low']:.2f}, {summary['high']:.2f}]"
-
-
-def _save(figure: Any, path: Path) -> None:
-    save_figure(figure, path)
-    print(f"drawn: {path}")
