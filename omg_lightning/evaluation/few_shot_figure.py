@@ -39,7 +39,7 @@ def few_shot_figure(found: Found) -> Figure:
     figure.supxlabel("episode with the same co-players", fontsize=9)
     figure.supylabel("return of the learner", fontsize=9)
     lines = dict(zip(*reversed(figure.axes[0].get_legend_handles_labels()), strict=True))
-    figure.legend(lines.values(), lines, loc="outside lower center", ncols=4, frameon=False, fontsize=8)
+    figure.legend(lines.values(), lines, loc="outside upper center", ncols=4, frameon=False, fontsize=8)
     return figure
 
 
