@@ -28,7 +28,7 @@ import callbacks
 from omg_lightning import opponents
 from omg_lightning.actors import PolicyActor, SearchActor
 from omg_lightning.cli import main as command_line
-from omg_lightning.data import EpisodeBuffer, evaluation, relationships
+from omg_lightning.data import EpisodeBuffer, evaluation
 from omg_lightning.games import MatrixGame, Snowdrift, StagHunt, matrix, scripts, switcher
 from omg_lightning.games.grid import scripted
 from omg_lightning.rollout import collector
@@ -63,7 +63,7 @@ def parts() -> list[tuple[str, Any, tuple[str, ...]]]:
         ("networks: gradients", torch.Tensor, ("backward",)),
         ("optimiser", torch.optim.Adam, ("step", "zero_grad")),
         (REST, Closure, ("closure",)),
-        *(("rollout: bookkeeping", user, ("play",)) for user in (collector, evaluation, relationships)),
+        *(("rollout: bookkeeping", user, ("play",)) for user in (collector, evaluation)),
         ("buffer", EpisodeBuffer, ("add", "drop", "sample", "passes", "oldest")),
         ("evaluation metrics", Agent, ("validation_step", "on_validation_epoch_end")),
         ("training step: checks", Agent, ("training_step", "on_train_batch_end")),
