@@ -118,6 +118,13 @@ def test_the_curve_of_a_resumed_run_has_all_of_its_parts(here):
     assert curves_of(first)[TAG] == [[100, 200, 300], [1, 2, 3], [1, 2, 9]]
 
 
+@pytest.mark.parametrize(("tag", "known"), [("return/team_mean", True), (TAG, True), ("loss/policy", False)])
+def test_curves_are_of_returns_in_training_and_of_evaluations(tag, known, here):
+    (here / "version_0").mkdir()
+    log(here / "version_0", [(100, 1.0, 1.0), (200, 2.0, 2.0)], tag)
+    assert curves_of(here / "version_0") == ({tag: [[100, 200], [1, 2], [1, 2]]} if known else {})
+
+
 # The command --------------------------------------------------------------------------------------------------------
 
 

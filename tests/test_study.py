@@ -16,6 +16,7 @@ import yaml
 from command_line import ROOT, refused
 
 from omg_lightning.cli import main
+from omg_lightning.evaluation.time_to_target import held_from, rows, summarise, time_figure
 from omg_lightning.experiments import engines, record, runner
 from omg_lightning.experiments.plan import read
 from omg_lightning.types import ConfigError
@@ -126,6 +127,8 @@ MISTAKES = {
     "method of a group": ({"groups": {"x": {"methods": ["slwo"]}}}, "did you mean slow?"),
     "key of a group": ({"groups": {"x": {"method": ["slow"]}}}, "did you mean methods?"),
     "evaluation": ({"evaluate": {"x": "fit"}}, "`validate` or `test` with flags"),
+    "game of a target": ({"targets": {"tow": 1}}, "did you mean two?"),
+    "target": ({"targets": {"two": "high"}}, "targets.two is 'high': expected the team return to reach, a number"),
     "folders": ({"methods": {"a b": [], "a_b": []}, "adjust": {}}, "would share a folder"),
 }
 
@@ -476,3 +479,59 @@ def test_the_settings_of_every_shipped_study_are_accepted(monkeypatch, capsys):
                 found = found["class_path"].rpartition(".")[2]
             if "callbacks" not in key and "schedule" not in key:
                 assert found == yaml.safe_load(value), key
+
+
+# Targets ------------------------------------------------------------------------------------------------------------
+
+
+def test_a_target_is_held_from_the_first_evaluation_after_which_none_is_below_it():
+    curve = [[100, 200, 300, 400], [1.0, 2.0, 3.0, 4.0], [9.9, 9.8, 9.9, 10.0]]
+    assert held_from(curve, 9.9) == (300, 3.0)
+    assert held_from(curve, 9.8) == (100, 1.0)
+    assert held_from(curve, 10.0) == (400, 4.0)
+    assert held_from(curve, 10.1) is None
+
+
+def test_a_run_that_never_holds_its_target_is_later_than_all_others():
+    def run(value):
+        return [[100, 200], [10 * value, 20 * value], [0.0, 5.0]]
+
+    late = [[100, 200], [1, 2], [5.0, 0.0]]
+    found = summarise([run(1), run(3), late], 5.0)
+    assert (found["held"], found["runs"]) == (2, 3)
+    assert found["seconds"] == {"values": [20, 60, None], "median": 60, "low": 20, "high": None}
+    assert found["env_steps"]["values"] == [200, 200, None]
+    most = summarise([run(1), late, None], 5.0)
+    assert (most["held"], most["seconds"]["median"], most["seconds"]["low"]) == (1, None, 20)
+    assert rows({"a": found, "b": most, "c": summarise([late], 5.0)})[1:] == [
+        ["a", "5", "2 of 3", "60 [20, not held]", "0 k [0, not held]"],
+        ["b", "5", "1 of 3", "not held [20, not held]", "not held [0, not held]"],
+        ["c", "5", "0 of 1", "-", "-"],
+    ]
+    figure = time_figure({"a": found, "b": most})
+    figure.draw_without_rendering()
+    left, right = figure.axes
+    assert [tick.get_text() for tick in left.get_yticklabels()] == ["a (5)", "b (5)"]
+    assert [text.get_text() for text in left.texts] == ["1 not held", "2 not held"]
+    medians = [line.get_xdata()[0] for line in left.lines if line.get_marker() == "|"]
+    assert medians == [60]
+    assert right.get_xlabel() == "environment steps until the target is held"
+
+
+def test_a_study_with_targets_writes_times_beside_its_results(here, capsys, monkeypatch):
+    curve = [[100, 200], [1.0, 2.0], [0.0, 4.0]]
+    monkeypatch.setattr(runner, "curves_of", lambda folder: {"return/team_mean": curve})
+    file = write(SMALL, targets={"g": 3.5})
+    main(["study", file, "--out", "out", "--jobs", "1"])
+    said = capsys.readouterr().out
+    assert "2 of 2" in said
+    found = json.loads(Path("out/s/time_to_target.json").read_text())
+    assert found["settings"]["g"]["seconds"]["median"] == 2
+    assert Path("out/s/time_to_target.png").is_file()
+    assert json.loads(Path("out/s/study.json").read_text())["targets"] == {"g": 3.5}
+
+
+def test_a_shipped_study_is_known_by_its_name(here):
+    study = read("time_to_target", Path("out"))
+    assert study.folder == Path("out/time_to_target")
+    assert set(study.targets) == {run.game for run in study.runs}

@@ -3,14 +3,17 @@
     python -m omg_lightning study studies/smoke.yaml --list
     python -m omg_lightning study studies/smoke.yaml --jobs 2
     python -m omg_lightning compare runs/smoke --plot smoke.png
+    python -m omg_lightning study time_to_target --group first     # a shipped file, studies/time_to_target.yaml
 
 The file names games, methods and seeds, each with configuration files and flags of `fit`; see docs/studies.md. Every
 run has a folder below --out, with its log, its checkpoints and `run.json`: numbers, learning curves, command, commit,
 machine, versions and time. `study.json` has the records of all runs. The same command continues an interrupted study:
-it skips finished runs, and resumes interrupted ones from their last checkpoints. --engine ray and slurm, and --search,
-need pip install 'omg-lightning[study]'.
+it skips finished runs, and resumes interrupted ones from their last checkpoints. A file with `targets` also measures
+how long runs take until their evaluations are at a team return for good. --engine ray and slurm, and --search, need pip
+install 'omg-lightning[study]'.
 """
 
+import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -19,10 +22,14 @@ from typing import Any
 import yaml
 
 from omg_lightning.commands.parser import CommandParser
+from omg_lightning.evaluation import align
+from omg_lightning.evaluation.figures import save_figure
+from omg_lightning.evaluation.time_to_target import METRIC, of_study, rows, time_figure
 from omg_lightning.experiments import results, runner
 from omg_lightning.experiments.engines import ENGINES, Engine
 from omg_lightning.experiments.plan import Run, Study, read
 from omg_lightning.experiments.record import shown
+from omg_lightning.files import compact, replace_text
 from omg_lightning.interrupts import Interrupted
 from omg_lightning.types import ConfigError
 
@@ -126,12 +133,24 @@ def _print_list(states: dict[Run, str]) -> None:
 def _finish(study: Study, failed: Sequence[Run]) -> None:
     """Print where the results are, or which runs failed; return the exit code, 1 for failures."""
     if not failed:
+        if study.targets:
+            _report_times(study)
         print(f"written to {study.folder / results.FILE}; show it with python -m omg_lightning compare {study.folder}")
         return
     print(f"{len(failed)} runs failed; the same command runs them again:", file=sys.stderr)
     for run in failed:
         print(f"  {run.number}  {run.title}: {run.folder / runner.LOG}", file=sys.stderr)
     sys.exit(1)
+
+
+def _report_times(study: Study) -> None:
+    """Print how long the runs took to hold their targets; write a figure and its numbers."""
+    found = of_study(json.loads((study.folder / results.FILE).read_text()))
+    print(align(rows(found)))
+    path = study.folder / "time_to_target.png"
+    save_figure(time_figure(found), path)
+    replace_text(path.with_suffix(".json"), compact({"metric": METRIC, "settings": found}))
+    print(f"drawn: {path} and {path.with_suffix('.json')}")
 
 
 def _options(words: Sequence[str]) -> dict[str, Any]:

@@ -37,7 +37,8 @@ def curves_of(folder: Path, names: Sequence[str] | None = None) -> Curves:
 
     Args:
         folder: of the run.
-        names: of scalars; those that are not in the log are omitted. By default the mean returns in training.
+        names: of scalars; those that are not in the log are omitted. By default the mean returns in training, and the
+            team return in evaluations.
 
     Returns:
         For each name environment steps, seconds of training and values.
@@ -115,6 +116,7 @@ def _scalars(folder: Path, names: Sequence[str] | None) -> dict[str, Any]:
     known = log.Tags()["scalars"]
     if names is None:
         names = [name for name in known if name.startswith("return/train_") and name.endswith(("_mean", "_discounted"))]
+        names.append("return/team_mean")
     if not (wanted := [name for name in names if name in known]):
         return {}
     start = min(log.Scalars(name)[0].wall_time for name in known)

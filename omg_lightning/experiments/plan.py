@@ -16,7 +16,7 @@ import yaml
 from omg_lightning.config_files import check_config, shipped
 from omg_lightning.types import ConfigError
 
-KEYS = ("base", "games", "methods", "seeds", "adjust", "groups", "evaluate", "search")
+KEYS = ("base", "games", "methods", "seeds", "adjust", "groups", "evaluate", "targets", "search")
 GROUP_KEYS = ("games", "methods", "seeds")
 OWN = {"seed_everything": "seeds", "trainer.default_root_dir": "--out", "ckpt_path": "the run's last checkpoint"}
 EVALUATIONS = ("validate", "test")
@@ -75,6 +75,7 @@ class Study:
         folder: for its runs.
         runs: all of them, in order.
         groups: by name, the runs that `compare` compares: game, method, seed.
+        targets: team returns by game, see `omg_lightning.evaluation.time_to_target`; empty if there are none.
         search: the search space and its settings, see `search.py`; empty if there is none.
     """
 
@@ -83,6 +84,7 @@ class Study:
     folder: Path
     runs: tuple[Run, ...]
     groups: Mapping[str, tuple[Cell, ...]]
+    targets: Mapping[str, float]
     search: Mapping[str, Any]
 
     def select(self, groups: Sequence[str] = (), numbers: Sequence[int] = ()) -> list[Run]:
@@ -99,14 +101,15 @@ class Study:
 
 
 def locate(path: str, named_by: str = "") -> str:
-    """Return the path of a file: the path itself, or the shipped file of this name.
+    """Return the path of a file: the path itself, or the shipped file; `smoke` stands for `studies/smoke.yaml`.
 
     Raises:
         ConfigError: neither exists.
     """
-    found = Path(path) if Path(path).is_file() else shipped(path)
-    if found is not None:
-        return str(found)
+    for each in (path, f"studies/{path}.yaml"):
+        found = Path(each) if Path(each).is_file() else shipped(each)
+        if found is not None:
+            return str(found)
     raise ConfigError(f"{named_by or 'study'} names the file {path}, which does not exist: correct the path")
 
 
@@ -148,7 +151,8 @@ def read(path: str, out: Path) -> Study:
     for game, method, seed in ((g, m, s) for g in games for m in methods for s in seeds if (g, m, s) in wanted):
         settings = (*base, *games[game], *methods[method], *adjust.get((game, method), ()))
         runs.append(Run(len(runs) + 1, game, method, seed, settings, where[game][method] / f"seed_{seed}", evaluate))
-    return Study(file.stem, file, folder, tuple(runs), groups, content.get("search") or {})
+    targets = _targets(content.get("targets"), list(games), f"{file}: targets")
+    return Study(file.stem, file, folder, tuple(runs), groups, targets, content.get("search") or {})
 
 
 def trial(run: Run, number: int, settings: Sequence[str]) -> Run:
@@ -224,6 +228,15 @@ def _seeds(value: Any, where: str) -> list[int]:
     if not isinstance(value, list) or not all(type(each) is int for each in value) or len({*value}) < len(value):
         raise ConfigError(f"{where}: seeds is {value!r}: expected a list of different numbers, such as [0, 1, 2]")
     return value
+
+
+def _targets(value: Any, games: Sequence[str], where: str) -> dict[str, float]:
+    """Return the target of each game."""
+    check_keys(value or {}, games, where, "games are")
+    for game, target in (value or {}).items():
+        if isinstance(target, bool) or not isinstance(target, int | float):
+            raise ConfigError(f"{where}.{game} is {target!r}: expected the team return to reach, a number")
+    return {game: float(target) for game, target in (value or {}).items()}
 
 
 def _evaluations(value: Any, where: str) -> dict[str, tuple[str, ...]]:

@@ -26,6 +26,7 @@ def gather(study: Study) -> None:
             {"run": run.number, "folder": str(run.folder.relative_to(study.folder)), **each} for run, each in kept
         ],
     }
+    found |= {"targets": dict(study.targets)} if study.targets else {}
     replace_text(study.folder / FILE, compact(found))
 
 
