@@ -1,12 +1,13 @@
 """Exported agents: weights and a description without pickle, which give the same player back; and the zoo."""
 
 import json
+import runpy
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
-from command_line import FEW, TINY, refused, run
+from command_line import FEW, ROOT, TINY, refused, run
 from toys import same, tiny_agent
 
 import omg_lightning
@@ -51,6 +52,17 @@ def test_an_exported_agent_plays_bit_by_bit_as_the_checkpoint(trained, exported,
     assert same(dict(before.module.state_dict()), dict(after.module.state_dict()))
     assert same(actions(before), actions(after))
     assert dict(before.module.hparams) == dict(after.module.hparams)
+
+
+def test_half_the_bits_take_half_the_space_and_the_agent_plays_nearly_as_before(trained, exported, tmp_path):
+    main(["export", str(trained), "--out", str(tmp_path / "half"), "--half"])
+    sizes = [(folder / "weights.safetensors").stat().st_size for folder in (exported, tmp_path / "half")]
+    assert sizes[1] < 0.56 * sizes[0]
+    before, after = (omg_lightning.load_agent(folder).module.state_dict() for folder in (exported, tmp_path / "half"))
+    assert {name: x.dtype for name, x in before.items()} == {name: x.dtype for name, x in after.items()}
+    for name, value in before.items():
+        torch.testing.assert_close(after[name], value, rtol=2**-10, atol=1e-6)
+    assert not same(dict(before), dict(after))
 
 
 @pytest.mark.parametrize("opponent", ["Direct", "Declared", "Codebook", "Subgoal"])
@@ -178,6 +190,14 @@ def test_every_agent_of_the_package_plays_its_own_game_and_all_are_small():
     texts = [path.read_text() for path in files if path.suffix in (".json", ".yaml")]
     assert len(texts) == 2 * len(sources.zoo_names())
     assert not any(place in text for text in texts for place in ("/work", "/home", "/tmp"))
+
+
+def test_every_configuration_has_an_agent_or_a_reason_for_none():
+    table = runpy.run_path(str(ROOT / "benchmarks/zoo.py"))
+    named = {Path(word).stem for options in table["AGENTS"].values() for word in options.split() if word != "--config"}
+    assert not named & (set(table["WITHOUT"]) - {"ppo"})
+    assert named | set(table["WITHOUT"]) == {path.stem for path in (ROOT / "configs").glob("*.yaml")}
+    assert set(sources.zoo_names()) <= set(table["AGENTS"])
 
 
 @pytest.mark.slow

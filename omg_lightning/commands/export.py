@@ -41,18 +41,21 @@ def main(args: Sequence[str]) -> None:
     place.add_argument("--zoo", metavar="NAME", help="write to the zoo of this checkout instead, as zoo:NAME")
     parser.add_argument("--command", help="command that trained it, to record; default: fit with the run's config.yaml")
     parser.add_argument("--commit", help="commit of the training, to record; default: that of this checkout")
+    parser.add_argument(
+        "--half", action="store_true", help="round weights to 16 bits: half the space, nearly equal play"
+    )
     own = parser.parse_args(args)
     if own.zoo is not None and not own.zoo.replace("_", "").replace("-", "").isalnum():
         raise ConfigError(f"--zoo is {own.zoo!r}: expected letters, digits, _ and -")
     folder = ZOO_FOLDER / own.zoo if own.out is None else Path(own.out)
     try:
-        size = export(own.agent, folder, own.command, own.commit)
+        size = export(own.agent, folder, own.command, own.commit, own.half)
     except OSError as error:
         raise unwritable(folder, error) from error
     print(f"written to {folder} ({size / 2**20:.2f} MiB); load it with load_agent({_name(own.zoo, folder)!r})")
 
 
-def export(source: str, folder: Path, command: str | None = None, commit: str | None = None) -> int:
+def export(source: str, folder: Path, command: str | None = None, commit: str | None = None, half: bool = False) -> int:
     """Write the agent at `source` into a new folder; return the size of its weights in bytes.
 
     Args:
@@ -60,6 +63,7 @@ def export(source: str, folder: Path, command: str | None = None, commit: str | 
         folder: folder to create.
         command: command that trained the agent, to record.
         commit: commit of the training, to record.
+        half: round weights to 16 bits.
 
     Raises:
         ConfigError: the agent does not exist or does not fit this version, or the folder exists.
@@ -71,7 +75,7 @@ def export(source: str, folder: Path, command: str | None = None, commit: str | 
     config = None if path.is_dir() else _config(path.parent / CONFIG)
     made = dict(stored.made) or _made(stored.settings, path.parent, config)
     made |= {name: value for name, value in (("command", command), ("commit", commit)) if value is not None}
-    write_agent(stored._replace(made=made), folder)
+    write_agent(stored._replace(made=made), folder, half)
     if config is not None:
         replace_text(folder / CONFIG, yaml.safe_dump(config, sort_keys=False))
     return (folder / WEIGHTS).stat().st_size

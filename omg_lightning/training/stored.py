@@ -42,8 +42,13 @@ def read_agent(source: str | os.PathLike[str]) -> StoredAgent:
     return StoredAgent(checkpoint["hyper_parameters"], checkpoint["state_dict"], {})
 
 
-def write_agent(stored: StoredAgent, folder: Path) -> None:
+def write_agent(stored: StoredAgent, folder: Path, half: bool = False) -> None:
     """Write an agent as `agent.json` and `weights.safetensors` into an empty or a new folder.
+
+    Args:
+        stored: the agent.
+        folder: to create.
+        half: round weights from 32 to 16 bits (float16), in half the space.
 
     Raises:
         ConfigError: the folder already has files, or a setting is not a plain value.
@@ -55,7 +60,7 @@ def write_agent(stored: StoredAgent, folder: Path) -> None:
         raise ConfigError(f"{folder} already exists: choose another folder with --out, or remove it")
     weights = save(
         {
-            name: value.detach().cpu().clone(memory_format=torch.contiguous_format)
+            name: _rounded(value.detach().cpu(), half).clone(memory_format=torch.contiguous_format)
             for name, value in stored.weights.items()
         }
     )
@@ -67,6 +72,10 @@ def write_agent(stored: StoredAgent, folder: Path) -> None:
     with replacing(folder / WEIGHTS) as file:
         file.write(weights)
     replace_text(folder / DESCRIPTION, text + "\n")  # last: a folder without it holds no agent
+
+
+def _rounded(value: Tensor, half: bool) -> Tensor:
+    return value.half() if half and value.dtype == torch.float32 else value
 
 
 def _read_folder(folder: Path) -> StoredAgent:
@@ -82,7 +91,7 @@ def _read_folder(folder: Path) -> StoredAgent:
     if _digest(data) != about["sha256"]:
         raise ConfigError(f"{file} is damaged, or of another agent: copy the whole folder of `export` again")
     try:
-        weights = load(data)
+        weights = {name: x.float() if x.dtype == torch.float16 else x for name, x in load(data).items()}
     except SafetensorError as error:
         raise ConfigError(f"{file} has no valid weights ({error}): export the agent again") from error
     return StoredAgent(about["settings"], weights, about["made"])
