@@ -66,11 +66,15 @@ def rows(text: str) -> dict[str, list[str]]:
     return {first: cells for first, *cells in (line.split(" | ") for line in lines)}
 
 
+def section(title: str, name: str = "results.md") -> str:
+    """The text below a heading of the second level."""
+    return page(name).split(f"\n## {title}\n")[1].split("\n## ")[0]
+
+
 @pytest.fixture(scope="module")
 def newest() -> dict[str, list[str]]:
-    """The rows of the section on version 0.2.0."""
-    text = page("results.md")
-    return rows(text[text.index("## Version 0.2.0") : text.index("## The main job")])
+    """The rows of the table of the shipped configurations."""
+    return rows(section("The shipped configurations"))
 
 
 @pytest.mark.parametrize(
@@ -82,8 +86,7 @@ def test_a_row_of_the_results_is_computed_from_the_metrics_of_its_runs(newest, r
 
 @pytest.mark.parametrize(("row", "name"), [("RecurrentConv", "6x6_planes"), ("Paths, again", "6x6_paths_again")])
 def test_a_row_of_an_encoder_is_computed_from_the_metrics_of_its_runs(row, name):
-    text = page("results.md")
-    check_row(rows(text[text.index("| encoder on 6x6 |") :])[row], runs(name))
+    check_row(rows(section("Encoder"))[row], runs(name))
 
 
 def check_row(cells: list[str], found: list[dict[str, float]]) -> None:
@@ -100,8 +103,7 @@ def check_row(cells: list[str], found: list[dict[str, float]]) -> None:
 
 
 def test_gains_of_inference_are_those_of_their_runs():
-    text = page("results.md")
-    table = rows(text[text.index("**A run in which inference decides**") : text.index("**PPO in matrix games.**")])
+    table = rows(section("A run in which inference decides"))
     readme = " ".join((DOCS.parent / "README.md").read_text(encoding="utf-8").split())
     found = runs("beliefs")
     assert len(found) == 3
@@ -117,8 +119,7 @@ def test_gains_of_inference_are_those_of_their_runs():
 
 @pytest.mark.parametrize(("row", "name"), [("penalty, k = 0", "penalty"), ("climbing", "climbing")])
 def test_returns_and_times_of_ppo_are_those_of_its_runs(row, name):
-    text = page("results.md")
-    cells = rows(text[text.index("**PPO in matrix games.**") : text.index("**Search in matrix games.**")])[row]
+    cells = rows(section("PPO in matrix games"))[row]
     found = runs(name)
     seconds = [metrics["time/fit_s"] for metrics in found]
     assert cells[2] == ", ".join(f"{metrics['return/seat_0_mean']:.0f}" for metrics in found)
@@ -126,14 +127,29 @@ def test_returns_and_times_of_ppo_are_those_of_its_runs(row, name):
 
 
 def test_best_responses_are_counted_in_the_result_file():
-    text = page("results.md")
-    table = rows(text[text.index("**Search in matrix games.**") : text.index("## The main job")])
+    table = rows(section("Search in matrix games"))
     found = json.loads((RESULTS / "five_protocols/best_response.json").read_text())
     for preset in ("prisoners_dilemma", "chicken", "stag_hunt", "battle_of_the_sexes", "climbing"):
         for seed, cell in enumerate(table[preset]):
             here = [each for each in found if f"'{preset}'" in each["game"] and each["seed"] == seed]
             best = sum(each["decisions"] == 1 for each in here)
             assert cell.removesuffix(" run") == f"{best} of {len(here)}"
+
+
+def test_returns_of_hunters_that_go_for_the_stag_are_those_of_their_result_file():
+    table = rows(section("Why not 12?"))
+    for row in json.loads((RESULTS / "selfish.json").read_text())["rows"]:
+        three, four, mean, interval = table[row["preset"]]
+        assert (three, four, mean) == (f"{row['three']:.3f}", f"{row['four']:.3f}", f"{row['mean']:.2f}")
+        assert interval == f"{row['low']:.2f} to {row['high']:.2f}"
+
+
+def test_every_picture_and_result_file_is_on_some_page():
+    text = "".join(path.read_text(encoding="utf-8") for path in (*DOCS.rglob("*.md"), DOCS.parent / "README.md"))
+    for path in DOCS.glob("images/**/*.*"):
+        assert str(path.relative_to(DOCS)) in text, path
+    for path in RESULTS.glob("*.*"):
+        assert f"results/{path.name}" in text, path
 
 
 def test_the_codes_in_concepts_match_the_result_file():
