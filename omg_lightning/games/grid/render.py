@@ -38,8 +38,9 @@ def captures_of(
         planes: `[C, h, w]` the view of seat 0 before the step; the planes of players are enough, unless goals have
             planes of their own. The plane of a seat without a goal is not read.
         realised: P goals, or NO_GOAL. Goal `stag`, or `drift_2`, captures an object in the plane `stags`, or `drifts`,
-            under the player; goal `food_1` with a plane of that name captures the object there. A goal without a plane
-            of its name captures nothing.
+            under the player; goal `food_1` with a plane of that name captures the object there. Where that plane is
+            empty, the seat means another one: what is `my_coin` to it is `their_coin` in the view of seat 0. A goal
+            without a plane of its name captures nothing.
         goal_names: the names of the goals.
         plane_names: the names of the planes.
 
@@ -52,7 +53,9 @@ def captures_of(
         name = goal_names[goal] if goal != NO_GOAL else ""
         own = name in plane_names
         if own or _kind(name) + "s" in plane_names:
-            row, column = np.argwhere(board[plane_names.index(name) if own else seat])[0].tolist()
+            planes_of = [name, *(other for other in goal_names if other in plane_names)] if own else []
+            there = [np.argwhere(board[plane_names.index(each)]) for each in planes_of] or [np.argwhere(board[seat])]
+            row, column = next(cells for cells in there if len(cells))[0].tolist()
             taken[row, column, name] = (*taken.get((row, column, name), ()), seat)
     return [
         Capture(row, column, _kind(name), seats, _level(board[:, row, column], plane_names, name))
