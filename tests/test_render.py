@@ -93,9 +93,9 @@ def test_captures_follow_from_goal_names_and_are_shared_on_a_cell():
     ]
     assert captures_of(players, [0, -1, 1], ("wait", "drift_x"), drifts) == []
     coins = ("self", "other_1", "my_coin", "their_coin")
-    board = np.zeros((4, 3, 4))
-    board[3, 2, 1] = 1  # theirs in the view of seat 0: the own coin of seat 1
-    assert captures_of(board, [-1, 0], ("my_coin", "their_coin"), coins) == [Capture(2, 1, "my_coin", (1,))]
+    view = np.zeros((4, 3, 4))
+    view[3, 2, 1] = 1  # theirs in the view of seat 0: the own coin of seat 1
+    assert captures_of(view, [-1, 0], ("my_coin", "their_coin"), coins) == [Capture(2, 1, "my_coin", (1,))]
     assert captures_of(np.zeros((3, 3, 4)), [-1, -1, -1], ("stag", "hare"), NAMES) == []
 
 
