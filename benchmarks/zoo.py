@@ -1,12 +1,16 @@
 """Train the agents of the zoo and put them into the package, each with the command, commit, seed and numbers.
 
 Run:  python benchmarks/zoo.py base matrix_ppo 4h1s_4x4     (without names: all; `--root` keeps the run folders)
-An agent of this name is replaced. Everything must be committed, so that the commit says what the agent was made with.
-A finished run in ROOT/NAME is taken as it is; `--commit` says what it was made with. Weights have 16 bits.
-`python -m omg_lightning zoo` lists the result; a new entry is a line in `AGENTS`.
+      python benchmarks/zoo.py 4h1s --root ROOT             (takes the finished run in ROOT/4h1s/lightning_logs)
+      python benchmarks/zoo.py base --stored                (writes the agent that is in the zoo again)
+An agent of this name is replaced. To train one, everything must be committed: a run records the commit that made it.
+Matrices are rounded to 8 bits, and the agent is evaluated again after that: its numbers are those of the files in the
+package, and `return_of_run` is the team return of the run. `python -m omg_lightning zoo` lists the result; a new entry
+is a line in `AGENTS`.
 """
 
 import argparse
+import json
 import shlex
 import shutil
 import subprocess
@@ -14,8 +18,14 @@ import sys
 import tempfile
 from pathlib import Path
 
-from omg_lightning.commands.export import commit_of, export
-from omg_lightning.sources import ZOO_FOLDER
+import lightning
+import torch
+
+from omg_lightning.commands.export import CONFIG, KEPT, commit_in, export
+from omg_lightning.commit import commit_of
+from omg_lightning.files import replace_text
+from omg_lightning.sources import DESCRIPTION, ZOO_FOLDER
+from omg_lightning.training import read_agent
 
 BASE, MATRIX = "--config configs/base.yaml", "--config configs/matrix.yaml"
 AGENTS = {  # the options of `fit`, from the root of the repository
@@ -45,36 +55,84 @@ ROOT = Path(__file__).parents[1]
 LIMIT = 10 * 2**20  # bytes, of all agents together
 
 
-def make(name: str, options: str, root: Path, commit: str) -> int:
-    """Train an agent, unless its run is finished, and put it into the zoo; return the size of its weights."""
-    command = f"python -m omg_lightning fit {options}"
-    words = [sys.executable, *shlex.split(command)[1:], "--trainer.default_root_dir", str(root / name)]
-    print(command, flush=True)
-    if not list((root / name).glob("lightning_logs/*/metrics.json")):
-        subprocess.run(words, cwd=ROOT, check=True)
-    (run,) = (root / name / "lightning_logs").iterdir()
-    folder = ZOO_FOLDER / name
-    shutil.rmtree(folder, ignore_errors=True)
-    return export(str(run), folder, command, commit, half=True)
+def run_of(name: str, root: Path, commit: str | None) -> tuple[Path, str]:
+    """Return the finished run of an agent, which is trained if there is none, and the commit that made it."""
+    logs = root / name / "lightning_logs"
+    if not logs.is_dir():
+        now = commit_of()
+        if now is None or now.endswith("+"):
+            sys.exit("error: some changes are not committed: commit them first, so that the recorded commit is exact")
+        fit(name, root)
+    (run,) = logs.iterdir()
+    if not (run / "metrics.json").is_file():
+        sys.exit(f"error: {run} has no metrics.json: its run is not over")
+    made = commit_in(run) or commit
+    if made is None:
+        sys.exit(f"error: {run} does not record the commit that made it: give it with --commit")
+    return run, made
+
+
+def fit(name: str, root: Path) -> None:
+    """Train an agent."""
+    words = shlex.split(command_of(name))[1:]
+    subprocess.run([sys.executable, *words, "--trainer.default_root_dir", str(root / name)], cwd=ROOT, check=True)
+
+
+def command_of(name: str) -> str:
+    """Return the command that trains an agent."""
+    return f"python -m omg_lightning fit {AGENTS[name]}"
+
+
+def evaluate(folder: Path) -> dict[str, float]:
+    """Return the metrics of the evaluation that ends a run, for an exported agent."""
+    stored = read_agent(folder)
+    state = {"hyper_parameters": dict(stored.settings), "state_dict": dict(stored.weights)}
+    with tempfile.TemporaryDirectory() as temporary:
+        checkpoint = Path(temporary) / "agent.ckpt"
+        torch.save({**state, "pytorch-lightning_version": lightning.__version__}, checkpoint)
+        words = ["validate", "--config", str(folder / CONFIG), "--ckpt_path", str(checkpoint)]
+        words += ["--trainer.default_root_dir", temporary, "--trainer.enable_progress_bar", "false"]
+        subprocess.run([sys.executable, "-m", "omg_lightning", *words], cwd=ROOT, check=True, capture_output=True)
+        (found,) = Path(temporary).glob("lightning_logs/*/metrics.json")
+        return json.loads(found.read_text())
+
+
+def write(name: str, source: str, commit: str | None) -> None:
+    """Put an agent into the zoo, with the metrics of what is written there."""
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = Path(temporary) / name
+        size = export(source, folder, command_of(name), commit, small=True)
+        about = json.loads((folder / DESCRIPTION).read_text())
+        made = about["made"]
+        made.setdefault("return_of_run", made["metrics"]["return/team_mean"])
+        for metric, value in evaluate(folder).items():
+            if metric.startswith(KEPT) and metric in made["metrics"] and not metric.startswith(("buffer/", "time/")):
+                made["metrics"][metric] = value
+        replace_text(folder / DESCRIPTION, json.dumps(about, indent=1) + "\n")
+        shutil.rmtree(ZOO_FOLDER / name, ignore_errors=True)
+        shutil.copytree(folder, ZOO_FOLDER / name)
+    played, trained = made["metrics"]["return/team_mean"], made["return_of_run"]
+    print(f"zoo:{name}: {size / 2**20:.2f} MiB, team return {played:.2f}, of the run {trained:.2f}", flush=True)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("names", nargs="*", help=f"agents to train, of {', '.join(AGENTS)}; default: all")
-    parser.add_argument("--root", type=Path, help="folder of the runs; default: a temporary folder")
-    parser.add_argument(
-        "--commit", help="with which the finished runs below --root were made; default: the present one"
-    )
+    source = parser.add_mutually_exclusive_group()
+    source.add_argument("--root", type=Path, help="folder of the runs; default: a temporary folder")
+    source.add_argument("--stored", action="store_true", help="write the agents that are in the zoo again")
+    parser.add_argument("--commit", help="that made the finished runs below --root, for runs that do not record it")
     args = parser.parse_args()
     if unknown := [name for name in args.names if name not in AGENTS]:
         parser.error(f"unknown agent {unknown[0]}: give some of {', '.join(AGENTS)}")
-    commit = commit_of()
-    if commit is None or commit.endswith("+"):
-        parser.error("some changes are not committed: commit them first, so that the recorded commit is exact")
     with tempfile.TemporaryDirectory() as temporary:
         for name in args.names or AGENTS:
-            size = make(name, AGENTS[name], args.root or Path(temporary), args.commit or commit)
-            print(f"zoo:{name}: {size / 2**20:.2f} MiB", flush=True)
+            print(command_of(name), flush=True)
+            if args.stored:
+                write(name, str(ZOO_FOLDER / name), None)
+            else:
+                run, commit = run_of(name, args.root or Path(temporary), args.commit)
+                write(name, str(run), commit)
     total = sum(path.stat().st_size for path in ZOO_FOLDER.rglob("*") if path.is_file())
     print(f"the zoo: {total / 2**20:.2f} MiB of {LIMIT / 2**20:.0f}")
 

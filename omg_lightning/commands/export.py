@@ -10,7 +10,7 @@ with which `fit` trains the agent again. Loading the folder runs no code from it
 """
 
 import json
-import subprocess
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -22,9 +22,9 @@ from omg_lightning.commands.parser import CommandParser
 from omg_lightning.files import replace_text, unwritable
 from omg_lightning.sources import WEIGHTS, ZOO_FOLDER, find_agent
 from omg_lightning.training import read_agent, restore, write_agent
+from omg_lightning.training.folders import COMMIT, CONFIG
 from omg_lightning.types import ConfigError
 
-CONFIG = "config.yaml"
 KEPT = ("return/", "goal/action_share", "buffer/env_steps", "time/fit_s")  # metrics copied from metrics.json
 
 
@@ -40,22 +40,24 @@ def main(args: Sequence[str]) -> None:
     place.add_argument("--out", help="folder to create")
     place.add_argument("--zoo", metavar="NAME", help="write to the zoo of this checkout instead, as zoo:NAME")
     parser.add_argument("--command", help="command that trained it, to record; default: fit with the run's config.yaml")
-    parser.add_argument("--commit", help="commit of the training, to record; default: that of this checkout")
+    parser.add_argument("--commit", help="commit of the training, to record; default: as the run recorded it")
     parser.add_argument(
-        "--half", action="store_true", help="round weights to 16 bits: half the space, nearly equal play"
+        "--small", action="store_true", help="round matrices to 8 bits: a quarter of the space, nearly equal play"
     )
     own = parser.parse_args(args)
     if own.zoo is not None and not own.zoo.replace("_", "").replace("-", "").isalnum():
         raise ConfigError(f"--zoo is {own.zoo!r}: expected letters, digits, _ and -")
     folder = ZOO_FOLDER / own.zoo if own.out is None else Path(own.out)
     try:
-        size = export(own.agent, folder, own.command, own.commit, own.half)
+        size = export(own.agent, folder, own.command, own.commit, own.small)
     except OSError as error:
         raise unwritable(folder, error) from error
     print(f"written to {folder} ({size / 2**20:.2f} MiB); load it with load_agent({_name(own.zoo, folder)!r})")
 
 
-def export(source: str, folder: Path, command: str | None = None, commit: str | None = None, half: bool = False) -> int:
+def export(
+    source: str, folder: Path, command: str | None = None, commit: str | None = None, small: bool = False
+) -> int:
     """Write the agent at `source` into a new folder; return the size of its weights in bytes.
 
     Args:
@@ -63,7 +65,7 @@ def export(source: str, folder: Path, command: str | None = None, commit: str | 
         folder: folder to create.
         command: command that trained the agent, to record.
         commit: commit of the training, to record.
-        half: round weights to 16 bits.
+        small: round matrices to 8 bits, see `pack`.
 
     Raises:
         ConfigError: the agent does not exist or does not fit this version, or the folder exists.
@@ -72,10 +74,10 @@ def export(source: str, folder: Path, command: str | None = None, commit: str | 
     stored = read_agent(source)
     restore(stored)  # do not export an agent that cannot be loaded
     path = find_agent(source)
-    config = None if path.is_dir() else _config(path.parent / CONFIG)
+    config = _config((path if path.is_dir() else path.parent) / CONFIG)
     made = dict(stored.made) or _made(stored.settings, path.parent, config)
     made |= {name: value for name, value in (("command", command), ("commit", commit)) if value is not None}
-    write_agent(stored._replace(made=made), folder, half)
+    write_agent(stored._replace(made=made), folder, small)
     if config is not None:
         replace_text(folder / CONFIG, yaml.safe_dump(config, sort_keys=False))
     return (folder / WEIGHTS).stat().st_size
@@ -83,9 +85,10 @@ def export(source: str, folder: Path, command: str | None = None, commit: str | 
 
 def _made(settings: Mapping[str, Any], run: Path, config: dict[str, Any] | None) -> dict[str, Any]:
     """Return how an agent was made, as far as its run folder records it."""
-    made: dict[str, Any] = {"seed": settings.get("seed"), "version": __version__, "commit": commit_of()}
+    made: dict[str, Any] = {"seed": settings.get("seed"), "version": __version__}
     if config is None:
         return made
+    made["commit"] = commit_in(run)
     made["command"] = f"python -m omg_lightning fit --config {CONFIG}"
     game = config["data"]["game"]
     options = {name: value for name, value in (game.get("init_args") or {}).items() if value is not None}
@@ -107,20 +110,10 @@ def _config(path: Path) -> dict[str, Any] | None:
     return config
 
 
-def commit_of() -> str | None:
-    """Return the commit of this checkout, with `+` if files have changed since; None for an installation."""
-    here = Path(__file__).resolve().parent
-    found = []
-    changed = ["status", "--porcelain", "--untracked-files=no", "--", ":/", ":(top,exclude)omg_lightning/zoo"]
-    for words in (["rev-parse", "--show-toplevel"], ["rev-parse", "HEAD"], changed):
-        try:
-            done = subprocess.run(["git", "-C", str(here), *words], capture_output=True, text=True, check=True)
-        except (OSError, subprocess.CalledProcessError):
-            return None
-        found.append(done.stdout.strip())
-    if Path(found[0]) != here.parents[1]:  # the package is installed inside another project
-        return None
-    return found[1] + ("+" if found[2] else "")
+def commit_in(run: Path) -> str | None:
+    """Return the commit that a run folder records; None for a run of an installation, or of an earlier version."""
+    found = re.search(f"^{COMMIT}(\\S+)$", (run / CONFIG).read_text(), re.MULTILINE)
+    return found[1] if found else None
 
 
 def _name(zoo: str | None, folder: Path) -> str:

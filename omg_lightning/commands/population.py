@@ -20,8 +20,8 @@ from torch import Tensor
 from omg_lightning import __version__
 from omg_lightning.actors import LEARNER
 from omg_lightning.cli import CLI, Networks, run
-from omg_lightning.commands.export import commit_of
 from omg_lightning.commands.parser import CommandParser
+from omg_lightning.commit import commit_of
 from omg_lightning.experiments.record import shown
 from omg_lightning.files import check_writable, unwritable
 from omg_lightning.sources import DESCRIPTION

@@ -3,7 +3,8 @@
     python -m omg_lightning zoo
     python -c "from omg_lightning import load_agent; print(load_agent('zoo:base').spec)"
 
-The return is the mean team return of the evaluation, with its 95% interval over episodes. You can use `zoo:NAME`
+The return is the mean team return of the evaluation, with its 95% interval over episodes. `fit` finds the shipped
+configurations by their names, as they are listed. You can use `zoo:NAME`
 instead of the path of a checkpoint: in `load_agent`, `--data.seats`, `--data.partners` and `crossplay`.
 """
 
@@ -11,11 +12,12 @@ from collections.abc import Sequence
 from typing import Any
 
 from omg_lightning.commands.parser import CommandParser
-from omg_lightning.evaluation import align
 from omg_lightning.sources import WEIGHTS, ZOO, ZOO_FOLDER, zoo_names
 from omg_lightning.training.stored import read_description
 
-HEAD = ["name", "game", "opponent model", "algorithm", "team return", "MiB", "seed", "commit"]
+FIT = "python -m omg_lightning fit"
+HEAD = ["name", "game", "opponent", "algorithm", "team return"]
+MADE = ["name", "seed", "commit", f"trained by {FIT} ..."]
 
 
 def main(args: Sequence[str]) -> None:
@@ -25,20 +27,25 @@ def main(args: Sequence[str]) -> None:
         ConfigError: an argument is invalid.
     """
     CommandParser("zoo", __doc__).parse_args(args)
-    rows, commands = [HEAD], []
+    agents, made_by, size = [HEAD], [MADE], 0
     for name in zoo_names():
         folder = ZOO_FOLDER / name
         about = read_description(folder)
         settings, made = about["settings"], about["made"]
         parts = [settings[part]["class_path"].rpartition(".")[2] for part in ("opponent", "algorithm")]
-        size = f"{(folder / WEIGHTS).stat().st_size / 2**20:.1f}"
-        known = [str(made.get("seed", "-")), str(made.get("commit") or "-")[:7]]
-        rows.append([ZOO + name, made.get("game", settings["spec"]["name"]), *parts, _return(made), size, *known])
-        commands.append((ZOO + name, made.get("command", "-")))
-    print(align(rows))
-    print("\ncommands that trained them")
-    for name, command in commands:
-        print(f"{name:{max(len(known) for known, _ in commands)}}  {command}")
+        size += (folder / WEIGHTS).stat().st_size
+        agents.append([ZOO + name, made.get("game", settings["spec"]["name"]), *parts, _return(made)])
+        options = str(made.get("command", "-")).removeprefix(f"{FIT} ").replace("--config configs/", "--config ")
+        made_by.append([ZOO + name, str(made.get("seed", "-")), str(made.get("commit") or "-")[:7], options])
+    print(f"{_columns(agents)}\n\n{_columns(made_by)}\n\n{len(agents) - 1} agents, {size / 2**20:.1f} MiB")
+
+
+def _columns(rows: Sequence[Sequence[str]]) -> str:
+    """Return rows with a width for each column, left-aligned."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return "\n".join(
+        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows
+    )
 
 
 def _return(made: dict[str, Any]) -> str:
@@ -47,4 +54,4 @@ def _return(made: dict[str, Any]) -> str:
     mean, low, high = (numbers.get(f"return/team_{end}") for end in ("mean", "low", "high"))
     if mean is None:
         return "-"
-    return f"{mean:.2f}" if low is None or high is None else f"{mean:.2f} ({low:.2f} to {high:.2f})"
+    return f"{mean:.2f}" if low is None or high is None else f"{mean:.2f} [{low:.2f}, {high:.2f}]"

@@ -10,10 +10,12 @@ from lightning import Callback, LightningModule, Trainer
 from lightning.pytorch.cli import SaveConfigCallback
 from lightning.pytorch.loggers import TensorBoardLogger
 
+from omg_lightning.commit import commit_of
 from omg_lightning.files import PARTIAL, remove_partial, replace_text
 from omg_lightning.types import ConfigError
 
 CONFIG = "config.yaml"
+COMMIT = "# commit of omg_lightning: "  # begins the line of `CONFIG` with the commit that made the run
 _FIRST = (CONFIG, "hparams.yaml", "events.out.tfevents.")  # files written before the first batch
 OF_ONE_RUN = {"other_rules": False, "ckpt_path": None}  # settings of a single run, with their neutral values
 
@@ -111,7 +113,7 @@ class RunFolder:
 
 
 class SaveConfig(SaveConfigCallback):
-    """Writes the configuration into the run folder, and records whether the run has begun.
+    """Writes the configuration and the commit into the run folder, and records whether the run has begun.
 
     Settings of a single run become comments: a later run with this file must not silently inherit them, nor
     evaluate the checkpoint from which this run resumed instead of its own.
@@ -123,7 +125,8 @@ class SaveConfig(SaveConfigCallback):
         """Write the file, once."""
         folder = trainer.log_dir  # on all ranks, because the call waits for the others
         if folder is not None and trainer.is_global_zero and not self.already_saved:
-            config, words = self.config.clone(), ""
+            commit = commit_of()
+            config, words = self.config.clone(), f"{COMMIT}{commit}\n" if commit else ""
             for key, nothing in OF_ONE_RUN.items():
                 if config.get(key, nothing) != nothing:
                     words += f"# {key}: {config[key]} (for this run alone; a later one needs --{key} again)\n"

@@ -13,9 +13,10 @@ from torch import Tensor
 from omg_lightning.files import replace_text, replacing
 from omg_lightning.sources import DESCRIPTION, WEIGHTS, find_agent
 from omg_lightning.training.checkpoint import read_checkpoint
+from omg_lightning.training.packed import pack, unpack
 from omg_lightning.types import ConfigError
 
-FORMAT = 1  # of an exported folder; a reader refuses higher numbers
+FORMAT = 2  # of an exported folder, 1 without packed weights; a reader refuses higher numbers
 
 
 class StoredAgent(NamedTuple):
@@ -42,13 +43,13 @@ def read_agent(source: str | os.PathLike[str]) -> StoredAgent:
     return StoredAgent(checkpoint["hyper_parameters"], checkpoint["state_dict"], {})
 
 
-def write_agent(stored: StoredAgent, folder: Path, half: bool = False) -> None:
+def write_agent(stored: StoredAgent, folder: Path, small: bool = False) -> None:
     """Write an agent as `agent.json` and `weights.safetensors` into an empty or a new folder.
 
     Args:
         stored: the agent.
         folder: to create.
-        half: round weights from 32 to 16 bits (float16), in half the space.
+        small: round matrices to 8 bits, see `pack`.
 
     Raises:
         ConfigError: the folder already has files, or a setting is not a plain value.
@@ -60,11 +61,16 @@ def write_agent(stored: StoredAgent, folder: Path, half: bool = False) -> None:
         raise ConfigError(f"{folder} already exists: choose another folder with --out, or remove it")
     weights = save(
         {
-            name: _rounded(value.detach().cpu(), half).clone(memory_format=torch.contiguous_format)
-            for name, value in stored.weights.items()
+            name: value.detach().cpu().clone(memory_format=torch.contiguous_format)
+            for name, value in (pack(stored.weights) if small else stored.weights).items()
         }
     )
-    about = {"format": FORMAT, "made": dict(stored.made), "settings": dict(stored.settings), "sha256": _digest(weights)}
+    about = {
+        "format": FORMAT if small else 1,
+        "made": dict(stored.made),
+        "settings": dict(stored.settings),
+        "sha256": _digest(weights),
+    }
     try:
         text = json.dumps(about, indent=1)
     except TypeError as error:
@@ -72,10 +78,6 @@ def write_agent(stored: StoredAgent, folder: Path, half: bool = False) -> None:
     with replacing(folder / WEIGHTS) as file:
         file.write(weights)
     replace_text(folder / DESCRIPTION, text + "\n")  # last: a folder without it holds no agent
-
-
-def _rounded(value: Tensor, half: bool) -> Tensor:
-    return value.half() if half and value.dtype == torch.float32 else value
 
 
 def _read_folder(folder: Path) -> StoredAgent:
@@ -91,8 +93,8 @@ def _read_folder(folder: Path) -> StoredAgent:
     if _digest(data) != about["sha256"]:
         raise ConfigError(f"{file} is damaged, or of another agent: copy the whole folder of `export` again")
     try:
-        weights = {name: x.float() if x.dtype == torch.float16 else x for name, x in load(data).items()}
-    except SafetensorError as error:
+        weights = unpack(load(data))
+    except (SafetensorError, RuntimeError) as error:
         raise ConfigError(f"{file} has no valid weights ({error}): export the agent again") from error
     return StoredAgent(about["settings"], weights, about["made"])
 
