@@ -184,9 +184,9 @@ def targets() -> None:
         )
         axes.text(x, 30, "hare" if t == 3 else "stag" if t == 6 else "", ha="center", va="center", fontsize=9.5)
     rows = (
-        ("Declared, Locations", "the goal that it achieves next", 3, RED),
-        ("Codebook", "the learned code of its view at its next reward", 3, GREEN),
-        ("Subgoal", "the code of a state within the horizon", 5, BLUE),
+        ("Declared, Locations", "label: the goal that it achieves next", 3, RED),
+        ("Codebook", "label: the learned code of the object that it takes next", 3, GREEN),
+        ("Subgoal", "label: the latent code of one state within the horizon", 5, BLUE),
     )
     for k, (name, text, t, colour) in enumerate(rows):
         y = 19.5 - 8 * k
@@ -196,7 +196,7 @@ def targets() -> None:
             axes.add_patch(Rectangle((xs[2] - 2.6, y - 1.6), xs[6] - xs[2] + 5.2, 3.2, fc=PALE[colour], ec="none"))
         arrow(axes, (xs[1] + 0.8, y), (xs[t], y))
         axes.text(xs[1], y - 2, text, va="top", fontsize=9.5, color="#333333")
-    axes.text(xs[1], 25.9, "this step", ha="center", va="top", fontsize=9.5, color=GREY)
+    axes.text(xs[1], 25.9, "labelled step", ha="center", va="top", fontsize=9.5, color=GREY)
 
 
 def adaptation() -> None:
