@@ -1,14 +1,16 @@
 """Find the fewest steps in which a player can end episodes of Level-Based Foraging with a script.
 
-Run:  python benchmarks/foraging.py [--preset 8x8-2p-3f] [--max-food-level 2] [--layouts 200]
+Run:  python benchmarks/foraging.py [--preset 8x8-2p-3f] [--max-food-level 2] [--layouts 200] [--out FILE]
 This is a bound for learners: the player knows the script, its order and its levels, and how it will break each of its
 ties, and looks for nothing but the end of the episode. Breadth-first search over all its actions, for random layouts;
 states that are alike are merged. Scripts must decide by what they see alone, as these do: lexicographic, column_major,
-their reverses, greedy. Beside it stand the steps of scripts in both seats. Prints a table and then one JSON line.
+their reverses, greedy. Beside it stand the steps of scripts in both seats. Prints a table and then one JSON line,
+which `--out` writes to a file as well.
 """
 
 import argparse
 import json
+from pathlib import Path
 from typing import Any
 
 import omg_lightning  # noqa: F401 - first, for it sets how threads wait before torch is loaded
@@ -19,6 +21,7 @@ from torch import Tensor
 
 from omg_lightning.actors import arrange, make_player
 from omg_lightning.envs import RulesEnv
+from omg_lightning.files import compact, replace_text
 from omg_lightning.games import LevelBasedForaging
 from omg_lightning.rollout import play
 from omg_lightning.types import take
@@ -69,12 +72,16 @@ def main() -> None:
     parser.add_argument("--max-food-level", type=int)
     parser.add_argument("--layouts", type=int, default=200)
     parser.add_argument("--scripts", nargs="+", default=["lexicographic", "column_major"])
+    parser.add_argument("--out", type=Path, help="JSON file for the result")
     args = parser.parse_args()
     game = LevelBasedForaging(args.preset, max_food_level=args.max_food_level)
     print(f"{'beside':>24}{'fewest steps':>17}{'two of them':>13}")
     with torch.inference_mode():
         rows = measure(game, args.layouts, args.scripts)
-    print(json.dumps({"benchmark": "foraging", "game": repr(game), "layouts": args.layouts, "rows": rows}))
+    found = {"benchmark": "foraging", "game": repr(game), "layouts": args.layouts, "rows": rows}
+    print(json.dumps(found))
+    if args.out is not None:
+        replace_text(args.out, compact(found))
 
 
 if __name__ == "__main__":

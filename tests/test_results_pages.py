@@ -9,6 +9,7 @@ import pytest
 from pages import DOCS
 
 from omg_lightning.metrics.intervals import student
+from omg_lightning.sources import ZOO_FOLDER
 
 RESULTS = DOCS / "results"
 CONTROLS = json.loads((RESULTS / "controls.json").read_text())
@@ -261,3 +262,22 @@ def test_growth_of_a_long_run_is_that_of_its_result_file():
     assert {(row["files"], row["threads"]) for row in rows} == {(8, 2)}
     assert "with 8 open files and 2 threads" in text
     assert f"{grown['objects']:.0f} objects more" in text
+
+
+def test_fewest_steps_of_a_forager_are_those_of_their_result_files():
+    text = page("games.md")
+    table = re.findall(r"^\| (.*?) ?\| `(\w+)` \| (.*?) \| (.*?) \|$", text, flags=re.MULTILINE)
+    shown = [cells for cells in table if cells[1] in ("lexicographic", "column_major") and "+-" in cells[2]]
+    files = [json.loads((RESULTS / f"{name}.json").read_text()) for name in ("foraging", "foraging_level_2")]
+    assert [found["layouts"] for found in files] == [400, 400]
+    rows = [row for found in files for row in found["rows"]]
+    assert [cells[1:] for cells in shown] == [
+        (row["script"], f"{row['fewest']:.2f} +- {row['error']:.2f}", f"{row['two_scripts']:.2f}") for row in rows
+    ]
+
+
+def test_soups_of_overcooked_are_those_of_the_agent_in_the_zoo():
+    made = json.loads((ZOO_FOLDER / "overcooked/agent.json").read_text())["made"]
+    soups, steps = made["return_of_run"] / 20, made["metrics"]["buffer/env_steps"]
+    played = f"team return {made['return_of_run']:.0f} in greedy self-play after {steps:,.0f} "
+    assert f"serve {soups:.0f} soups in an episode: {played}" in page("games.md")
