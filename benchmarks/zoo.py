@@ -69,6 +69,8 @@ def run_of(name: str, root: Path, commit: str | None) -> tuple[Path, str]:
     made = commit_in(run) or commit
     if made is None:
         sys.exit(f"error: {run} does not record the commit that made it: give it with --commit")
+    if made.endswith("+"):
+        sys.exit(f"error: {run} was made with changes after the commit {made[:-1]}: train it again without them")
     return run, made
 
 

@@ -2,6 +2,7 @@
 
 import json
 import runpy
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -230,6 +231,36 @@ def test_every_configuration_has_an_agent_or_a_reason_for_none():
     assert not named & (set(table["WITHOUT"]) - {"ppo"})
     assert named | set(table["WITHOUT"]) == {path.stem for path in (ROOT / "configs").glob("*.yaml")}
     assert set(sources.zoo_names()) <= set(table["AGENTS"])
+
+
+def test_a_finished_run_enters_the_zoo_only_with_the_commit_that_made_it(trained, tmp_path):
+    run_of = runpy.run_path(str(ROOT / "benchmarks/zoo.py"))["run_of"]
+    found = Path(shutil.copytree(trained, tmp_path / "base/lightning_logs/version_0"))
+    config = found / "config.yaml"
+    config.write_text(config.read_text().replace(f"{commit_of()}\n", "recorded\n", 1))
+    assert run_of("base", tmp_path, "other") == (found, "recorded")
+    config.write_text(config.read_text().split("\n", 1)[1])  # as an earlier version wrote it
+    assert run_of("base", tmp_path, "other") == (found, "other")
+    with pytest.raises(SystemExit, match="does not record the commit that made it: give it with --commit"):
+        run_of("base", tmp_path, None)
+    with pytest.raises(SystemExit, match="was made with changes after the commit abc: train it again"):
+        run_of("base", tmp_path, "abc+")
+    (found / "metrics.json").unlink()
+    with pytest.raises(SystemExit, match=r"has no metrics\.json: its run is not over"):
+        run_of("base", tmp_path, "other")
+
+
+@pytest.mark.slow
+def test_an_agent_of_the_zoo_has_the_returns_of_its_stored_weights(trained, tmp_path):
+    table = runpy.run_path(str(ROOT / "benchmarks/zoo.py"))
+    table["write"].__globals__["ZOO_FOLDER"] = tmp_path
+    table["write"]("base", str(trained), "abc")
+    made = json.loads((tmp_path / "base/agent.json").read_text())["made"]
+    assert (made["commit"], made["command"]) == ("abc", "python -m omg_lightning fit --config configs/base.yaml")
+    assert made["return_of_run"] == json.loads((trained / "metrics.json").read_text())["return/team_mean"]
+    found = table["evaluate"](tmp_path / "base")
+    assert made["metrics"]["return/team_mean"] == found["return/team_mean"]
+    assert 0 < (tmp_path / "base/weights.safetensors").stat().st_size < 50_000
 
 
 @pytest.mark.slow
