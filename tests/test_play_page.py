@@ -122,3 +122,20 @@ def test_an_exported_file_replays_without_a_server(trained, browser, tmp_path):
     assert read(browser, "at") == last - 1
     drawn = "document.querySelector('canvas.board').getContext('2d').getImageData(40, 40, 1, 1).data[3]"
     wait(browser, f"{drawn} == 255")
+
+
+def test_the_controls_are_in_sight_beside_the_beliefs_of_several_agents(browser, tmp_path):
+    target = tmp_path / "four.html"
+    words = ["replay", "zoo:4h1s_4x4", "--episodes", "1", "--html", str(target)]
+    subprocess.run([sys.executable, "-m", "omg_lightning", *words], check=True)
+    browser.get(target.as_uri())
+    wait(browser, "document.querySelectorAll('.mind').length == 3")
+
+    def edge(selector, side):
+        return read(browser, f"document.querySelector('{selector}').getBoundingClientRect().{side}")
+
+    wait(browser, "document.querySelector('canvas.board').clientHeight > 300")
+    assert edge("#time", "bottom") <= read(browser, "innerHeight")
+    assert read(browser, "(e => e.scrollHeight > e.clientHeight)(document.querySelector('.minds'))")
+    browser.set_window_size(500, 900)  # a phone: board, controls, beliefs
+    assert edge("canvas.board", "bottom") < edge("#time", "top") < edge(".minds", "top")

@@ -85,6 +85,15 @@ def test_play_out_ends_a_game_of_agents_and_scripts():
         played.play({})
 
 
+def test_frames_are_json_after_a_player_has_left():
+    played = session((HUMAN, "agent", "nearest_hare"), game=stag_hunt(3), seed=1)
+    while played.frames[-1]["active"][2]:
+        played.play({0: STAY})
+    chances = played.frames[-1]["minds"][1]["predict"]["hunter_2"]
+    assert set(chances.values()) == {0.0}
+    json.dumps(played.frames, allow_nan=False)  # the page cannot read NaN
+
+
 @pytest.mark.slow
 def test_the_same_seed_gives_the_same_games_and_another_game_another_start():
     one, two = (session(("agent", "random"), seed=3) for _ in range(2))

@@ -205,7 +205,7 @@ class LoadedAgent:
         """Return the predicted action of each co-player at this step: a dict of action to probability.
 
         With an explicit belief it is the mixture of the policies of each goal, as in evaluations. The dict is empty for
-        a co-player that has left.
+        a co-player that has left; in a batch its probabilities are 0.
 
         Raises:
             ConfigError: the co-players' observations are unknown.
@@ -268,9 +268,11 @@ class LoadedAgent:
     def _chances(self, names: tuple[str, ...], values: Tensor, seat: int) -> Chances:
         """Return a co-player's probabilities `[B, n]` as a dict of names."""
         episode = self._now
-        if not episode.table.single:
+        assert episode.view is not None
+        there = episode.view.active[:, seat]
+        if not episode.table.single:  # a co-player that has left has no goal, so its predictions are not a number
+            values = torch.where(there[:, None], values, 0.0)
             return {name: values[:, k].clone() for k, name in enumerate(names)}
-        there = episode.view is not None and bool(episode.view.active[0, seat])
         return dict(zip(names, values[0].tolist(), strict=True)) if there else {}
 
 
