@@ -40,7 +40,19 @@ MAY_IMPORT: dict[str, set[str]] = {
     # how both come together: the data module gets the learner's callables as values
     "data": RULES | {"spec", "seeds", "actors", "rollout", "interrupts", "ranks"},
     "training": MODELS
-    | {"commit", "files", "seeds", "actors", "metrics", "opponents", "algorithms", "rewards", "sources", "interrupts", "ranks"},
+    | {
+        "commit",
+        "files",
+        "seeds",
+        "actors",
+        "metrics",
+        "opponents",
+        "algorithms",
+        "rewards",
+        "sources",
+        "interrupts",
+        "ranks",
+    },
     # trained agents in environments that somebody else runs; never a rollout
     "agents": RULES | {"spec", "seeds", "search", "actors", "training"},
     # people, agents and scripts at one board
