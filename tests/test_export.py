@@ -186,7 +186,7 @@ def test_export_never_overwrites_a_folder(trained, exported, tmp_path, capsys):
 
 
 def test_the_zoo_is_listed_and_its_agents_load_by_name(trained, tmp_path, monkeypatch, capsys):
-    for module in (sources, "omg_lightning.commands.export", "omg_lightning.commands.zoo"):
+    for module in ("omg_lightning.commands.export", "omg_lightning.commands.zoo", sources):  # imports before it patches
         monkeypatch.setattr(f"{module if isinstance(module, str) else module.__name__}.ZOO_FOLDER", tmp_path / "zoo")
     main(["zoo"])
     main(["export", str(trained), "--zoo", "small", "--command", "python -m omg_lightning fit --config mine.yaml"])
