@@ -63,7 +63,9 @@ def run_of(name: str, root: Path, commit: str | None) -> tuple[Path, str]:
         if now is None or now.endswith("+"):
             sys.exit("error: some changes are not committed: commit them first, so that the recorded commit is exact")
         fit(name, root)
-    (run,) = logs.iterdir()
+    run, *others = sorted(logs.iterdir())
+    if others:
+        sys.exit(f"error: {logs} has {1 + len(others)} runs: expected one; move the others")
     if not (run / "metrics.json").is_file():
         sys.exit(f"error: {run} has no metrics.json: its run is not over")
     made = commit_in(run) or commit

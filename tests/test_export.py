@@ -245,6 +245,10 @@ def test_a_finished_run_enters_the_zoo_only_with_the_commit_that_made_it(trained
         run_of("base", tmp_path, None)
     with pytest.raises(SystemExit, match="was made with changes after the commit abc: train it again"):
         run_of("base", tmp_path, "abc+")
+    (found.parent / "version_1").mkdir()
+    with pytest.raises(SystemExit, match="has 2 runs: expected one; move the others"):
+        run_of("base", tmp_path, "other")
+    (found.parent / "version_1").rmdir()
     (found / "metrics.json").unlink()
     with pytest.raises(SystemExit, match=r"has no metrics\.json: its run is not over"):
         run_of("base", tmp_path, "other")
