@@ -145,6 +145,24 @@ def test_returns_of_hunters_that_go_for_the_stag_are_those_of_their_result_file(
         assert interval == f"{row['low']:.2f} to {row['high']:.2f}"
 
 
+def test_every_table_of_the_results_names_its_result_files():
+    tables = [part for part in page("results.md").split("\n## ")[1:] if re.search(r"^\|---", part, flags=re.MULTILINE)]
+    assert len(tables) >= 6
+    for part in tables:
+        named = re.findall(r"docs/results/([\w/.*]*[\w*])", part)
+        assert any(True for name in named for _ in RESULTS.glob(name)), part.splitlines()[0]
+
+
+def test_gains_of_goals_in_snowdrift_are_those_of_their_result_file():
+    found = json.loads((RESULTS / "selfplay.json").read_text())["rows"]
+    snowdrift = {row["method"]: row["returns"] for row in found if row["game"] == "msg"}
+    first, second = np.subtract(snowdrift["codebook"], snowdrift["none"]) / 4
+    third, fourth = np.subtract(snowdrift["declared"], snowdrift["none"]) / 4
+    text = page("results.md")
+    assert f"goals add {first:.2f} and {second:.2f} points per seat** with `codebook`" in text
+    assert f"and {third:.2f} and {fourth:.2f} with `declared`" in text
+
+
 def test_every_picture_and_result_file_is_on_some_page():
     text = "".join(path.read_text(encoding="utf-8") for path in (*DOCS.rglob("*.md"), DOCS.parent / "README.md"))
     for path in DOCS.glob("images/**/*.*"):
