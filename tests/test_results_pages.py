@@ -267,6 +267,18 @@ def test_shares_of_the_value_of_information_are_those_of_their_result_file(setti
         assert table[method] == [shown(returned), "-" if share is None else shown(share)]
 
 
+@pytest.mark.parametrize("board", ["4x4", "6x6"])
+def test_adaptation_to_strangers_is_that_of_its_result_file(board):
+    found = json.loads((RESULTS / f"adapt_{board}.json").read_text())
+    table = rows(page("adaptation.md").split(f"**On {board}")[1].split("\n- ")[0])
+    for entry in found["partners"].values():
+        cells = table[entry["label"].replace("_5", ":5")]
+        ends = [f"{entry[key]:.2f}" if key in entry else "-" for key in ("random", "best_response")]
+        means = [entry[key]["mean"] if key in entry else None for key in ("early", "return", "early_score", "score")]
+        shown = ["-" if x is None else f"{x['value']:.2f} [{x['low']:.2f}, {x['high']:.2f}]" for x in means]
+        assert cells == [*ends, *shown]
+
+
 def test_growth_of_a_long_run_is_that_of_its_result_file():
     found = json.loads((RESULTS / "soak.json").read_text())
     grown, rows = found["growth"], found["rows"]
