@@ -270,7 +270,7 @@ def test_shares_of_the_value_of_information_are_those_of_their_result_file(setti
 @pytest.mark.parametrize("board", ["4x4", "6x6"])
 def test_adaptation_to_strangers_is_that_of_its_result_file(board):
     found = json.loads((RESULTS / f"adapt_{board}.json").read_text())
-    table = rows(page("adaptation.md").split(f"**On {board}")[1].split("\n- ")[0])
+    table = rows(page("adaptation.md").split(f"**On {board}**")[1].split("\n- ")[0])
     for entry in found["partners"].values():
         cells = table[entry["label"].replace("_5", ":5")]
         ends = [f"{entry[key]:.2f}" if key in entry else "-" for key in ("random", "best_response")]
