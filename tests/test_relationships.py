@@ -12,8 +12,10 @@ from omg_lightning.algorithms import PPO
 from omg_lightning.data import AdaptationConfig, Relationships
 from omg_lightning.data.evaluation import Practice, adaptation
 from omg_lightning.data.meetings import meetings
+from omg_lightning.encoders import Paths
 from omg_lightning.envs import as_env
 from omg_lightning.envs.base import RulesEnv
+from omg_lightning.games import StagHunt
 from omg_lightning.games.scripts import ScriptedPlayer
 from omg_lightning.opponents.explicit import BeliefConfig
 from omg_lightning.rollout import matches, play
@@ -176,6 +178,20 @@ def test_relationships_at_once_are_as_if_each_were_played_alone(player, restarts
         for (length, one), (_, other) in zip(found[row], expected, strict=True):
             for name, field in one.tensors().items():
                 torch.testing.assert_close(field[:length], other.tensors()[name], msg=name)
+
+
+def test_episodes_restart_on_boards_whose_walking_distances_have_other_sizes():
+    data = tiny_data(game=StagHunt.preset("4h1s_6x6", max_steps=5), seats=[LEARNER, *["random"] * 3])
+    agent = tiny_agent(data.env, "Declared", encoder=Paths)
+    learners = lambda names: {LEARNER: agent.actor()}  # noqa: E731
+    now = Relationships(
+        data.env, ["nearest_hare"], torch.zeros(2, 1, dtype=torch.int64), protocol(), learners, torch.Generator()
+    )
+    sizes = set()
+    for _ in now.play_until(60):
+        if now._rollout is not None:
+            sizes.add(tuple(x.shape[1:] for x in now._rollout.memory[LEARNER].own if isinstance(x, torch.Tensor)))
+    assert len(sizes) > 1, "otherwise the boards were alike"
 
 
 class Whole(RulesEnv):

@@ -13,7 +13,7 @@ from omg_lightning.actors.simulator import Networks, Simulator, wants_board
 from omg_lightning.envs.base import VectorEnv
 from omg_lightning.losses import masked_logits
 from omg_lightning.search import SearchConfig, pooled_policy, search
-from omg_lightning.types import ConfigError, Estimate, Record, take
+from omg_lightning.types import ConfigError, Estimate, Record, put, take
 
 
 @dataclass(frozen=True)
@@ -127,6 +127,20 @@ class SearchActor(ModelActor):
         if env.game is None or not bool(mine.any()) or not wants_board(env.game, self.networks):
             return memory
         return memory._replace(own=env.game.board(env.state))
+
+    def restart(
+        self,
+        memory: Memory,
+        index: Tensor,
+        env: VectorEnv,
+        mine: Tensor,
+        prior: Tensor | None,
+        generator: torch.Generator,
+    ) -> Memory:
+        """Return the memory after new episodes; the size of a board depends on its batch, so all are made anew."""
+        begun = self.start(env, mine, prior, generator)
+        kept: Memory = put(memory._replace(own=None), index, take(begun._replace(own=None), index))
+        return kept._replace(own=begun.own)
 
     def decide(self, memory: Memory, scene: Scene, estimate: Estimate, rows: Tensor, ego: Tensor) -> Decision:
         """Search for M egos with K trees each, and average the results over the trees."""
