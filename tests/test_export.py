@@ -192,7 +192,7 @@ def test_the_zoo_is_listed_and_its_agents_load_by_name(trained, tmp_path, monkey
     main(["export", str(trained), "--zoo", "small", "--command", "python -m omg_lightning fit --config mine.yaml"])
     capsys.readouterr()
     main(["zoo"])
-    head, row, _, _, command, _, total = capsys.readouterr().out.splitlines()
+    head, _, row, _, _, _, command, _, total = capsys.readouterr().out.splitlines()
     assert head.split()[:2] == ["name", "game"]
     assert row.split()[:5] == ["zoo:small", "StagHunt", "2h1s_4x4", "Subgoal", "BestResponseSearch"]
     assert command.split()[0] == "zoo:small"

@@ -2,8 +2,8 @@
 
 import json
 import os
-import shutil
 import signal
+import subprocess
 import sys
 import threading
 import time
@@ -16,8 +16,9 @@ import yaml
 from command_line import ROOT, refused
 
 from omg_lightning.cli import main
+from omg_lightning.commit import commit_of
 from omg_lightning.evaluation.time_to_target import held_from, rows, summarise, time_figure
-from omg_lightning.experiments import engines, record, runner
+from omg_lightning.experiments import engines, runner
 from omg_lightning.experiments.plan import read
 from omg_lightning.types import ConfigError
 
@@ -197,7 +198,7 @@ def test_results_have_numbers_code_machine_command_versions_and_time(here, capsy
     assert one["wall_clock_s"] > 0
     assert one["versions"]["torch"] == torch.__version__
     assert one["machine"]["cores"] >= 1
-    assert one["commit"] is None or len(one["commit"].removesuffix("-dirty")) == 40
+    assert one["commit"] is None or len(one["commit"].removesuffix("+")) == 40
     assert "[2/2] g, m, seed 1: " in capsys.readouterr().out
 
 
@@ -434,10 +435,16 @@ def test_a_search_samples_settings_scores_them_by_the_mean_over_seeds_and_resume
         assert said in refused(["study", "t.yaml", "--search"], capsys)
 
 
-def test_a_record_tells_code_outside_of_a_checkout(tmp_path, monkeypatch):
-    shutil.copy(ROOT / "omg_lightning/__init__.py", tmp_path)
-    monkeypatch.setattr(record.omg_lightning, "__file__", str(tmp_path / "__init__.py"))
-    assert record._commit() is None
+@pytest.mark.parametrize("around", [False, True], ids=["no repository", "the repository of another project"])
+def test_a_record_names_no_commit_of_an_installation(around, tmp_path, monkeypatch):
+    if around:
+        (tmp_path / "other.txt").touch()
+        name = ["-c", "user.name=a", "-c", "user.email=a@b.c"]
+        for words in (["init", "-q"], ["add", "."], [*name, "commit", "-qm", "first"]):
+            subprocess.run(["git", "-C", str(tmp_path), *words], check=True)
+    (tmp_path / "site/omg_lightning").mkdir(parents=True)
+    monkeypatch.setattr("omg_lightning.commit.__file__", str(tmp_path / "site/omg_lightning/commit.py"))
+    assert commit_of.__wrapped__() is None
 
 
 # Shipped studies ----------------------------------------------------------------------------------------------------

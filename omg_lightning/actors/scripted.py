@@ -64,7 +64,10 @@ class PlayerActor(Actor):
         prior: Tensor | None,
         generator: torch.Generator,
     ) -> Places:
-        """Start new episodes in the environments `index`, int64 `[R]`; a player that cannot must have a single one."""
+        """Start new episodes in the environments `index`, int64 `[R]`.
+
+        A player that cannot restart some of its episodes is reset: `seat` gave it a single environment.
+        """
         memory = memory._replace(mine=mine)
         fresh = torch.zeros_like(memory.started, dtype=torch.bool).index_fill(0, index, True)
         for player, seat, rows in self.seated:

@@ -4,14 +4,15 @@
     python -c "from omg_lightning import load_agent; print(load_agent('zoo:base').spec)"
 
 The return is the mean team return of the evaluation, with its 95% interval over episodes. `fit` finds the shipped
-configurations by their names, as they are listed. You can use `zoo:NAME`
-instead of the path of a checkpoint: in `load_agent`, `--data.seats`, `--data.partners` and `crossplay`.
+configurations by their names, as they are listed. You can use `zoo:NAME` instead of the path of a checkpoint: in
+`load_agent`, `--data.seats`, `--data.partners` and `crossplay`.
 """
 
 from collections.abc import Sequence
 from typing import Any
 
 from omg_lightning.commands.parser import CommandParser
+from omg_lightning.evaluation import align
 from omg_lightning.sources import WEIGHTS, ZOO, ZOO_FOLDER, zoo_names
 from omg_lightning.training.stored import read_description
 
@@ -37,15 +38,7 @@ def main(args: Sequence[str]) -> None:
         agents.append([ZOO + name, made.get("game", settings["spec"]["name"]), *parts, _return(made)])
         options = str(made.get("command", "-")).removeprefix(f"{FIT} ").replace("--config configs/", "--config ")
         made_by.append([ZOO + name, str(made.get("seed", "-")), str(made.get("commit") or "-")[:7], options])
-    print(f"{_columns(agents)}\n\n{_columns(made_by)}\n\n{len(agents) - 1} agents, {size / 2**20:.1f} MiB")
-
-
-def _columns(rows: Sequence[Sequence[str]]) -> str:
-    """Return rows with a width for each column, left-aligned."""
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    return "\n".join(
-        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows
-    )
+    print(f"{align(agents, True)}\n\n{align(made_by, True)}\n\n{len(agents) - 1} agents, {size / 2**20:.1f} MiB")
 
 
 def _return(made: dict[str, Any]) -> str:

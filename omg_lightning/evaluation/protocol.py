@@ -100,10 +100,13 @@ def table(results: Sequence[Result], last: int, groups: Sequence[Group] = ()) ->
     return "\n".join([align(lines), *notes])
 
 
-def align(lines: Sequence[Sequence[str]]) -> str:
-    """Align cells in columns, the first to the left, the others to the right; the first line is the header."""
-    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
-    rows = ["  ".join([row[0].ljust(widths[0]), *map(str.rjust, row[1:], widths[1:])]) for row in lines]
+def align(lines: Sequence[Sequence[str]], words: bool = False) -> str:
+    """Align cells in columns, the first to the left, the others to the right, or to the left if they are `words`.
+
+    The first line is the header.
+    """
+    widths, move = [max(map(len, column)) for column in zip(*lines, strict=True)], str.ljust if words else str.rjust
+    rows = ["  ".join([row[0].ljust(widths[0]), *map(move, row[1:], widths[1:])]).rstrip() for row in lines]
     return "\n".join([rows[0], "-" * len(rows[0]), *rows[1:]])
 
 

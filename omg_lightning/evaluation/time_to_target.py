@@ -28,10 +28,10 @@ def held_from(curve: Curve, target: float) -> tuple[float, float] | None:
 
 
 def summarise(curves: Sequence[Curve | None], target: float) -> dict[str, Any]:
-    """Return when each run holds the target, and medians and ranges if more than half of the runs hold it.
+    """Return when each run holds the target, with the median and the range over runs.
 
-    A run that never holds it, or has no evaluations, is later than all others; so is a median or a maximum that it
-    decides, which is None then.
+    A run that never holds it, or has no evaluations, counts as later than all others. Its values are None, and so are
+    a median and an end of the range that it determines.
     """
     found = [held_from(curve, target) if curve is not None and curve[0] else None for curve in curves]
     held: dict[str, Any] = {"target": target, "runs": len(found), "held": sum(each is not None for each in found)}

@@ -5,14 +5,13 @@ import os
 import platform
 import re
 import shlex
-import subprocess
 from collections.abc import Sequence
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-import omg_lightning
+from omg_lightning.commit import commit_of
 from omg_lightning.files import compact, replace_text
 from omg_lightning.types import ConfigError
 
@@ -51,21 +50,7 @@ def write(folder: Path, record: dict[str, Any]) -> None:
 @cache
 def provenance() -> dict[str, Any]:
     """Return the commit of the code, the machine and the versions of relevant packages."""
-    return {"commit": _commit(), "machine": _machine(), "versions": _versions()}
-
-
-def _commit() -> str | None:
-    """Return the commit of the library, with `-dirty` if files have changed; None outside of a checkout."""
-    folder = Path(omg_lightning.__file__).parent
-    try:
-        _git(folder, "ls-files", "--error-unmatch", "__init__.py")  # not another repository around an environment
-        return _git(folder, "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*").strip()
-    except (OSError, subprocess.SubprocessError):
-        return None
-
-
-def _git(folder: Path, *words: str) -> str:
-    return subprocess.run(["git", "-C", str(folder), *words], capture_output=True, text=True, check=True).stdout
+    return {"commit": commit_of(), "machine": _machine(), "versions": _versions()}
 
 
 def _machine() -> dict[str, Any]:

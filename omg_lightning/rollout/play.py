@@ -112,10 +112,11 @@ def _join(
 
 
 class RolloutState:
-    """Episodes in progress in B environments: one object for one call of `play`.
+    """Episodes in progress in B environments.
 
-    A caller plays step by step. Environments whose episodes are over are dropped or, if `restarts`, restarted: each has
-    its own time, and the others go on. All methods but `result` and `finish` belong into PyTorch's inference mode.
+    A caller plays them step by step, and drops the environments whose episodes are over or, if `restarts`, restarts
+    them. Each episode has its own time, and the others go on. Call `result` and `finish` outside of PyTorch's inference
+    mode, and all other methods within it.
 
     Attributes:
         live: int64 `[L]` the environments that play, in rising order.
@@ -139,7 +140,6 @@ class RolloutState:
         self.live = torch.arange(batch, device=device)
         with torch.inference_mode(False):  # networks learn from it
             self.record = _empty(env, batch, learners, measure, device)
-            self.blank = _empty(env, 1, learners, measure, device)
         self.actors: dict[str, Actor] = {**seating.scripted, **learners}
         if empty := [name for name in seating.names if name not in self.actors]:
             raise ConfigError(f"no actor plays the seat {empty[0]!r}: pass an actor of this name, or change the seat")
@@ -218,8 +218,9 @@ class RolloutState:
             return
         rows, live = self.live[places], self.live
         self.seating.who[rows], self.time[rows] = who, 0
-        for field, blank in zip(self.record.tensors().values(), self.blank.tensors().values(), strict=True):
-            field[:, rows] = blank
+        blank = _empty(self.env, 1, self.learners, self.measure, rows.device).tensors()
+        for name, field in self.record.tensors().items():
+            field[:, rows] = blank[name]
         self.now = put(self.now, places, self.env.restart(places, self.generator))
         for name, actor in self.actors.items():
             carried = self.prior[name]
