@@ -12,6 +12,7 @@ import importlib
 import inspect
 import json
 import os
+import signal
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -24,6 +25,7 @@ import omg_lightning
 
 ROOT = Path(__file__).parents[1]
 OUT = ROOT / "docs/results/by_hand.json"
+LIMIT = 180  # seconds; without a change the tests of a file take less than a third of it
 TESTS = {
     "rollout/play.py": "rollout workers greedy relationships declared datamodule agent",
     "data/relationships.py": "relationships greedy datamodule meetings",
@@ -164,9 +166,13 @@ class First:
 
 
 def judge(file: str, old: str = "", new: str = "") -> str | None:
-    """Return the first test that fails with this change (none by default), or None; runs in a process of its own."""
+    """Return the first test that fails with this change (none by default), or None; runs in a process of its own.
+
+    Tests that take longer than LIMIT count as failed: the change keeps them from ending.
+    """
     read, write = os.pipe()
     if (pid := os.fork()) == 0:
+        signal.alarm(LIMIT)
         nothing = os.open(os.devnull, os.O_WRONLY)
         os.dup2(nothing, 1)
         if old:
@@ -179,7 +185,10 @@ def judge(file: str, old: str = "", new: str = "") -> str | None:
     os.close(write)
     with os.fdopen(read) as pipe:
         found = pipe.read()
-    if status := os.waitpid(pid, 0)[1]:
+    status = os.waitpid(pid, 0)[1]
+    if os.WIFSIGNALED(status) and os.WTERMSIG(status) == signal.SIGALRM:
+        return f"no end within {LIMIT} s"
+    if status:
         raise SystemExit(f"the process of {file}: {old!r} ended with {os.waitstatus_to_exitcode(status)}")
     return found or None
 

@@ -112,6 +112,17 @@ def test_no_relationship_waits_for_the_others_before_all_of_its_steps_are_over()
     assert torch.equal(length, now.steps)
 
 
+class Plain(Actor):
+    """An actor that carries nothing from one episode to the next."""
+
+    def start(self, env, mine, prior, generator):
+        assert prior is None
+        return mine
+
+    def act(self, memory, scene):
+        return Choice(memory & scene.view.active, scene.view.legal.byte().argmax(-1))
+
+
 class Quick(TokenGame):
     """Deterministic: everybody starts with 0 and leaves after as many steps as the number of the last action + 1."""
 
@@ -124,20 +135,28 @@ class Quick(TokenGame):
 
 
 class Says:
-    """Says the number of the episode at each step, so that its episodes have different lengths."""
+    """Says another number in each episode: 2, 3, 4, 1 and so on, in episodes of 1, 2, 3 and 6 steps; 1 is a goal."""
 
-    count = 0
+    count, stride = 0, 1
 
     def reset(self, batch_size, seat, game, generator):
         assert batch_size == 1, "it cannot restart some of its rows"
         self.count += 1
 
     def act(self, observation, legal):
-        return torch.full((len(legal),), min(2 + self.count % 3, legal.shape[-1] - 1))
+        return torch.full((len(legal),), 1 + self.count * self.stride % 4)
+
+
+class SaysBack(Says):
+    """The same in another order: 4, 3, 2, 1."""
+
+    stride = 3
 
 
 class Counting(ScriptedPlayer):
-    """Restarts its rows: says how many episodes each of them has had."""
+    """The same as `Says`, and restarts its rows."""
+
+    stride = 1
 
     def reset(self, batch_size, seat, game, generator):
         super().reset(batch_size, seat, game, generator)
@@ -147,37 +166,70 @@ class Counting(ScriptedPlayer):
         self.count[index] += 1
 
     def act(self, observation, legal):
-        return (2 + self.count % 3).clamp(max=legal.shape[-1] - 1)
+        return 1 + self.count * self.stride % 4
+
+
+class CountingBack(Counting):
+    """The same in another order: 4, 3, 2, 1."""
+
+    stride = 3
+
+
+class Rigid(RulesEnv):
+    """An environment in which no single episode can start."""
+
+    def restart(self, index, generator):
+        raise AssertionError("it can only be reset as a whole")
+
+
+class Whole(Rigid):
+    """It has a `reset` of its own, but no `restart`."""
+
+    def reset(self, batch_size, generator):
+        return super().reset(batch_size, generator)
+
+
+class Listed(Plain):
+    """An actor whose memory is no record of tensors, so it keeps rows in its own way and cannot restart them."""
+
+    def start(self, env, mine, prior, generator):
+        return list(super().start(env, mine, prior, generator))
+
+    def keep(self, memory, index):
+        return [memory[row] for row in index.tolist()]
+
+    def act(self, memory, scene):
+        return super().act(torch.stack(memory), scene)
 
 
 @pytest.mark.parametrize("player", ["Says", "Counting"])
-@pytest.mark.parametrize("restarts", [True, False])
-def test_relationships_at_once_are_as_if_each_were_played_alone(player, restarts):
+@pytest.mark.parametrize("kind", [RulesEnv, Whole, Listed])
+def test_relationships_at_once_are_as_if_each_were_played_alone(player, kind):
     """The reference plays one episode after the other of a single relationship."""
-    game = Quick(2)
-    learner = tiny_agent(game, "Declared", algorithm=PPO, **BELIEF).actor()
-    env = RulesEnv(game) if restarts else Whole(game)
-    assert env.restarts == restarts
-    names = [f"{__name__}.{player}", f"{__name__}.{player}"]
-    now = Relationships(
-        env, names, torch.tensor([[0], [1], [0]]), protocol(), lambda _: {LEARNER: learner}, torch.Generator()
-    )
+    game, names = Quick(2), [f"{__name__}.{player}", f"{__name__}.{player}Back"]
+    learner = kind() if kind is Listed else tiny_agent(game, "Declared", algorithm=PPO, **BELIEF).actor()
+    env = RulesEnv(game) if kind is Listed else kind(game)
+    assert (env.restarts, learner.restarts) == (kind is not Whole, kind is not Listed)
+    met = torch.tensor([[0], [1], [0]])
+    now = Relationships(env, names, met, protocol(), lambda _: {LEARNER: learner}, torch.Generator())
     found = {row: [] for row in range(3)}
-    for segment, played in now.play_until(30):
-        for column, row in enumerate(segment.relationship.tolist()):
-            found[row].append((int(segment.length[column]), played.episodes.map(lambda field, k=column: field[:, k])))
-    seating = arrange([[LEARNER, names[0]]], 1, env, torch.device("cpu"))
-    prior, expected = None, []
-    while sum(length for length, _ in expected) < 30:
-        played = play(RulesEnv(game), seating, {LEARNER: learner}, torch.Generator(), prior, greedy=True)
-        prior = played.prior
-        expected.append((len(played.episodes.reward), played.episodes.map(lambda field: field[:, 0])))
-    assert len({length for length, _ in expected}) == 3, "episodes of different lengths"
-    for row in range(3):
-        assert [length for length, _ in found[row]] == [length for length, _ in expected]
-        for (length, one), (_, other) in zip(found[row], expected, strict=True):
-            for name, field in one.tensors().items():
-                torch.testing.assert_close(field[:length], other.tensors()[name], msg=name)
+    for until, steps in ((13, [13, 15, 13]), (29, [30, 29, 30])):
+        for segment, played in now.play_until(until):
+            for column, row in enumerate(segment.relationship.tolist()):
+                one = played.episodes.map(lambda field, k=column: field[:, k])
+                found[row].append((int(segment.length[column]), one))
+        assert now.steps.tolist() == steps, "no episode begins after the last step"
+    for row, name in enumerate((names[0], names[1], names[0])):
+        seating, prior = arrange([[LEARNER, name]], 1, env, torch.device("cpu")), None
+        for length, one in found[row]:
+            played = play(RulesEnv(game), seating, {LEARNER: learner}, torch.Generator(), prior, greedy=True)
+            prior = played.prior
+            assert len(played.episodes.reward) == length
+            for field, values in played.episodes.tensors().items():
+                torch.testing.assert_close(one.tensors()[field][:length], values[:, 0], msg=field)
+    if kind is not Listed:
+        beliefs = {tuple(one.goal[0, 1].tolist()) for _, one in found[0]}
+        assert len(beliefs) > 2, "otherwise nothing is carried from one episode to the next"
 
 
 def test_episodes_restart_on_boards_whose_walking_distances_have_other_sizes():
@@ -192,13 +244,6 @@ def test_episodes_restart_on_boards_whose_walking_distances_have_other_sizes():
         if now._rollout is not None:
             sizes.add(tuple(x.shape[1:] for x in now._rollout.memory[LEARNER].own if isinstance(x, torch.Tensor)))
     assert len(sizes) > 1, "otherwise the boards were alike"
-
-
-class Whole(RulesEnv):
-    """An environment that can only be reset as a whole: it has a `reset` of its own, but no `restart`."""
-
-    def reset(self, batch_size, generator):
-        return super().reset(batch_size, generator)
 
 
 def test_a_player_that_cannot_restart_plays_each_relationship_with_an_object_of_its_own():
@@ -423,17 +468,6 @@ def test_segments_are_no_shorter_than_the_longest_episode():
     assert AdaptationConfig().segments(35) == [60 * (k + 1) for k in range(40)]
     assert protocol(steps=100).segments(30) == [33, 67, 100]
     assert protocol(steps=16).segments(30) == [16]
-
-
-class Plain(Actor):
-    """An actor that carries nothing from one episode to the next."""
-
-    def start(self, env, mine, prior, generator):
-        assert prior is None
-        return mine
-
-    def act(self, memory, scene):
-        return Choice(memory & scene.view.active, scene.view.legal.byte().argmax(-1))
 
 
 @pytest.mark.parametrize("belief", [True, False])
