@@ -25,7 +25,7 @@ from omg_lightning.rollout import play
 from omg_lightning.search import Root, SearchConfig, SearchResult, pooled_policy
 from omg_lightning.types import ConfigError, View
 
-CPU = torch.device("cpu")
+DEVICE = torch.Generator().device  # the CPU, or that of `pytest --device`
 
 
 def scene_of(env, state, greedy=True, seed=0):
@@ -253,7 +253,7 @@ def test_greedy_play_draws_no_random_number_of_its_own(kind):
     states, episodes = {}, {}
     for greedy in (True, False):
         env, random = as_env(game), torch.Generator().manual_seed(0)
-        played = play(env, arrange([["learner"]], 8, env, CPU), {"learner": actor}, random, greedy=greedy)
+        played = play(env, arrange([["learner"]], 8, env, DEVICE), {"learner": actor}, random, greedy=greedy)
         states[greedy], episodes[greedy] = random.get_state(), played.episodes
     start = torch.Generator().manual_seed(0)
     game.reset(8, start)  # the start of an episode is the only thing that is drawn
@@ -272,7 +272,7 @@ def test_the_least_span_of_values_is_in_standard_deviations_of_the_returns():
         torch.nn.init.zeros_(head.bias)
         agent.algorithm.policy.variance.fill_(deviation**2)
         env, random = as_env(game), torch.Generator().manual_seed(0)
-        seating = arrange([["learner"]], 8, env, CPU)
+        seating = arrange([["learner"]], 8, env, DEVICE)
         played = play(env, seating, {"learner": agent.actor()}, random, greedy=True).episodes
         policies.append(played.extras["root_policy"][0])
     assert torch.equal(policies[0], policies[1])
@@ -286,7 +286,7 @@ def test_greedy_actions_are_the_argmax_whatever_the_seed(kind):
     first, second, drawn = (
         play(
             Fixed(game, state),
-            arrange([["learner"]], 40, as_env(game), CPU),
+            arrange([["learner"]], 40, as_env(game), DEVICE),
             {"learner": actor},
             torch.Generator().manual_seed(seed),
             greedy=greedy,
@@ -373,7 +373,7 @@ def test_a_search_on_an_environment_without_rules_is_refused_in_one_line(env):
     assert isinstance(actor, SearchActor)
     lineup = ["learner", *["random"] * (env.num_players - 1)]
     with pytest.raises(ConfigError, match=r"cannot be stepped.*--model\.algorithm PPO.*CopyableGame") as caught:
-        play(env, arrange([lineup], 2, env, CPU), {"learner": actor}, torch.Generator().manual_seed(0))
+        play(env, arrange([lineup], 2, env, DEVICE), {"learner": actor}, torch.Generator().manual_seed(0))
     assert "\n" not in str(caught.value)
     with pytest.raises(ConfigError, match=r"--model\.algorithm PPO.*CopyableGame") as caught:
         tiny_agent(env, "Direct")
@@ -384,7 +384,7 @@ def test_a_search_on_an_environment_without_rules_is_refused_in_one_line(env):
 def test_scripts_play_an_environment_without_rules_while_a_searching_learner_watches(env):
     watching = plain_learner(env)
     lineup = ["random"] * env.num_players
-    played = play(env, arrange([lineup], 4, env, CPU), {"learner": watching}, torch.Generator().manual_seed(0))
+    played = play(env, arrange([lineup], 4, env, DEVICE), {"learner": watching}, torch.Generator().manual_seed(0))
     assert played.episodes.active[0].any()
     assert not played.episodes.learner.any()
     assert played.episodes.extras["root_policy"].shape[-1] == env.num_actions
@@ -395,7 +395,7 @@ def test_a_copyable_game_can_be_searched():
     env = as_env(game)
     lineup = ["learner", *["random"] * (env.num_players - 1)]
     learners, random = {"learner": plain_learner(game)}, torch.Generator().manual_seed(0)
-    played = play(env, arrange([lineup], 2, env, CPU), learners, random)
+    played = play(env, arrange([lineup], 2, env, DEVICE), learners, random)
     assert played.episodes.learner[..., 0].any()
 
 
@@ -419,7 +419,7 @@ class Witness:
 @pytest.mark.parametrize("game", [TokenGame(2), NumberGame("reals"), Countdown(2)], ids=["bits", "reals", "no rules"])
 def test_a_player_always_sees_all_its_rows_and_finished_ones_are_blank(game):
     env, witness = as_env(game), Witness()
-    seating = arrange([["random", "random"], ["learner", "random"]], 12, env, CPU)
+    seating = arrange([["random", "random"], ["learner", "random"]], 12, env, DEVICE)
     first, *rest = seating.scripted["random"].seated
     seating = seating._replace(scripted={"random": PlayerActor((first._replace(player=witness), *rest))})
     rows = torch.arange(0, 12, 2)
@@ -444,7 +444,7 @@ def test_a_player_always_sees_all_its_rows_and_finished_ones_are_blank(game):
 
 def test_separate_seats_of_a_player_keep_their_own_rows():
     env = as_env(stag_hunt(2))
-    seating = arrange([["nearest_stag", "nearest_hare"], ["nearest_hare", "nearest_hare"]], 6, env, CPU)
+    seating = arrange([["nearest_stag", "nearest_hare"], ["nearest_hare", "nearest_hare"]], 6, env, DEVICE)
     index = torch.tensor([5, 2, 1])
     kept = seating.keep(index).scripted["nearest_hare"]
     # Environment 5 is the first now, 2 the second and 1 the third.
@@ -477,7 +477,7 @@ def test_the_last_view_of_a_seat_that_was_cut_off_is_valued(greedy):
             return torch.zeros(len(view), env.num_actions), 10 * view[:, 0] + time
 
     actor = PolicyActor(tiny_agent(env, "Direct", algorithm=PPO).opponent, Known())
-    seating, random = arrange([["learner", "random"]], 30, env, CPU), torch.Generator().manual_seed(0)
+    seating, random = arrange([["learner", "random"]], 30, env, DEVICE), torch.Generator().manual_seed(0)
     episodes = play(env, seating, {"learner": actor}, random, greedy=greedy).episodes
     cut = episodes.truncated & episodes.learner
     left = episodes.observation[0, :, :, 0] - episodes.reward.sum(0)  # what has not been counted down, [B, P]

@@ -48,7 +48,7 @@ def hunt(opponent="Declared", **settings):
 def evaluated(module, env, state, prior=None):
     """The evaluation of an agent in seat 0 beside `Stays`, from this state on: as rollouts play it."""
     fixed = Still(env.game, state)
-    seating = arrange([["learner", "test_agents.Stays"]], len(state.time), fixed, torch.device("cpu"))
+    seating = arrange([["learner", "test_agents.Stays"]], len(state.time), fixed, torch.Generator().device)
     random = generator_of(0, "agent", "cpu", 0)
     return play(fixed, seating, {"learner": module.actor()}, random, prior, greedy=True)
 

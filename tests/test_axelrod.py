@@ -22,7 +22,7 @@ def axelrod():
 
 def actions_of(*seats, batch=2, seed=0):
     """What two players do, int64 `[T, B, 2]`."""
-    seating = arrange([list(seats)], batch, ENV, torch.device("cpu"))
+    seating = arrange([list(seats)], batch, ENV, torch.Generator().device)
     return play(ENV, seating, {}, torch.Generator().manual_seed(seed)).episodes.action
 
 

@@ -139,7 +139,7 @@ def test_goals_of_few_trees_are_stratified_by_the_belief(generator):
 def test_with_a_low_alpha_the_prior_knows_a_partner_after_five_episodes(script, goal):
     env = RulesEnv(stag_hunt(2))
     learner = tiny_agent(env, "Declared", opponent_args={"belief": BeliefConfig(alpha=0.7)}).actor()
-    seating = arrange([[script] * 2], 32, env, torch.device("cpu"))
+    seating = arrange([[script] * 2], 32, env, torch.Generator().device)
     random, prior = torch.Generator().manual_seed(0), None
     for _ in range(5):
         played = play(env, seating, {"learner": learner}, random, prior)

@@ -66,12 +66,12 @@ def test_no_sequence_of_actions_earns_more(partner):
 
 def test_regret_is_what_actions_cost_step_by_step():
     game = MatrixGame("prisoners_dilemma", max_steps=3)
-    seating = arrange([["always_0", "tit_for_tat"]], 2, RulesEnv(game), torch.device("cpu"))
+    seating = arrange([["always_0", "tit_for_tat"]], 2, RulesEnv(game), torch.Generator().device)
     agent = tiny_agent(game, "Direct").actor()
     episodes = play(RulesEnv(game), seating, {"learner": agent}, torch.Generator().manual_seed(0)).episodes
     regret = best_response(game, game.players["tit_for_tat"]()).regret(episodes)
     assert regret.tolist() == [[0, 0], [0, 0], [1, 1]]  # to cooperate in the last step costs 1
-    seating = arrange([["always_1", "tit_for_tat"]], 1, RulesEnv(game), torch.device("cpu"))
+    seating = arrange([["always_1", "tit_for_tat"]], 1, RulesEnv(game), torch.Generator().device)
     episodes = play(RulesEnv(game), seating, {"learner": agent}, torch.Generator().manual_seed(0)).episodes
     # Best: -1, -1, 0. To defect first earns 0 and then at most -2 - 2 or -3 + 0: -3. Then -2 - 2 is one below -3 + 0.
     regret = best_response(game, game.players["tit_for_tat"]()).regret(episodes)

@@ -21,7 +21,7 @@ def rng(seed=0):
 def played(game: Game, lineups, batch, seed=0):
     """Episodes of scripted players."""
     env = RulesEnv(game)
-    return play(env, arrange(lineups, batch, env, torch.device("cpu")), {}, rng(seed)).episodes
+    return play(env, arrange(lineups, batch, env, torch.Generator().device), {}, rng(seed)).episodes
 
 
 def codebook(used, **config):

@@ -139,7 +139,7 @@ def test_random_play_is_the_slow_game_step_by_step(size):
 def test_scripts_take_shortest_paths_over_the_edges_and_a_cooperator_leaves_the_others_coin():
     game = CoinGame(4, 5)
     for place, coin in product(range(20), repeat=2):
-        wanted = {a for a in range(5) if game.ways(torch.device("cpu"))[place, coin, a]}
+        wanted = {a for a in range(5) if game.ways(torch.Generator().device)[place, coin, a]}
         (r, c), (y, x) = divmod(place, 5), divmod(coin, 5)
         up, left = (r - y) % 4, (c - x) % 5  # steps that way round
         expected = ({UP} if 0 < up <= 2 else set()) | ({DOWN} if up >= 2 else set())
@@ -158,7 +158,9 @@ def test_scripts_take_shortest_paths_over_the_edges_and_a_cooperator_leaves_the_
 
 def episodes_of(seats, batch=250):
     env = RulesEnv(CoinGame(max_steps=40))
-    return play(env, arrange([seats], batch, env, torch.device("cpu")), {}, torch.Generator().manual_seed(0)).episodes
+    return play(
+        env, arrange([seats], batch, env, torch.Generator().device), {}, torch.Generator().manual_seed(0)
+    ).episodes
 
 
 def test_selfish_players_take_own_coins_half_of_the_time_and_earn_nothing_together():

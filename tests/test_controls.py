@@ -126,7 +126,7 @@ def test_a_control_predicts_co_players_like_its_source():
 def test_a_shuffled_oracle_gets_the_new_goals_when_goals_change():
     game = stag_hunt()
     env = RulesEnv(game)
-    seating = arrange([["learner", "switcher:1"]], 12, env, torch.device("cpu"))
+    seating = arrange([["learner", "switcher:1"]], 12, env, torch.Generator().device)
     learner = plain_learner(game, source=ShuffledGoals(Oracle(model_spec(game))))
     episodes = play(env, seating, {"learner": learner}, torch.Generator().manual_seed(0)).episodes
     there = episodes.active[:, :, 1].all(1)

@@ -23,12 +23,12 @@ from omg_lightning.games.grid.scripted import NearestHare, NearestStag
 from omg_lightning.games.scripts import best_chance
 from omg_lightning.rollout import play
 
-CPU = torch.device("cpu")
+DEVICE = torch.Generator().device  # the CPU, or that of `pytest --device`
 
 
 def rollout(game, lineup, batch, measure=False, **learners):
     env = RulesEnv(game) if isinstance(game, Game) else game
-    seating = arrange([lineup], batch, env, CPU)
+    seating = arrange([lineup], batch, env, DEVICE)
     return play(env, seating, learners, torch.Generator().manual_seed(0), measure=measure).episodes
 
 

@@ -19,7 +19,7 @@ from omg_lightning.types import NO_GOAL, ConfigError
 NONE, NORTH, SOUTH, WEST, EAST, LOAD = range(6)
 FAR = (6, 6, 2)  # where the other player is in nobody's way
 FOODS = [(1, 4, 1), (3, 1, 1), (5, 3, 1)]  # food_0, food_1, food_2
-CPU = torch.device("cpu")
+DEVICE = torch.Generator().device  # the CPU, or that of `pytest --device`
 
 
 def at(player, foods=FOODS, other=FAR, view=None, gone=()):
@@ -138,7 +138,7 @@ def test_secret_orders_differ_between_episodes_and_are_kept_within_one():
 
 def rollout(lineup, batch=32, preset="7x7-2p-3f", **options):
     env = RulesEnv(LevelBasedForaging(preset, **options))
-    return env, play(env, arrange([lineup], batch, env, CPU), {}, torch.Generator().manual_seed(0)).episodes
+    return env, play(env, arrange([lineup], batch, env, DEVICE), {}, torch.Generator().manual_seed(0)).episodes
 
 
 def test_players_keep_the_contract_in_both_views():
@@ -180,7 +180,7 @@ def test_exact_bayes_over_foods_by_hand():
     game = LevelBasedForaging("7x7-2p-2f")
     start = game.place(1, players=[(6, 0, 1), (3, 3, 2)], foods=[(3, 1, 1), (3, 5, 1)])
     env = Fixed(game, start)
-    seating = arrange([["random", "food_1"]], 1, env, CPU)
+    seating = arrange([["random", "food_1"]], 1, env, DEVICE)
     episodes = play(env, seating, {}, torch.Generator().manual_seed(0)).episodes
     found = exact_observer(env, episodes)
     assert found.belief[:2, 0, 1, 1].tolist() == pytest.approx([0.5, 1], abs=1e-5)
@@ -193,7 +193,7 @@ def test_exact_bayes_shares_what_it_believed_of_a_food_that_is_gone():
     game = LevelBasedForaging("7x7-2p-3f")
     start = game.place(1, players=[(3, 2, 2), (6, 3, 2)], foods=[(1, 5, 1), (3, 1, 1), (5, 5, 1)])
     env = Fixed(game, start)
-    episodes = play(env, arrange([["food_1", "random"]], 1, env, CPU), {}, torch.Generator().manual_seed(0)).episodes
+    episodes = play(env, arrange([["food_1", "random"]], 1, env, DEVICE), {}, torch.Generator().manual_seed(0)).episodes
     before, after = exact_observer(env, episodes).belief[:2, 0, 1]
     assert before.tolist() == pytest.approx([1 / 3] * 3)
     assert float(after[1]) == pytest.approx(0, abs=1e-6)
@@ -233,7 +233,7 @@ def test_locations_are_the_cells_of_the_foods():
 def test_all_players_that_share_a_food_are_rewarded_at_any_level():
     game = LevelBasedForaging("7x7-2p-1f")
     env = Fixed(game, game.place(1, players=[(3, 2, 1), (3, 4, 2)], foods=[(3, 3, 3)]))
-    episodes = play(env, arrange([["greedy", "greedy"]], 1, env, CPU), {}, torch.Generator().manual_seed(0)).episodes
+    episodes = play(env, arrange([["greedy", "greedy"]], 1, env, DEVICE), {}, torch.Generator().manual_seed(0)).episodes
     assert rewarded(episodes, game.layout).tolist() == [[[True, True]]]
 
 

@@ -114,7 +114,7 @@ def test_the_first_of_equally_good_actions_is_taken():
     game = TokenGame(1)
     env = as_env(game)
     learner = plain_learner(game, always(0, game.num_actions), simulations=0)
-    seating = arrange([["learner"]], 40, env, torch.device("cpu"))
+    seating = arrange([["learner"]], 40, env, torch.Generator().device)
     greedy, drawn = (
         play(env, seating, {"learner": learner}, torch.Generator().manual_seed(0), greedy=greedy).episodes
         for greedy in (True, False)

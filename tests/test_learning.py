@@ -45,7 +45,7 @@ def test_search_is_the_exact_best_response_beside_a_fixed_strategy(preset, partn
     networks = run(["validate", "--config", str(tmp_path / "lightning_logs/version_0/config.yaml")], Networks)
     actor = networks.model.load_actor(str(tmp_path / "lightning_logs/version_0/last.ckpt"))
     env, game = networks.datamodule.env, networks.datamodule.env.game
-    seating = arrange([["learner", partner]], 64, env, torch.device("cpu"))
+    seating = arrange([["learner", partner]], 64, env, torch.Generator().device)
     with torch.no_grad():
         found = play(env, seating, {"learner": actor}, torch.Generator().manual_seed(0), greedy=True).episodes
     assert best_response(game, game.players[partner]()).regret(found).max() < 1e-6

@@ -206,7 +206,7 @@ def trained(opponent):
         enable_model_summary=False, num_sanity_val_steps=0, limit_val_batches=0, callbacks=[BufferRefresh()],
     ).fit(agent, data)  # fmt: skip
     env = RulesEnv(GUESS)
-    seating = arrange(PARTNERS, 600, env, torch.device("cpu"))
+    seating = arrange(PARTNERS, 600, env, torch.Generator().device)
     episodes = play(env, seating, {"learner": agent.actor()}, torch.Generator().manual_seed(1), greedy=True).episodes
     kind, nobody = torch.arange(600) % 3, agent.opponent.size == 0
     known = episodes.observation[10, :, 0].float() if nobody else episodes.goal[10, :, 0 if opponent == "LIAM" else 1]

@@ -16,7 +16,7 @@ from omg_lightning.metrics.intervals import stratified, student
 from omg_lightning.rollout import play
 from omg_lightning.types import AdaptationSegment, ConfigError
 
-CPU = torch.device("cpu")
+DEVICE = torch.Generator().device  # the CPU, or that of `pytest --device`
 
 
 def protocol(**settings) -> AdaptationConfig:
@@ -133,7 +133,7 @@ def test_partners_follow_the_table_and_beliefs_carry_over():
 def test_a_handover_happens_once_per_episode_at_a_random_step_to_a_random_kind():
     game = MatrixGame(payoff=torch.eye(3).tolist(), max_steps=6)
     env, name = as_env(game), "handover:4:always_1:always_0:always_2"
-    episodes = play(env, arrange([["random", name]], 600, env, CPU), {}, torch.Generator().manual_seed(0)).episodes
+    episodes = play(env, arrange([["random", name]], 600, env, DEVICE), {}, torch.Generator().manual_seed(0)).episodes
     played, goals = episodes.action[..., 1].T, episodes.true_goal[..., 1].T  # [B, T]
     assert torch.equal(played, goals), "it says what it is after"
     first = (played == 1).long().cumprod(1).sum(1)  # steps before it changes

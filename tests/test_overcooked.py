@@ -245,7 +245,7 @@ def test_scripts_do_not_block_each_other_for_ever():
 def test_scripts_that_share_the_work_deliver_soups_and_one_task_alone_does_not():
     env = RulesEnv(Overcooked(max_steps=80))
     lineups = [["onion_carrier", "dish_carrier"], ["independent", "independent"], ["onion_carrier", "onion_carrier"]]
-    seating = arrange(lineups, 3, env, torch.device("cpu"))
+    seating = arrange(lineups, 3, env, torch.Generator().device)
     episodes = play(env, seating, {}, torch.Generator().manual_seed(0)).episodes
     shared, alone, none = episodes.reward.sum((0, 2)).tolist()
     assert shared >= 20

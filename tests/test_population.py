@@ -73,7 +73,7 @@ def test_a_training_beside_a_population_runs(made, tmp_path):
 def test_a_learner_meets_all_agents_of_a_folder_in_equal_shares(made):
     env = RulesEnv(StagHunt("2h1s_4x4"))
     lineups = as_lineups(["learner", f"checkpoint:{made}/*"])
-    seating = arrange(lineups, 6, env, torch.device("cpu"))
+    seating = arrange(lineups, 6, env, torch.Generator().device)
     assert [Path(name).name for name in seating.names] == ["learner", "seed_3_end", "seed_3_half", "seed_3_start"]
     assert seating.who.tolist() == [[0, 1], [0, 2], [0, 3]] * 2
 

@@ -17,7 +17,7 @@ from omg_lightning.opponents.selector import SelectorConfig
 from omg_lightning.seeds import ROLES, generator_of, seed_of
 from omg_lightning.types import NO_GOAL, ConfigError, Episodes
 
-CPU = torch.device("cpu")
+DEVICE = torch.Generator().device  # the CPU, or that of `pytest --device`
 PARTS = [(), *((k,) for k in range(50)), *product(range(3), repeat=2)]
 
 
@@ -29,7 +29,7 @@ def test_random_streams_differ():
 
 def test_random_numbers_of_two_streams_differ():
     streams = [(seed, role, part) for seed in range(4) for role in ROLES for part in [(), (0,), (1,), (0, 0)]]
-    generators = [generator_of(seed, role, CPU, *part) for seed, role, part in streams]
+    generators = [generator_of(seed, role, DEVICE, *part) for seed, role, part in streams]
     drawn = {tuple(torch.rand(4, generator=generator).tolist()) for generator in generators}
     assert len(drawn) == len(streams)
 

@@ -220,7 +220,7 @@ def test_relationships_at_once_are_as_if_each_were_played_alone(player, kind):
                 found[row].append((int(segment.length[column]), one))
         assert now.steps.tolist() == steps, "no episode begins after the last step"
     for row, name in enumerate((names[0], names[1], names[0])):
-        seating, prior = arrange([[LEARNER, name]], 1, env, torch.device("cpu")), None
+        seating, prior = arrange([[LEARNER, name]], 1, env, torch.Generator().device), None
         for length, one in found[row]:
             played = play(RulesEnv(game), seating, {LEARNER: learner}, torch.Generator(), prior, greedy=True)
             prior = played.prior

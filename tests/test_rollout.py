@@ -27,13 +27,13 @@ from omg_lightning.opponents import Direct
 from omg_lightning.rollout import play
 from omg_lightning.types import NO_GOAL, ConfigError, Record, take
 
-CPU = torch.device("cpu")
+DEVICE = torch.Generator().device  # the CPU, or that of `pytest --device`
 
 
 def rollout(game, lineups, batch=6, seed=0, greedy=False, prior=None, measure=False, **learners):
     """Episodes of a `Game` or a `VectorEnv`."""
     env = as_env(game)
-    seating = arrange(lineups, batch, env, CPU)
+    seating = arrange(lineups, batch, env, DEVICE)
     return play(env, seating, learners, torch.Generator().manual_seed(seed), prior, greedy, measure)
 
 
@@ -235,7 +235,7 @@ def test_samples_do_not_depend_on_the_views_of_seats_that_have_left(opponent, al
     found = []
     for junk in (0.0, 1.0):
         random, env = torch.Generator().manual_seed(1), Junk(game, state, junk)
-        seating = arrange([["learner", "random", "learner"]], 12, env, CPU)
+        seating = arrange([["learner", "random", "learner"]], 12, env, DEVICE)
         played = play(env, seating, {"learner": agent.actor()}, random).episodes
         found.append((played, random.get_state()))
     (clean, one), (spoiled, two) = found
@@ -276,7 +276,7 @@ def test_a_rollout_runs_in_inference_mode_and_returns_trainable_tensors(opponent
     game = stag_hunt(3)
     agent, env = tiny_agent(game, opponent), as_env(game)
     players = [Keeper(), Keeper()]
-    seating = with_players(arrange([["learner", "random", "random"]], 4, env, CPU), *players)
+    seating = with_players(arrange([["learner", "random", "random"]], 4, env, DEVICE), *players)
     prior = None
     for seed in range(2):
         learners, chance = {"learner": agent.actor()}, torch.Generator().manual_seed(seed)
@@ -514,7 +514,7 @@ BAD_ANSWERS = {
 
 def seated(game, answer, batch=6):
     """A random player in seat 1 beside one in seat 0 that answers as told."""
-    return with_players(arrange([["random", "random"]], batch, as_env(game), CPU), Answer(answer))
+    return with_players(arrange([["random", "random"]], batch, as_env(game), DEVICE), Answer(answer))
 
 
 @pytest.mark.parametrize("name", BAD_ANSWERS)
@@ -538,7 +538,8 @@ def test_where_noop_is_illegal_the_first_legal_action_is_played_and_recorded():
     """A third-party mask may forbid every action that this project knows by name, `noop` too."""
     env = PettingZooEnv("parallel_toys.Masked")
     seating = with_players(
-        arrange([["random"] * env.num_players], 4, env, CPU), Answer(lambda rows: torch.zeros(rows, dtype=torch.int64))
+        arrange([["random"] * env.num_players], 4, env, DEVICE),
+        Answer(lambda rows: torch.zeros(rows, dtype=torch.int64)),
     )
     episodes = play(env, seating, {}, torch.Generator().manual_seed(0)).episodes
     taken = episodes.legal.gather(-1, episodes.action[..., None])[..., 0]
@@ -555,7 +556,7 @@ def test_a_player_may_write_into_what_it_is_shown():
             return torch.full((len(legal),), STAY)
 
     game = stag_hunt()
-    seating = with_players(arrange([["random", "random"]], 6, as_env(game), CPU), Vandal(None))
+    seating = with_players(arrange([["random", "random"]], 6, as_env(game), DEVICE), Vandal(None))
     episodes = play(as_env(game), seating, {}, torch.Generator().manual_seed(0)).episodes
     assert (episodes.observation[episodes.active][:, 0].flatten(1).sum(-1) == 1).all()
     assert episodes.legal[episodes.active].any(-1).all()
@@ -564,7 +565,7 @@ def test_a_player_may_write_into_what_it_is_shown():
 def test_play_keeps_its_inputs():
     game = stag_hunt()
     agent, env = tiny_agent(game, "Declared"), as_env(game)
-    seating = arrange([["learner", "random"]], 4, env, CPU)
+    seating = arrange([["learner", "random"]], 4, env, DEVICE)
     prior = {"learner": torch.full((4, 2, 2), 0.5)}
     before = snapshot((seating.who, prior["learner"])), snapshot(tuple(agent.state_dict().values()))
     play(env, seating, {"learner": agent.actor()}, torch.Generator().manual_seed(0), prior)
@@ -576,7 +577,7 @@ def test_play_keeps_its_inputs():
 def test_scripts_own_probabilities_are_recorded_in_evaluations(workers):
     game = stag_hunt(3)
     env, learner = as_env(game), plain_learner(game)
-    seating = arrange([["learner", "random", "nearest_stag"]], 6, env, CPU)
+    seating = arrange([["learner", "random", "nearest_stag"]], 6, env, DEVICE)
     measured, plain = (
         play(env, seating, {"learner": learner}, torch.Generator().manual_seed(0), None, True, measure, workers)
         for measure in (True, False)

@@ -246,6 +246,57 @@ def test_search_is_a_pure_function(rule):
     assert all(map(torch.equal, kept, first))  # the second search does not write to the results of the first
 
 
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+@pytest.mark.parametrize(("simulations", "actions"), [(2, 3), (3, 3), (60, 2), (100, 5)])  # deep trees for few actions
+def test_a_cuda_graph_changes_no_result(simulations, actions):
+    random = torch.Generator().manual_seed(3)
+    states, trees = 400, 7
+    after = torch.randint(states, (states, actions), generator=random).cuda()
+    reward, value = (torch.rand(states, actions, generator=random).cuda() for _ in range(2))
+    logits, ends = (
+        torch.rand(states, actions, generator=random).cuda(),
+        (torch.rand(states, generator=random) < 0.05).cuda(),
+    )
+
+    def model(state, action):
+        now = after[state, action]
+        discount = torch.where(ends[now], 0.0, 0.9)
+        return ModelOutput(logits[now], value[now, 0], reward[state, action], discount, logits[now] > 0.2), now
+
+    start = torch.arange(trees, device="cuda")
+    root = Root(logits[start], value[start, 0], torch.ones_like(logits[start], dtype=torch.bool), start)
+    plain, graph = (
+        search(root, model, SearchConfig(num_simulations=simulations, cuda_graph=on), return_tree=True)
+        for on in (False, True)
+    )
+    assert all(torch.equal(x, y) for x, y in zip(plain[0], graph[0], strict=True))
+    assert torch.equal(plain[1].child, graph[1].child)
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+def test_the_random_numbers_of_a_cuda_graph_are_new_in_each_simulation_and_follow_the_generator():
+    def drawn(seed):
+        random, found = torch.Generator("cuda").manual_seed(seed), torch.zeros(41, 3, device="cuda")
+        calls = torch.zeros((), dtype=torch.int64, device="cuda")
+
+        def model(state, action):
+            calls.add_(1)
+            uniform = torch.rand(3, generator=random, device="cuda")
+            found.index_copy_(0, calls[None], uniform[None])
+            logits = state[:, None].expand(3, 2)
+            return ModelOutput(logits, state, uniform, state + 0.9, logits == 0), state
+
+        zeros = torch.zeros(3, 2, device="cuda")
+        root = Root(zeros, zeros[:, 0], zeros == 0, zeros[:, 0])
+        search(root, model, SearchConfig(num_simulations=40, cuda_graph=True), random)
+        return found[1:]
+
+    first = drawn(0)
+    assert len(first.flatten().unique()) > 100  # 120 numbers
+    assert torch.equal(first, drawn(0))
+    assert not torch.equal(first, drawn(1))
+
+
 def test_a_search_inside_the_model_changes_nothing():
     game = TableGame(4, 3)
     root, config = game.root(6), SearchConfig(num_simulations=9)

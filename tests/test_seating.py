@@ -18,12 +18,12 @@ from omg_lightning.games.scripts import scripts_of
 from omg_lightning.rollout import play
 from omg_lightning.types import NO_GOAL, ConfigError
 
-CPU = torch.device("cpu")
+DEVICE = torch.Generator().device  # the CPU, or that of `pytest --device`
 LINEUPS = [["learner", "nearest_stag"], ["nearest_stag", "random"], ["checkpoint:a.ckpt", "learner"]]
 
 
 def seat(lineups, batch, game=None):
-    return arrange(lineups, batch, as_env(game or stag_hunt()), CPU)
+    return arrange(lineups, batch, as_env(game or stag_hunt()), DEVICE)
 
 
 def seated(seating):
@@ -122,7 +122,7 @@ def test_scripted_lineups_are_k_of_one_script_beside_the_other_and_random(game, 
     assert [lineup.count(second) for lineup in found] == [3, 2, 1, 0, 0]
     assert found[-1] == ["random"] * 3
     assert scripts_of(game) == (first, second)
-    arrange(found, len(found), env, CPU)
+    arrange(found, len(found), env, DEVICE)
     assert default_partners(env) == ["random", first, second, "switcher"]
 
 
@@ -140,10 +140,10 @@ def test_a_users_game_names_its_own_scripts_or_none():
 def test_an_environment_without_rules_is_played_by_random_and_by_dotted_paths():
     env = Countdown(2)
     assert scripted_lineups(env) == [["random"] * 2]
-    seating = arrange([["random", f"{__name__}.Second"]], 4, env, CPU)
+    seating = arrange([["random", f"{__name__}.Second"]], 4, env, DEVICE)
     assert sorted(seated(seating)) == [("RandomPlayer", 0, [0, 1, 2, 3]), ("Second", 1, [0, 1, 2, 3])]
     with pytest.raises(ConfigError, match="unknown player 'nearest_stag' in Countdown"):
-        arrange([["random", "nearest_stag"]], 4, env, CPU)
+        arrange([["random", "nearest_stag"]], 4, env, DEVICE)
 
 
 class Second:

@@ -13,13 +13,13 @@ from omg_lightning.opponents import Oracle
 from omg_lightning.rollout import play
 from omg_lightning.types import NO_GOAL, ConfigError
 
-CPU = torch.device("cpu")
+DEVICE = torch.Generator().device  # the CPU, or that of `pytest --device`
 STAG, HARE = 0, 1
 
 
 def rollout(game, lineup, batch=40, seed=0, **learners):
     env, random = as_env(game), torch.Generator().manual_seed(seed)
-    return play(env, arrange([lineup], batch, env, CPU), learners, random).episodes
+    return play(env, arrange([lineup], batch, env, DEVICE), learners, random).episodes
 
 
 def test_each_episode_and_environment_draws_its_own_goal(generator):
@@ -101,7 +101,7 @@ def test_the_switcher_of_snowdrift_is_a_cleaner_or_a_defector():
 )
 def test_a_game_that_it_cannot_play_is_one_clear_line(name, game, says):
     with pytest.raises(ConfigError, match=says) as caught:
-        arrange([["random", name]], 1, as_env(game), CPU)
+        arrange([["random", name]], 1, as_env(game), DEVICE)
     assert "\n" not in str(caught.value)
 
 

@@ -20,7 +20,7 @@ def symmetries(game):
 
 def rollout(game, lineup, batch, seed=0, **learners):
     env = as_env(game)
-    seating = arrange([lineup], batch, env, torch.device("cpu"))
+    seating = arrange([lineup], batch, env, torch.Generator().device)
     return play(env, seating, learners, torch.Generator().manual_seed(seed)).episodes
 
 

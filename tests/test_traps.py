@@ -38,7 +38,7 @@ from omg_lightning.rollout import play
 from omg_lightning.types import Episodes, View, ego_order
 
 MODELS = ("Direct", "Declared", "Subgoal", "Oracle")
-CPU = torch.device("cpu")
+DEVICE = torch.Generator().device  # the CPU, or that of `pytest --device`
 
 
 def fresh(game, opponent, share=0.5, **settings):
@@ -101,7 +101,7 @@ def test_the_policy_is_called_once_for_all_environments_seats_and_trees(batch, t
 
     learner = replace(plain_learner(game, trees=trees, simulations=5), policy=Counting(game.num_actions))
     env = RulesEnv(game)
-    seating = arrange([["learner", "learner", "random"]], batch, env, CPU)
+    seating = arrange([["learner", "learner", "random"]], batch, env, DEVICE)
     play(env, seating, {"learner": learner}, torch.Generator().manual_seed(0))
     assert sizes == [batch * 2 * trees] * (game.max_steps * (1 + 5))
 
@@ -169,7 +169,7 @@ def test_the_policy_has_the_same_inputs_in_play_and_training_after_a_seat_has_le
     state = game.reset(4, torch.Generator().manual_seed(0))
     state = state._replace(leaves=torch.tensor([[6, 2]] * 4))
     env = Fixed(game, state)
-    seating = arrange([["learner", "random"]], 4, env, CPU)
+    seating = arrange([["learner", "random"]], 4, env, DEVICE)
     asked, taught = [], []
     spy(agent.algorithm.policy, "condition", asked)
     episodes = play(env, seating, {"learner": agent.actor()}, torch.Generator().manual_seed(0)).episodes
@@ -253,7 +253,7 @@ def test_permuting_seats_permutes_play():
         agent.algorithm.policy.net.encoder.dense.weight.mul_(5)  # a prior that depends on the view
         agent.algorithm.policy.net.out.weight.mul_(5)
     agent.opponent.predict = always(3, game.num_actions)
-    seating = arrange([["learner"] * 3], 5, RulesEnv(game), CPU)
+    seating = arrange([["learner"] * 3], 5, RulesEnv(game), DEVICE)
     turned = state._replace(last=state.last.roll(1, 1), leaves=state.leaves.roll(1, 1))
     one, two = (
         play(
@@ -349,7 +349,7 @@ def test_every_episode_starts_with_an_empty_context():
     agent = tiny_agent(game, "Subgoal")
     state = game.reset(4, torch.Generator().manual_seed(0))
     env = Fixed(game, state)
-    seating = arrange([["learner", "random"]], 4, env, CPU)
+    seating = arrange([["learner", "random"]], 4, env, DEVICE)
     random, prior = torch.Generator().manual_seed(0), None
     firsts = []
     for _ in range(2):

@@ -17,7 +17,7 @@ from omg_lightning.rollout import play
 from omg_lightning.spaces import dtype_of, is_binary, plain_space, space_of
 from omg_lightning.types import ConfigError
 
-CPU = torch.device("cpu")
+DEVICE = torch.Generator().device  # the CPU, or that of `pytest --device`
 STORED = {
     "reals": torch.float32,
     "doubles": torch.float64,
@@ -56,7 +56,7 @@ def test_episodes_contain_the_games_own_views(kind, workers):
     game = NumberGame(kind)
     env = as_env(game)
     random = torch.Generator().manual_seed(0)
-    episodes = play(env, arrange([["random"] * 2], 12, env, CPU), {}, random, workers=workers).episodes
+    episodes = play(env, arrange([["random"] * 2], 12, env, DEVICE), {}, random, workers=workers).episodes
     assert episodes.observation.dtype == STORED[kind] == dtype_of(game.observation_space)
     assert episodes.observation.shape[3:] == game.observation_space.shape
     shares = torch.arange(12).tensor_split(workers)
@@ -75,7 +75,7 @@ def test_players_observe_the_games_own_views(kind):
     game, witness = NumberGame(kind), Witness()
     state = game.reset(8, torch.Generator().manual_seed(1))
     env = Fixed(game, state)
-    seating = arrange([["random"] * 2], 8, env, CPU)
+    seating = arrange([["random"] * 2], 8, env, DEVICE)
     first, second = seating.scripted["random"].seated
     seating = seating._replace(scripted={"random": PlayerActor((first, second._replace(player=witness)))})
     episodes = play(env, seating, {}, torch.Generator().manual_seed(0)).episodes
@@ -92,7 +92,7 @@ def test_the_buffer_and_the_losses_get_the_games_own_views(kind):
     state = game.reset(8, torch.Generator().manual_seed(1))
     env = Fixed(game, state)
     agent = tiny_agent(game, "Direct")
-    seating = arrange([["learner", "random"]], 8, env, CPU)
+    seating = arrange([["learner", "random"]], 8, env, DEVICE)
     episodes = play(env, seating, {"learner": agent.actor()}, torch.Generator().manual_seed(0)).episodes
     views, live = replayed(game, state, episodes)
     for b in range(8):
@@ -141,7 +141,7 @@ def test_an_environment_without_rules_shows_and_stores_its_own_views():
 
     spied = Spied(2)
     random = torch.Generator().manual_seed(0)
-    episodes = play(spied, arrange([["random"] * 2], 6, spied, CPU), {}, random).episodes
+    episodes = play(spied, arrange([["random"] * 2], 6, spied, DEVICE), {}, random).episodes
     assert torch.equal(episodes.observation[0], shown[0].observation)
     assert episodes.observation.dtype == torch.float32 == dtype_of(env.observation_space)
     for t in range(len(episodes.active)):
@@ -161,7 +161,7 @@ class Careless(NumberGame):
 def test_views_are_shown_in_the_dtype_of_the_space_also_where_a_game_gives_another():
     game, witness = Careless("counts"), Witness()
     env = as_env(game)
-    seating = arrange([["random"] * 2], 4, env, CPU)
+    seating = arrange([["random"] * 2], 4, env, DEVICE)
     first, second = seating.scripted["random"].seated
     seating = seating._replace(scripted={"random": PlayerActor((first._replace(player=witness), second))})
     episodes = play(env, seating, {}, torch.Generator().manual_seed(0)).episodes

@@ -19,7 +19,7 @@ from omg_lightning.rollout import match, play, workers
 from omg_lightning.rollout.workers import at_once
 from omg_lightning.types import NO_GOAL, ConfigError
 
-CPU = torch.device("cpu")
+DEVICE = torch.Generator().device  # the CPU, or that of `pytest --device`
 LINEUPS = [["learner", "random", "learner"], ["random", "learner", "random"]]
 GAMES = {
     "stag_hunt": stag_hunt(3, num_hares=6),
@@ -31,7 +31,9 @@ GAMES = {
 
 def rollout(game, batch=7, seed=0, prior=None, count=1, lineups=LINEUPS, learners=None):
     env, generator = as_env(game), torch.Generator().manual_seed(seed)
-    return play(env, arrange(lineups, batch, env, CPU), learners or learners_of(game), generator, prior, workers=count)
+    return play(
+        env, arrange(lineups, batch, env, DEVICE), learners or learners_of(game), generator, prior, workers=count
+    )
 
 
 def learners_of(game):
@@ -44,7 +46,7 @@ def learners_of(game):
 def shares(game, batch, count, seed=0):
     """Each share of the environments played alone, in this process."""
     env = as_env(game)
-    seating = arrange(LINEUPS, batch, env, CPU)
+    seating = arrange(LINEUPS, batch, env, DEVICE)
     seeds = torch.randint(2**62, (count,), generator=torch.Generator().manual_seed(seed))
     parts = []
     for rows, each in zip(torch.arange(batch).tensor_split(count), seeds.tolist(), strict=True):
@@ -151,7 +153,7 @@ def test_environments_that_processes_cannot_divide_are_refused(monkeypatch):
     env = as_env(game)
     elsewhere = SimpleNamespace(device=torch.device("cuda:0"))
     with pytest.raises(ConfigError, match=r"data\.workers is 2, but the device is cuda:0"):
-        play(env, arrange(LINEUPS, 4, env, CPU), learners_of(game), elsewhere, workers=2)
+        play(env, arrange(LINEUPS, 4, env, DEVICE), learners_of(game), elsewhere, workers=2)
     monkeypatch.setattr(workers, "get_all_start_methods", lambda: ["spawn"])
     with pytest.raises(ConfigError, match=r"data\.workers"):
         rollout(game, count=2)

@@ -212,7 +212,7 @@ def tiny_agent(game, opponent="Subgoal", seed: int = 0, hidden: int = 16, sharin
 def play_with(agent: Agent, game, lineup, batch: int = 6, seed: int = 0) -> Episodes:
     """Episodes of `lineup`, with `agent` in the seats called learner (it infers goals even if there are none)."""
     env = RulesEnv(game) if isinstance(game, Game) else game
-    seating = arrange([lineup], batch, env, torch.device("cpu"))
+    seating = arrange([lineup], batch, env, torch.Generator().device)
     return play(env, seating, {"learner": agent.actor()}, torch.Generator().manual_seed(seed)).episodes
 
 

@@ -52,6 +52,7 @@ class PlannerConfig:
     rescale: bool = False
     temperature: float = 1.0
     td_lambda: float = 1.0
+    cuda_graph: bool = False
 
     def __post_init__(self) -> None:
         if self.rule not in ("puct", "gumbel"):
@@ -160,6 +161,7 @@ class SearchActor(ModelActor):
             discount=config.discount,
             gumbel_scale=0.0 if scene.greedy else 1.0,  # no exploration in evaluation
             random_ties=not scene.greedy,
+            cuda_graph=config.cuda_graph,
         )
         result = search(root, simulator.step, settings, scene.generator)
         q, policy = (x.view(len(rows), trees, -1).mean(1) for x in (result.q, result.policy))

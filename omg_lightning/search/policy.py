@@ -37,6 +37,8 @@ class SearchConfig:
         gumbel_scale: Gumbel: scale of the noise at the root. Set it to 0 for greedy play: no random number is drawn.
         random_ties: break ties between equally good actions at random, in an order that each tree draws from the
             generator; for training. If False, the first of equals is chosen, so visits favour low action indices.
+        cuda_graph: PUCT on a GPU: launch all kernels of a simulation at once, as a CUDA graph. The model must then not
+            read values on the CPU.
     """
 
     num_simulations: int = 32
@@ -49,6 +51,7 @@ class SearchConfig:
     least_span: float = 0.0
     gumbel_scale: float = 1.0
     random_ties: bool = False
+    cuda_graph: bool = False
 
     def __post_init__(self) -> None:
         self._require("rule", self.rule in ("puct", "gumbel"), "'puct' or 'gumbel'")

@@ -15,6 +15,7 @@ from omg_lightning.search.policy import (
     puct_rule,
     summarise,
 )
+from omg_lightning.search.replay import Replay
 from omg_lightning.search.tree import (
     Arena,
     Choose,
@@ -30,6 +31,7 @@ from omg_lightning.search.tree import (
     map_state,
     plant,
     snapshot,
+    write,
 )
 from omg_lightning.types import ConfigError
 
@@ -96,39 +98,68 @@ def search(
     with Arena() as arena:
         tree = plant(arena, root, prior_of(config, root.prior_logits.to(dtype), legal, ties), simulations)
         if simulations:
-            _simulate(root, model_fn, config, tree, choose, ties)
+            _simulate(root, model_fn, config, tree, choose, ties, generator)
         result = summarise(config, tree, noise, alive)
         return (result, snapshot(tree)) if return_tree else result
 
 
 def _simulate(
-    root: Root, model_fn: ModelFn, config: SearchConfig, tree: Tree, choose: Choose, ties: Tensor | None
+    root: Root,
+    model_fn: ModelFn,
+    config: SearchConfig,
+    tree: Tree,
+    choose: Choose,
+    ties: Tensor | None,
+    generator: torch.Generator | None,
 ) -> None:
     simulations, trees = config.num_simulations, len(tree.roots)
-    look_every = 1 if tree.roots.device.type == "cpu" else 8  # a GPU must wait whenever the true depth is read
-    depth = 0  # no node is deeper than this
+    on_cpu = tree.roots.device.type == "cpu"
+    look_every = 1 if on_cpu else 8  # a GPU must wait whenever the true depth is read
     deepest = tree.roots.new_zeros(())
-    choose_at(tree, tree.roots[None], choose, 0)
-    for step in range(1, simulations + 1):
-        interrupts.check()
+    slot = tree.roots + 0
+
+    def simulation(step: int, depth: int, new: slice | Tensor) -> None:
+        """Simulate once. No node is deeper than `depth`; the new nodes are in the slots `new`."""
         at = parent, edge, _ = descend(tree, depth)
-        before = map_state(lambda x, rows=parent: x.index_select(0, rows), tree.state)
+        before = map_state(lambda x: x.index_select(0, parent), tree.state)
         output, state = model_fn(before, edge // len(tree.parent))
         if step == 1:
             _check_output(root, output, state)
         if config.discount != 1:
             output = output._replace(discount=output.discount * config.discount)
         prior = prior_of(config, output.prior_logits.to(tree.edges.dtype), output.legal, ties)
-        leaf = expand(tree, step, at, output, prior)
+        leaf = expand(tree, new, at, output, prior)
         path = climb(tree, leaf, depth + 1)
         backup(tree, path)
         if step == simulations:
-            break
-        new = slice(step * trees, (step + 1) * trees)
-        map_state(lambda buffer, x, new=new: buffer[new].copy_(x), tree.state, state)
+            return
+        map_state(lambda buffer, x: write(buffer, new, x), tree.state, state)
         choose_at(tree, path[1:], choose, step)
-        deepest = torch.maximum(deepest, (path.amax(1) >= trees).sum())
-        depth = int(deepest) if step % look_every == 0 else depth + 1
+        deepest.copy_(torch.maximum(deepest, (path.amax(1) >= trees).sum()))
+
+    def replayed() -> None:
+        slot.add_(trees)
+        simulation(0, bound, slot)
+
+    choose_at(tree, tree.roots[None], choose, 0)
+    depth, step, bound = 0, 0, 0
+    graph: Replay | None = None
+    while step < simulations:
+        step += 1
+        interrupts.check()
+        if config.cuda_graph and config.rule == "puct" and not on_cpu and 1 < step < simulations:
+            if depth > bound or graph is None:
+                depth = int(deepest)
+                if graph is None or depth + 2 > bound:
+                    bound = depth + look_every
+                    slot.copy_(tree.roots + (step - 1) * trees)
+                    graph = Replay(replayed, generator)
+            graph()
+            depth += 1
+            continue
+        simulation(step, depth, slice(step * trees, (step + 1) * trees))
+        if step < simulations:
+            depth = int(deepest) if step % look_every == 0 else depth + 1
 
 
 def _noise(root: Root, config: SearchConfig, generator: torch.Generator | None, dtype: torch.dtype) -> Tensor:

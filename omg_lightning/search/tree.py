@@ -194,14 +194,24 @@ def descend(tree: Tree, depth: int) -> tuple[Tensor, Tensor, Tensor]:
     return parent, tree.chosen.index_select(0, parent), stop
 
 
-def expand(tree: Tree, step: int, at: tuple[Tensor, Tensor, Tensor], output: ModelOutput, prior: Tensor) -> Tensor:
-    """Write generation `step`: the model's output for the edges that `descend` returned.
+def write(buffer: Tensor, rows: slice | Tensor, values: Tensor) -> None:
+    """Write `values` to the rows of a buffer."""
+    if isinstance(rows, slice):
+        buffer[rows].copy_(values)
+    else:
+        buffer.index_copy_(0, rows, values)
+
+
+def expand(
+    tree: Tree, new: slice | Tensor, at: tuple[Tensor, Tensor, Tensor], output: ModelOutput, prior: Tensor
+) -> Tensor:
+    """Write a generation: the model's output for the edges that `descend` returned.
 
     If an edge leads to the known end of a branch, its tree stays as it was, and the new slot is not used.
 
     Args:
         tree: the trees.
-        step: number of this generation, from 1.
+        new: the slots of this generation: rows, or int64 `[T]`.
         at: the result of `descend`.
         output: the model's output.
         prior: `[A, T]` its prior, as `prior_of` returns it.
@@ -210,9 +220,8 @@ def expand(tree: Tree, step: int, at: tuple[Tensor, Tensor, Tensor], output: Mod
         int64 `[T]` the leaf of each tree in this simulation.
     """
     parent, edge, stop = at
-    trees, size = len(tree.roots), len(tree.parent)
-    new = slice(step * trees, (step + 1) * trees)
-    slot = tree.roots + step * trees
+    size = len(tree.parent)
+    slot = tree.roots + new.start if isinstance(new, slice) else new
     highest, best = best_of(prior)  # without visits, both rules choose the highest prior
     over = output.discount == 0
     tree.edges[2, :, new] = prior

@@ -101,7 +101,7 @@ def test_a_past_self_as_a_partner_plays_as_it_did(tmp_path, capsys):
 
 def test_a_seat_without_an_actor_is_refused():
     data = attached(tiny_data())
-    seating = arrange([["learner", "past"]], 2, data.env, torch.device("cpu"))
+    seating = arrange([["learner", "past"]], 2, data.env, torch.Generator().device)
     with pytest.raises(ConfigError, match="no actor plays the seat 'past'"):
         play(data.env, seating, data.population.learners(()), torch.Generator())
 
