@@ -15,9 +15,9 @@ class Outcomes(VectorQuantiser):
     """Encodes the changes of a view at an event.
 
     A code is a set of entries of a view that change at the next step, restricted to entries that change
-    more often at events than at other steps. If no entry does, as in matrix games, where each step is an event,
-    it encodes the view at the next step, each entry in units of its standard deviation in the first batch. The last
-    step of an episode has no next one, so an event there has no code.
+    more often at events than at other steps. If these explain few events, as in matrix games, where an action is an
+    event whether or not it is new, a code is the view at the next step, each entry in units of its standard deviation
+    in the first batch. The last step of an episode has no next one, so an event there has no code.
 
     Args:
         num_codes: G, the largest number of kinds.
@@ -52,11 +52,16 @@ class Outcomes(VectorQuantiser):
         return torch.cat([changed, outcome], -1)
 
     def telling(self) -> Tensor:
-        """Return the entries that change more often at events than elsewhere (by 3 standard errors): bool `[size]`."""
+        """Return the entries that change more often at events than elsewhere (by 3 standard errors): bool `[size]`.
+
+        None, if events do not change at least `_EXTRA` more of these entries on average than other steps do.
+        """
         count = self.steps[:, None] + 2
         share = (self.changes + 1) / count
         error = (share * (1 - share) / count).sum(0).sqrt()
-        return (share[1] - share[0] > 3 * error) & self.steps.all()
+        more = share[1] - share[0]
+        often = (more > 3 * error) & self.steps.all()
+        return often & ((more * often).sum() > _EXTRA)
 
     @torch.no_grad()
     def kind(self, before: Tensor, after: Tensor, known: Tensor) -> Tensor:
@@ -74,11 +79,14 @@ class Outcomes(VectorQuantiser):
         self, events: tuple[Tensor, ...], ordinary: Callable[[], tuple[Tensor, ...]], generator: torch.Generator
     ) -> None:
         """Update the codes with events and with ordinary steps: each is `(before, after, known)`, see `kind`."""
+        changes_tell = self.telling().any()
         self.changes.mul_(self.decay)
         self.steps.mul_(self.decay)
         for row, (before, after, known) in enumerate((ordinary(), events)):
             self.changes[row] += (self._flat(before[known]) != self._flat(after[known])).sum(0)
             self.steps[row] += known.sum()
+        if self.telling().any() != changes_tell:
+            self.count.zero_()  # vectors have another meaning now, so codes start anew
         before, after = before[known], after[known]
         if not bool(self.scale.any()) and len(after) > 1:
             deviation = self._flat(after).std(0)
@@ -87,3 +95,6 @@ class Outcomes(VectorQuantiser):
 
     def _flat(self, views: Tensor) -> Tensor:
         return views.reshape(len(views), len(self.scale)).float()
+
+
+_EXTRA = 0.5  # an event that changes its own entries has at least one extra change
