@@ -18,6 +18,7 @@ from lightning.fabric.utilities.device_dtype_mixin import _DeviceDtypeModuleMixi
 from lightning.pytorch.trainer.connectors import accelerator_connector
 from torch.nn.modules import module as modules
 from torch.overrides import TorchFunctionMode
+from torchmetrics import Metric
 
 from omg_lightning import testing
 from omg_lightning.data import EpisodeDataModule
@@ -100,9 +101,13 @@ def move(device: str) -> None:
     """Move all that the tests make to `device`."""
     plain = torch.Generator
 
-    class Generator(plain):  # type: ignore[misc, valid-type]
+    class Kind(type):
+        def __instancecheck__(cls, value: Any) -> bool:
+            return isinstance(value, plain)
+
+    class Generator(metaclass=Kind):
         def __new__(cls, where: Any = None) -> Any:
-            return plain.__new__(cls, where or (device if _from_a_test(2) else "cpu"))
+            return plain(where or (device if _from_a_test(2) else "cpu"))
 
     for game in _GAMES:
         game.place = partialmethod(game.place, device=device)
@@ -131,6 +136,13 @@ def move(device: str) -> None:
             options |= {"accelerator": "gpu", "devices": 1}
         build(self, *args, **options)
 
+    add = Metric.add_state
+
+    def add_state(self: Any, name: str, *args: Any, **options: Any) -> None:
+        add(self, name, *args, **options)
+        setattr(self, name, getattr(self, name).to(device))
+
+    Metric.add_state = add_state
     torch.Generator = Generator  # type: ignore[misc]
     modules.register_module_parameter_registration_hook(moved)
     modules.register_module_buffer_registration_hook(moved)

@@ -157,7 +157,7 @@ def test_every_combination_learns_offline_and_online(game, opponent, algorithm, 
     assert {f"loss/{name}" for name in agent.loss_weights} <= set(logged)
     assert all(torch.isfinite(torch.tensor(value)) for value in logged.values())
     after = agent.state_dict()
-    moved = {name for name, value in after.items() if not torch.equal(value, before[name])}
+    moved = {name for name, value in after.items() if not torch.equal(value.cpu(), before[name])}
     trained = [name for name, weight in agent.named_parameters() if weight.requires_grad]
     parts = {".".join(name.split(".")[:2]) for name in trained}
     assert parts == {".".join(name.split(".")[:2]) for name in moved & set(trained)}

@@ -124,6 +124,17 @@ def test_a_saved_state_resumes_bit_by_bit(opponent, rounds, algorithm):
     assert same(through_a_file(data.state_dict()), through_a_file(other.state_dict()))
 
 
+def test_a_state_read_on_the_cpu_is_restored_on_the_device_of_the_run(monkeypatch):
+    data, other = (attached(tiny_data(), "Declared") for _ in range(2))
+    data.refresh()
+    monkeypatch.setattr(EpisodeDataModule, "device", torch.device("meta"))
+    other.random = data.random  # no generator can draw on "meta"
+    other.load_state_dict(through_a_file(data.state_dict()))
+    carried, stored = other.collector.state_dict()["prior"], other.buffer.state_dict()["store"]
+    assert {rows.device.type for rows in carried.values()} == {"meta"}
+    assert {field.device.type for field in Episodes(**stored).tensors().values()} == {"meta"}
+
+
 def test_a_state_of_other_sizes_is_refused():
     data = attached(tiny_data())
     data.refresh()

@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 from lightning import LightningDataModule
+from lightning.pytorch.utilities import move_data_to_device
 from torch import Tensor
 from torch.utils.data import DataLoader
 
@@ -427,8 +428,9 @@ class EpisodeDataModule(LightningDataModule):
                 f"the checkpoint was trained with {count} process{'es' * (count > 1)}, this run has {ranks.size()}: "
                 f"set --trainer.devices {count} (times --trainer.num_nodes), or train anew"
             )
-        self.collector.load_state_dict(state["collector"])
-        self.buffer.load_state_dict(state["buffer"])
+        collector, store = (move_data_to_device(x, self.device) for x in (state["collector"], state["buffer"]["store"]))
+        self.collector.load_state_dict(collector)
+        self.buffer.load_state_dict({**state["buffer"], "store": store})
         self.rounds, self._drawn = state["rounds"], state.get("drawn", 0)  # earlier versions stored neither
         self._before_passes = state.get("before_passes")
         for name, saved in state["generators"].items():

@@ -22,7 +22,7 @@ def linear_probe(vectors: Tensor, labels: Tensor, test_vectors: Tensor, test_lab
     x, y = ((each - mean) / deviation for each in (vectors, test_vectors))
     count = int(torch.cat([labels, test_labels]).max()) + 1
     with torch.enable_grad():
-        weight = torch.zeros(x.shape[1] + 1, count, requires_grad=True)
+        weight = x.new_zeros(x.shape[1] + 1, count, requires_grad=True)
         optimizer = torch.optim.LBFGS([weight], max_iter=200, line_search_fn="strong_wolfe")
 
         def closure() -> Any:

@@ -59,9 +59,10 @@ def lessons(report: Report, env: VectorEnv, actor: Actor, rows: int, seed: int) 
 
 def _played(report: Report, env: VectorEnv, actor: Actor, lineups: list[list[str]], rows: int, seed: int) -> Episodes:
     """Play one episode in each of B environments, and let some seats leave early."""
-    seating = arrange(lineups, rows, env, torch.device("cpu"))
+    random = seeded(seed)
+    seating = arrange(lineups, rows, env, random.device)
     expected = "to play whole episodes in a rollout"
-    played = report.call("actor", play, env, seating, {LEARNER: actor}, seeded(seed), expected=expected)
+    played = report.call("actor", play, env, seating, {LEARNER: actor}, random, expected=expected)
     episodes: Episodes = played.episodes
     steps, rows, seats = episodes.active.shape
     last = torch.arange(rows) % steps  # row b is b steps shorter than the longest
