@@ -44,6 +44,30 @@ def test_every_number_of_the_control_studies_is_in_their_result_file():
     assert decimals <= leaves(CONTROLS)
 
 
+def test_the_table_of_the_gpu_is_its_result_file():
+    found = json.loads((RESULTS / "gpu.json").read_text())
+    rows = {(row["device"], row["num_envs"], row["cuda_graph"]): row for row in found["rows"]}
+    text = section("On a GPU", "performance.md")
+    for size in (128, 256, 1024, 4096, 16384):
+        plain, graph, cpu = (rows.get(key) for key in (("cuda", size, False), ("cuda", size, True), ("cpu", size, False)))
+        rates = [f"{row['env_steps_per_s']:,.0f}" if row else "" for row in (plain, graph, cpu)]
+        memory = f"{graph['peak_mib']:,.0f}" if graph else ""
+        assert " ".join(f"| {size:,} | {rates[0]} | {rates[1]} | {memory} | {rates[2]} |".split()) in text
+    best = max(row["env_steps_per_s"] for key, row in rows.items() if key[0] == "cpu")
+    ratios = [rows["cuda", 4096, on]["env_steps_per_s"] / best for on in (True, False)]
+    assert f"{ratios[0]:.0f} times as fast as a core, {ratios[1]:.0f} times without" in text
+    assert found["gpu"] in text
+
+
+def test_the_training_on_a_gpu_is_its_result_file():
+    found = json.loads((RESULTS / "gpu_training.json").read_text())
+    mean, low, high = (f"{found[f'return/team_{name}']:.2f}" for name in ("mean", "low", "high"))
+    text = section("On a GPU", "performance.md")
+    assert f"{mean} of 12 on 8x8 (95%: {low} to {high}, {found['episodes']} episodes, seed {found['seed']})" in text
+    assert f"{found['buffer/env_steps']:,} environment steps and {found['time/fit_s']} s" in text
+    assert f"{mean} of 12 in {found['time/fit_s']} s" in page("clusters.md")
+
+
 def test_every_control_study_has_a_figure_and_names_its_command():
     text = page("studies.md")
     for name in CONTROLS["groups"]:
