@@ -1,20 +1,17 @@
 """The command line: `python -m omg_lightning {fit,validate,test,predict} --config configs/base.yaml`, and commands."""
 
-import argparse
 import importlib
-import logging
 import os
 import signal
 import sys
 import threading
-import warnings
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any, TypeVar
 
 import torch
-from jsonargparse import ArgumentError, DefaultHelpFormatter, Namespace
+from jsonargparse import ArgumentError
 from jsonargparse.typing import PositiveFloat, PositiveInt
 from lightning import Callback, Trainer
 from lightning.fabric.plugins.environments import SLURMEnvironment
@@ -26,9 +23,11 @@ from lightning.pytorch.utilities import rank_zero_info, rank_zero_only
 from callbacks import BufferRefresh, SeatSchedule, TreeCount  # a foreign package of that name fails at once
 from omg_lightning import interrupts
 from omg_lightning.choices import CHOICES
-from omg_lightning.config_files import check_config, find_shipped
+from omg_lightning.config_files import find_shipped
 from omg_lightning.data import EpisodeDataModule
 from omg_lightning.mistakes import end_of_thread, one_line, suggest
+from omg_lightning.parsing import Help, Parser, listed, one, seed_of
+from omg_lightning.remarks import quieten
 from omg_lightning.training import Agent, processes
 from omg_lightning.training.checkpoint import WholeCheckpointIO, read_checkpoint
 from omg_lightning.training.folders import CONFIG, RunFolder, RunLogger, SaveConfig, newest_checkpoint
@@ -94,8 +93,8 @@ class CLI(LightningCLI):
         parser.add_lightning_class_args(TreeCount, "tree_count")
         parser.add_lightning_class_args(BufferRefresh, "refresh")
         parser.link_arguments("data.spec", "model.spec", apply_on="instantiate")
-        parser.link_arguments("seed_everything", "data.seed", compute_fn=_seed)
-        parser.link_arguments("seed_everything", "model.seed", compute_fn=_seed)
+        parser.link_arguments("seed_everything", "data.seed", compute_fn=seed_of)
+        parser.link_arguments("seed_everything", "model.seed", compute_fn=seed_of)
 
     def _add_subcommands(self, parser: LightningArgumentParser, **kwargs: Any) -> None:
         """Add the commands of the trainer, with this project's descriptions."""
@@ -147,7 +146,7 @@ class CLI(LightningCLI):
     def _set_seed(self) -> None:
         """Seed all libraries with the seed of data and model, and record it."""
         config = self.config[self.config.subcommand]
-        seed = config["seed_everything"] = _seed(config["seed_everything"])
+        seed = config["seed_everything"] = seed_of(config["seed_everything"])
         if not 0 <= seed <= MOST:
             raise ConfigError(f"--seed_everything is {seed}: it must lie between 0 and {MOST}")
         super()._set_seed()
@@ -209,11 +208,11 @@ class CLI(LightningCLI):
             self.datamodule.check_rounds(float("inf") if rounds in (None, -1) else rounds, scheduled)
         logger, root = settings.get("logger"), settings.get("default_root_dir") or "."
         if self.subcommand == "predict":
-            kwargs |= {"devices": _one(settings.get("devices")), "num_nodes": 1, "strategy": "auto"}  # a few episodes
+            kwargs |= {"devices": one(settings.get("devices")), "num_nodes": 1, "strategy": "auto"}  # a few episodes
         switches = {"enable_progress_bar": ProgressBar, "enable_checkpointing": Checkpoint}
         off = tuple(kind for name, kind in switches.items() if settings.get(name) is False)
-        kwargs["callbacks"] = [item for item in _listed(settings.get("callbacks")) if not isinstance(item, off)]
-        kwargs["plugins"] = [*_listed(settings.get("plugins")), WholeCheckpointIO()]
+        kwargs["callbacks"] = [item for item in listed(settings.get("callbacks")) if not isinstance(item, off)]
+        kwargs["plugins"] = [*listed(settings.get("plugins")), WholeCheckpointIO()]
         StrategyRegistry.register("ddp", processes.Processes, override=True)  # `auto` uses it for several devices
         if settings.get("fast_dev_run"):
             self._folder = None
@@ -260,9 +259,9 @@ class CLI(LightningCLI):
 
     def _instantiate_trainer(self, config: dict[str, Any], callbacks: list[Callback]) -> Trainer:
         """Put the schedules before the other callbacks, except those that are also in the user's list."""
-        listed = _listed(config.get("callbacks"))
-        kinds = {type(callback) for callback in listed}
-        config["callbacks"] = [*(each for each in callbacks if type(each) not in kinds), *listed]
+        given = listed(config.get("callbacks"))
+        kinds = {type(callback) for callback in given}
+        config["callbacks"] = [*(each for each in callbacks if type(each) not in kinds), *given]
         return super()._instantiate_trainer(config, [])
 
     def _run_subcommand(self, subcommand: str) -> None:
@@ -295,12 +294,13 @@ def run(args: ArgsType = None, kind: type[Kind] = CLI) -> Kind:  # type: ignore[
     Raises:
         ConfigError: an argument is invalid; `ArgumentError` for some errors of parsing.
     """
-    _quieten()
+    threading.excepthook = end_of_thread
+    quieten()
     return kind(
         Agent,
         EpisodeDataModule,
         args=args,
-        parser_class=_Parser,
+        parser_class=Parser,
         auto_configure_optimizers=False,
         save_config_callback=SaveConfig,
         seed_everything_default=0,
@@ -308,7 +308,7 @@ def run(args: ArgsType = None, kind: type[Kind] = CLI) -> Kind:  # type: ignore[
             "prog": "python -m omg_lightning",
             "description": "Train agents that infer others' goals, predict their actions and plan a best response.",
             "epilog": _others(),
-            "formatter_class": _Help,
+            "formatter_class": Help,
             "exit_on_error": False,
         },
     )
@@ -331,47 +331,9 @@ def main(args: Sequence[str] | None = None) -> None:
             raise ConfigError(f"unknown command {command!r}: expected one of {known}")
 
 
-class _Parser(LightningArgumentParser):
-    """Parser without abbreviations; jsonargparse uses this class for the options of components, too."""
-
-    def __init__(self, *args: Any, allow_abbrev: bool = False, **kwargs: Any) -> None:
-        super().__init__(*args, allow_abbrev=allow_abbrev, **kwargs)
-
-    def parse_path(self, path: str | os.PathLike[str], *args: Any, **kwargs: Any) -> Namespace:
-        """Read a configuration file; raise a ConfigError if it is not text."""
-        try:
-            return super().parse_path(path, *args, **kwargs)
-        except UnicodeDecodeError as error:
-            raise ConfigError(f"{path} is not UTF-8 text ({error.reason}): give a .yaml file") from error
-
-    def parse_string(self, content: str, path: str | os.PathLike[str] = "", *args: Any, **kwargs: Any) -> Namespace:
-        """Read the text of a configuration, after checks that jsonargparse does not make."""
-        check_config(content, str(path) or "--config", self.groups or ())
-        return super().parse_string(content, path, *args, **kwargs)
-
-
-class _Help(argparse.RawDescriptionHelpFormatter, DefaultHelpFormatter):
-    """Help formatter that keeps the line breaks of the epilog."""
-
-
 def _others() -> str:
     """Return the other commands, one per line."""
     return "\n".join(["other commands:", *(f"    {name:20}{words}" for name, words in COMMANDS.items())])
-
-
-def _listed(value: Any) -> list[Any]:
-    """Return a list unchanged, a single value as a list of one, and None as an empty list."""
-    return [] if value is None else value if isinstance(value, list) else [value]
-
-
-def _one(devices: Any) -> Any:
-    """Return a single device: the first one of a list."""
-    return devices[:1] if isinstance(devices, list) else 1
-
-
-def _seed(value: int | bool) -> int:
-    """Return the seed of `--seed_everything`; true and false stand for 0, as Lightning records them."""
-    return 0 if isinstance(value, bool) else int(value)
 
 
 class Networks(CLI):
@@ -382,7 +344,7 @@ class Networks(CLI):
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
         """Return a trainer that knows the device and writes no files, not even a run folder."""
         settings = self._get(self.config_init, "trainer")
-        device = {"accelerator": settings["accelerator"], "devices": _one(settings["devices"])}
+        device = {"accelerator": settings["accelerator"], "devices": one(settings["devices"])}
         return Trainer(**device, logger=False, enable_checkpointing=False, enable_model_summary=False)
 
     def _run_subcommand(self, subcommand: str) -> None:
@@ -396,22 +358,3 @@ def _signals() -> list[int]:
     """
     alone = SLURMEnvironment.detect() and os.environ.get("SLURM_NTASKS", "1") == "1"
     return [signal.SIGINT, signal.SIGTERM, *([] if alone else [signal.SIGUSR1])]
-
-
-def _quieten() -> None:
-    """Silence known-harmless warnings, so that users notice the others."""
-    threading.excepthook = end_of_thread
-    for remark in (
-        ".*isinstance.treespec, LeafSpec.*",  # inside Lightning
-        ".*Your `IterableDataset` has `__len__` defined.*",  # the length is exact, and there are no workers
-        ".*LightningCLI's args parameter is intended.*",  # some commands pass arguments of their own
-        ".*Checkpoint directory .* exists and is not empty.*",  # the run folder is created early
-        ".*sync_dist=True.*",  # logged values are the same on all ranks, see `omg_lightning.ranks`
-        ".*Using `DistributedSampler` with the dataloaders.*",  # the ranks split evaluations themselves
-        ".*checkpoint that ended before the epoch ended.*",  # the generator of the batches is in the checkpoint
-    ):
-        warnings.filterwarnings("ignore", remark)
-    for name in ("utilities.rank_zero", "trainer.connectors.checkpoint_connector"):
-        logging.getLogger(f"lightning.pytorch.{name}").addFilter(
-            lambda record: not any(word in record.getMessage() for word in ("litlogger", "`weights_only` was not set"))
-        )

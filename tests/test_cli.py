@@ -480,3 +480,10 @@ def test_schedules_have_keys_of_their_own_and_a_listed_callback_stands_for_them(
         folder = run("fit", tmp_path, *TINY, *TWO, "--model.algorithm.trees=3", *extra)
         assert numbers(folder)["buffer/episodes"] == held  # 4 environments: once a round, whoever asks for it
         assert numbers(folder)["search/trees"] == 1
+
+
+def test_a_machine_of_many_cores_brings_no_advice_about_reading_files(tmp_path, monkeypatch, recwarn):
+    module = "lightning.pytorch.trainer.connectors.data_connector"
+    monkeypatch.setattr(f"{module}.suggested_max_num_workers", lambda *_: 16)
+    run("fit", tmp_path, *TINY)
+    assert not [each for each in recwarn if "does not have many workers" in str(each.message)]

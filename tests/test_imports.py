@@ -63,7 +63,10 @@ MAY_IMPORT: dict[str, set[str]] = {
 }
 TYPES_ONLY = {"games": {"envs"}, "samples": {"opponents"}}  # named in annotations, never imported when the code runs
 # these may import everything, and nothing imports them
-TOP = ("cli", "choices", "config_files", "mistakes", "commands", "experiments", "testing", "__main__")
+TOP = (
+    *("cli", "choices", "config_files", "mistakes", "parsing", "remarks"),
+    *("commands", "experiments", "testing", "__main__"),
+)
 WITH_LIGHTNING = ("metrics", "opponents", "algorithms", "data", "training", "agents", "viewer", *TOP)
 FILES = sorted((ROOT / "omg_lightning").rglob("*.py"))
 

@@ -49,7 +49,8 @@ def test_the_table_of_the_gpu_is_its_result_file():
     rows = {(row["device"], row["num_envs"], row["cuda_graph"]): row for row in found["rows"]}
     text = section("On a GPU", "performance.md")
     for size in (128, 256, 1024, 4096, 16384):
-        plain, graph, cpu = (rows.get(key) for key in (("cuda", size, False), ("cuda", size, True), ("cpu", size, False)))
+        plain, graph = (rows.get(("cuda", size, on)) for on in (False, True))
+        cpu = rows.get(("cpu", size, False))
         rates = [f"{row['env_steps_per_s']:,.0f}" if row else "" for row in (plain, graph, cpu)]
         memory = f"{graph['peak_mib']:,.0f}" if graph else ""
         assert " ".join(f"| {size:,} | {rates[0]} | {rates[1]} | {memory} | {rates[2]} |".split()) in text
