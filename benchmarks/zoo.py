@@ -17,9 +17,11 @@ import subprocess
 import sys
 import tempfile
 from pathlib import Path
+from typing import Any
 
 import lightning
 import torch
+import yaml
 
 from omg_lightning.commands.export import CONFIG, KEPT, commit_in, export
 from omg_lightning.commit import commit_of
@@ -48,6 +50,7 @@ WITHOUT = {  # configurations without an agent of their own
     "vae": "trains no policy",
     "subgoal": "trains no policy",
     "ppo": "is in matrix_ppo and liam",
+    "secret": "is for comparisons of opponent models",
     "pettingzoo": "is about a game of another package",
     "predator_prey": "is about a game of another package",
 }
@@ -74,6 +77,26 @@ def run_of(name: str, root: Path, commit: str | None) -> tuple[Path, str]:
     if made.endswith("+"):
         sys.exit(f"error: {run} was made with changes after the commit {made[:-1]}: train it again without them")
     return run, made
+
+
+def check_options(name: str, run: Path) -> None:
+    """Refuse a run that was not made with the options of an agent, but for those that say what it shows and where."""
+    words = [*shlex.split(command_of(name))[1:], "--print_config"]
+    done = subprocess.run([sys.executable, *words], cwd=ROOT, check=True, capture_output=True, text=True)
+    wanted, found = (settings(yaml.safe_load(text)) for text in (done.stdout, (run / CONFIG).read_text()))
+    shown = ("trainer.callbacks", "trainer.default_root_dir", "trainer.enable_progress_bar")
+    for key in (key for key in found if key in wanted and key not in shown and found[key] != wanted[key]):
+        sys.exit(f"error: {run} has {key} {found[key]}, but {name} has {wanted[key]} now: train it again")
+
+
+def settings(config: Any, path: str = "") -> dict[str, Any]:
+    """Return all settings of a configuration by their full names."""
+    if not isinstance(config, dict):
+        return {path: config}
+    found: dict[str, Any] = {}
+    for key, value in config.items():
+        found |= settings(value, f"{path}.{key}" if path else key)
+    return found
 
 
 def fit(name: str, root: Path) -> None:
@@ -136,6 +159,7 @@ def main() -> None:
                 write(name, str(ZOO_FOLDER / name), None)
             else:
                 run, commit = run_of(name, args.root or Path(temporary), args.commit)
+                check_options(name, run)
                 write(name, str(run), commit)
     total = sum(path.stat().st_size for path in ZOO_FOLDER.rglob("*") if path.is_file())
     print(f"the zoo: {total / 2**20:.2f} MiB of {LIMIT / 2**20:.0f}")

@@ -3,6 +3,8 @@
 import json
 import runpy
 import shutil
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -252,6 +254,17 @@ def test_a_finished_run_enters_the_zoo_only_with_the_commit_that_made_it(trained
     (found / "metrics.json").unlink()
     with pytest.raises(SystemExit, match=r"has no metrics\.json: its run is not over"):
         run_of("base", tmp_path, "other")
+
+
+@pytest.mark.slow
+def test_a_finished_run_enters_the_zoo_only_with_the_options_of_its_agent(trained, tmp_path):
+    check = runpy.run_path(str(ROOT / "benchmarks/zoo.py"))["check_options"]
+    with pytest.raises(SystemExit, match=r"version_0 has trainer\.max_epochs \d+, but base has \d+ now: train it again"):
+        check("base", trained)
+    words = [sys.executable, "-m", "omg_lightning", "fit", "--config", "configs/base.yaml", "--print_config"]
+    own = subprocess.run(words, cwd=ROOT, check=True, capture_output=True, text=True).stdout
+    (tmp_path / "config.yaml").write_text(own.replace("default_root_dir: null", "default_root_dir: elsewhere"))
+    check("base", tmp_path)
 
 
 @pytest.mark.slow
