@@ -259,7 +259,8 @@ def test_a_finished_run_enters_the_zoo_only_with_the_commit_that_made_it(trained
 @pytest.mark.slow
 def test_a_finished_run_enters_the_zoo_only_with_the_options_of_its_agent(trained, tmp_path):
     check = runpy.run_path(str(ROOT / "benchmarks/zoo.py"))["check_options"]
-    with pytest.raises(SystemExit, match=r"version_0 has trainer\.max_epochs \d+, but base has \d+ now: train it again"):
+    message = r"version_0 has trainer\.max_epochs \d+, but base has \d+ now: train it again"
+    with pytest.raises(SystemExit, match=message):
         check("base", trained)
     words = [sys.executable, "-m", "omg_lightning", "fit", "--config", "configs/base.yaml", "--print_config"]
     own = subprocess.run(words, cwd=ROOT, check=True, capture_output=True, text=True).stdout
