@@ -11,6 +11,7 @@ from test_compare import run
 from omg_lightning.cli import main
 from omg_lightning.evaluation.runs import Run
 from omg_lightning.evaluation.value import ratio, sentence, value_of
+from omg_lightning.evaluation.value_figure import value_figure
 
 T2 = 4.302652729911275  # Student's t, 97.5%, two degrees of freedom
 
@@ -116,6 +117,19 @@ def test_the_command_prints_a_sentence_and_a_table_and_writes_figure_and_numbers
         assert image.width > 1000
     main(["value", *words, "--without", "Declared"])
     assert "Direct" in capsys.readouterr().out
+
+
+def test_each_method_has_a_line_of_its_own_within_its_setting():
+    many = {f"m{k}": {0: 1.0, 1: 1.2 + k} for k in range(4)}
+    ends = {"Direct": {0: 0.0, 1: 0.0}, "Oracle": {0: 4.0, 1: 4.1}}
+    found = {"full": valued(**ends, **many), "none": valued(Direct={0: 1.0, 1: 2.0}, Oracle={0: 2.0, 1: 1.0})}
+    found["few"] = valued(**ends, m1={0: 1.0, 1: 1.3})
+    left, right = value_figure(found, "team return").axes
+    lines = sorted(float(part.lines[0].get_ydata()[0]) for part in right.containers)
+    assert np.diff(lines[:4]).tolist() == [1, 1, 1]
+    full, none, few = left.get_yticks()
+    assert lines[3] < (full + none) / 2 < right.texts[0].get_position()[1] < (none + few) / 2 < lines[4]
+    assert len(lines) == 5
 
 
 @pytest.mark.parametrize(
