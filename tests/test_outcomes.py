@@ -38,21 +38,24 @@ def test_actions_that_change_a_little_more_often_at_events_are_told_apart_by_the
     assert not model.telling().any()
     before, after, known = chain(200, 0.7, random)
     pairs = {(int(a), int(k)) for a, k in zip(after.argmax(-1), model.kind(before, after, known), strict=True)}
-    assert len(pairs) == SIZE and in_use(model) == SIZE
+    assert len(pairs) == SIZE
+    assert in_use(model) == SIZE
 
 
 def test_objects_that_events_take_are_the_kinds():
     model, random = Outcomes(8, (SIZE,)), torch.Generator().manual_seed(0)
     for _ in range(10):
         model.learn(taken(300, random, 1), lambda: taken(300, random, 0), random)
-    assert model.telling().all() and in_use(model) == SIZE
+    assert model.telling().all()
+    assert in_use(model) == SIZE
 
 
 def test_codes_start_anew_once_changes_explain_the_events():
     model, random = Outcomes(8, (SIZE,)), torch.Generator().manual_seed(0)
     nothing = tuple(part[:0] for part in taken(1, random, 0))
     model.learn(taken(300, random, 1), lambda: nothing, random)  # without other steps: coded by the next view
-    assert not model.telling().any() and in_use(model) == SIZE
+    assert not model.telling().any()
+    assert in_use(model) == SIZE
     model.learn(taken(300, random, 1), lambda: taken(300, random, 0), random)
     assert model.telling().all()
     assert in_use(model) == SIZE

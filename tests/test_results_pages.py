@@ -255,7 +255,6 @@ def test_the_value_of_information_and_its_shares_are_those_of_their_result_file(
     found = json.loads((RESULTS / "value.json").read_text())["settings"]
     text = section("Where beliefs matter", "adaptation.md")
     values, shares = (rows(text[text.index(f"| {first} |") :]) for first in ("setting | `Direct`", "method"))
-
     there = shares.pop("method")
 
     def shown(each, form):
@@ -266,7 +265,7 @@ def test_the_value_of_information_and_its_shares_are_those_of_their_result_file(
         form = ".2f" if ends[1] > 1 else ".3f"
         expected = [*(f"{end:{form}}" for end in ends), shown(each["value"], form), shown(each["percent"], ".1f")]
         assert values[setting] == expected
-        assert each["above_0"] == (setting in there)
+        assert bool(each["shares"]) == (setting in there)
     for method, cells in shares.items():
         each = [found[setting]["shares"].get(method) for setting in there]
         assert cells == ["-" if share is None else shown(share, ".2f") for share in each]

@@ -73,6 +73,7 @@ def test_v_is_a_difference_seed_by_seed_and_a_share_is_of_the_seeds_that_all_hav
     assert (sorted(share["seeds"]), share["value"]) == ([0, 1], pytest.approx(2 / 4))
     assert set(found["shares"]) == {"Model"}, "the ends have no share"
     assert found["returns"]["Direct"]["value"] == 2
+    assert found["returns"]["Model"]["by_seed"] == {0: 3.0, 1: 4.0, 5: 50.0}
     assert "V = 4.00 [" in sentence(found, "Direct", "Oracle")
 
 
@@ -130,6 +131,12 @@ def test_each_method_has_a_line_of_its_own_within_its_setting():
     full, none, few = left.get_yticks()
     assert lines[3] < (full + none) / 2 < right.texts[0].get_position()[1] < (none + few) / 2 < lines[4]
     assert len(lines) == 5
+
+
+def test_a_setting_without_other_methods_does_not_claim_that_v_is_0():
+    ends = valued(Direct={0: 0.0, 1: 0.0}, Oracle={0: 4.0, 1: 4.1})
+    (text,) = value_figure({"a": ends}, "team return").axes[1].texts
+    assert text.get_text() == "no other methods"
 
 
 @pytest.mark.parametrize(

@@ -41,7 +41,8 @@ def value_figure(settings: Mapping[str, Mapping[str, Any]], unit: str) -> Figure
             label = name if name not in right.get_legend_handles_labels()[1] else None
             _point(right, share, top + line, colours[name], True, label, _ENDS)
         if not found["shares"]:
-            right.text(0.5, middle, "V is not above 0", ha="center", va="center", fontsize=8, color=_GREY)
+            why = "no other methods" if found["above_0"] else "V is not above 0"
+            right.text(0.5, middle, why, ha="center", va="center", fontsize=8, color=_GREY)
     for axes in (left, right):
         axes.hlines(ends[1:-1], 0, 1, transform=axes.get_yaxis_transform(), color=_FAINT, linewidth=0.8)
     left.axvline(0, color=_GREY, linewidth=1)
