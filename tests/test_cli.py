@@ -331,10 +331,10 @@ ON_POLICY = {f"{name}.yaml" for name in ALONE}
 STACKS = [
     (name,)
     for name in CONFIGS
-    if name not in ("ppo.yaml", "ends_early.yaml", "liam.yaml", "lola.yaml", "guessing.yaml")
+    if name not in ("ppo.yaml", "ends_early.yaml", "liam.yaml", "lola.yaml", "guessing.yaml", "secret.yaml")
 ]
 STACKS += [("4h2s.yaml", "ends_early.yaml"), ("base.yaml", "ppo.yaml", "liam.yaml"), ("matrix.yaml", "lola.yaml")]
-STACKS += [("matrix.yaml", "guessing.yaml")]
+STACKS += [("matrix.yaml", "guessing.yaml"), ("base.yaml", "ppo.yaml", "secret.yaml")]
 STACKS += [(name, "ppo.yaml") for name in ("base.yaml", "msg.yaml", "4h1s_6x6.yaml", "matrix.yaml", "smoke.yaml")]
 
 

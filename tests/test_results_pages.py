@@ -276,20 +276,25 @@ def test_counts_of_changed_code_are_those_of_their_result_file():
     assert all(row["why"].startswith("equivalent: ") for row in survivors)
 
 
-@pytest.mark.parametrize("setting", ["guessing", "guessing, partner changes"])
-def test_shares_of_the_value_of_information_are_those_of_their_result_file(setting):
-    found = json.loads((RESULTS / "value.json").read_text())["settings"][setting]
-    text = page("adaptation.md")
-    start = text.index(f"**`{setting}`: V is {found['value']['value']:.2f} ")
-    table = rows(text[start : text.index("\n- ", start)])
+def test_the_value_of_information_and_its_shares_are_those_of_their_result_file():
+    found = json.loads((RESULTS / "value.json").read_text())["settings"]
+    text = section("Where beliefs matter", "adaptation.md")
+    values, shares = (rows(text[text.index(f"| {first} |") :]) for first in ("setting | `Direct`", "method"))
+    there = shares.pop("method")
 
-    def shown(each):
-        return f"{each['value']:.2f} [{each['low']:.2f}, {each['high']:.2f}]"
+    def shown(each, form):
+        return "{0:{f}} [{1:{f}}, {2:{f}}]".format(each["value"], each["low"], each["high"], f=form)
 
-    assert f"V is {shown(found['value'])}" in text[start:]
-    for method, returned in found["returns"].items():
-        share = found["shares"].get(method)
-        assert table[method] == [shown(returned), "-" if share is None else shown(share)]
+    for setting, each in found.items():
+        ends = each["returns"]["Direct"]["value"], each["returns"]["Oracle"]["value"]
+        form = ".2f" if ends[1] > 1 else ".3f"
+        expected = [*(f"{end:{form}}" for end in ends), shown(each["value"], form), shown(each["percent"], ".1f")]
+        assert values[setting] == expected
+        assert bool(each["shares"]) == (setting in there)
+    for method, cells in shares.items():
+        each = [found[setting]["shares"].get(method) for setting in there]
+        assert cells == ["-" if share is None else shown(share, ".2f") for share in each]
+    assert {*shares} == {method for each in found.values() for method in each["shares"]}
 
 
 @pytest.mark.parametrize("board", ["4x4", "6x6"])

@@ -11,6 +11,7 @@ from test_compare import run
 from omg_lightning.cli import main
 from omg_lightning.evaluation.runs import Run
 from omg_lightning.evaluation.value import ratio, sentence, value_of
+from omg_lightning.evaluation.value_figure import value_figure
 
 T2 = 4.302652729911275  # Student's t, 97.5%, two degrees of freedom
 
@@ -72,6 +73,7 @@ def test_v_is_a_difference_seed_by_seed_and_a_share_is_of_the_seeds_that_all_hav
     assert (sorted(share["seeds"]), share["value"]) == ([0, 1], pytest.approx(2 / 4))
     assert set(found["shares"]) == {"Model"}, "the ends have no share"
     assert found["returns"]["Direct"]["value"] == 2
+    assert found["returns"]["Model"]["by_seed"] == {0: 3.0, 1: 4.0, 5: 50.0}
     assert "V = 4.00 [" in sentence(found, "Direct", "Oracle")
 
 
@@ -116,6 +118,25 @@ def test_the_command_prints_a_sentence_and_a_table_and_writes_figure_and_numbers
         assert image.width > 1000
     main(["value", *words, "--without", "Declared"])
     assert "Direct" in capsys.readouterr().out
+
+
+def test_each_method_has_a_line_of_its_own_within_its_setting():
+    many = {f"m{k}": {0: 1.0, 1: 1.2 + k} for k in range(4)}
+    ends = {"Direct": {0: 0.0, 1: 0.0}, "Oracle": {0: 4.0, 1: 4.1}}
+    found = {"full": valued(**ends, **many), "none": valued(Direct={0: 1.0, 1: 2.0}, Oracle={0: 2.0, 1: 1.0})}
+    found["few"] = valued(**ends, m1={0: 1.0, 1: 1.3})
+    left, right = value_figure(found, "team return").axes
+    lines = sorted(float(part.lines[0].get_ydata()[0]) for part in right.containers)
+    assert np.diff(lines[:4]).tolist() == [1, 1, 1]
+    full, none, few = left.get_yticks()
+    assert lines[3] < (full + none) / 2 < right.texts[0].get_position()[1] < (none + few) / 2 < lines[4]
+    assert len(lines) == 5
+
+
+def test_a_setting_without_other_methods_does_not_claim_that_v_is_0():
+    ends = valued(Direct={0: 0.0, 1: 0.0}, Oracle={0: 4.0, 1: 4.1})
+    (text,) = value_figure({"a": ends}, "team return").axes[1].texts
+    assert text.get_text() == "no other methods"
 
 
 @pytest.mark.parametrize(

@@ -52,8 +52,8 @@ def value_of(methods: Mapping[str, Sequence[Run]], metric: str, without: str, to
 
     Returns:
         `value` (with interval and `seeds`), `above_0` (its interval excludes 0), `percent`: V as a percentage of
-        the return of the method with true goals above random play, None if unknown; `returns` of each method; `shares`
-        of all other methods, empty if V is not above 0.
+        the return of the method with true goals above random play, None if unknown; `returns` of each method, also
+        `by_seed`; `shares` of all other methods, empty if V is not above 0.
 
     Raises:
         ConfigError: one of these two methods is missing, or they have no seed in common.
@@ -81,7 +81,7 @@ def value_of(methods: Mapping[str, Sequence[Run]], metric: str, without: str, to
         "value": {"seeds": common, **_plain(value)},
         "above_0": above,
         "percent": _percent(value, methods[told], metric),
-        "returns": {name: _plain(mean(list(found.values()))) for name, found in each.items()},
+        "returns": {name: {**_plain(mean(list(found.values()))), "by_seed": found} for name, found in each.items()},
         "shares": shares,
     }
 

@@ -1,6 +1,7 @@
 """The figure of the value of information: V in each setting, and the share of it that each method reaches."""
 
 from collections.abc import Mapping
+from textwrap import fill
 from typing import Any
 
 import numpy as np
@@ -13,10 +14,12 @@ from omg_lightning.games.grid.icons import INK
 
 _FAINT, _GREY = "#DDDFE3", "#5F6673"
 _ENDS = -0.5, 1.5  # of the axis of shares
+_LEAST = 3.5  # lines of a setting without shares
+_WIDTH = 18  # letters in a line of a setting's name
 
 
 def value_figure(settings: Mapping[str, Mapping[str, Any]], unit: str) -> Figure:
-    """Draw a row for each setting: V on the left, the shares of it on the right.
+    """Draw a row for each setting: V on the left, the shares of it on the right, a line for each method.
 
     Args:
         settings: results of `value_of` by name.
@@ -24,24 +27,29 @@ def value_figure(settings: Mapping[str, Mapping[str, Any]], unit: str) -> Figure
     """
     percent = all(found["percent"] is not None for found in settings.values())
     methods = list(dict.fromkeys(name for found in settings.values() for name in found["shares"]))
-    rows = max(1, len(methods))
-    figure = Figure(figsize=(6.6, 1.3 + len(settings) * (0.3 + 0.16 * rows)), dpi=110, layout="constrained")
+    colours = {name: COLOURS[k % len(COLOURS)] for k, name in enumerate(methods)}
+    heights = [max(_LEAST, len(found["shares"]) + 1) for found in settings.values()]  # in lines
+    ends = np.cumsum([0, *heights])
+    middles = (ends[:-1] + ends[1:]) / 2
+    figure = Figure(figsize=(6.6, 1.3 + 0.12 * ends[-1]), dpi=110, layout="constrained")
     left, right = figure.subplots(1, 2, sharey=True)
-    for row, found in enumerate(settings.values()):
+    for middle, found in zip(middles, settings.values(), strict=True):
         value = found["percent"] if percent else found["value"]
-        _point(left, value, row, INK if found["above_0"] else _GREY, found["above_0"])
-        for k, name in enumerate(methods):
-            place = row + 0.6 * (k + 0.5) / rows - 0.3
-            if name in found["shares"]:
-                label = name if name not in right.get_legend_handles_labels()[1] else None
-                _point(right, found["shares"][name], place, COLOURS[k % len(COLOURS)], True, label, _ENDS)
+        _point(left, value, middle, INK if found["above_0"] else _GREY, found["above_0"])
+        top = middle - (len(found["shares"]) - 1) / 2
+        for line, (name, share) in enumerate(found["shares"].items()):
+            label = name if name not in right.get_legend_handles_labels()[1] else None
+            _point(right, share, top + line, colours[name], True, label, _ENDS)
         if not found["shares"]:
-            right.text(0.5, row, "V is not above 0", ha="center", va="center", fontsize=8, color=_GREY)
+            why = "no other methods" if found["above_0"] else "V is not above 0"
+            right.text(0.5, middle, why, ha="center", va="center", fontsize=8, color=_GREY)
+    for axes in (left, right):
+        axes.hlines(ends[1:-1], 0, 1, transform=axes.get_yaxis_transform(), color=_FAINT, linewidth=0.8)
     left.axvline(0, color=_GREY, linewidth=1)
     for share in (0, 1):
         right.axvline(share, color=_GREY, linewidth=1, linestyle=(0, (4, 1.5)))
-    left.set_yticks(range(len(settings)), list(settings), fontsize=9)
-    left.set_ylim(len(settings) - 0.5, -0.5)
+    left.set_yticks(middles, [fill(name, _WIDTH) for name in settings], fontsize=9)
+    left.set_ylim(ends[-1], 0)
     right.set_xlim(*_ENDS)
     right.set_xticks([-0.5, 0, 0.5, 1, 1.5])
     right.xaxis.set_major_formatter(PercentFormatter(1))
@@ -52,6 +60,7 @@ def value_figure(settings: Mapping[str, Mapping[str, Any]], unit: str) -> Figure
         axes.grid(axis="x", color=_FAINT, linewidth=0.6)
         axes.set_axisbelow(True)
         axes.tick_params(axis="x", labelsize=8)
+        axes.tick_params(axis="y", length=0)
         axes.spines[["top", "right"]].set_visible(False)
     if methods:
         figure.legend(loc="outside lower center", ncols=min(len(methods), 4), frameon=False, fontsize=8.5)
@@ -77,8 +86,8 @@ def _point(
     style: dict[str, Any] = {
         "color": colour,
         "markerfacecolor": face,
-        "markersize": 5,
-        "capsize": 2.5,
+        "markersize": 4,
+        "capsize": 2,
         "linewidth": 1.4,
     }
     axes.errorbar([value], [row], xerr=error, fmt="o", label=label, **style)
