@@ -57,3 +57,12 @@ def test_weights_are_those_of_a_plain_gru():
     plain = torch.nn.GRU(3, 4)
     plain.load_state_dict(net.state_dict())
     torch.testing.assert_close(net.episodes(inputs, known)[:, 1][:5], plain(inputs)[0][:5, 1])
+
+
+def test_mixed_precision_changes_states_by_rounding_alone():
+    net, inputs, known = both(torch.float32)
+    with torch.autocast("cpu", torch.bfloat16):
+        states = net.episodes(inputs, known)
+    states.sum().backward()
+    assert inputs.grad is not None
+    torch.testing.assert_close(states, net.episodes(inputs, known), rtol=0, atol=0.05)

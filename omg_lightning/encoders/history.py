@@ -16,6 +16,11 @@ class History(nn.GRU):
         hidden: H, size of the state.
     """
 
+    weight_ih_l0: Tensor
+    weight_hh_l0: Tensor
+    bias_ih_l0: Tensor
+    bias_hh_l0: Tensor
+
     def __init__(self, inputs: int, hidden: int) -> None:
         super().__init__(inputs, hidden)
 
@@ -31,15 +36,15 @@ class History(nn.GRU):
         """
         known = known.flip(0).cumsum(0).flip(0) > 0  # at this step or later
         states = inputs.new_zeros(*known.shape, self.hidden_size)
+        if known.numel() and inputs.device.type != "cpu":
+            return torch.where(known[..., None], self(inputs)[0], 0.0)
         if not bool(known.any()):
             return states
-        if inputs.device.type != "cpu":
-            return torch.where(known[..., None], self(inputs)[0], 0.0)
         order = known.sum(0).argsort(descending=True, stable=True)  # rows that are over are then the last ones
         packed = known[:, order]
         counts = [count for count in packed.sum(1).tolist() if count]
         gates = F.linear(inputs[:, order][packed], self.weight_ih_l0, self.bias_ih_l0)
-        states[packed] = _Steps.apply(gates, self.weight_hh_l0, self.bias_hh_l0, counts)
+        states[packed] = _Steps.apply(gates, self.weight_hh_l0, self.bias_hh_l0, counts).to(states.dtype)
         return states[:, order.argsort()]
 
 
@@ -51,6 +56,7 @@ class _Steps(torch.autograd.Function):
     """
 
     @staticmethod
+    @torch.amp.custom_fwd(device_type="cpu", cast_inputs=torch.float32)  # whatever `trainer.precision` is
     def forward(ctx: Any, gates: Tensor, weight: Tensor, bias: Tensor, counts: list[int]) -> Tensor:
         """Return the states `[m, H]` from input gates `[m, 3H]` and the numbers of rows of each step."""
         size = weight.shape[1]
@@ -71,6 +77,7 @@ class _Steps(torch.autograd.Function):
         return states
 
     @staticmethod
+    @torch.amp.custom_bwd(device_type="cpu")
     @once_differentiable
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, Tensor, Tensor, None]:
         """Return the gradients of gates, weight and bias, by that of the states `[m, H]`."""
