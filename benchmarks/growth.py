@@ -8,7 +8,9 @@ joint step, as in games.py), and a rollout of learners that search (self-play wi
 Seconds are processor time of one process, so that other programs disturb little: medians over the repeats.
 
 An exponent is the slope of log(seconds) over log(work), by least squares over all points of a line. It is 1 where
-twice the work takes twice the time, and lower where large batches are more efficient. `steepest` is the largest
+twice the work takes twice the time, and lower where large batches are more efficient. The work of a search with more
+simulations is the number of nodes on their paths: trees become deeper, and each simulation chooses an action at every
+node that it passes and backs a return up through it. `steepest` is the largest
 slope between neighbouring points of which the larger one takes at least a millisecond.
 """
 
@@ -20,6 +22,7 @@ import sys
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -44,11 +47,12 @@ PLAYERS = (2, 3, 4, 6, 8)
 
 @dataclass(frozen=True)
 class Line:
-    """Costs over work: `seconds` of `work` units, such as 256 trees."""
+    """Costs over work: `seconds` of `work` units, such as 64 cells; `size` is the setting, such as a side of 8."""
 
     panel: str
     unit: str
     name: str
+    size: list[int]
     work: list[float]
     seconds: list[float]
 
@@ -68,7 +72,7 @@ class Line:
         return {**asdict(self), "exponent": round(self.exponent, 3), "steepest": round(self.steepest, 3)}
 
 
-def search_time(rule: str, trees: int, simulations: int, repeats: int) -> float:
+def search_time(repeats: int, rule: str, trees: int, simulations: int) -> float:
     """Return the seconds of one search of the toy model."""
     root, model, _ = planner.toy(trees)
     config, generator = SearchConfig(num_simulations=simulations, rule=rule), torch.Generator().manual_seed(0)  # type: ignore[arg-type]
@@ -82,6 +86,15 @@ def search_time(rule: str, trees: int, simulations: int, repeats: int) -> float:
 
     run()
     return median(run() for _ in range(repeats))
+
+
+def nodes_passed(rule: str, simulations: int) -> float:
+    """Return the mean number of nodes below the root that the simulations of a tree of the toy model pass."""
+    trees = 64
+    root, model, _ = planner.toy(trees)
+    config, generator = SearchConfig(num_simulations=simulations, rule=rule), torch.Generator().manual_seed(0)  # type: ignore[arg-type]
+    _, tree = search(root, model, config, generator, return_tree=True)  # type: ignore[misc]
+    return float(tree.visits.sum()) / trees
 
 
 def game_time(repeats: int, **settings: int) -> float:
@@ -110,23 +123,40 @@ def lines(repeats: int) -> list[Line]:
     """Measure all lines."""
     found = []
 
-    def add(panel: str, unit: str, name: str, each: tuple[int, ...], cost: Callable[[int], float]) -> None:
-        work = [float(one**2 if unit == "cells" else one) for one in each]
-        found.append(Line(panel, unit, name, work, [cost(one) for one in each]))
+    def add(
+        panel: str,
+        unit: str,
+        name: str,
+        sizes: tuple[int, ...],
+        cost: Callable[[int], float],
+        work: Callable[[int], float] = float,
+    ) -> None:
+        found.append(Line(panel, unit, name, list(sizes), [*map(work, sizes)], [*map(cost, sizes)]))
         print(f"{panel:10}{unit:14}{name:20}{found[-1].exponent:8.2f}{found[-1].steepest:10.2f}", flush=True)
 
+    def cells(side: int) -> float:
+        return float(side**2)
+
+    budgets = (8, 16, 32, 64, 128, 256)
     with torch.inference_mode():  # as in a rollout
         for rule in planner.RULES:
-            add("search", "trees", rule, (16, 64, 256, 1024, 4096), lambda n: search_time(rule, n, 32, repeats))  # noqa: B023
-            add("search", "simulations", rule, (8, 16, 32, 64, 128, 256), lambda n: search_time(rule, 256, n, repeats))  # noqa: B023
+            add("search", "trees", rule, (16, 64, 256, 1024, 4096), partial(search_time, repeats, rule, simulations=32))
+            add(
+                "search",
+                "nodes passed",
+                rule,
+                budgets,
+                partial(search_time, repeats, rule, 256),
+                partial(nodes_passed, rule),
+            )
         add("rules", "environments", "", (64, 256, 1024, 4096, 16384), lambda n: game_time(repeats, batch=n))
         add("rules", "players", "", PLAYERS, lambda n: game_time(repeats, num_players=n))
-        add("rules", "cells", "", SIDES, lambda n: game_time(repeats, side=n))
+        add("rules", "cells", "", SIDES, lambda n: game_time(repeats, side=n), cells)
     add("rollout", "trees", "", (1, 2, 4, 8, 16), lambda n: rollout_time(repeats, trees=n))
     add("rollout", "simulations", "", (8, 16, 32, 64, 128), lambda n: rollout_time(repeats, simulations=n))
     add("rollout", "environments", "", (4, 16, 64, 256), lambda n: n * rollout_time(repeats, num_envs=n))
     add("rollout", "players", "", PLAYERS, lambda n: rollout_time(repeats, players=n, num_envs=96 // n))
-    add("rollout", "cells", "", SIDES, lambda n: rollout_time(repeats, side=n))
+    add("rollout", "cells", "", SIDES, lambda n: rollout_time(repeats, side=n), cells)
     return found
 
 

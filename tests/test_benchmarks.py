@@ -102,19 +102,20 @@ def test_simulations_prints_and_draws_a_row_for_each_number(tmp_path, capsys):
 
 def test_the_exponent_of_growth_is_the_slope_of_the_logarithms():
     growth = script("growth")
-    line = growth.Line("search", "trees", "puct", [1.0, 2.0, 4.0], [1e-4, 8e-4, 16e-4])  # slopes 3 and 1
+    line = growth.Line("search", "trees", "puct", [1, 2, 4], [1.0, 2.0, 4.0], [1e-4, 8e-4, 16e-4])  # slopes 3 and 1
     assert line.exponent == pytest.approx(2)
     assert line.steepest == pytest.approx(1)  # the other one ends below a millisecond
-    assert growth.Line("rules", "cells", "", [16.0, 64.0], [1.0, 8.0]).plain()["exponent"] == 1.5
+    assert growth.Line("rules", "cells", "", [4, 8], [16.0, 64.0], [1.0, 8.0]).plain()["exponent"] == 1.5
 
 
 def test_growth_measures_each_thing_at_each_size_and_in_seconds_of_what_it_says(monkeypatch, capsys):
     growth = script("growth")
-    monkeypatch.setattr(growth, "search_time", lambda rule, trees, simulations, repeats: trees * simulations)
+    monkeypatch.setattr(growth, "search_time", lambda repeats, rule, trees, simulations: trees * simulations)
     monkeypatch.setattr(growth, "game_time", lambda repeats, **settings: sum(settings.values()))
     monkeypatch.setattr(growth, "rollout_time", lambda repeats, **settings: settings.get("players", 1))
+    monkeypatch.setattr(growth, "nodes_passed", lambda rule, simulations: float(simulations**2))
     found = {(line.panel, line.unit, line.name): line for line in growth.lines(1)}
-    assert [line.exponent for line in found.values()] == pytest.approx([1, 1, 1, 1, 1, 1, 0.5, 0, 0, 1, 1, 0])
+    assert [line.exponent for line in found.values()] == pytest.approx([1, 0.5, 1, 0.5, 1, 1, 0.5, 0, 0, 1, 1, 0])
     assert found["rules", "cells", ""].work == [16, 36, 64, 144, 256]
     assert found["rollout", "players", ""].work == [2, 3, 4, 6, 8]
     assert len(capsys.readouterr().out.splitlines()) == len(found)
@@ -123,14 +124,18 @@ def test_growth_measures_each_thing_at_each_size_and_in_seconds_of_what_it_says(
 @pytest.mark.slow
 def test_growth_times_searches_rules_and_rollouts():
     growth = script("growth")
-    assert growth.search_time("puct", 2, 2, 1) > 0
+    assert growth.search_time(1, "puct", 2, 2) > 0
+    assert growth.nodes_passed("puct", 1) == 1
+    assert 8 < growth.nodes_passed("gumbel", 8) <= sum(range(9))
     assert growth.game_time(1, batch=2, side=4) > 0
     assert growth.rollout_time(1, trees=1, simulations=2, num_envs=2, players=2, side=4) > 0
 
 
 def test_growth_draws_a_result_file_and_names_what_grows_faster_than_its_work(tmp_path, monkeypatch, capsys):
     growth = script("growth")
-    lines = [growth.Line("rules", "cells", name, [1.0, 2.0], [1.0, end]).plain() for name, end in (("", 2), ("x", 3))]
+    lines = [
+        growth.Line("rules", "cells", name, [1, 2], [1.0, 2.0], [1.0, end]).plain() for name, end in (("", 2), ("x", 3))
+    ]
     (tmp_path / "growth.json").write_text(json.dumps({"lines": lines}))
     out = tmp_path / "a" / "growth.png"
     monkeypatch.setattr(sys, "argv", ["growth.py", str(tmp_path / "growth.json"), str(out), "--draw"])
