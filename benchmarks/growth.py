@@ -10,8 +10,7 @@ Seconds are processor time of one process, so that other programs disturb little
 An exponent is the slope of log(seconds) over log(work), by least squares over all points of a line. It is 1 where
 twice the work takes twice the time, and lower where large batches are more efficient. The work of a search with more
 simulations is the number of nodes on their paths: trees become deeper, and each simulation chooses an action at every
-node that it passes and backs a return up through it. `steepest` is the largest
-slope between neighbouring points of which the larger one takes at least a millisecond.
+node that it passes and backs a return up through it. `steepest` is the largest slope between neighbouring points.
 """
 
 import argparse
@@ -63,9 +62,8 @@ class Line:
 
     @property
     def steepest(self) -> float:
-        """The largest slope between neighbours, without points of less than a millisecond."""
-        slopes = np.diff(np.log(self.seconds)) / np.diff(np.log(self.work))
-        return float(max(slope for slope, spent in zip(slopes, self.seconds[1:], strict=True) if spent >= 1e-3))
+        """The largest slope between neighbouring points."""
+        return float(np.max(np.diff(np.log(self.seconds)) / np.diff(np.log(self.work))))
 
     def plain(self) -> dict[str, Any]:
         """Return the line with its exponents, for the result file."""
