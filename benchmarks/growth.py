@@ -169,9 +169,10 @@ def draw(found: list[dict[str, Any]], out: Path) -> None:
             axis.plot(line["work"], line["seconds"], marker="o", label=label)
         work, seconds = mine[0]["work"], mine[0]["seconds"]
         axis.plot(work, [seconds[-1] * each / work[-1] for each in work], "--", color="grey", label="exponent 1")
-        per = "a decision" if panel[0] == "rollout" else "a search" if panel[0] == "search" else "a step of the batch"
+        per = {"search": "a search", "rules": "a step of the batch", "rollout": "a decision"}[panel[0]]
+        per += " in each" if panel == ("rollout", "environments") else ""
         axis.set(title=panel[0], xlabel=panel[1], ylabel=f"seconds of {per}", xscale="log", yscale="log")
-        axis.set_xticks(work, [f"{each:,.0f}" for each in work])
+        axis.set_xticks(work, [f"{each:,.0f}" for each in work], fontsize=7)
         axis.xaxis.minorticks_off()
         axis.grid(alpha=0.3)
         axis.legend(fontsize=8)

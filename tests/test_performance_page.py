@@ -3,6 +3,7 @@
 import json
 import re
 
+import numpy as np
 import pytest
 from pages import DOCS
 
@@ -54,9 +55,23 @@ def test_rows_of_the_main_job_are_those_of_the_result_file():
     assert min(row["return/team_mean"] for row in MAIN["after"]) >= 9.9
 
 
-def test_every_table_of_the_page_names_its_result_file_which_exists():
-    for part in TEXT.split("\n## ")[1:]:
-        if re.search(r"^\|---", part, flags=re.MULTILINE):
-            named = re.findall(r"docs/results/([\w.]+)", part)
-            assert named, part.splitlines()[0]
-            assert all((DOCS / "results" / name.rstrip(".")).is_file() for name in named)
+@pytest.mark.parametrize("title", ["The main job", "How costs grow", "On a GPU"])
+def test_every_table_of_results_names_its_file_which_exists(title):
+    part = TEXT.split(f"\n## {title}\n")[1].split("\n## ")[0]
+    named = re.findall(r"docs/results/([\w.]+json)", part)
+    assert named
+    assert all((DOCS / "results" / name).is_file() for name in named)
+
+
+def test_exponents_against_the_number_of_simulations_are_computed_from_the_result_file():
+    found = [line for line in GROWTH["lines"] if line["unit"] == "nodes passed"]
+    told = " ".join(TEXT.split())
+    for key, words in (("seconds", "exponents {} (PUCT) and {} (Gumbel)"), ("work", "grow with exponents {} and {}.")):
+        slopes = [np.polyfit(np.log(line["size"]), np.log(line[key]), 1)[0] for line in found]
+        assert words.format(*(f"{slope:.2f}" for slope in slopes)) in told
+
+
+def test_the_gain_of_the_main_job_is_computed_from_runs_of_the_same_seed():
+    before, after = (MAIN[name][0] for name in ("before", "after"))
+    assert before["seed"] == after["seed"] == 0
+    assert f"fell by a factor of {before['processor_s'] / after['processor_s']:.1f}" in TEXT
