@@ -73,7 +73,7 @@ def measure(
     generator = torch.Generator().manual_seed(0)
     game: Game
     if name == "stag_hunt":
-        blocks = 5 if side >= 8 else 3
+        blocks = 5 if side >= 8 else 3 if side >= 6 else 0
         game = StagHunt.preset("4h1s", num_players=num_players, height=side, width=side, num_blocks=blocks)
     else:
         game = CoinGame() if name == "coin" else Overcooked(name) if name in GRIDS else LevelBasedForaging(name)

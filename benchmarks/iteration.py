@@ -126,10 +126,14 @@ def build(
     num_envs: int = 56,
     rule: Literal["puct", "gumbel"] = "puct",
     workers: int = 1,
+    **board: int,
 ) -> tuple[EpisodeDataModule, Agent]:
-    """Return the data module, in which learners hold all seats, and the agent with its default networks."""
+    """Return the data module, in which learners hold all seats, and the agent with its default networks.
+
+    `board` are arguments of `StagHunt` that replace those of the preset.
+    """
     torch.manual_seed(0)
-    game = StagHunt(preset)
+    game = StagHunt(preset, **board)  # type: ignore[arg-type]
     training, offline = TrainingConfig(batch_size=32), OfflineConfig(rounds=0)
     seats = ["learner"] * game.num_players
     data = EpisodeDataModule(game, seats, num_envs, workers, training=training, offline=offline)

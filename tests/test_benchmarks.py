@@ -88,7 +88,7 @@ def test_profile_accounts_for_everything_and_cleans_up():
 
 
 @pytest.mark.slow
-def test_simulations_and_growth(tmp_path, monkeypatch, capsys):
+def test_simulations_prints_and_draws_a_row_for_each_number(tmp_path, capsys):
     agent = tiny_agent(stag_hunt(max_steps=35))
     checkpoint = tmp_path / "tiny.ckpt"
     torch.save({"hyper_parameters": dict(agent.hparams), "state_dict": agent.state_dict()}, checkpoint)
@@ -99,14 +99,81 @@ def test_simulations_and_growth(tmp_path, monkeypatch, capsys):
     assert json.loads(capsys.readouterr().out.splitlines()[-1])["rows"] == rows
     assert (tmp_path / "a" / "plot.png").stat().st_size > 1000
 
-    planner = {"rule": "puct", "trees": 256, "simulations": 8, "actions": 7, "simulations_per_s": 9.0}
-    games = {"batch": 64, "players": 4, "side": 8, "env_steps_per_s": 5.0, "peer": "jax, x", "peer_per_s": 3.0}
-    for name, row in (("planner", planner), ("games", games)):
-        (tmp_path / name).write_text("a table\n" + json.dumps({"benchmark": name, "rows": [row]}) + "\n")
-    out = str(tmp_path / "growth.png")
-    monkeypatch.setattr(sys, "argv", ["growth.py", out, str(tmp_path / "planner"), str(tmp_path / "games")])
-    script("growth").main()
-    assert Path(out).stat().st_size > 1000
+
+def test_the_exponent_of_growth_is_the_slope_of_the_logarithms():
+    growth = script("growth")
+    line = growth.Line("search", "trees", "puct", [1, 2, 4], [1.0, 2.0, 4.0], [1e-4, 8e-4, 16e-4])  # slopes 3 and 1
+    assert line.exponent == pytest.approx(2)
+    assert line.steepest == pytest.approx(3)
+    assert growth.Line("rules", "cells", "", [4, 8], [16.0, 64.0], [1.0, 8.0]).plain()["exponent"] == 1.5
+
+
+def test_growth_measures_each_thing_at_each_size_and_in_seconds_of_what_it_says(monkeypatch, capsys):
+    growth = script("growth")
+    monkeypatch.setattr(growth, "search_time", lambda repeats, rule, trees, simulations: trees * simulations)
+    monkeypatch.setattr(growth, "game_time", lambda repeats, **settings: sum(settings.values()))
+    monkeypatch.setattr(growth, "rollout_time", lambda repeats, **settings: settings.get("players", 1))
+    monkeypatch.setattr(growth, "nodes_passed", lambda rule, simulations: float(simulations**2))
+    found = {(line.panel, line.unit, line.name): line for line in growth.lines(1)}
+    assert [line.exponent for line in found.values()] == pytest.approx([1, 0.5, 1, 0.5, 1, 1, 0.5, 0, 0, 1, 1, 0])
+    assert found["rules", "cells", ""].work == [16, 36, 64, 144, 256]
+    assert found["rollout", "players", ""].work == [2, 3, 4, 6, 8]
+    assert len(capsys.readouterr().out.splitlines()) == len(found)
+
+
+@pytest.mark.slow
+def test_growth_times_searches_rules_and_rollouts():
+    growth = script("growth")
+    assert growth.search_time(1, "puct", 2, 2) > 0
+    assert growth.nodes_passed("puct", 1) == 1
+    assert 8 < growth.nodes_passed("gumbel", 8) <= sum(range(9))
+    assert growth.game_time(1, batch=2, side=4) > 0
+    assert growth.rollout_time(1, trees=1, simulations=2, num_envs=2, players=2, side=4) > 0
+
+
+def test_growth_draws_a_result_file_and_names_what_grows_faster_than_its_work(tmp_path, monkeypatch, capsys):
+    growth = script("growth")
+    lines = [
+        growth.Line("rules", "cells", name, [1, 2], [1.0, 2.0], [1.0, end]).plain() for name, end in (("", 2), ("x", 3))
+    ]
+    (tmp_path / "growth.json").write_text(json.dumps({"lines": lines}))
+    out = tmp_path / "a" / "growth.png"
+    monkeypatch.setattr(sys, "argv", ["growth.py", str(tmp_path / "growth.json"), str(out), "--draw"])
+    growth.main()
+    assert out.stat().st_size > 1000
+    assert capsys.readouterr().out.splitlines()[0] == "rules, cells: exponent 1.585 is above 1.05"
+
+
+def test_whole_runs_of_two_checkouts_take_turns_and_rows_of_other_seeds_stay(tmp_path, monkeypatch):
+    whole, asked = script("whole_run"), []
+
+    def run(checkout, seed, arguments):
+        asked.append((checkout.name, seed, arguments))
+        return {"seed": seed, "processor_s": 1.0}
+
+    monkeypatch.setattr(whole, "run", run)
+    out = tmp_path / "runs.json"
+    for seeds in (["1", "2"], ["0", "1"]):
+        words = ["whole_run.py", str(out), "--before", str(tmp_path), "--seeds", *seeds, "--", "--config", "x.yaml"]
+        monkeypatch.setattr(sys, "argv", words)
+        whole.main()
+    mine, older = whole.HERE.name, tmp_path.name
+    assert [each[:2] for each in asked[:4]] == [(older, 1), (mine, 1), (older, 2), (mine, 2)]
+    assert asked[0][2] == ["--config", "x.yaml"]
+    found = json.loads(out.read_text())
+    assert [row["seed"] for row in found["before"]] == [row["seed"] for row in found["after"]] == [0, 1, 2]
+
+
+@pytest.mark.slow
+def test_a_whole_run_says_what_it_took_and_what_its_last_screen_says():
+    whole = script("whole_run")
+    row = whole.run(whole.HERE, 0, [*SMOKE, *TINY[:-1], "--trainer.max_epochs=3"])
+    assert row["processor_s"] > 0
+    assert row["wall_s"] > 0
+    assert row["seed"] == 0
+    assert row["buffer/env_steps"] > 0
+    with pytest.raises(SystemExit, match="ended with exit code 2"):
+        whole.run(whole.HERE, 0, ["--config", "none.yaml"])
 
 
 @pytest.mark.slow

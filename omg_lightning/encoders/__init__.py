@@ -4,6 +4,7 @@ from omg_lightning.encoders.base import Encoder
 from omg_lightning.encoders.centred import Centred
 from omg_lightning.encoders.conv import Conv
 from omg_lightning.encoders.decoders import Decoder, PlaneDecoder, PlaneLogits
+from omg_lightning.encoders.history import History
 from omg_lightning.encoders.mlp import MLP
 from omg_lightning.encoders.networks import EncoderFactory, GoalNet, ModelSpec, SeatNets, Sharing
 from omg_lightning.encoders.paths import Paths
@@ -17,6 +18,7 @@ __all__ = [
     "Encoder",
     "EncoderFactory",
     "GoalNet",
+    "History",
     "ModelSpec",
     "Paths",
     "PlaneDecoder",
