@@ -4,7 +4,6 @@ from omg_lightning.encoders.base import Encoder
 from omg_lightning.encoders.centred import Centred
 from omg_lightning.encoders.conv import Conv
 from omg_lightning.encoders.decoders import Decoder, PlaneDecoder, PlaneLogits
-from omg_lightning.encoders.history import History
 from omg_lightning.encoders.mlp import MLP
 from omg_lightning.encoders.networks import EncoderFactory, GoalNet, ModelSpec, SeatNets, Sharing
 from omg_lightning.encoders.paths import Paths
@@ -18,7 +17,6 @@ __all__ = [
     "Encoder",
     "EncoderFactory",
     "GoalNet",
-    "History",
     "ModelSpec",
     "Paths",
     "PlaneDecoder",

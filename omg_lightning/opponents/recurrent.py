@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from omg_lightning.encoders import History, ModelSpec
+from omg_lightning.encoders import ModelSpec
 from omg_lightning.opponents.base import OpponentModel, Targets
 from omg_lightning.samples import TrainingBatch
 from omg_lightning.types import ConfigError, Episodes, Estimate, View
@@ -59,7 +59,7 @@ class Recurrent(OpponentModel):
             raise ConfigError(f"model.opponent.embedding is {embedding}: it must be at least 1")
         super().__init__(spec, self.given * embedding, online)
         self.encoder = spec.make_encoder()
-        self.history = History(spec.hidden + spec.game.num_actions, spec.hidden)
+        self.history = nn.GRU(spec.hidden + spec.game.num_actions, spec.hidden)
         self.head = nn.Linear(spec.hidden, self.size)
 
     def embed(self, hidden: Tensor) -> Tensor:
@@ -106,7 +106,7 @@ class Recurrent(OpponentModel):
         features = samples.spread(self.encoder(batch.view, samples.time))  # [T, B, P, hidden]
         played = self._one_hot(episodes.action, episodes.active)
         last = torch.cat([torch.zeros_like(played[:1]), played[:-1]])
-        hidden = self.history.episodes(torch.cat([features, last], -1).flatten(1, 2), episodes.active.flatten(1))
+        hidden = self.history(torch.cat([features, last], -1).flatten(1, 2))[0]
         embedded = self.embed(hidden.view_as(features))
         inferred = embedded.detach()
         return Targets(inferred, inferred, episodes.active, cache=embedded)

@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from lightning import LightningModule
 from torch import Tensor, nn
 
-from omg_lightning.encoders import History, ModelSpec
+from omg_lightning.encoders import ModelSpec
 from omg_lightning.losses import draw_gaussian, gaussian_kl
 from omg_lightning.samples import TrainingBatch
 from omg_lightning.types import View, ego_order
@@ -41,7 +41,7 @@ class SubgoalPredictor(LightningModule):
         self.alpha, self.hidden, self.num_actions, self.goal_size = alpha, hidden, num_actions, goal_size
         self.encoder = spec.make_encoder()
         self.mix = nn.Linear(hidden, hidden)
-        self.history = History(hidden + num_players * num_actions, hidden)
+        self.history = nn.GRU(hidden + num_players * num_actions, hidden)
         known = hidden + num_players * hidden + goal_size  # the context, all seats' features, the state's code
         self.posterior = nn.Sequential(
             nn.Linear(known, 4 * hidden),
@@ -88,8 +88,10 @@ class SubgoalPredictor(LightningModule):
         played = played.view(*episodes.action.shape, -1)
         rows = who.any(0).flatten()  # [B*P]: the history of the others is not needed
         inputs = torch.cat([table, played], -1).flatten(1, 2)[:-1, rows]  # [T-1, r, hidden + P*A]
-        asks = who.flatten(1)[:, rows]  # [T, r]
-        context = F.pad(self.history.episodes(inputs, asks[1:]), (0, 0, 0, 0, 1, 0))[asks]  # [m, hidden]
+        context = table.new_zeros(len(who), inputs.shape[1], self.hidden)
+        if inputs.numel():
+            context[1:] = self.history(inputs)[0]
+        context = context[who.flatten(1)[:, rows]]  # [m, hidden]
         t, b, ego = who.nonzero(as_tuple=True)
         asked = who[samples.mask]
         return Inference(*self._posterior(context, ego_order(table[t, b], ego), code[asked]), context)
