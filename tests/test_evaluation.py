@@ -371,7 +371,7 @@ def test_runs_with_different_settings_are_refused(tmp_path):
     }
     for word, folder in other.items():
         with pytest.raises(ConfigError, match=word):
-            read([first, folder])
+            summarise(read([first, folder]))
     strangers = a_run(tmp_path, 6) / "adaptation.json"
     strangers.write_text(strangers.read_text().replace('"random": {', '"cleaner": {'))
     with pytest.raises(ConfigError, match="different partners"):

@@ -297,12 +297,17 @@ def test_the_value_of_information_and_its_shares_are_those_of_their_result_file(
     assert {*shares} == {method for each in found.values() for method in each["shares"]}
 
 
-@pytest.mark.parametrize("board", ["4x4", "6x6"])
-def test_adaptation_to_strangers_is_that_of_its_result_file(board):
-    found = json.loads((RESULTS / f"adapt_{board}.json").read_text())
-    table = rows(page("adaptation.md").split(f"**On {board}**")[1].split("\n- ")[0])
+@pytest.mark.parametrize(
+    ("title", "name"),
+    [("On 4x4", "adapt_4x4"), ("On 6x6", "adapt_6x6"), ("On 4x4 beside learned partners", "adapt_4x4_learned")],
+)
+def test_adaptation_to_strangers_is_that_of_its_result_file(title, name):
+    found = json.loads((RESULTS / f"{name}.json").read_text())
+    table = rows(page("adaptation.md").split(f"**{title}**")[1].split("\n- ")[0])
+    assert len(found["partners"]) > 2
     for entry in found["partners"].values():
-        cells = table[entry["label"].replace("_5", ":5")]
+        label = entry["label"].removeprefix("checkpoint_").removesuffix(".ckpt")
+        cells = table[label.replace("_5", ":5")]
         ends = [f"{entry[key]:.2f}" if key in entry else "-" for key in ("random", "best_response")]
         means = [entry[key]["mean"] if key in entry else None for key in ("early", "return", "early_score", "score")]
         shown = ["-" if x is None else f"{x['value']:.2f} [{x['low']:.2f}, {x['high']:.2f}]" for x in means]

@@ -65,7 +65,7 @@ def read(paths: Sequence[Path]) -> list[dict[str, Any]]:
     """Read the runs, and check that they differ only in their seed.
 
     Raises:
-        ConfigError: the runs have different games, settings, co-players or references, or a seed occurs twice.
+        ConfigError: the runs have different games, settings or co-players, or a seed occurs twice.
     """
     runs = [load(path) for path in paths]
     first, seeds = runs[0], [run["seed"] for run in runs]
@@ -81,12 +81,9 @@ def read(paths: Sequence[Path]) -> list[dict[str, Any]]:
                 )
         if run["partners"].keys() != first["partners"].keys():
             raise ConfigError(f"{path} and {paths[0]} have different partners: {list(run['partners'])}; {_SAME}")
-        for partner, result in run["partners"].items():
+        for result in run["partners"].values():
             if result["final"] is None:
                 raise ConfigError(f"{path} was interrupted: run `test` to the end")
-            for key in ("random", "best_response"):
-                if result[key] != first["partners"][partner][key]:
-                    raise ConfigError(f"{path} and {paths[0]} have different references: repeat `test` with one file")
     return runs
 
 
@@ -119,7 +116,13 @@ def summarise(runs: Sequence[dict[str, Any]]) -> dict[str, Any]:
     """Return mean and interquartile mean of final returns, scores and shares of the best response's return (BR-Prox).
 
     For each co-player, and over all that have them.
+
+    Raises:
+        ConfigError: the runs have different references.
     """
+    for partner, result in runs[0]["partners"].items():
+        if any(run["partners"][partner][key] != result[key] for run in runs for key in ("random", "best_response")):
+            raise ConfigError(f"the runs have different references for {partner}: give one file with --references")
     partners, bounds = list(runs[0]["partners"]), runs[0].get("seat_bounds")
     scales: dict[str, Bounds | None] = {}  # of scores
     shares: dict[str, NDArray] = {}
