@@ -294,7 +294,8 @@ def users_folder(tmp_path_factory):
     return folder
 
 
-@pytest.mark.parametrize("program", ["python -m omg_lightning", pytest.param("omg-lightning", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("program", ["python -m omg_lightning", "omg-lightning"])
 def test_a_game_in_the_current_folder_runs(program, users_folder):
     script = Path(sysconfig.get_path("scripts")) / "omg-lightning"
     command = [sys.executable, "-m", "omg_lightning"] if " " in program else [str(script)]

@@ -83,11 +83,10 @@ def whole(tmp_path_factory):
     ("algorithm", "place"),
     [
         ("search", "a batch"),
-        ("search", "a search"),
         *(
             pytest.param("search", place, marks=pytest.mark.slow)
             for place in PLACES
-            if place not in ("a batch", "a search", "processes that play")
+            if place not in ("a batch", "processes that play")
         ),
         pytest.param("ppo", "the first batch of a round", marks=pytest.mark.slow),
         ("ppo", "a batch"),
