@@ -27,17 +27,10 @@ from omg_lightning.types import ConfigError
 
 _TESTS = str(Path(__file__).parent), str(Path(testing.__file__).parent)
 _GAMES = (StagHunt, Snowdrift, LevelBasedForaging, Overcooked, CoinGame)
-_ABOUT_THE_CPU = {  # files of tests, or parts of their names
-    *(
-        "test_workers.py",
-        "test_ranks.py",
-        "test_nodes.py",
-        "test_processes.py",
-        "test_check_game.py",
-        "test_check_env.py",
-    ),
-    *("_broken_", "_processes_", "workers", "_meta_", "_fork"),
-}
+_ABOUT_THE_CPU = (  # parts of the names of files and tests
+    *("test_workers.py", "test_ranks.py", "test_nodes.py", "test_processes.py", "workers", "_processes_", "_fork"),
+    *("test_check_game.py", "test_check_env.py", "_broken_", "_meta_"),
+)
 _MAKERS = {
     *(torch.tensor, torch.as_tensor, torch.zeros, torch.ones, torch.full, torch.empty, torch.arange, torch.eye),
     *(torch.linspace, torch.rand, torch.randn, torch.randint, torch.randperm),

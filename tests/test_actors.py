@@ -196,6 +196,7 @@ def test_a_temperature_that_has_no_effect_is_refused():
     ("setting", "says"),
     [
         ({"rule": "ucb"}, "planner.rule is 'ucb': expected puct or gumbel"),
+        ({"rule": "gumbel", "cuda_graph": True}, "planner.cuda_graph is True, but planner.rule is 'gumbel': set"),
         ({"policy": "visits"}, "planner.policy is 'visits': expected values or search"),
         ({"discount": 0.0}, "planner.discount is 0.0"),
         ({"discount": 1.1}, "planner.discount is 1.1"),

@@ -360,6 +360,16 @@ def test_without_references_there_is_no_overall_score(tmp_path):
     assert not {"score", "br_prox", "random"} & found["partners"]["random"].keys()
 
 
+def test_references_given_later_replace_those_of_the_runs(tmp_path):
+    runs = read([a_run(tmp_path, 0), a_run(tmp_path, 1, None)])
+    with pytest.raises(ConfigError, match="different references for random: give one file with --references"):
+        summarise(runs)
+    references = References(tmp_path / "r.json")
+    references.add(GAME, "random", {"random": 0.25, "best_response": 4.25})
+    refer_all({"": runs}, references)
+    assert summarise(runs)["partners"]["random"]["best_response"] == 4.25
+
+
 def test_runs_with_different_settings_are_refused(tmp_path):
     first = a_run(tmp_path, 0)
     other = {

@@ -46,7 +46,9 @@ def test_every_number_of_the_control_studies_is_in_their_result_file():
 
 def test_the_table_of_the_gpu_is_its_result_file():
     found = json.loads((RESULTS / "gpu.json").read_text())
-    rows = {(row["device"], row["num_envs"], row["cuda_graph"]): row for row in found["rows"]}
+    core = json.loads((RESULTS / "gpu_cpu.json").read_text())
+    measured = [row for row in found["rows"] if row["device"] == "cuda"] + core["rows"]
+    rows = {(row["device"], row["num_envs"], row["cuda_graph"]): row for row in measured}
     text = section("On a GPU", "performance.md")
     for size in (128, 256, 1024, 4096, 16384):
         plain, graph = (rows.get(("cuda", size, on)) for on in (False, True))
@@ -56,8 +58,10 @@ def test_the_table_of_the_gpu_is_its_result_file():
         assert " ".join(f"| {size:,} | {rates[0]} | {rates[1]} | {memory} | {rates[2]} |".split()) in text
     best = max(row["env_steps_per_s"] for key, row in rows.items() if key[0] == "cpu")
     ratios = [rows["cuda", 4096, on]["env_steps_per_s"] / best for on in (True, False)]
-    assert f"{ratios[0]:.0f} times as fast as a core, {ratios[1]:.0f} times without" in text
+    assert f"{ratios[0]:.0f} times as fast as a core at its best, {ratios[1]:.0f} times without" in text
     assert found["gpu"] in text
+    for name in ("performance.md", "clusters.md"):
+        assert f"[{ratios[0]:.0f} times](" in page(name)
 
 
 def test_the_training_on_a_gpu_is_its_result_file():
@@ -66,7 +70,8 @@ def test_the_training_on_a_gpu_is_its_result_file():
     text = section("On a GPU", "performance.md")
     assert f"{mean} of 12 on 8x8 (95%: {low} to {high}, {found['episodes']} episodes, seed {found['seed']})" in text
     assert f"{found['buffer/env_steps']:,} environment steps and {found['time/fit_s']} s" in text
-    assert f"{mean} of 12 in {found['time/fit_s']} s" in page("clusters.md")
+    assert f"{mean} of 12 in {found['time/fit_s']} s" in " ".join(page("clusters.md").split())
+    assert found["command"] in " ".join(page("clusters.md").replace("\\\n", " ").split())
 
 
 def test_every_control_study_has_a_figure_and_names_its_command():

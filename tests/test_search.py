@@ -2,6 +2,7 @@ import json
 import math
 import os
 from concurrent.futures import ThreadPoolExecutor
+from importlib import import_module
 from pathlib import Path
 from threading import Barrier
 from typing import NamedTuple
@@ -21,6 +22,7 @@ from omg_lightning.types import ConfigError
 
 GOLDEN = Path(__file__).parent / "golden"
 RULES = ("puct", "gumbel")
+NEEDS_A_GPU = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
 
 
 def bandit(rewards, trees=1):
@@ -246,24 +248,41 @@ def test_search_is_a_pure_function(rule):
     assert all(map(torch.equal, kept, first))  # the second search does not write to the results of the first
 
 
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
-@pytest.mark.parametrize(("simulations", "actions"), [(2, 3), (3, 3), (60, 2), (100, 5)])  # deep trees for few actions
-def test_a_cuda_graph_changes_no_result(simulations, actions):
-    random = torch.Generator().manual_seed(3)
+class Again:
+    """Stands for a recording on a machine without a GPU: runs everything again."""
+
+    made = 0
+
+    def __init__(self, run, generator):
+        self.run = run
+        Again.made += 1
+
+    def __call__(self):
+        self.run()
+
+
+@pytest.mark.parametrize("device", ["cpu", pytest.param("cuda", marks=NEEDS_A_GPU)])
+@pytest.mark.parametrize(
+    ("simulations", "actions"), [(1, 3), (2, 3), (3, 3), (60, 2), (100, 5)]
+)  # deep for few actions
+def test_a_cuda_graph_changes_no_result(simulations, actions, device, monkeypatch):
+    if device == "cpu":
+        module = import_module("omg_lightning.search.search")
+        monkeypatch.setattr(module, "Replay", Again)
+        monkeypatch.setattr(module, "can_replay", lambda like: True)
+        monkeypatch.setattr(Again, "made", 0)
+    random = torch.Generator("cpu").manual_seed(3)
     states, trees = 400, 7
-    after = torch.randint(states, (states, actions), generator=random).cuda()
-    reward, value = (torch.rand(states, actions, generator=random).cuda() for _ in range(2))
-    logits, ends = (
-        torch.rand(states, actions, generator=random).cuda(),
-        (torch.rand(states, generator=random) < 0.05).cuda(),
-    )
+    after = torch.randint(states, (states, actions), generator=random).to(device)
+    reward, value, logits = (torch.rand(states, actions, generator=random).to(device) for _ in range(3))
+    ends = (torch.rand(states, generator=random) < 0.05).to(device)
 
     def model(state, action):
         now = after[state, action]
         discount = torch.where(ends[now], 0.0, 0.9)
         return ModelOutput(logits[now], value[now, 0], reward[state, action], discount, logits[now] > 0.2), now
 
-    start = torch.arange(trees, device="cuda")
+    start = torch.arange(trees, device=device)
     root = Root(logits[start], value[start, 0], torch.ones_like(logits[start], dtype=torch.bool), start)
     plain, graph = (
         search(root, model, SearchConfig(num_simulations=simulations, cuda_graph=on), return_tree=True)
@@ -271,9 +290,11 @@ def test_a_cuda_graph_changes_no_result(simulations, actions):
     )
     assert all(torch.equal(x, y) for x, y in zip(plain[0], graph[0], strict=True))
     assert torch.equal(plain[1].child, graph[1].child)
+    if device == "cpu":
+        assert (Again.made > 0) == (simulations > 2)  # the first and the last simulation are not recorded
 
 
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+@NEEDS_A_GPU
 def test_the_random_numbers_of_a_cuda_graph_are_new_in_each_simulation_and_follow_the_generator():
     def drawn(seed):
         random, found = torch.Generator("cuda").manual_seed(seed), torch.zeros(41, 3, device="cuda")

@@ -57,6 +57,11 @@ class PlannerConfig:
     def __post_init__(self) -> None:
         if self.rule not in ("puct", "gumbel"):
             raise ConfigError(f"planner.rule is {self.rule!r}: expected puct or gumbel")
+        if self.cuda_graph and self.rule != "puct":
+            raise ConfigError(
+                f"planner.cuda_graph is True, but planner.rule is {self.rule!r}: set planner.rule to puct, or "
+                "planner.cuda_graph to false"
+            )
         if self.policy not in ("values", "search"):
             raise ConfigError(f"planner.policy is {self.policy!r}: expected values or search")
         if not 0 < self.discount <= 1:

@@ -54,7 +54,7 @@ class Outcomes(VectorQuantiser):
     def telling(self) -> Tensor:
         """Return the entries that change more often at events than elsewhere (by 3 standard errors): bool `[size]`.
 
-        None, if events do not change at least `_EXTRA` more of these entries on average than other steps do.
+        No entry is, unless events change `_EXTRA` more of these entries on average than other steps do.
         """
         count = self.steps[:, None] + 2
         share = (self.changes + 1) / count

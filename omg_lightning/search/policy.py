@@ -37,8 +37,8 @@ class SearchConfig:
         gumbel_scale: Gumbel: scale of the noise at the root. Set it to 0 for greedy play: no random number is drawn.
         random_ties: break ties between equally good actions at random, in an order that each tree draws from the
             generator; for training. If False, the first of equals is chosen, so visits favour low action indices.
-        cuda_graph: PUCT on a GPU: launch all kernels of a simulation at once, as a CUDA graph. The model must then not
-            read values on the CPU.
+        cuda_graph: PUCT: on a GPU, launch all kernels of a simulation at once, as a CUDA graph. The model must then
+            not read values on the CPU. Without effect on a CPU.
     """
 
     num_simulations: int = 32
@@ -62,7 +62,9 @@ class SearchConfig:
         for name in ("c_puct", "c_visit", "c_scale", "least_span", "gumbel_scale"):
             value = getattr(self, name)
             self._require(name, 0 <= value < math.inf, "a finite number of at least 0")
-        self._require("random_ties", isinstance(self.random_ties, bool), "True or False")
+        for name in ("random_ties", "cuda_graph"):
+            self._require(name, isinstance(getattr(self, name), bool), "True or False")
+        self._require("cuda_graph", not self.cuda_graph or self.rule == "puct", "False with rule 'gumbel'")
 
     @staticmethod
     def _is_int(value: object, least: int) -> bool:

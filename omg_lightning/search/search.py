@@ -15,7 +15,7 @@ from omg_lightning.search.policy import (
     puct_rule,
     summarise,
 )
-from omg_lightning.search.replay import Replay
+from omg_lightning.search.replay import Replay, can_replay
 from omg_lightning.search.tree import (
     Arena,
     Choose,
@@ -113,10 +113,8 @@ def _simulate(
     generator: torch.Generator | None,
 ) -> None:
     simulations, trees = config.num_simulations, len(tree.roots)
-    on_cpu = tree.roots.device.type == "cpu"
-    look_every = 1 if on_cpu else 8  # a GPU must wait whenever the true depth is read
+    look_every = 1 if tree.roots.device.type == "cpu" else 8  # a GPU must wait whenever the true depth is read
     deepest = tree.roots.new_zeros(())
-    slot = tree.roots + 0
 
     def simulation(step: int, depth: int, new: slice | Tensor) -> None:
         """Simulate once. No node is deeper than `depth`; the new nodes are in the slots `new`."""
@@ -139,27 +137,27 @@ def _simulate(
 
     def replayed() -> None:
         slot.add_(trees)
-        simulation(0, bound, slot)
+        simulation(0, limit, slot)
 
     choose_at(tree, tree.roots[None], choose, 0)
-    depth, step, bound = 0, 0, 0
+    depth = 0  # no node is deeper than this
     graph: Replay | None = None
-    while step < simulations:
-        step += 1
+    slot, limit = tree.roots, 0  # of the graph: where it wrote last, and how deep it can reach
+    for step in range(1, simulations + 1):
         interrupts.check()
-        if config.cuda_graph and config.rule == "puct" and not on_cpu and 1 < step < simulations:
-            if depth > bound or graph is None:
-                depth = int(deepest)
-                if graph is None or depth + 2 > bound:
-                    bound = depth + look_every
-                    slot.copy_(tree.roots + (step - 1) * trees)
-                    graph = Replay(replayed, generator)
-            graph()
-            depth += 1
+        # the first simulation initialises libraries, and there is no room for the states of the last one
+        if not (config.cuda_graph and can_replay(tree.roots)) or step in (1, simulations):
+            simulation(step, depth, slice(step * trees, (step + 1) * trees))
+            if step < simulations:
+                depth = int(deepest) if step % look_every == 0 else depth + 1
             continue
-        simulation(step, depth, slice(step * trees, (step + 1) * trees))
-        if step < simulations:
-            depth = int(deepest) if step % look_every == 0 else depth + 1
+        if graph is None or depth > limit:
+            depth = int(deepest)
+            if graph is None or depth + 2 > limit:
+                slot, limit = tree.roots + (step - 1) * trees, depth + look_every
+                graph = Replay(replayed, generator)
+        graph()
+        depth += 1
 
 
 def _noise(root: Root, config: SearchConfig, generator: torch.Generator | None, dtype: torch.dtype) -> Tensor:
