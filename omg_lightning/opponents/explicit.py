@@ -13,7 +13,7 @@ from omg_lightning.events import last_achieved, next_achieved, one_hot_goals, wa
 from omg_lightning.metrics.belief import BeliefMetrics
 from omg_lightning.opponents.base import BeliefView, MixtureConfig, OpponentModel, Targets
 from omg_lightning.opponents.belief import bayes_update, draw_one_hot, floored, smooth_prior
-from omg_lightning.opponents.kinds import RECORD, Kinds, KindsConfig
+from omg_lightning.opponents.kinds import LATER, RECORD, Kinds, KindsConfig
 from omg_lightning.opponents.smoothing import Evidence, drawn_goals
 from omg_lightning.opponents.transition import TransitionConfig, goals_there, shared_out
 from omg_lightning.samples import TrainingBatch
@@ -61,7 +61,7 @@ class Filter(NamedTuple):
     """The belief about each seat within an episode; leading L."""
 
     log_belief: Tensor  # float [L, P, G] after the actions seen so far
-    prior: Tensor  # float [L, P, G] at the start of the episode
+    fresh: Tensor  # float [L, P, G] of a new goal within the episode; the prior, or as the kinds have it
     event: Tensor  # bool [L, P] whether the seat achieved a goal in the last step
     kinds: Tensor  # float [L, P, K] belief over kinds at the start of the episode; K is 0 without kinds
 
@@ -100,7 +100,7 @@ class ExplicitBelief(OpponentModel):
         super().__init__(spec, size, online, mixture)
         self.belief, self.transition = belief, transition
         self.goals_change = transition.changes
-        self.kinds = Kinds(belief.kinds, size) if belief.kinds.count else None
+        self.kinds = Kinds(belief.kinds, size, transition.at_events) if belief.kinds.count else None
 
     @property
     def records(self) -> Mapping[str, Record]:  # type: ignore[override]
@@ -118,11 +118,11 @@ class ExplicitBelief(OpponentModel):
 
     def start(self, prior: Tensor, true_goal: Tensor) -> Filter:
         """Return the belief at the start from what `prior` or `carry` returned, with its floor."""
-        kinds, goals = prior[..., :0], prior
+        kinds, goals, fresh = prior[..., :0], prior, prior
         if self.kinds is not None:
-            kinds, goals = prior, self.kinds.goals(prior)
+            kinds, goals, fresh = prior, self.kinds.goals(prior), self.kinds.goals(prior, LATER)
         event = torch.zeros(prior.shape[:-1], dtype=torch.bool, device=prior.device)
-        return Filter(self.alive(goals).log(), goals, event, kinds)
+        return Filter(self.alive(goals).log(), fresh, event, kinds)
 
     def infer(self, memory: Filter, view: View) -> Estimate:
         """Return the belief `[L, P, G]`, and samples from it."""
@@ -137,7 +137,7 @@ class ExplicitBelief(OpponentModel):
             return belief
         possible = self.possible(view.observation, view.active)
         event = memory.event | self.event(view)
-        return self.alive(self.transition.filter(belief, shared_out(memory.prior, possible), possible, event))
+        return self.alive(self.transition.filter(belief, shared_out(memory.fresh, possible), possible, event))
 
     def update(self, memory: Filter, view: View, actions: Tensor, achieved: Tensor) -> Filter:
         """Update the belief by the actions `[L, P]` of active seats (Bayes' rule)."""
@@ -183,11 +183,7 @@ class ExplicitBelief(OpponentModel):
             return prior
         if self.kinds is None:
             return smooth_prior(prior, self.achieved(episodes), self.belief.alpha)
-        return self.kinds.carried(prior, self.counts(self.label(episodes)))
-
-    def counts(self, label: Tensor) -> Tensor:
-        """Return how often each goal was achieved, float `[B, P, G]`, by goals `[T, B, P]`."""
-        return one_hot_goals(label, self.size).sum(0)
+        return self.kinds.carried(prior, self.kinds.counts(one_hot_goals(self.label(episodes), self.size)))
 
     def alive(self, belief: Tensor) -> Tensor:
         """Return the belief `[..., G]` with the floor applied."""
@@ -204,7 +200,7 @@ class ExplicitBelief(OpponentModel):
         """
         episodes, noise = batch.episodes, batch.noise
         if self.kinds is not None:
-            counts = self.counts(torch.where(episodes.active, achieved, NO_GOAL))
+            counts = self.kinds.counts(one_hot_goals(torch.where(episodes.active, achieved, NO_GOAL), self.size))
             self.kinds.learn(episodes.extras[RECORD][0].flatten(0, 1), counts.flatten(0, 1))
         if self.belief.labels == "belief" and not batch.offline:  # offline there is no learner and no belief
             drawn = inferred_goals(episodes, noise)
