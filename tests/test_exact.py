@@ -1,5 +1,7 @@
 """Exact Bayes from the scripts' own probabilities, and what the scripts themselves say of their next action."""
 
+from functools import partial
+
 import pytest
 import torch
 from toys import (
@@ -7,6 +9,7 @@ from toys import (
     TokenGame,
     as_batch,
     attached,
+    model_spec,
     plain_learner,
     play_with,
     same,
@@ -17,11 +20,14 @@ from toys import (
 
 from omg_lightning.actors import arrange, make_player
 from omg_lightning.envs import RulesEnv
-from omg_lightning.evaluation.exact import exact_observer, goal_scripts
-from omg_lightning.games import Game, Snowdrift
+from omg_lightning.evaluation.exact import exact_observer
+from omg_lightning.games import Game, LevelBasedForaging, Snowdrift
 from omg_lightning.games.grid.scripted import NearestHare, NearestStag
-from omg_lightning.games.scripts import best_chance
+from omg_lightning.games.scripts import best_chance, goal_scripts
+from omg_lightning.opponents import BeliefConfig, ExactBayes, TransitionConfig
 from omg_lightning.rollout import play
+from omg_lightning.testing import check_opponent
+from omg_lightning.types import ConfigError
 
 DEVICE = torch.Generator().device  # the CPU, or that of `pytest --device`
 
@@ -65,11 +71,40 @@ def test_exact_beliefs_find_the_goal_again_after_a_change():
 
 
 def test_goal_scripts_stand_in_the_order_of_the_goals():
-    assert [type(script) for script in goal_scripts(RulesEnv(stag_hunt()))] == [NearestStag, NearestHare]
-    assert goal_scripts(RulesEnv(TokenGame())) is None, "it has no scripts"
+    assert [type(script) for script in goal_scripts(stag_hunt())] == [NearestStag, NearestHare]
+    assert goal_scripts(TokenGame()) is None, "it has no scripts"
     snowdrift = RulesEnv(Snowdrift.preset("msg"))
     assert goal_scripts(snowdrift) is None, "its scripts pursue none of its declared goals all along"
     assert exact_observer(snowdrift, None) is None
+
+
+@pytest.mark.parametrize(
+    ("game", "partner"),
+    [
+        (stag_hunt(), "nearest_stag"),
+        (stag_hunt(), "nearest_hare"),
+        (LevelBasedForaging("7x7-2p-3f-no-levels", max_steps=12), "secret_order"),
+    ],
+)
+def test_the_belief_of_exact_bayes_is_that_of_the_exact_observer(game, partner):
+    model = partial(ExactBayes, belief=BeliefConfig(floor=1e-6), transition=TransitionConfig(at_events=True))
+    seats = ["learner"] + [partner] * (game.num_players - 1)
+    episodes = play_with(tiny_agent(game, model), game, seats, batch=20)
+    who = episodes.active.clone()
+    who[:, :, 0] = False  # the learner's own seat is no script's
+    exact = exact_observer(RulesEnv(game), episodes).belief[who]
+    assert torch.allclose(episodes.goal[who], exact, atol=1e-3)
+    assert (exact.amax(-1) > 0.9).float().mean() > 0.3, "or there is nothing to compare"
+
+
+def test_exact_bayes_keeps_the_contract_of_opponent_models():
+    check_opponent(ExactBayes, stag_hunt(), batch_size=4)
+
+
+@pytest.mark.parametrize("game", [TokenGame(), Snowdrift.preset("msg")])
+def test_exact_bayes_refuses_a_game_whose_goals_have_no_scripts(game):
+    with pytest.raises(ConfigError, match=r"not a game of omg_lightning|ExactBayes needs a script"):
+        ExactBayes(model_spec(game))
 
 
 class Unsure:

@@ -6,11 +6,12 @@ from toys import Fixed, model_spec, play_with, tiny_agent
 
 from omg_lightning.actors import arrange, make_player
 from omg_lightning.envs import RulesEnv
-from omg_lightning.evaluation.exact import exact_observer, goal_scripts
+from omg_lightning.evaluation.exact import exact_observer
 from omg_lightning.events import rewarded
 from omg_lightning.games import ForagingState, LevelBasedForaging
 from omg_lightning.games.grid.foragers import ORDERS
 from omg_lightning.games.grid.symmetry import Symmetries
+from omg_lightning.games.scripts import goal_scripts
 from omg_lightning.opponents.locations import location_labels
 from omg_lightning.rollout import play
 from omg_lightning.testing import check_game
@@ -211,7 +212,7 @@ def test_exact_bayes_is_calibrated_beside_secret_orders():
 
 def test_a_player_with_the_name_of_a_goal_is_its_script():
     env = RulesEnv(LevelBasedForaging("7x7-2p-3f"))
-    assert [script.food for script in goal_scripts(env)] == ["food_0", "food_1", "food_2"]
+    assert [script.food for script in goal_scripts(env.game)] == ["food_0", "food_1", "food_2"]
     assert exact_observer(RulesEnv(LevelBasedForaging("2s-8x8-2p-3f")), None) is None
 
 

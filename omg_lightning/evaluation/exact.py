@@ -5,10 +5,9 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from omg_lightning.actors import make_player
 from omg_lightning.actors.scripted import rules_of
 from omg_lightning.envs.base import VectorEnv
-from omg_lightning.games.scripts import Player, scripts_of
+from omg_lightning.games.scripts import goal_scripts, likelihoods
 from omg_lightning.opponents.belief import bayes_update
 from omg_lightning.opponents.transition import TransitionConfig, goals_there, shared_out
 from omg_lightning.types import Episodes
@@ -16,24 +15,6 @@ from omg_lightning.types import Episodes
 _FLOOR = 1e-6  # an excluded goal can come back: a player may change its goal
 _CHANGES = TransitionConfig(at_events=True)
 _LEAST = 1e-12  # an action that no script takes excludes none of them
-
-
-def goal_scripts(env: VectorEnv) -> tuple[Player, ...] | None:
-    """Return a player of the game for each of its declared goals, in their order.
-
-    It is one of the game's two scripts, or the player with the goal's name (such as `food_0`).
-
-    Returns:
-        `None` if the game declares no goals, or if no script with a known action distribution pursues one of them.
-    """
-    players = {
-        getattr(player, "goal", None): player
-        for player in (make_player(name, rules_of(env)) for name in scripts_of(env))
-    }
-    bearing = {name: make_player(name, rules_of(env)) for name in env.goal_names if name in env.players}
-    chosen = [players.get(name) or bearing.get(name) for name in env.goal_names]
-    known = [player for player in chosen if hasattr(player, "action_probabilities")]
-    return tuple(player for player in known if player) if known and len(known) == len(chosen) else None
 
 
 class Exact(NamedTuple):
@@ -57,7 +38,7 @@ def exact_observer(env: VectorEnv, episodes: Episodes) -> Exact | None:
     Returns:
         `None` if a goal has no script.
     """
-    scripts = goal_scripts(env)
+    scripts = goal_scripts(rules_of(env))
     if scripts is None:
         return None
     shape = (*episodes.active.shape, len(scripts), env.num_actions)
@@ -65,9 +46,7 @@ def exact_observer(env: VectorEnv, episodes: Episodes) -> Exact | None:
     for seat in range(env.num_players):
         who = episodes.active[:, :, seat]
         view, legal = episodes.observation[:, :, seat][who].float(), episodes.legal[:, :, seat][who]
-        for goal, script in enumerate(scripts):
-            script.reset(len(view), seat, rules_of(env), torch.Generator(view.device))
-            chance[:, :, seat, goal][who] = script.action_probabilities(view, legal)  # type: ignore[attr-defined]
+        chance[:, :, seat][who] = likelihoods(scripts, rules_of(env), view, legal, seat)
     played = episodes.action[..., None, None].expand(*shape[:-1], 1)
     log_likelihood = chance.gather(-1, played)[..., 0].clamp(min=_LEAST).log()
     there = goals_there(episodes.observation, episodes.active, env.layout, len(scripts))  # [T, B, P, G]

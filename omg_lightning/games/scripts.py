@@ -1,5 +1,6 @@
 """Scripted players: the `Player` contract, and players with a known action distribution."""
 
+from collections.abc import Sequence
 from inspect import getattr_static
 from typing import Any, Protocol, runtime_checkable
 
@@ -200,6 +201,39 @@ def scripts_of(game: Any) -> tuple[str, ...]:
     if len(scripts) not in (0, 2):
         raise ConfigError(f"{game.name}.scripts is {scripts}: name two players, the cooperator first, or none")
     return scripts
+
+
+def goal_scripts(game: Any) -> tuple[Player, ...] | None:
+    """Return a player of the game for each of its declared goals, in their order.
+
+    It is one of the game's two scripts, or the player with the goal's name (such as `food_0`).
+
+    Returns:
+        `None` if the game declares no goals, or if no script with a known action distribution pursues one of them.
+    """
+    scripts = [game.players[name]() for name in scripts_of(game)]
+    pursuing = {getattr(player, "goal", None): player for player in scripts}
+    bearing = {name: game.players[name]() for name in game.goal_names if name in game.players}
+    chosen = [pursuing.get(name) or bearing.get(name) for name in game.goal_names]
+    known = [player for player in chosen if player is not None and hasattr(player, "action_probabilities")]
+    return tuple(known) if known and len(known) == len(chosen) else None
+
+
+def likelihoods(scripts: Sequence[Player], game: Any, observation: Tensor, legal: Tensor, seat: int) -> Tensor:
+    """Return the action probabilities of each script, float `[B, G, A]`.
+
+    Args:
+        scripts: G players with a known action distribution.
+        game: names and sizes, see `Player.reset`.
+        observation: `[B, *shape]` views of a seat, float.
+        legal: bool `[B, A]`.
+        seat: index of the seat.
+    """
+    each = []
+    for script in scripts:
+        script.reset(len(observation), seat, game, torch.Generator(observation.device))
+        each.append(script.action_probabilities(observation, legal))  # type: ignore[attr-defined]
+    return torch.stack(each, 1)
 
 
 def uniform(wanted: Tensor) -> Tensor:

@@ -5,6 +5,7 @@ from omg_lightning.opponents.codebook import Codebook
 from omg_lightning.opponents.controls import ShuffledGoals, UninformedGoals
 from omg_lightning.opponents.declared import Declared
 from omg_lightning.opponents.direct import Direct
+from omg_lightning.opponents.exact_bayes import ExactBayes
 from omg_lightning.opponents.explicit import BeliefConfig, ExplicitBelief
 from omg_lightning.opponents.goal_vae import GoalVAE, VAEConfig
 from omg_lightning.opponents.liam import LIAM, MeLIBA
@@ -23,6 +24,7 @@ __all__ = [
     "Codebook",
     "Declared",
     "Direct",
+    "ExactBayes",
     "ExplicitBelief",
     "GoalVAE",
     "Locations",

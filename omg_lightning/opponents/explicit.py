@@ -143,10 +143,14 @@ class ExplicitBelief(OpponentModel):
         """Update the belief by the actions `[L, P]` of active seats (Bayes' rule)."""
         log_belief = self.current(memory, view).log() if self.transition.changes else memory.log_belief
         if self.belief.intra:
-            likelihood = self.predictor.likelihood(view, actions)
+            likelihood = self.likelihood(view, actions)
             posterior = self.alive(bayes_update(log_belief, likelihood, 0.0).exp()).log()
             log_belief = torch.where(view.active[..., None], posterior, log_belief)
         return memory._replace(log_belief=log_belief, event=(achieved != NO_GOAL) & view.active)
+
+    def likelihood(self, view: View, actions: Tensor) -> Tensor:
+        """Return log probabilities `[L, P, G]` of `actions` `[L, P]` under each goal: the emission of the filter."""
+        return self.predictor.likelihood(view, actions)
 
     def next_goal(self, goal: Tensor, view: View, achieved: Tensor, generator: torch.Generator) -> Tensor:
         """Sample goals `[L, P, G]` after a step from the transition; new goals in proportion to their frequency."""
