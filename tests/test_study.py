@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -18,8 +19,9 @@ from command_line import ROOT, refused
 from omg_lightning.cli import main
 from omg_lightning.commit import commit_of
 from omg_lightning.evaluation.time_to_target import held_from, rows, summarise, time_figure
-from omg_lightning.experiments import engines, runner
+from omg_lightning.experiments import engines, record, runner
 from omg_lightning.experiments.plan import read
+from omg_lightning.experiments.results import found, gather
 from omg_lightning.types import ConfigError
 
 # Stands for `python -m omg_lightning`: leaves what a run leaves, as its flags say, without learning anything.
@@ -73,6 +75,10 @@ def here(tmp_path, monkeypatch) -> Path:
     monkeypatch.setattr(runner, "PROGRAM", [sys.executable, "-S", "-E", str(tmp_path / "program.py")])
     monkeypatch.chdir(tmp_path)
     return tmp_path
+
+
+def state(run) -> str:
+    return runner.state(run, record.read(run.folder))
 
 
 def write(text: str, name: str = "s.yaml", **changes: object) -> str:
@@ -231,15 +237,46 @@ def test_a_run_without_numbers_fails_with_the_reason(here):
 def test_only_an_evaluation_that_is_new_or_changed_is_made(here):
     runner.execute(read(write(SMALL), Path("runs")).runs[0])
     run = read(write(SMALL, evaluate={"strangers": "test"}), Path("runs")).runs[0]
-    assert runner.state(run) == "broken"
+    assert state(run) == "broken"
     runner.execute(run)
-    assert runner.state(run) == "done"
+    assert state(run) == "done"
     changed = read(write(SMALL, evaluate={"strangers": "test --f 1"}), Path("runs")).runs[0]
-    assert runner.state(changed) == "broken"
+    assert state(changed) == "broken"
     found = runner.execute(changed)
     commands = [line.split()[4] for line in (run.folder / "log.txt").read_text().splitlines() if line.startswith("$")]
     assert commands == ["fit", "test", "test"]
     assert found["steps"]["strangers"]["command"] == ["test", "--f", "1"]
+
+
+def test_a_study_goes_on_from_its_file_alone(here, capsys):
+    write(SMALL, seeds=[0, 1], base="first.yaml")
+    main(["study", "s.yaml", "--only", "1"])
+    file = Path("runs/s/study.json")
+    kept = json.loads(file.read_text())["runs"][0]
+    shutil.rmtree("runs/s/g")
+    capsys.readouterr()
+    main(["study", "s.yaml", "--list"])
+    assert "1 done" in capsys.readouterr().out
+    main(["study", "s.yaml"])
+    assert "1 of 2 runs are done already" in capsys.readouterr().out
+    assert not Path("runs/s/g/m/seed_0").exists()
+    first, second = json.loads(file.read_text())["runs"]
+    assert first == kept
+    assert second["seed"] == 1
+    Path("first.yaml").write_text("a: 2")
+    assert "study.json, has this run with other settings" in refused(["study", "s.yaml"], capsys)
+    for text in ("{", "{}", "[]"):
+        file.write_text(text)
+        assert "study.json is damaged" in refused(["study", "s.yaml"], capsys)
+        assert file.read_text() == text
+
+
+def test_an_interrupted_run_of_which_only_the_file_is_left_starts_again(here):
+    study = read(write(SMALL, methods={"m": "--fail 0"}), Path("runs"))
+    runner.execute(study.runs[0])
+    gather(study)
+    shutil.rmtree("runs/s/g")
+    assert found(study) == {}
 
 
 def test_runs_of_other_settings_are_not_mixed_with_those_that_are_there(here, capsys):
@@ -249,7 +286,7 @@ def test_runs_of_other_settings_are_not_mixed_with_those_that_are_there(here, ca
     main(["study", "s.yaml", "--only", "1"])
     Path("first.yaml").write_text("a: 2")
     capsys.readouterr()
-    assert "runs/s/g/m/seed_0 has this run with other settings" in refused(["study", "s.yaml"], capsys)
+    assert "runs/s/g/m/seed_0, or study.json, has this run with other settings" in refused(["study", "s.yaml"], capsys)
     main(["study", "s.yaml", "--list"])
     assert "changed" in capsys.readouterr().out
 
@@ -268,7 +305,7 @@ def checkpoint(folder: Path, rounds: int) -> Path:
 def test_a_broken_run_resumes_from_its_last_checkpoint(rounds, words, here):
     run = read(write(SMALL), Path("runs")).runs[0]
     last = checkpoint(run.folder / "lightning_logs/version_0", rounds)
-    assert runner.state(run) == "broken"
+    assert state(run) == "broken"
     assert runner.execute(run)["state"] == "done"
     (line,) = [line for line in (run.folder / "log.txt").read_text().splitlines() if line.startswith("$")]
     assert line.startswith(f"$ python -m omg_lightning {words}")

@@ -68,15 +68,16 @@ def main(args: Sequence[str]) -> None:
     options = _options(own.option)
     study = read(own.file, own.out)
     runs = study.select(own.group, own.only)
-    states = {run: runner.state(run) for run in runs}
+    records = results.found(study)
+    states = {run: runner.state(run, records.get(run, {})) for run in runs}
     if own.list:
         _print_list(states)
         return
     changed = next((run for run, state in states.items() if state == runner.CHANGED), None)
     if changed is not None and not own.search:
         raise ConfigError(
-            f"{changed.folder} has this run with other settings, or its configuration files have changed: choose "
-            "another --out, or remove that folder"
+            f"{changed.folder}, or {results.FILE}, has this run with other settings, or its configuration files have "
+            "changed: choose another --out, or remove that folder and the run in that file"
         )
 
     def make(some: Sequence[Run]) -> dict[Run, dict[str, Any]]:

@@ -79,9 +79,8 @@ def _end(processes: Sequence[subprocess.Popen]) -> None:
             process.wait()
 
 
-def state(run: Run) -> str:
-    """Return whether a run is done, interrupted, to do, or exists with other settings."""
-    found = records.read(run.folder)
+def state(run: Run, found: Mapping[str, Any]) -> str:
+    """Return whether a run with this record, empty if it has none, is done, interrupted, to do, or has changed."""
     if not found:
         return BROKEN if newest_checkpoint(run.folder) else TO_DO
     if found["fingerprint"] != run.fingerprint:
