@@ -7,7 +7,14 @@ from hypothesis import strategies as st
 from toys import model_spec, play_with, tiny_agent, training_batch
 
 from omg_lightning.games import Snowdrift
-from omg_lightning.opponents import BeliefConfig, Locations, MixtureConfig, ShuffledGoals, UninformedGoals
+from omg_lightning.opponents import (
+    BeliefConfig,
+    Locations,
+    MixtureConfig,
+    ShuffledGoals,
+    TransitionConfig,
+    UninformedGoals,
+)
 from omg_lightning.opponents.locations import HEADINGS, location_labels, one_more
 from omg_lightning.types import NO_GOAL, ConfigError, View
 
@@ -39,6 +46,46 @@ def step(model, memory, state, actions):
     actions = torch.tensor([actions])
     memory = model.update(memory, view_of(state), actions, GAME.realised(state, actions))
     return memory, GAME.step(state, actions)[0]
+
+
+def test_goals_in_a_search_change_where_they_are_achieved_or_gone():
+    """Drifts on cells 0 and 3; cell 2 is empty. Another cell follows with probability (0.5 / 2.5) / (1.5 / 2.5)."""
+    model = Locations(model_spec(GAME), transition=TransitionConfig(at_events=True))
+    assert model.goals_change
+    assert not locations().goals_change
+    view = view_of(GAME.place(1, players=[(0, 1), (0, 2)], drifts=[(0, 0), (0, 3)]))
+    view = View(*(each.expand(6000, *each.shape[1:]) for each in view))
+
+    def drawn(goals, achieved):
+        before = torch.nn.functional.one_hot(torch.tensor(goals), 5).float().expand(6000, 2, 5)
+        random = torch.Generator().manual_seed(0)
+        return model.next_goal(before, view, torch.tensor(achieved).expand(6000, 2), random).mean(0)
+
+    kept = drawn([3, 4], [NO_GOAL, NO_GOAL])
+    assert kept[0].tolist() == [0, 0, 0, 1, 0]
+    assert kept[1].tolist() == [0, 0, 0, 0, 1], "nowhere stays"
+    changed = drawn([2, 3], [NO_GOAL, 0])
+    assert changed[0].tolist() == pytest.approx([0.5, 0, 0, 0.5, 0], abs=0.03), "it was cleared by the other player"
+    assert changed[1].tolist() == pytest.approx([1 / 6, 0, 0, 1 / 6, 2 / 3], abs=0.03)
+
+
+def test_without_an_object_players_that_cleared_one_head_nowhere():
+    model = Locations(model_spec(GAME), transition=TransitionConfig(at_events=True))
+    view = view_of(GAME.place(1, players=[(0, 1), (0, 2)], drifts=[(0, 0), (0, 3)]))
+    bare = view.observation.clone()
+    bare[:, :, model.layout.things] = 0
+    goal = torch.nn.functional.one_hot(torch.tensor([[0, 3]]), 5).float()
+    found = model.next_goal(goal, view._replace(observation=bare), torch.tensor([[0, NO_GOAL]]), seeded())
+    assert found.argmax(-1).tolist() == [[4, 4]]
+
+
+def seeded():
+    return torch.Generator().manual_seed(0)
+
+
+def test_goals_that_leak_are_refused():
+    with pytest.raises(ConfigError, match=r"transition\.leak is 0\.1"):
+        Locations(model_spec(GAME), transition=TransitionConfig(leak=0.1))
 
 
 def test_the_number_of_cells_a_player_clears_is_poisson_at_first():

@@ -45,9 +45,12 @@ class Locations(ExplicitBelief):
         belief: settings of the belief.
         online: train the co-player policies in the online phase, too.
         mixture: how often the policy trains on goals in hindsight.
+        transition: how goals change in search trees. In the belief a player whose cell is empty always heads for
+            another one.
 
     Raises:
-        ConfigError: the game is not on a grid, its goals are not objects in cells, or the floor is too large.
+        ConfigError: the game is not on a grid, its goals are not objects in cells, the floor is too large, or goals
+            leak.
     """
 
     goals_are_cells = True
@@ -58,6 +61,7 @@ class Locations(ExplicitBelief):
         belief: BeliefConfig = BeliefConfig(),
         online: bool = True,
         mixture: MixtureConfig = MixtureConfig(),
+        transition: TransitionConfig = TransitionConfig(),
     ) -> None:
         layout, name = spec.game.layout, spec.game.name
         if layout is None or not (layout.shows_goals or layout.goal_action is not None) or not spec.game.goal_names:
@@ -70,8 +74,13 @@ class Locations(ExplicitBelief):
                 f"belief.kinds.count is {belief.kinds.count}: Locations has a prior over the number of cleared cells "
                 "instead of kinds; set it to 0, or use Declared or Codebook"
             )
+        if transition.leak:
+            raise ConfigError(
+                f"transition.leak is {transition.leak}: Locations changes goals at events alone; set it to 0, or use "
+                "Declared or Codebook"
+            )
         most = len(spec.game.goal_names)
-        super().__init__(spec, layout.cells + 1, belief, online, mixture, most + 1)
+        super().__init__(spec, layout.cells + 1, belief, online, mixture, most + 1, transition)
         self.most = most  # N
         self.layout: GridLayout = layout
 
@@ -100,6 +109,24 @@ class Locations(ExplicitBelief):
         belief = torch.where(done[..., None], self._fresh(memory.number, cleared), belief)
         return Heading(torch.where(view.active[..., None], belief, memory.belief), memory.number, cleared)
 
+    def next_goal(self, goal: Tensor, view: View, achieved: Tensor, generator: torch.Generator) -> Tensor:
+        """Sample goals `[L, P, S + 1]` after a step of a search.
+
+        A player that has cleared a cell heads for another one with the probability of a player of whom nothing is known
+        and that has cleared one, since trees do not count; a player whose cell was cleared heads for another one.
+        """
+        possible, done = self.possible(view.observation, view.active), achieved != NO_GOAL
+        another = one_more(self.prior(1)[0, 0], torch.ones((), dtype=torch.int64, device=goal.device))
+        share = torch.where(done & possible[..., :-1].any(-1), another, (~done).float())[..., None]
+        other = _alike(possible[..., :-1])
+        fresh = torch.cat([share * other, 1 - share * other.sum(-1, keepdim=True)], -1)
+        return self.transition.draw(goal, fresh, possible, done, generator)
+
+    def possible(self, observation: Tensor, active: Tensor) -> Tensor:
+        """Return the cells that hold an object, and nowhere, bool `[..., P, S + 1]`."""
+        there = (observation[..., self.layout.things, :, :] > 0).any(-3).flatten(-2)
+        return torch.cat([there, torch.ones_like(there[..., :1])], -1)
+
     def achieved(self, episodes: Episodes) -> Tensor:
         """Return how many cells each seat cleared in whole episodes, int64 `[B, P]`."""
         return ((episodes.achieved_goal != NO_GOAL) & episodes.active).sum(0).clamp(max=self.most)
@@ -125,13 +152,17 @@ class Locations(ExplicitBelief):
 
     def _now(self, memory: Heading, view: View) -> Tensor:
         """Return the belief restricted to cells that still hold an object, renormalised over these cells."""
-        there = (view.observation[:, :, self.layout.things] > 0).any(2).flatten(2)  # [L, P, S]
-        possible = torch.cat([there, torch.ones_like(there[..., :1])], -1)
-        fresh = F.pad(there / there.sum(-1, keepdim=True).clamp(min=1), (0, 1))
+        possible = self.possible(view.observation, view.active)
+        fresh = F.pad(_alike(possible[..., :-1]), (0, 1))
         full = _CHANGES.filter(memory.belief, fresh, possible, torch.zeros_like(view.active))
         full = full / full.sum(-1, keepdim=True).clamp(min=torch.finfo(full.dtype).tiny)
         floor = self.belief.floor * possible  # remaining goals keep the smallest probability
         return floor + (1 - floor.sum(-1, keepdim=True)) * full
+
+
+def _alike(there: Tensor) -> Tensor:
+    """Return the uniform distribution over the cells with an object, bool `[..., S]`; 0 if there is none."""
+    return there / there.sum(-1, keepdim=True).clamp(min=1)
 
 
 def one_more(number: Tensor, cleared: Tensor) -> Tensor:
@@ -152,8 +183,8 @@ def location_labels(episodes: Episodes, noise: torch.Generator, layout: GridLayo
 
     The observation shows the cell of a goal; otherwise it is the cell of the player that achieves it.
 
-    In a search a tree keeps its goal after the cell is empty, and an empty cell means no goal. The networks learn this
-    from labels: half of the players without a target are labelled with an empty cell.
+    A tree without a transition keeps its goal after the cell is empty, and an empty cell means no goal. The networks
+    learn this from labels: half of the players without a target are labelled with an empty cell.
 
     Args:
         episodes: `[T, B, P, ...]`.
