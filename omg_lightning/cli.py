@@ -65,6 +65,12 @@ class CLI(LightningCLI):
     untrained = False  # whether `validate` accepts untrained networks, without a checkpoint
     _folder: RunFolder | None  # of this run; None if the run writes no files
 
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        words = kwargs.get("args")
+        first = words[0] if isinstance(words, Sequence) and words else None
+        self._command = first if first in self.subcommands() else None  # None: any of them
+        super().__init__(*args, **kwargs)
+
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         """Link the game's description to the model, and one seed to everything; give the schedules keys of their own.
 
@@ -102,6 +108,12 @@ class CLI(LightningCLI):
         assert parser._subcommands_action is not None, "the parent has added the commands"
         for command in parser._subcommands_action._choices_actions:
             command.help = RUNS[command.dest]
+
+    def _prepare_subcommand_parser(self, klass: type, subcommand: str, **kwargs: Any) -> LightningArgumentParser:
+        """Return the parser of a command; an empty one for those that do not run, since building one takes long."""
+        if self._command not in (None, subcommand):
+            return self.init_parser(**kwargs)
+        return super()._prepare_subcommand_parser(klass, subcommand, **kwargs)
 
     def parse_arguments(self, parser: LightningArgumentParser, args: ArgsType) -> None:
         """Parse the arguments; for an unknown key, suggest the most similar one."""
