@@ -1,4 +1,7 @@
-"""Strategies of the package axelrod in seats: the same matches as there, and what is said where it is missing."""
+"""Strategies of the package axelrod in seats: the same matches as there, and what is said where it is missing.
+
+Most are slow tests: importing the package takes ten seconds in each process.
+"""
 
 import sys
 
@@ -26,6 +29,7 @@ def actions_of(*seats, batch=2, seed=0):
     return play(ENV, seating, {}, torch.Generator().manual_seed(seed)).episodes.action
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "names",
     [
@@ -45,6 +49,7 @@ def test_matches_are_those_of_the_package(names, axelrod):
     assert torch.equal(found[:, 0], found[:, 1]), "each row has a copy of its own"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("ours", "theirs"),
     [("tit_for_tat", "TitForTat"), ("grim_trigger", "Grudger"), ("win_stay_lose_shift", "WinStayLoseShift")],
@@ -54,6 +59,7 @@ def test_our_own_players_play_as_those_of_the_same_name(ours, theirs, axelrod):
         assert torch.equal(actions_of(ours, partner), actions_of(f"axelrod.{theirs}", partner))
 
 
+@pytest.mark.slow
 def test_strategies_that_draw_differ_between_rows_and_repeat_with_the_seed(axelrod):
     first, again, other = (actions_of("axelrod.Random", "always_0", batch=8, seed=seed) for seed in (0, 0, 1))
     assert torch.equal(first, again)
@@ -61,6 +67,7 @@ def test_strategies_that_draw_differ_between_rows_and_repeat_with_the_seed(axelr
     assert len(first[..., 0].unique(dim=1).t()) > 4
 
 
+@pytest.mark.slow
 def test_an_unknown_strategy_and_another_game_are_refused_in_one_line(axelrod):
     with pytest.raises(ConfigError, match=r"axelrod has no strategy 'TitForTta'; did you mean TitForTat") as caught:
         make_player("axelrod.TitForTta", ENV.game)

@@ -85,6 +85,7 @@ def test_a_restarted_switcher_counts_its_steps_anew_in_this_row(name):
         assert 0 < new[4].sum() < 20
 
 
+@pytest.mark.slow
 def test_a_strategy_of_axelrod_meets_the_other_player_anew_in_a_restarted_row():
     pytest.importorskip("axelrod")
     game = MatrixGame("prisoners_dilemma")
