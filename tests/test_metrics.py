@@ -169,12 +169,27 @@ def test_steps_to_90_of_a_changed_goal_count_from_the_change():
     assert float(alone["goal/belief_reached_90"]) == 0.5
 
 
+def test_beliefs_three_steps_after_a_change_by_hand():
+    # The first goal changes at step 1, the second at step 2 and again at 4, before three steps were seen.
+    rows = [seen([0, 1, 1, 1, 1, 1], 0.9, 0.5, 0.4, 0.3, 0.2, 0.1), seen([1, 1, 0, 0, 1], 0.9, 0.9, 0.9, 0.9, 0.9)]
+    exact = [seen(0, *[0.05] * 6)[0], seen(0, *[0.5] * 5)[0]]
+    found = measured(*rows, exact=exact)
+    assert found["belief_true_after_3"] == pytest.approx(0.8)
+    assert found["belief_exact_after_3"] == pytest.approx(0.95)
+    assert "belief_exact_after_3" not in measured(*rows)
+    assert "belief_true_after_3" not in measured(seen(0, 0.5, 0.9, 0.9, 0.9, 0.9)), "a goal that stays does not count"
+    cut = (rows[0][0], rows[0][1], rows[0][2].clone())
+    cut[2][4:] = False  # the episode is over before three steps were seen
+    assert "belief_true_after_3" not in measured(cut)
+
+
 def test_decidable_and_decided_beliefs_by_hand():
     rows = [seen(0, 0.5, 0.95), seen(0, 0.5, 0.6), seen(1, 0.5, 0.01)]
     exact = [seen(0, 0.5, p)[0] for p in (0.92, 0.99, 0.5)]  # nobody can know of the third
     found = measured(*rows, exact=exact)
     assert found["belief_decidable_1"] == pytest.approx(2 / 3)
     assert found["belief_decided_1"] == 1 / 2
+    assert found["belief_exact_1"] == pytest.approx((0.92 + 0.99 + 0.5) / 3)
     assert "belief_decided_1" not in measured(*rows), "without the scripts' probabilities it is not known"
 
 

@@ -9,6 +9,7 @@ from torchmetrics.utilities import dim_zero_cat
 from omg_lightning.metrics.information import informative, normalised_information
 from omg_lightning.types import Episodes
 
+AFTER = 3  # steps after a change of goals
 SURE = 0.9  # probability from which a belief counts as sure of a goal
 
 
@@ -23,9 +24,13 @@ class BeliefMetrics(Metric):
     - `goal/belief_accuracy_<n>`: how often the most probable goal is the true one;
     - `goal/belief_calibration_<n>`: the expected calibration error, the difference between the probability of the most
       probable goal and its accuracy (15 bins; Guo et al. 2017, arXiv 1706.04599);
-    - `goal/belief_decidable_<n>` and `goal/belief_decided_<n>`, if the scripts' own probabilities are known: the
-      share of episodes in which exact Bayes on them has the true goal at 0.9 or more, and among those the share in
-      which the belief has it, too. While the scripts act alike, no observer can know the goal.
+    - `goal/belief_exact_<n>`, if the scripts' own probabilities are known: that of the true goal by exact Bayes on them;
+    - `goal/belief_decidable_<n>` and `goal/belief_decided_<n>`, likewise: the share of episodes in which exact Bayes
+      has the true goal at 0.9 or more, and among those the share in which the belief has it, too. While the scripts act
+      alike, no observer can know the goal.
+
+    If goals change within episodes, `goal/belief_true_after_3` and `goal/belief_exact_after_3` are these means three
+    steps after a change.
 
     Over all steps it returns `goal/belief_reached_90`, the share of goals whose belief reached 0.9 while they
     were pursued, and for these goals `goal/belief_steps_to_90` and `goal/belief_steps_to_90_median`: the number of
@@ -96,7 +101,19 @@ class BeliefMetrics(Metric):
                 found |= {f"goal/belief_{key}_{name}": x for key, x in self._at(named, truth, exact, at).items()}
         if self.same or varies:
             found |= waiting(true_probability(named, truth), truth, length)
+            found |= self._after_a_change(named, truth, exact, length)
         return found
+
+    def _after_a_change(self, named: Tensor, truth: Tensor, exact: Tensor | None, length: Tensor) -> dict[str, Tensor]:
+        """Return the mean probability of true goals that changed `AFTER` steps ago; empty if there are none."""
+        since, number = ages(truth)
+        late = (since == AFTER) & (number > 0) & (torch.arange(truth.shape[1], device=truth.device) < length[:, None])
+        beliefs = {"true": named} | ({} if exact is None else {"exact": exact})
+        return {
+            f"goal/belief_{name}_after_{AFTER}": true_probability(belief, truth)[late].mean()
+            for name, belief in beliefs.items()
+            if late.any()
+        }
 
     def _at(self, named: Tensor, truth: Tensor, exact: Tensor | None, at: Tensor) -> dict[str, Tensor]:
         """Return the measures of one step, `at` `[N]`, of beliefs in declared goals, `[N, T, num_goals]`."""
@@ -107,7 +124,9 @@ class BeliefMetrics(Metric):
         if self.num_goals > 1:
             found["calibration"] = multiclass_calibration_error(belief, true, num_classes=self.num_goals)
         if exact is not None:
-            decidable = true_probability(exact[rows, at], true) >= SURE
+            certain = true_probability(exact[rows, at], true)
+            decidable = certain >= SURE
+            found["exact"] = certain.mean()
             found["decidable"] = decidable.float().mean()
             if decidable.any():
                 found["decided"] = (probability[decidable] >= SURE).float().mean()
@@ -143,6 +162,18 @@ def true_probability(belief: Tensor, truth: Tensor) -> Tensor:
     return belief.gather(-1, truth[..., None])[..., 0]
 
 
+def ages(truth: Tensor) -> tuple[Tensor, Tensor]:
+    """Return how many steps of the current goal were observed, and its number in the episode: int64 `[N, T]` each.
+
+    Args:
+        truth: int64 `[N, T]` goals.
+    """
+    time = torch.arange(truth.shape[1], device=truth.device).expand_as(truth)
+    changed = torch.zeros_like(truth, dtype=torch.bool)
+    changed[:, 1:] = truth[:, 1:] != truth[:, :-1]
+    return time - torch.where(changed, time, 0).cummax(1).values, changed.cumsum(1)
+
+
 def waiting(probability: Tensor, truth: Tensor, length: Tensor) -> dict[str, Tensor]:
     """Return the number of steps until the true goal has probability 0.9, from the start or the goal's last change.
 
@@ -152,12 +183,9 @@ def waiting(probability: Tensor, truth: Tensor, length: Tensor) -> dict[str, Ten
         length: int64 `[N]` steps of each.
     """
     count, steps = truth.shape
-    time = torch.arange(steps, device=truth.device).expand(count, -1)
-    changed = torch.zeros_like(truth, dtype=torch.bool)
-    changed[:, 1:] = truth[:, 1:] != truth[:, :-1]
-    since = time - torch.where(changed, time, 0).cummax(1).values  # steps observed of this goal
-    goal = changed.cumsum(1) + steps * torch.arange(count, device=truth.device)[:, None]  # its number, over all rows
-    there = time < length[:, None]
+    since, number = ages(truth)
+    goal = number + steps * torch.arange(count, device=truth.device)[:, None]  # its number, over all rows
+    there = torch.arange(steps, device=truth.device) < length[:, None]
     sure = there & (probability >= SURE)
     first = torch.full((count * steps,), steps, device=truth.device)
     first = first.scatter_reduce(0, goal[sure], since[sure], "amin")[goal[there].unique()]
