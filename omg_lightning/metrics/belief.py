@@ -24,7 +24,7 @@ class BeliefMetrics(Metric):
     - `goal/belief_accuracy_<n>`: how often the most probable goal is the true one;
     - `goal/belief_calibration_<n>`: the expected calibration error, the difference between the probability of the most
       probable goal and its accuracy (15 bins; Guo et al. 2017, arXiv 1706.04599);
-    - `goal/belief_exact_<n>`, if the scripts' own probabilities are known: that of the true goal by exact Bayes on them;
+    - `goal/belief_exact_<n>`, if the scripts' own probabilities are known: that of the true goal by exact Bayes;
     - `goal/belief_decidable_<n>` and `goal/belief_decided_<n>`, likewise: the share of episodes in which exact Bayes
       has the true goal at 0.9 or more, and among those the share in which the belief has it, too. While the scripts act
       alike, no observer can know the goal.
