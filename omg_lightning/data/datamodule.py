@@ -1,14 +1,13 @@
 """The data module: plays episodes with given actors, stores them, and serves batches."""
 
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 from lightning import LightningDataModule
 from lightning.pytorch.utilities import move_data_to_device
-from torch import Tensor
 from torch.utils.data import DataLoader
 
 from omg_lightning import interrupts, ranks
@@ -26,6 +25,7 @@ from omg_lightning.actors import (
     scripted_lineups,
 )
 from omg_lightning.actors.population import Weights
+from omg_lightning.data.batches import Batches
 from omg_lightning.data.buffer import EpisodeBuffer
 from omg_lightning.data.dataset import LazyDataset
 from omg_lightning.data.evaluation import Practice, adaptation, evaluation
@@ -136,7 +136,7 @@ class EpisodeDataModule(LightningDataModule):
                 f"data.training.capacity is {training.capacity}, too few for the {count} episodes of a round and those "
                 f"of data.offline.recorded: set it to at least {count}"
             )
-        self.symmetries = Symmetries(self.env) if training.symmetries else None
+        self.batches = Batches(training, Symmetries(self.env) if training.symmetries else None)
         self.population = Population(training.past_every, training.past_keep)
         self.collector = Collector(self.env, num_envs, workers)
         self.buffer = EpisodeBuffer(training.capacity, self.env.max_steps)
@@ -144,9 +144,6 @@ class EpisodeDataModule(LightningDataModule):
         self.latest: Played | None = None  # the last round, for callbacks that show it
         self.on_policy: OnPolicy | None = None
         self._random: dict[str, torch.Generator] = {}
-        self._drawn = 0  # batches of this round so far
-        self._passes: Iterator[Episodes] | None = None  # this round's passes, for on-policy algorithms
-        self._before_passes: Tensor | None = None  # state of their generator before the first batch
 
     def attach(
         self,
@@ -263,7 +260,7 @@ class EpisodeDataModule(LightningDataModule):
             raise
         played = played._replace(env_steps=sum(ranks.gather(played.env_steps)))
         self.latest = played
-        self._drawn, self._passes = 0, None
+        self.batches.begin()
         self.buffer.add(played.episodes, self.rounds)
         if self.recorded is not None and self.offline:
             mine = self.recorded.map(lambda field: field[:, ranks.rank() :: ranks.size()])
@@ -336,42 +333,18 @@ class EpisodeDataModule(LightningDataModule):
 
     def train_dataloader(self) -> DataLoader:
         """Return the loader of batches. It has no workers, because these would hold stale copies of the buffer."""
-        plan, count = self.on_policy, self.training.steps_per_epoch
-        length = count if plan is None else plan.epochs * plan.minibatches
 
         def draw(index: int) -> Batch:
             with ranks.together():
                 interrupts.check()
-            random = self.random("buffer")
-            if plan is None:
-                count = self.training.batch_size // ranks.size()
-                episodes = self._turned(self.buffer.sample(count, random), random)
-            else:
-                episodes = self._next_of_passes(plan, random)
-            self._drawn = (self._drawn + 1) % length
+            episodes = self.batches.draw(self.buffer, self.on_policy, self._learner, self.random("buffer"))
             return Batch(episodes, self.env_steps, self.latest_offline)
 
-        return _loader(LazyDataset(draw, length))
+        return _loader(LazyDataset(draw, self.batches.count(self.on_policy)))
 
-    def _next_of_passes(self, plan: OnPolicy, random: torch.Generator) -> Episodes:
-        """Return the next batch of the passes over this round; a resumed run first repeats the earlier draws."""
-        if self._passes is None or self._drawn == 0:
-            if self._drawn and self._before_passes is not None:
-                random.set_state(self._before_passes)
-            self._before_passes = random.get_state()
-            self._passes = self.buffer.passes(plan.epochs, plan.minibatches, random)
-            for _ in range(self._drawn):
-                self._turned(next(self._passes), random)
-        return self._turned(next(self._passes), random)
-
-    def _turned(self, episodes: Episodes, random: torch.Generator) -> Episodes:
-        """Return episodes on a randomly rotated or reflected board, if so configured."""
-        if self.symmetries is None:
-            return episodes
-        index = int(torch.randint(len(self.symmetries), (1,), generator=random))
-        learner = self.population.learners(())[LEARNER]
-        per_action = [name for name, record in learner.records.items() if record.per_action]
-        return self.symmetries.apply(episodes, index, learner.goals_are_cells, per_action)
+    def _learner(self) -> Actor:
+        """Return the learner in training."""
+        return self.population.learners(())[LEARNER]
 
     def val_dataloader(self) -> DataLoader:
         """Return an evaluation with the training partners; fewer episodes during `fit`."""
@@ -407,8 +380,7 @@ class EpisodeDataModule(LightningDataModule):
             "env_steps": self.env_steps,
             "collector": self.collector.state_dict(),
             "past": self.population.past,
-            "drawn": self._drawn,
-            "before_passes": self._before_passes,
+            **self.batches.state_dict(),
             "generators": {name: generator.get_state() for name, generator in self._random.items()},
         }
         return ranks.merge(state)
@@ -431,8 +403,8 @@ class EpisodeDataModule(LightningDataModule):
         collector, store = (move_data_to_device(x, self.device) for x in (state["collector"], state["buffer"]["store"]))
         self.collector.load_state_dict(collector)
         self.buffer.load_state_dict({**state["buffer"], "store": store})
-        self.rounds, self._drawn = state["rounds"], state.get("drawn", 0)  # earlier versions stored neither
-        self._before_passes = state.get("before_passes")
+        self.batches.load_state_dict(state)
+        self.rounds = state["rounds"]
         for name, saved in state["generators"].items():
             self.random(name).set_state(saved.cpu())
 
