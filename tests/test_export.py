@@ -232,7 +232,7 @@ def test_every_configuration_has_an_agent_or_a_reason_for_none():
     named = {Path(word).stem for options in table["AGENTS"].values() for word in options.split() if word != "--config"}
     assert not named & (set(table["WITHOUT"]) - {"ppo"})
     assert named | set(table["WITHOUT"]) == {path.stem for path in (ROOT / "configs").glob("*.yaml")}
-    assert set(sources.zoo_names()) <= set(table["AGENTS"])
+    assert set(sources.zoo_names()) == set(table["AGENTS"]), "each is in the package"
 
 
 def test_a_finished_run_enters_the_zoo_only_with_the_commit_that_made_it(trained, tmp_path):
