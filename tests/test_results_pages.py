@@ -304,7 +304,12 @@ def test_the_value_of_information_and_its_shares_are_those_of_their_result_file(
 
 @pytest.mark.parametrize(
     ("title", "name"),
-    [("On 4x4", "adapt_4x4"), ("On 6x6", "adapt_6x6"), ("On 4x4 beside learned partners", "adapt_4x4_learned")],
+    [
+        ("On 4x4", "adapt_4x4"),
+        ("On 6x6", "adapt_6x6"),
+        ("On 8x8", "adapt_8x8"),
+        ("On 4x4 beside learned partners", "adapt_4x4_learned"),
+    ],
 )
 def test_adaptation_to_strangers_is_that_of_its_result_file(title, name):
     found = json.loads((RESULTS / f"{name}.json").read_text())
