@@ -324,6 +324,23 @@ def test_adaptation_to_strangers_is_that_of_its_result_file(title, name):
         assert cells == [*ends, *shown]
 
 
+def test_the_benchmark_is_that_of_its_result_file():
+    (game,) = json.loads((RESULTS / "benchmark.json").read_text())["games"].values()
+    table = rows(section("The benchmark"))
+    for name, entry in game["methods"].items():
+        scores = [entry["metrics"][f"strangers/adapt/{which}_score"]["mean"] for which in ("seen", "unseen", "all")]
+        counts = [f"{entry['buffer/env_steps']:,.0f}", f"{entry['time/fit_s']:.0f}"]
+        assert table[name] == [*counts, *(f"{x['value']:.2f} [{x['low']:.2f}, {x['high']:.2f}]" for x in scores)]
+    team = game["methods"]["PPO prosocial"]["metrics"]["return/team_mean"]["mean"]["value"]
+    assert f"team return in training ({team:.2f})" in section("The benchmark")
+    kept = json.loads((RESULTS / "benchmark/study.json").read_text())["runs"]
+    assert {(each["method"], each["state"]) for each in kept} == {(name, "done") for name in game["methods"]}
+    ppo = next(each["numbers"] for each in kept if (each["method"], each["seed"]) == ("PPO", 0))
+    scores = {name: ppo[f"strangers/adapt/{name}_score"] for name in ("tit_for_tat", "grim_trigger")}
+    words = "tit_for_tat (score {tit_for_tat:.2f}) and grim_trigger ({grim_trigger:.2f})".format(**scores)
+    assert words in section("The benchmark")
+
+
 def test_growth_of_a_long_run_is_that_of_its_result_file():
     found = json.loads((RESULTS / "soak.json").read_text())
     grown, rows = found["growth"], found["rows"]

@@ -213,7 +213,8 @@ def _caption(figure: Figure, found: Mapping[str, Any], curves: bool) -> None:
 
 
 def _named(metric: str) -> str:
-    return _NAMES.get(metric, metric.removeprefix("return/").replace("_mean", "").replace("_", " "))
+    name = metric.rpartition("/")[2]  # without its group, and the evaluation of a study
+    return _NAMES.get(metric, name.replace("_mean", "").replace("_", " "))
 
 
 def _looks() -> list[tuple[str, Any]]:
