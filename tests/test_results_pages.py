@@ -302,6 +302,28 @@ def test_the_value_of_information_and_its_shares_are_those_of_their_result_file(
     assert {*shares} == {method for each in found.values() for method in each["shares"]}
 
 
+def test_beliefs_of_foragers_are_those_of_the_runs_of_the_study():
+    kept = json.loads((RESULTS / "value/study.json").read_text())["runs"]
+
+    def shown(game, method, name):
+        rows = [each["numbers"] for each in kept if (each["game"], each["method"]) == (game, method)]
+        return f"{np.mean([row[name] for row in rows if name in row]):.2f}"
+
+    after, first = "goal/belief_{}_after_3", "foraging, favourites"
+    secret = "foraging, secret orders"
+    exact, declared, learned = (
+        shown(secret, method, after.format(which))
+        for method, which in (("Declared", "exact"), ("Declared", "true"), ("Codebook", "true"))
+    )
+    text = " ".join(section("Where beliefs matter", "adaptation.md").split())
+    assert f"even exact inference gives the true goal {shown(secret, 'Declared', 'goal/belief_exact_1')}." in text
+    assert f"it gives the next one {exact}, declared goals {declared} and learned ones {learned} (" in text
+    kinds = [shown(first, "Declared, kinds", f"goal/belief_true_{step}") for step in (1, 3)]
+    without = [shown(first, "Declared, kinds", f"goal/belief_exact_{step}") for step in (1, 3)]
+    assert f"gives the true goal {kinds[0]} after one step and {kinds[1]} after three" in text
+    assert f"exact inference without kinds has {without[0]} and {without[1]}." in text
+
+
 @pytest.mark.parametrize(
     ("title", "name"),
     [

@@ -13,6 +13,7 @@ from omg_lightning.evaluation.comparison_figure import COLOURS
 from omg_lightning.games.grid.icons import INK
 
 _FAINT, _GREY = "#DDDFE3", "#5F6673"
+_MARKERS = "osD"
 _ENDS = -0.5, 1.5  # of the axis of shares
 _LEAST = 3.5  # lines of a setting without shares
 _WIDTH = 18  # letters in a line of a setting's name
@@ -27,7 +28,8 @@ def value_figure(settings: Mapping[str, Mapping[str, Any]], unit: str) -> Figure
     """
     percent = all(found["percent"] is not None for found in settings.values())
     methods = list(dict.fromkeys(name for found in settings.values() for name in found["shares"]))
-    colours = {name: COLOURS[k % len(COLOURS)] for k, name in enumerate(methods)}
+    looks = [(colour, marker) for marker in _MARKERS for colour in COLOURS]  # another marker once colours run out
+    look = {name: looks[k % len(looks)] for k, name in enumerate(methods)}
     heights = [max(_LEAST, len(found["shares"]) + 1) for found in settings.values()]  # in lines
     ends = np.cumsum([0, *heights])
     middles = (ends[:-1] + ends[1:]) / 2
@@ -35,11 +37,11 @@ def value_figure(settings: Mapping[str, Mapping[str, Any]], unit: str) -> Figure
     left, right = figure.subplots(1, 2, sharey=True)
     for middle, found in zip(middles, settings.values(), strict=True):
         value = found["percent"] if percent else found["value"]
-        _point(left, value, middle, INK if found["above_0"] else _GREY, found["above_0"])
+        _point(left, value, middle, (INK if found["above_0"] else _GREY, "o"), found["above_0"])
         top = middle - (len(found["shares"]) - 1) / 2
         for line, (name, share) in enumerate(found["shares"].items()):
             label = name if name not in right.get_legend_handles_labels()[1] else None
-            _point(right, share, top + line, colours[name], True, label, _ENDS)
+            _point(right, share, top + line, look[name], True, label, _ENDS)
         if not found["shares"]:
             why = "no other methods" if found["above_0"] else "V is not above 0"
             right.text(0.5, middle, why, ha="center", va="center", fontsize=8, color=_GREY)
@@ -71,12 +73,13 @@ def _point(
     axes: Axes,
     found: Mapping[str, Any],
     row: float,
-    colour: str,
+    look: tuple[str, str],
     filled: bool,
     label: str | None = None,
     ends: tuple[float, float] = (-np.inf, np.inf),
 ) -> None:
-    """Draw a value with its interval, clipped to the axis."""
+    """Draw a value with its interval, clipped to the axis; `look` is a colour and a marker."""
+    colour, marker = look
     value = float(np.clip(found["value"], *ends))
     error = None
     if found["low"] is not None:
@@ -90,4 +93,4 @@ def _point(
         "capsize": 2,
         "linewidth": 1.4,
     }
-    axes.errorbar([value], [row], xerr=error, fmt="o", label=label, **style)
+    axes.errorbar([value], [row], xerr=error, fmt=marker, label=label, **style)
