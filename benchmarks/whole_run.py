@@ -29,20 +29,29 @@ METRICS = (
 )
 
 
-def run(checkout: Path, seed: int, arguments: list[str]) -> dict[str, Any]:
+def environment_of(checkout: Path) -> dict[str, str]:
+    """Return the environment of a command in a checkout."""
+    return {**os.environ, "PYTHONPATH": str(checkout), "OMP_NUM_THREADS": "1"}
+
+
+def commit_in(checkout: Path) -> str:
+    """Return the commit of a checkout; asked before the result file, which belongs to one, changes."""
+    code = "from omg_lightning.commit import commit_of; print(commit_of())"
+    words = [sys.executable, "-c", code]
+    return subprocess.run(words, cwd=checkout, env=environment_of(checkout), text=True, stdout=-1).stdout.strip()
+
+
+def run(checkout: Path, commit: str, seed: int, arguments: list[str]) -> dict[str, Any]:
     """Run `fit` in a checkout; return its row.
 
     Raises:
         SystemExit: the command failed.
     """
-    code = "from omg_lightning.commit import commit_of; print(commit_of())"
-    environment = {**os.environ, "PYTHONPATH": str(checkout), "OMP_NUM_THREADS": "1"}
     with tempfile.TemporaryDirectory() as folder:
         options = ["--seed_everything", str(seed), "--trainer.default_root_dir", folder]
         words = [sys.executable, "-m", "omg_lightning", "fit", *arguments, *options]
-        commit = subprocess.run([sys.executable, "-c", code], cwd=checkout, env=environment, text=True, stdout=-1)
         begin = time.perf_counter()
-        with subprocess.Popen(words, cwd=checkout, env=environment, stdout=-3, stderr=-3) as process:
+        with subprocess.Popen(words, cwd=checkout, env=environment_of(checkout), stdout=-3, stderr=-3) as process:
             _, status, used = os.wait4(process.pid, 0)
             process.returncode = os.waitstatus_to_exitcode(status)
         wall = time.perf_counter() - begin
@@ -50,7 +59,7 @@ def run(checkout: Path, seed: int, arguments: list[str]) -> dict[str, Any]:
             sys.exit(f"fit in {checkout} ended with exit code {process.returncode}: run it by itself to see why")
         (path,) = Path(folder).glob("**/metrics.json")
         found = json.loads(path.read_text())
-    row = {"seed": seed, "commit": commit.stdout.strip(), "wall_s": round(wall, 1)}
+    row = {"seed": seed, "commit": commit, "wall_s": round(wall, 1)}
     row["processor_s"] = round(used.ru_utime + used.ru_stime, 1)
     return row | {name: found[name] for name in METRICS if name in found}
 
@@ -66,14 +75,15 @@ def main() -> None:
     command = "python " + " ".join(["benchmarks/whole_run.py", *own])
     result: dict[str, Any] = json.loads(args.out.read_text()) if args.out.exists() else {}
     result |= {"benchmark": "whole-run", "command": command, "fit": arguments, "machine": platform.machine()}
+    named = {"before": args.before, "after": HERE}
+    sides = [(name, path.resolve(), commit_in(path)) for name, path in named.items() if path is not None]
     for seed in args.seeds:
-        for name, checkout in (("before", args.before), ("after", HERE)):
-            if checkout is not None:
-                row = run(checkout.resolve(), seed, arguments)
-                rows = [each for each in result.get(name, []) if each["seed"] != seed]
-                result[name] = sorted([*rows, row], key=lambda each: each["seed"])
-                args.out.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
-                print(name, json.dumps(row), flush=True)
+        for name, checkout, commit in sides:
+            row = run(checkout, commit, seed, arguments)
+            rows = [each for each in result.get(name, []) if each["seed"] != seed]
+            result[name] = sorted([*rows, row], key=lambda each: each["seed"])
+            args.out.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+            print(name, json.dumps(row), flush=True)
     print(json.dumps(result))
 
 
