@@ -15,6 +15,7 @@ from PIL import Image
 from toys import stag_hunt, tiny_agent
 
 from omg_lightning.cli import main as command_line
+from omg_lightning.commit import commit_of
 from omg_lightning.games import LevelBasedForaging, StagHunt
 from omg_lightning.search import SearchConfig, search
 from omg_lightning.training import Agent
@@ -147,11 +148,12 @@ def test_growth_draws_a_result_file_and_names_what_grows_faster_than_its_work(tm
 def test_whole_runs_of_two_checkouts_take_turns_and_rows_of_other_seeds_stay(tmp_path, monkeypatch):
     whole, asked = script("whole_run"), []
 
-    def run(checkout, seed, arguments):
+    def run(checkout, commit, seed, arguments):
         asked.append((checkout.name, seed, arguments))
-        return {"seed": seed, "processor_s": 1.0}
+        return {"seed": seed, "commit": commit, "processor_s": 1.0}
 
     monkeypatch.setattr(whole, "run", run)
+    monkeypatch.setattr(whole, "commit_in", lambda checkout: f"{checkout.name}, {out.exists()}")
     out = tmp_path / "runs.json"
     for seeds in (["1", "2"], ["0", "1"]):
         words = ["whole_run.py", str(out), "--before", str(tmp_path), "--seeds", *seeds, "--", "--config", "x.yaml"]
@@ -162,18 +164,20 @@ def test_whole_runs_of_two_checkouts_take_turns_and_rows_of_other_seeds_stay(tmp
     assert asked[0][2] == ["--config", "x.yaml"]
     found = json.loads(out.read_text())
     assert [row["seed"] for row in found["before"]] == [row["seed"] for row in found["after"]] == [0, 1, 2]
+    assert {row["commit"] for row in found["after"] if row["seed"] == 2} == {f"{mine}, False"}, "asked before it writes"
 
 
 @pytest.mark.slow
 def test_a_whole_run_says_what_it_took_and_what_its_last_screen_says():
     whole = script("whole_run")
-    row = whole.run(whole.HERE, 0, [*SMOKE, *TINY[:-1], "--trainer.max_epochs=3"])
+    row = whole.run(whole.HERE, whole.commit_in(whole.HERE), 0, [*SMOKE, *TINY[:-1], "--trainer.max_epochs=3"])
     assert row["processor_s"] > 0
     assert row["wall_s"] > 0
     assert row["seed"] == 0
+    assert row["commit"] == commit_of()
     assert row["buffer/env_steps"] > 0
     with pytest.raises(SystemExit, match="ended with exit code 2"):
-        whole.run(whole.HERE, 0, ["--config", "none.yaml"])
+        whole.run(whole.HERE, "", 0, ["--config", "none.yaml"])
 
 
 @pytest.mark.slow

@@ -55,6 +55,15 @@ def test_rows_of_the_main_job_are_those_of_the_result_file():
     assert min(row["return/team_mean"] for row in MAIN["after"]) >= 9.9
 
 
+def test_the_time_to_the_target_of_the_main_job_is_that_of_its_result_file():
+    found = json.loads((DOCS / "results/time_to_target.json").read_text())["settings"]["main job"]
+    assert found["held"] == found["runs"] == 5
+    seconds, steps = found["seconds"], found["env_steps"]
+    words = f"after {seconds['median']:.0f} s of training ({seconds['low']:.0f} to {seconds['high']:.0f}) and "
+    words += f"{steps['median']:,.0f} environment steps ({steps['low']:,.0f} to {steps['high']:,.0f})"
+    assert f"at {found['target']} of 10 for good {words}" in " ".join(TEXT.split())
+
+
 @pytest.mark.parametrize("title", ["The main job", "How costs grow", "On a GPU"])
 def test_every_table_of_results_names_its_file_which_exists(title):
     part = TEXT.split(f"\n## {title}\n")[1].split("\n## ")[0]
