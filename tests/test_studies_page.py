@@ -8,7 +8,6 @@ import shutil
 import signal
 import subprocess
 import sys
-import threading
 import time
 from pathlib import Path
 
@@ -18,6 +17,7 @@ from PIL import Image
 
 from omg_lightning.cli import main
 from omg_lightning.experiments import runner
+from omg_lightning.experiments.engines import ENGINES
 from omg_lightning.experiments.record import FILE
 
 PAGE = (ROOT / "docs/studies.md").read_text(encoding="utf-8")
@@ -36,18 +36,21 @@ seeds: [0]
 
 @pytest.mark.slow
 def test_the_commands_of_the_page_run_as_they_stand_there(tmp_path, monkeypatch, capsys):
-    """All of a study's runs are made in this process, one at a time: to start a program takes seconds."""
-    one = threading.Lock()
+    """All of a study's runs are made in this process, which saves seconds each, and one after the other.
+
+    The parser changes the current folder while it reads a configuration, so nothing else may run in this process.
+    """
 
     def call(self: runner.Processes, words: list[str], log: Path, threads: int | None) -> int:
-        with one:
-            try:
-                main(words)
-            except SystemExit as stop:
-                return int(stop.code or 0)
+        try:
+            main(words)
+        except SystemExit as stop:
+            return int(stop.code or 0)
         return 0
 
+    local = ENGINES["local"]
     monkeypatch.setattr(runner.Processes, "call", call)
+    monkeypatch.setitem(ENGINES, "local", lambda runs, jobs, options, folder: local(runs, 1, options, folder))
     section = PAGE[PAGE.index("## Compare two methods") : PAGE.index("## The control variables")]
     shutil.copytree(ROOT / "configs", tmp_path / "configs")
     monkeypatch.chdir(tmp_path)
