@@ -9,6 +9,7 @@ import pytest
 import torch
 import yaml
 from command_line import DATA, FEW, QUIET, ROOT, SMOKE, TINY, newest, numbers, refused, run, trained_smoke
+from lightning.pytorch.cli import LightningCLI
 
 from omg_lightning.cli import main
 
@@ -381,6 +382,23 @@ def test_a_stacked_configuration_keeps_what_it_does_not_name(capsys, tmp_path):
     assert (game["preset"], game["steps_after_first_hunt"]) == ("4h2s", 5)
     assert (algorithm["trees"], algorithm["simulations"]) == (8, 16)
     assert (algorithm["planner"]["policy"], algorithm["planner"]["td_lambda"]) == ("search", 0.5)
+
+
+@pytest.mark.parametrize(
+    ("words", "built"),
+    [(["fit", "--print_config"], ["fit"]), (["--help"], ["fit", "validate", "test", "predict"])],
+)
+def test_only_the_parser_of_the_command_that_runs_is_built(words, built, monkeypatch, capsys):
+    found, build = [], LightningCLI._prepare_subcommand_parser
+
+    def counted(self, klass, subcommand, **kwargs):
+        found.append(subcommand)
+        return build(self, klass, subcommand, **kwargs)
+
+    monkeypatch.setattr(LightningCLI, "_prepare_subcommand_parser", counted)
+    with pytest.raises(SystemExit):
+        main([words[0], *(SMOKE if words[0] == "fit" else []), *words[1:]])
+    assert found == built
 
 
 # Mistakes -----------------------------------------------------------------------------------------------------------

@@ -78,6 +78,18 @@ def test_goal_scripts_stand_in_the_order_of_the_goals():
     assert exact_observer(snowdrift, None) is None
 
 
+class Picky(NearestStag):
+    def check(self, game):
+        raise ConfigError("Picky cannot play this")
+
+
+def test_goal_scripts_are_checked_as_players_in_seats_are():
+    game = stag_hunt()
+    game.players = {**game.players, "nearest_stag": Picky}
+    with pytest.raises(ConfigError, match="Picky cannot play this"):
+        goal_scripts(game)
+
+
 @pytest.mark.parametrize(
     ("game", "partner"),
     [

@@ -346,6 +346,16 @@ def test_adaptation_to_strangers_is_that_of_its_result_file(title, name):
         assert cells == [*ends, *shown]
 
 
+def test_self_play_and_training_time_on_8x8_are_those_of_the_metrics_of_their_runs():
+    strangers, (alone,) = runs("adapt_8x8"), runs("8x8")
+    played = ["{:.2f}".format(each["return/team_mean"]) for each in strangers]
+    took = ["{:.0f}".format(each["time/fit_s"]) for each in strangers]
+    text = " ".join(page("adaptation.md").split())
+    assert f"in self-play: {played[0]}, {played[1]} and {played[2]} of 12" in text
+    assert f"`configs/4h1s.yaml` has {alone['return/team_mean']:.2f} (seed 0)" in text
+    assert f"took {took[0]}, {took[1]} and {took[2]} s, and {alone['time/fit_s']:.0f} s with" in text
+
+
 def test_the_benchmark_is_that_of_its_result_file():
     (game,) = json.loads((RESULTS / "benchmark.json").read_text())["games"].values()
     table = rows(section("The benchmark"))

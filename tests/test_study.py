@@ -21,7 +21,7 @@ from omg_lightning.commit import commit_of
 from omg_lightning.evaluation.time_to_target import held_from, rows, summarise, time_figure
 from omg_lightning.experiments import engines, record, runner
 from omg_lightning.experiments.plan import read
-from omg_lightning.experiments.results import found, gather
+from omg_lightning.experiments.results import gather, records_of
 from omg_lightning.types import ConfigError
 
 # Stands for `python -m omg_lightning`: leaves what a run leaves, as its flags say, without learning anything.
@@ -265,7 +265,7 @@ def test_a_study_goes_on_from_its_file_alone(here, capsys):
     assert second["seed"] == 1
     Path("first.yaml").write_text("a: 2")
     assert "study.json, has this run with other settings" in refused(["study", "s.yaml"], capsys)
-    for text in ("{", "{}", "[]"):
+    for text in ("{", "{}", "[]", '{"runs": [{"state": "done"}]}', '{"runs": [1]}'):
         file.write_text(text)
         assert "study.json is damaged" in refused(["study", "s.yaml"], capsys)
         assert file.read_text() == text
@@ -276,7 +276,7 @@ def test_an_interrupted_run_of_which_only_the_file_is_left_starts_again(here):
     runner.execute(study.runs[0])
     gather(study)
     shutil.rmtree("runs/s/g")
-    assert found(study) == {}
+    assert records_of(study) == {}
 
 
 def test_runs_of_other_settings_are_not_mixed_with_those_that_are_there(here, capsys):

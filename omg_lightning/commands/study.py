@@ -68,7 +68,7 @@ def main(args: Sequence[str]) -> None:
     options = _options(own.option)
     study = read(own.file, own.out)
     runs = study.select(own.group, own.only)
-    records = results.found(study)
+    records = results.records_of(study)
     states = {run: runner.state(run, records.get(run, {})) for run in runs}
     if own.list:
         _print_list(states)
@@ -77,7 +77,8 @@ def main(args: Sequence[str]) -> None:
     if changed is not None and not own.search:
         raise ConfigError(
             f"{changed.folder}, or {results.FILE}, has this run with other settings, or its configuration files have "
-            "changed: choose another --out, or remove that folder and the run in that file"
+            f"changed: choose another --out, or remove that folder and {results.FILE}, which is made again from the "
+            "other folders"
         )
 
     def make(some: Sequence[Run]) -> dict[Run, dict[str, Any]]:

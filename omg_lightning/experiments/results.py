@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from omg_lightning.experiments.plan import Run, Study
+from omg_lightning.experiments.plan import Cell, Run, Study
 from omg_lightning.experiments.record import read
 from omg_lightning.experiments.runner import DONE
 from omg_lightning.files import compact, replace_text
@@ -17,7 +17,7 @@ FILE = "study.json"
 PLACE = ("run", "folder")  # of a run in this study
 
 
-def found(study: Study) -> dict[Run, dict[str, Any]]:
+def records_of(study: Study) -> dict[Run, dict[str, Any]]:
     """Return the record of each run that has one: in its folder, or else a finished one in `study.json`.
 
     So this file is all that a study needs to go on elsewhere.
@@ -25,43 +25,43 @@ def found(study: Study) -> dict[Run, dict[str, Any]]:
     Raises:
         ConfigError: a file is damaged.
     """
-    whole = _whole(study.folder / FILE)
-    kept = {(each["game"], each["method"], each["seed"]): each for each in whole if each["state"] == DONE}
-    records = {}
-    for run in study.runs:
-        cell = kept.get((run.game, run.method, run.seed), {})
-        record = read(run.folder) or {key: value for key, value in cell.items() if key not in PLACE}
-        if record:
-            records[run] = record
-    return records
+    kept = _kept(study.folder / FILE)
+    either = {run: read(run.folder) or kept.get((run.game, run.method, run.seed)) for run in study.runs}
+    return {run: record for run, record in either.items() if record}
 
 
 def gather(study: Study) -> None:
     """Write `study.json` from the existing records of all runs."""
-    records: dict[str, Any] = {
+    content: dict[str, Any] = {
         "study": study.name,
         "file": str(study.file),
         "groups": {name: [list(cell) for cell in cells] for name, cells in study.groups.items()},
         "planned": [[run.game, run.method, run.seed] for run in study.runs],
         "runs": [
-            {"run": run.number, "folder": str(run.folder.relative_to(study.folder)), **each}
-            for run, each in found(study).items()
+            {"run": run.number, "folder": str(run.folder.relative_to(study.folder)), **record}
+            for run, record in records_of(study).items()
         ],
     }
-    records |= {"targets": dict(study.targets)} if study.targets else {}
-    replace_text(study.folder / FILE, compact(records))
+    content |= {"targets": dict(study.targets)} if study.targets else {}
+    replace_text(study.folder / FILE, compact(content))
 
 
-def _whole(path: Path) -> list[dict[str, Any]]:
-    """Return the records in a `study.json`; none if it does not exist."""
+def _kept(path: Path) -> dict[Cell, dict[str, Any]]:
+    """Return the records of finished runs in a `study.json`; none if it does not exist."""
+    found = {}
     try:
-        return list(json.loads(path.read_text())["runs"])
+        for each in json.loads(path.read_text())["runs"]:
+            if each["state"] == DONE:
+                record = {key: value for key, value in each.items() if key not in PLACE}
+                if lacking := {"fingerprint", "steps", "numbers"} - record.keys():
+                    raise KeyError(min(lacking))
+                found[record["game"], record["method"], record["seed"]] = record
     except FileNotFoundError:
-        return []
+        pass
     except (ValueError, KeyError, TypeError) as error:
-        raise ConfigError(
-            f"{path} is damaged ({error}): restore it, or remove it if the runs' folders exist"
-        ) from error
+        cure = "restore it, or remove it if the runs' folders exist"
+        raise ConfigError(f"{path} is damaged ({error!r}): {cure}") from error
+    return found
 
 
 @contextmanager

@@ -210,10 +210,19 @@ def goal_scripts(game: Any) -> tuple[Player, ...] | None:
 
     Returns:
         `None` if the game declares no goals, or if no script with a known action distribution pursues one of them.
+
+    Raises:
+        ConfigError: one of these players cannot play the game.
     """
-    scripts = [game.players[name]() for name in scripts_of(game)]
-    pursuing = {getattr(player, "goal", None): player for player in scripts}
-    bearing = {name: game.players[name]() for name in game.goal_names if name in game.players}
+
+    def make(name: str) -> Player:
+        player = game.players[name]()
+        if isinstance(player, ScriptedPlayer):
+            player.check(game)
+        return player
+
+    pursuing = {getattr(player, "goal", None): player for player in map(make, scripts_of(game))}
+    bearing = {name: make(name) for name in game.goal_names if name in game.players}
     chosen = [pursuing.get(name) or bearing.get(name) for name in game.goal_names]
     known = [player for player in chosen if player is not None and hasattr(player, "action_probabilities")]
     return tuple(known) if known and len(known) == len(chosen) else None

@@ -1,15 +1,14 @@
 """A belief over declared goals by the scripts' own action probabilities: the ceiling of any belief, for studies."""
 
+from typing import Any
+
 import torch
 from torch import Tensor
 
 from omg_lightning.encoders import ModelSpec
 from omg_lightning.games import Game
 from omg_lightning.games.scripts import goal_scripts, likelihoods
-from omg_lightning.opponents.base import MixtureConfig
 from omg_lightning.opponents.declared import Declared
-from omg_lightning.opponents.explicit import BeliefConfig
-from omg_lightning.opponents.transition import TransitionConfig
 from omg_lightning.types import ConfigError, View
 
 
@@ -22,24 +21,14 @@ class ExactBayes(Declared):
 
     Args:
         spec: description of the game, and the networks.
-        belief: settings of the belief.
-        online: train the co-player policies in the online phase, too.
-        mixture: how often the policy trains on goals in hindsight.
-        transition: how goals change within an episode.
+        settings: those of `Declared`.
 
     Raises:
         ConfigError: the game is not part of this project, or one of its goals has no script.
     """
 
-    def __init__(
-        self,
-        spec: ModelSpec,
-        belief: BeliefConfig = BeliefConfig(),
-        online: bool = True,
-        mixture: MixtureConfig = MixtureConfig(),
-        transition: TransitionConfig = TransitionConfig(),
-    ) -> None:
-        super().__init__(spec, belief, online, mixture, transition)
+    def __init__(self, spec: ModelSpec, **settings: Any) -> None:
+        super().__init__(spec, **settings)
         game = spec.game.make()
         scripts = goal_scripts(game) if isinstance(game, Game) else None
         if scripts is None:

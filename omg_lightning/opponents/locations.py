@@ -105,7 +105,7 @@ class Locations(ExplicitBelief):
         cleared = memory.cleared + done
         belief = self._now(memory, view)
         if self.belief.intra:
-            belief = bayes_update(belief.log(), self.predictor.likelihood(view, actions), 0.0).exp()
+            belief = bayes_update(belief.log(), self.likelihood(view, actions), 0.0).exp()
         belief = torch.where(done[..., None], self._fresh(memory.number, cleared), belief)
         return Heading(torch.where(view.active[..., None], belief, memory.belief), memory.number, cleared)
 
